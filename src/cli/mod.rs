@@ -1,0 +1,8 @@
+//! What people and agents type.
+
+pub mod exit;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> std::process::ExitCode {
+    exit::Exit::Ok.into()
+}

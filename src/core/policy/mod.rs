@@ -1,0 +1,13 @@
+//! Step 4, check: what the policy says of a principal, a relation, a statement, an impact.
+//!
+//! Written in Cedar, validated against `schema.cedarschema` when it is loaded. Deny by default,
+//! forbid overrides. `cedar_policy` is named in this folder and nowhere else.
+//! [`Policy::judge`] is the only maker of a [`Cleared`], and forwarding a statement needs one.
+
+pub mod classification;
+pub mod engine;
+pub mod file;
+pub mod pack;
+pub mod verdict;
+
+pub use verdict::{Cleared, Denial, Impact, Verdict};

@@ -1,0 +1,72 @@
+//! What a judgement is: allow, deny, or ask a person; and the proof that it was asked for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::statement::facts::{Facts, RowAction};
+
+/// The answer to one statement or one impact.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Verdict {
+    Allow(Cleared),
+    /// Every rule that stands in the way can be lifted by a group.
+    NeedApproval(Denial),
+    Deny(Denial),
+}
+
+/// Proof that [`super::Policy::judge`] allowed a statement. Forwarding asks for it.
+#[derive(Clone, Debug)]
+pub struct Cleared {
+    facts: Facts,
+    policy: String,
+}
+
+impl Cleared {
+    /// Only the judge calls this.
+    pub(super) fn new(facts: Facts, policy: &str) -> Self {
+        Self { facts, policy: policy.to_owned() }
+    }
+
+    /// What was judged.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Digest of the policy that allowed it.
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+}
+
+/// Why not, and what would help. Travels in DETAIL and HINT of the error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// A stable word for the reason, as in `write_without_predicate`.
+    pub code: String,
+    /// The `@id` of the deciding rule; `default-deny` where no rule permits.
+    pub rule: String,
+    /// One sentence for the person.
+    pub message: String,
+    /// What to do instead.
+    pub hint: Option<String>,
+    /// Qualified names of the objects concerned.
+    pub objects: Vec<String>,
+    /// The group that may lift it, where every deciding rule names one.
+    pub approvers: Option<String>,
+    /// Byte offset in the statement that the finding points at.
+    pub offset: Option<usize>,
+}
+
+/// What a held write really did to one relation, measured before commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Impact {
+    pub schema: String,
+    pub relation: String,
+    pub action: RowAction,
+    /// Exact number of rows.
+    pub rows: u64,
+    /// Rows the relation holds, as estimated by the server's statistics; none when unknown.
+    pub of: Option<u64>,
+    /// Whether the statement's own text names this relation, or a cascade or trigger reached it.
+    pub direct: bool,
+}

@@ -1,0 +1,85 @@
+//! A snapshot of what exists in a target database. Read by `server::catalog`; a value here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::RelationName;
+
+/// What `pg_class.relkind` says, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    Table,
+    Partitioned,
+    View,
+    MaterializedView,
+    Foreign,
+    Sequence,
+}
+
+/// One relation outside the system schemas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    pub oid: u32,
+    pub name: RelationName,
+    pub kind: RelationKind,
+    pub columns: Vec<Column>,
+    /// OIDs of the tables it inherits from or is a partition of.
+    pub parents: Vec<u32>,
+    /// For views and materialized views: `(relation oid, attribute)` pairs they depend on; attribute 0 is the whole row.
+    pub depends_on: Vec<(u32, i16)>,
+    pub has_row_security: bool,
+    /// `pg_class.reltuples`, an estimate; negative when never analysed.
+    pub estimated_rows: i64,
+    /// Sequences its column defaults draw from.
+    pub sequences: Vec<RelationName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    pub number: i16,
+    pub type_name: String,
+    pub type_oid: u32,
+    pub not_null: bool,
+    pub has_default: bool,
+    pub is_generated: bool,
+    /// For a generated column: the attribute numbers it is computed from.
+    pub generated_from: Vec<i16>,
+}
+
+/// Everything the gateway knows of one database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    pub cluster: String,
+    pub database: String,
+    /// `server_version_num`, as in 150018.
+    pub server_version: u32,
+    /// `server_version`, as in `15.18`.
+    pub server_version_text: String,
+    pub relations: BTreeMap<RelationName, Relation>,
+    /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
+    pub volatile_functions: BTreeSet<String>,
+    /// Every function name there is; a call of another name is unknown and so unsafe.
+    pub known_functions: BTreeSet<String>,
+    /// SECURITY DEFINER functions outside `pg_catalog`, as `schema.name`.
+    pub definer_functions: BTreeSet<RelationName>,
+    /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
+    pub has_volatile_operators: bool,
+}
+
+impl Catalog {
+    /// The relation with this OID.
+    pub fn by_oid(&self, oid: u32) -> Option<&Relation> {
+        self.relations.values().find(|relation| relation.oid == oid)
+    }
+
+    /// The relation a name means under a search path; the first schema that has it wins.
+    pub fn resolve(&self, schema: Option<&str>, name: &str, search_path: &[String]) -> Option<&Relation> {
+        match schema {
+            Some(schema) => self.relations.get(&RelationName::new(schema, name)),
+            None => search_path.iter().find_map(|schema| self.relations.get(&RelationName::new(schema, name))),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Step 2, credential: what the policy grants a principal, as database privileges.
+//!
+//! [`catalog`] is what exists; [`compile`] asks the policy about every relation and column of it;
+//! the answer is a [`Scope`], whose canonical form has a digest that names the role made for it.
+
+pub mod catalog;
+pub mod compile;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::grant::Access;
+
+/// Privileges, masks and refusals of one principal on one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// `pg_control_system().system_identifier` of the cluster: a digest never names two clusters.
+    pub cluster: String,
+    pub database: String,
+    pub access: Access,
+    /// Schemas with at least one granted relation.
+    pub schemas: Vec<String>,
+    /// By `(schema, name)`; relations that are not here are not granted at all.
+    pub relations: BTreeMap<RelationName, RelationScope>,
+    /// Relations that the policy allows but that cannot be made safe, with the reason.
+    pub withheld: BTreeMap<RelationName, String>,
+}
+
+/// A relation's full name. Serialises as one string so that it can be a JSON key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub struct RelationName {
+    pub schema: String,
+    pub name: String,
+}
+
+impl RelationName {
+    pub fn new(schema: &str, name: &str) -> Self {
+        Self { schema: schema.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl std::fmt::Display for RelationName {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// NUL cannot stand in a PostgreSQL name, so it separates without doubt.
+impl From<RelationName> for String {
+    fn from(name: RelationName) -> Self {
+        format!("{}\0{}", name.schema, name.name)
+    }
+}
+
+impl From<String> for RelationName {
+    fn from(text: String) -> Self {
+        let (schema, name) = text.split_once('\0').unwrap_or(("", &text));
+        Self::new(schema, name)
+    }
+}
+
+/// What may be done with one relation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationScope {
+    pub oid: u32,
+    pub read: bool,
+    pub insert: bool,
+    pub update: bool,
+    pub delete: bool,
+    /// Every column in order of its number.
+    pub columns: Vec<ColumnScope>,
+    /// The masking view that stands for the relation, where one is needed: `(schema, name)`.
+    pub view: Option<(String, String)>,
+    /// Sequences that a granted INSERT draws from, `(schema, name)`.
+    pub sequences: Vec<(String, String)>,
+}
+
+impl RelationScope {
+    /// Whether reading it needs something spliced in its place.
+    pub fn is_masked(&self) -> bool {
+        self.columns.iter().any(|column| column.mask.is_some())
+    }
+}
+
+/// One column: readable as it is, or masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnScope {
+    pub name: String,
+    pub number: i16,
+    /// `format_type` text, schema-qualified where needed: what the mask is cast to.
+    pub type_name: String,
+    pub type_oid: u32,
+    pub mask: Option<ColumnMask>,
+    /// Generated and identity-always columns take no value.
+    pub is_generated: bool,
+}
+
+/// How a column is masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnMask {
+    /// The mask's name, as in `@mask("email")`.
+    pub name: String,
+    /// The SQL expression that stands for the column; refers to the column by its quoted name where it discloses.
+    pub expression: String,
+    /// Whether the expression reads the column, and so needs a masking view.
+    pub discloses: bool,
+    /// The `@id` of the rule that decided.
+    pub rule: String,
+}
+
+/// SHA-256 of the canonical JSON, hex.
+impl Scope {
+    pub fn digest(&self) -> String {
+        use sha2::Digest as _;
+        let canonical = serde_json::to_vec(self).expect("a scope has string keys only and no floats");
+        crate::core::encoding::hex(&sha2::Sha256::digest(&canonical))
+    }
+}

@@ -1,0 +1,162 @@
+//! What is known of one statement. Unknown is a fact of its own, never "read".
+
+use serde::{Deserialize, Serialize};
+
+/// A name as written: the schema only where the statement gave one. Already folded and cut
+/// as PostgreSQL folds and cuts identifiers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Name {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl Name {
+    pub fn new(schema: Option<&str>, name: &str) -> Self {
+        Self { schema: schema.map(str::to_owned), name: name.to_owned() }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(out, "{schema}.{}", self.name),
+            None => out.write_str(&self.name),
+        }
+    }
+}
+
+/// What running the statement does to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Reads rows or settings. May still call a function that writes: see [`Facts::functions`].
+    Read,
+    /// Changes rows by INSERT, UPDATE, DELETE, MERGE or COPY FROM, also inside a CTE or EXPLAIN ANALYZE.
+    Write,
+    /// Changes definitions or privileges: CREATE, ALTER, DROP, TRUNCATE, GRANT, COMMENT and kin.
+    Ddl,
+    /// Changes this session only: SET, RESET, PREPARE, DECLARE, LISTEN, DISCARD and kin.
+    Session,
+    /// BEGIN, COMMIT, ROLLBACK, SAVEPOINT and kin.
+    Transaction,
+    /// Runs code or maintenance whose effect the text does not show: DO, CALL, VACUUM, LOCK and kin.
+    Utility,
+    /// Not understood.
+    Unknown,
+}
+
+impl Effect {
+    /// The word used in JSON and in policies.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Ddl => "ddl",
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+            Self::Utility => "utility",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What is done to a relation's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowAction {
+    Read,
+    Insert,
+    Update,
+    Delete,
+}
+
+impl RowAction {
+    /// The policy action of the same name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One relation that the statement names, what it does there, and where it stands in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    pub relation: Name,
+    pub action: RowAction,
+    /// Byte offset of the relation's name in the statement text.
+    pub offset: Option<usize>,
+    /// For an UPDATE or DELETE: whether its WHERE can leave rows out. Tautologies cannot.
+    pub has_predicate: bool,
+}
+
+/// BEGIN and its kin, as far as the gateway must tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionVerb {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
+    TwoPhase,
+}
+
+/// Where COPY moves rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyDirection {
+    FromClient,
+    ToClient,
+    /// A file or program on the server.
+    Server,
+}
+
+/// All that is known of one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The leading words of the command in upper case, as in `SELECT`, `CREATE TABLE`, `ALTER ROLE`.
+    pub verb: String,
+    pub effect: Effect,
+    pub touches: Vec<Touch>,
+    /// Functions called anywhere in the statement, as written.
+    pub functions: Vec<Name>,
+    pub transaction: Option<TransactionVerb>,
+    pub copy: Option<CopyDirection>,
+    /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
+    pub settings: Vec<String>,
+    /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
+    pub locks: bool,
+    /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
+    pub prepared: Option<String>,
+    /// Byte range of the statement in the text it came from.
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Facts {
+    /// Facts of a statement about which only the verb and the effect are known.
+    pub fn plain(verb: &str, effect: Effect) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            effect,
+            touches: Vec::new(),
+            functions: Vec::new(),
+            transaction: None,
+            copy: None,
+            settings: Vec::new(),
+            locks: false,
+            prepared: None,
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Whether rows can change by what the text itself says.
+    pub fn writes(&self) -> bool {
+        self.touches.iter().any(|touch| touch.action != RowAction::Read)
+    }
+}

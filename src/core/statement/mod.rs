@@ -1,0 +1,14 @@
+//! Step 4, check: what a statement is, before anyone decides about it.
+//!
+//! [`grammar`] (PostgreSQL's own parser) is the authority and lives at the gateway;
+//! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
+//! [`facts::Facts`]. [`splice`] puts what may be seen in place of a masked relation.
+
+pub mod facts;
+#[cfg(feature = "server")]
+pub mod grammar;
+pub mod local;
+#[cfg(feature = "server")]
+pub mod splice;
+#[cfg(feature = "server")]
+mod visit;

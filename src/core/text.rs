@@ -1,0 +1,50 @@
+//! Foreign text before it reaches a terminal or a log line.
+
+use std::borrow::Cow;
+
+/// Escapes control characters (ESC, CSI, newlines, bidirectional overrides) as `\u{..}` or `\n`,
+/// so that text from a database or peer cannot move the cursor or forge a line.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            other if is_unsafe(other) => safe.extend(other.escape_unicode()),
+            other => safe.push(other),
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// The same, but line breaks and tabs stay: for messages of several lines.
+pub fn escape_keeping_lines(text: &str) -> String {
+    let lines: Vec<_> =
+        text.split('\n').map(|line| line.split('\t').map(escape).collect::<Vec<_>>().join("\t")).collect();
+    lines.join("\n")
+}
+
+/// Control characters, and the Unicode marks that reorder the text around them.
+fn is_unsafe(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_newlines_are_defused() {
+        assert_eq!(escape("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(escape("plain äöü"), "plain äöü");
+    }
+
+    #[test]
+    fn lines_can_be_kept() {
+        assert_eq!(escape_keeping_lines("a\tb\nc\u{7}"), "a\tb\nc\\u{7}");
+    }
+}

@@ -1,0 +1,20 @@
+//! Broker and gateway: the seven steps of a session as the server carries them out.
+//!
+//! [`identity`] verifies tokens, [`grants`] judges and makes credentials, [`scopes`] and [`roles`]
+//! make what PostgreSQL enforces, [`gateway`] speaks the PostgreSQL protocol, [`check`] judges
+//! statements, [`transcript`] takes in the client's record, [`audit`] keeps the log.
+
+pub mod audit;
+pub mod catalog;
+pub mod check;
+pub mod config;
+pub mod gateway;
+pub mod grants;
+pub mod http;
+pub mod identity;
+pub mod roles;
+pub mod run;
+pub mod scopes;
+pub mod store;
+pub mod targets;
+pub mod transcript;
