@@ -95,6 +95,8 @@ impl Scan<'_> {
             }
             b'$' => self.dollar(),
             b'0'..=b'9' => (Kind::Number, self.number(), false),
+            // `1..2` is a range; its second dot does not begin `.2`.
+            b'.' if self.byte(1) == b'.' => (Kind::Symbol, 2, false),
             b'.' if self.byte(1).is_ascii_digit() => (Kind::Number, self.number(), false),
             _ if is_name_start(first) => (Kind::Word, self.run(is_name_part), false),
             _ => (Kind::Symbol, self.rest.chars().next().map_or(1, char::len_utf8), false),
