@@ -11,17 +11,18 @@ use crate::core::grant::{Access, Grant, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
-use crate::server::audit::Log;
+use crate::server::audit::{Log, LogError, Recorded};
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::Config;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
-use crate::server::sessions::Sessions;
+use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
 use crate::server::targets::Target;
 use crate::server::transcript::Transcripts;
+use crate::sys::clock;
 
 /// Everything that is shared.
 pub struct State {
@@ -60,6 +61,27 @@ impl State {
     fn served(&self, target: &str) -> Result<&ServedTarget, Refusal> {
         self.target(target)
             .ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
+    }
+
+    /// Writes the grant's record durably. The caller hands nothing out before this has succeeded.
+    pub async fn record_grant(&self, grant: &Grant) -> Result<Recorded, LogError> {
+        todo!()
+    }
+
+    /// Records the end of a grant.
+    pub async fn record_end(&self, grant: &Grant, reason: EndReason) -> Result<(), LogError> {
+        todo!()
+    }
+
+    /// Removes a grant that was never handed out.
+    pub async fn forget(&self, id: &GrantId) {
+        let ended = async {
+            self.store.begin_end(id, EndReason::Unrecorded.word()).await?;
+            self.store.finish_end(id, clock::now()).await
+        };
+        if let Err(error) = ended.await {
+            tracing::error!(grant = id.as_str(), error = %chain(&error), "a grant that was not made stays in the store");
+        }
     }
 
     /// Whether the process is on its way out: nothing new is begun.

@@ -134,6 +134,11 @@ impl Config {
         self.identity.iter().find(|rule| rule.kind == Kind::Human)
     }
 
+    /// The origin of this broker's log: where it is, without a scheme.
+    pub fn log_origin(&self) -> String {
+        format!("{}/log", host_of(&self.server.public_url).unwrap_or_default())
+    }
+
     /// Reads and validates the policy of one target.
     pub fn load_policy(&self, target: &TargetSection) -> Result<Policy, ConfigError> {
         let PolicySource { pack, folder, line } = &target.policy;

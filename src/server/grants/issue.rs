@@ -42,13 +42,13 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
     };
     let database = served.choose_database(request.database.as_deref())?;
     let subject = Subject {
-        identity: identity.clone(),
-        target: served.name().to_owned(),
-        environment: served.environment().to_owned(),
-        database: database.clone(),
+        identity: &identity,
+        target: served.name(),
+        environment: served.environment(),
+        database: &database,
         access: request.access,
-        reason: request.reason.clone(),
-        ticket: request.ticket.clone(),
+        reason: request.reason.as_deref(),
+        ticket: request.ticket.as_deref(),
     };
     served.policy().may_connect(&subject)?;
     let place = state.grants.place(&who).ok_or_else(|| {
@@ -62,9 +62,9 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
     let id = GrantId::from_random(random::bytes());
     let grant = Grant {
         session: SessionId::new(now, random::bytes()),
-        target: subject.target,
-        database: subject.database,
-        environment: subject.environment,
+        target: served.name().to_owned(),
+        database,
+        environment: served.environment().to_owned(),
         access: request.access,
         identity,
         declared: request.declared,
@@ -96,9 +96,9 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
 }
 
 /// Compiles the scope against what exists now, and makes its role in the target.
-async fn prepare(served: &ServedTarget, subject: &Subject) -> Result<(Arc<Scope>, String), Refusal> {
-    let client = served.admin(&subject.database).await?;
-    let catalog = served.read_catalog(&client, &subject.database).await?;
+async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Scope>, String), Refusal> {
+    let client = served.admin(subject.database).await?;
+    let catalog = served.read_catalog(&client, subject.database).await?;
     let scope = compile::compile(served.policy(), subject, &catalog);
     let role = scopes::ensure(&client, &scope).await.map_err(|error| {
         tracing::error!(target = served.name(), error = %crate::server::http::refusal::chain(&error), "no scope role");
