@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio_postgres::Client;
 
 use crate::core::api::{ErrorCode, GatewayAddress};
-use crate::core::grant::{Access, Grant, GrantId};
+use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
-use crate::server::audit::{Log, LogError, Recorded};
+use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::Config;
@@ -61,16 +61,6 @@ impl State {
     fn served(&self, target: &str) -> Result<&ServedTarget, Refusal> {
         self.target(target)
             .ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
-    }
-
-    /// Writes the grant's record durably. The caller hands nothing out before this has succeeded.
-    pub async fn record_grant(&self, grant: &Grant) -> Result<Recorded, LogError> {
-        todo!()
-    }
-
-    /// Records the end of a grant.
-    pub async fn record_end(&self, grant: &Grant, reason: EndReason) -> Result<(), LogError> {
-        todo!()
     }
 
     /// Removes a grant that was never handed out.

@@ -19,7 +19,7 @@ use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::server::grants::{Credential, principal};
 use crate::server::http::refusal::Refusal;
-use crate::server::scopes;
+use crate::server::{record, scopes};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -80,7 +80,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         id,
     };
     state.store.add_grant(&grant, &who, &verifier).await?;
-    let recorded = match state.record_grant(&grant).await {
+    let recorded = match record::grant(state, &grant).await {
         Ok(recorded) => recorded,
         Err(error) => {
             tracing::error!(grant = grant.id.as_str(), %error, "a grant could not be recorded, so it was not made");

@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::core::api::{ApiError, ApiErrorBody, ErrorCode};
 use crate::core::policy::Denial;
+use crate::server::identity::IdentityError;
 use crate::server::store::StoreError;
+use crate::server::transcript::TranscriptError;
 
 /// An answer that is not what was asked for.
 #[derive(Clone, Debug)]
@@ -124,6 +126,18 @@ impl From<Denial> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        Self::sign_in(error.to_string())
+    }
+}
+
+impl From<TranscriptError> for Refusal {
+    fn from(error: TranscriptError) -> Self {
         Self::internal(&error)
     }
 }
