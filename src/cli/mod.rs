@@ -1,6 +1,8 @@
 //! What people and agents type.
 
 pub mod exit;
+#[cfg(feature = "server")]
+pub mod serve;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
