@@ -1,1 +1,2 @@
 //! demo
+pub mod issuer;
