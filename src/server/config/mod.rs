@@ -338,3 +338,6 @@ fn audit(mut section: Section<'_>, findings: &mut Findings<'_>) -> Audit {
     section.finish(findings);
     audit
 }
+
+#[cfg(test)]
+mod tests;
