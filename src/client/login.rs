@@ -242,3 +242,62 @@ impl Kept {
         self.expires > clock::now().after(TOO_SOON)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::encoding;
+    use crate::sys::paths::Paths;
+    use crate::sys::scratch::Scratch;
+    use crate::sys::secrets::StoreChoice;
+
+    fn load(scratch: &Scratch, variables: &[(&str, &str)]) -> Result<SignedIn, LoginError> {
+        let server = Server::new("http://127.0.0.1:8480", None).expect("loopback");
+        let store = Store::new(StoreChoice::File, &Paths::under(scratch.path()), &server.url);
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        SignedIn::find(&server, store, find)
+    }
+
+    fn ending(seconds: i64) -> String {
+        format!("e30.{}.x", encoding::base64url(format!("{{\"exp\":{seconds}}}").as_bytes()))
+    }
+
+    #[test]
+    fn without_a_token_the_host_is_named() {
+        let error = load(&Scratch::new(), &[]).err().expect("nobody signed in");
+        assert_eq!(error.to_string(), "You are not signed in to 127.0.0.1:8480.");
+    }
+
+    #[tokio::test]
+    async fn a_given_token_is_used_as_it_is_and_not_after_its_end() {
+        let scratch = Scratch::new();
+        let later = ending(clock::now().seconds() + 5);
+        let given = load(&scratch, &[("DBGATE_ID_TOKEN", "x"), ("DBGATE_TOKEN", &later)]).expect("given");
+        assert_eq!(given.token().await.expect("good"), Secret::new(later.as_str()));
+        let over = load(&scratch, &[("DBGATE_TOKEN", &ending(1))]).expect("given");
+        assert!(matches!(over.token().await, Err(LoginError::Ended { .. })));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_token_file_is_read_each_time_and_must_be_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let scratch = Scratch::new();
+        let path = scratch.path().join("token");
+        files::write_private(&path, b"one\n").expect("written");
+        let given = load(&scratch, &[("DBGATE_TOKEN_FILE", &path.to_string_lossy())]).expect("given");
+        assert_eq!(given.token().await.expect("read"), Secret::new("one"));
+        files::write_private(&path, b"two").expect("renewed by somebody else");
+        assert_eq!(given.token().await.expect("read again"), Secret::new("two"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert!(matches!(given.token().await, Err(LoginError::File(FileError::TooOpen { .. }))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_as_good_as_not_signed_in() {
+        let scratch = Scratch::new();
+        let store = Store::new(StoreChoice::File, &Paths::under(scratch.path()), "http://127.0.0.1:8480");
+        store.save(&Secret::new("{\"version\":2}")).expect("saved");
+        assert!(matches!(load(&scratch, &[]), Err(LoginError::NotSignedIn { .. })));
+    }
+}

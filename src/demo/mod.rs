@@ -6,4 +6,5 @@
 
 pub mod data;
 pub mod guardian;
+pub mod issuer;
 pub mod postgres;

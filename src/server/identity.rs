@@ -145,7 +145,10 @@ impl Verifier {
         let named = all.get("iss").and_then(Value::as_str).unwrap_or_default();
         // Not trusted yet: it only picks the rules, and the verifier compares it again.
         let mut refusal = IdentityError::UnknownIssuer;
-        for issuer in self.issuers.iter().filter(|issuer| issuer.rule.issuer == named) {
+        for issuer in &self.issuers {
+            if issuer.rule.issuer != named {
+                continue;
+            }
             match issuer.verify(bearer, &all, now).await {
                 Ok(identity) => return Ok(identity),
                 Err(error) => refusal = error,
@@ -273,8 +276,8 @@ impl Issuer {
 
     async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
         // Discovery checks that the metadata names this very issuer, and brings the keys along.
-        let metadata = CoreProviderMetadata::discover_async(self.url.clone(), &|request| self.http.send(request));
-        match metadata.await {
+        let send = |request| self.http.send(request);
+        match CoreProviderMetadata::discover_async(self.url.clone(), &send).await {
             Ok(metadata) => Ok(metadata.jwks().clone()),
             Err(openidconnect::DiscoveryError::Request(error)) => Err(error.to_string()),
             Err(error) => Err(text::escape(&error.to_string()).into_owned()),
@@ -308,4 +311,26 @@ fn refusal(error: ClaimsVerificationError) -> IdentityError {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_issuer_or_with_one_in_the_clear_there_is_no_verifier() {
+        assert!(matches!(Verifier::new(Vec::new()), Err(VerifierError::NoIssuer)));
+        let rule = IssuerRule::new("http://idp.example.com", "dbgate-cli");
+        assert!(matches!(Verifier::new(vec![rule]), Err(VerifierError::Issuer { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_is_refused_before_anybody_is_asked() {
+        let verifier = Verifier::new(vec![IssuerRule::new("https://idp.example.com", "c")]).expect("a rule");
+        let payload = |json: &str| format!("e30.{}.x", encoding::base64url(json.as_bytes()));
+        let long = "x".repeat(LONGEST_TOKEN + 1);
+        let other = payload(r#"{"iss":"https://other.example.com"}"#);
+        for no_token in ["", "x", "a.b.c", "e30.e30.e30.e30", &payload("7"), &long] {
+            assert!(verifier.verify(no_token, Moment::from_seconds(1)).await.is_err(), "{no_token}");
+        }
+        let refusal = verifier.verify(&other, Moment::from_seconds(1)).await.expect_err("not configured");
+        assert!(matches!(refusal, IdentityError::UnknownIssuer));
+    }
+}
