@@ -9,6 +9,8 @@ pub mod ls;
 pub mod serve;
 pub mod whoami;
 pub mod workstation;
+#[cfg(feature = "server")]
+pub mod target;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> std::process::ExitCode {

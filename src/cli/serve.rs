@@ -62,6 +62,8 @@ fn failure(error: &StartError, file: &Path) -> Failure {
         StartError::Certificate(_) | StartError::File(_) | StartError::SigningKey(_) => {
             Failure::new(Exit::Config, chain(error)).hint("Secret files must belong to this user and have mode 0600.")
         }
+        StartError::Target(_) | StartError::Identity(_) => Failure::new(Exit::Config, chain(error))
+            .hint(format!("Correct it, then run: dbgate serve --check --config {}", file.display())),
         StartError::Store(_) | StartError::Log(_) => Failure::new(Exit::Failed, chain(error))
             .hint("Nothing was started: what cannot be recorded does not run. Check data_dir and the disk."),
         StartError::Listen { .. } => {

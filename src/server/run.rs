@@ -18,8 +18,10 @@ use crate::server::certificates::CertificateError;
 use crate::server::config::{Config, ConfigError};
 use crate::server::grants::end;
 use crate::server::http::listen::Connections;
+use crate::server::identity::VerifierError;
 use crate::server::state::State;
 use crate::server::store::StoreError;
+use crate::server::targets::TargetError;
 use crate::server::{gateway, http, prepare, record};
 use crate::sys::files::FileError;
 
@@ -41,6 +43,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the audit log")]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Identity(#[from] VerifierError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }

@@ -15,11 +15,8 @@ client_id = "dbgate-cli"
 [[targets]]
 name = "shop"
 environment = "production"
-host = "127.0.0.1"
-port = 5432
-database = "shop"
-user = "dbgate_broker"
-password_file = "broker-password"
+dsn = "host=127.0.0.1 port=5432 dbname=shop sslmode=disable"
+admin = { user = "dbgate_broker", password_file = "broker-password" }
 pack = "production"
 
 [audit]
@@ -38,7 +35,8 @@ fn a_good_file_is_read_and_paths_are_relative_to_it() {
     assert_eq!(config.server.gateway_host, "gate.example.com");
     assert_eq!(config.log_origin(), "gate.example.com/log");
     assert_eq!(config.audit, Audit { durability: Durability::Writes, on_failure: OnFailure::Stop });
-    assert_eq!(config.targets.len(), 1);
+    let target = &config.targets.first().expect("a target").target;
+    assert_eq!(target.admin.password_file.as_deref(), Some(Path::new("/etc/dbgate/broker-password")));
 }
 
 #[test]
@@ -55,11 +53,11 @@ fn each_mistake_is_told_with_its_line() {
         ("https://gate.example.com", "https://gate.example.com/path", 4, "https://HOST"),
         ("data_dir = \"data\"", "data_dir = \"data\"\ntls_cert_file = \"c.pem\"", 8, "needs `tls_key_file`"),
         ("pack = \"production\"", "", 13, "a target needs"),
-        ("durability = \"writes\"", "durability = \"sometimes\"", 24, "unknown variant `sometimes`"),
-        ("durability = \"writes\"", "on_failure = \"open\"", 24, "unknown variant `open`"),
-        ("[audit]", "[adit]", 23, "unknown key `adit`"),
-        ("port = 5432", "port = \"many\"", 17, "invalid type"),
-        ("port = 5432", "prot = 5432", 17, "unknown field `prot`"),
+        ("durability = \"writes\"", "durability = \"sometimes\"", 21, "unknown variant `sometimes`"),
+        ("durability = \"writes\"", "on_failure = \"open\"", 21, "unknown variant `open`"),
+        ("[audit]", "[adit]", 20, "unknown key `adit`"),
+        ("dsn = \"", "dsn = 5 #", 16, "invalid type"),
+        ("dsn = ", "dns = ", 16, "unknown field `dns`"),
         ("client_id = \"dbgate-cli\"", "cleint_id = \"x\"", 11, "unknown field `cleint_id`"),
         ("[[identity.oidc]]", "[identity.oidc]", 9, "`[[identity.oidc]]`"),
     ];
@@ -75,13 +73,13 @@ fn every_mistake_is_told_at_once() {
     let text = GOOD.replace("version = 1", "version = 9").replace("data_dir", "dir").replace("[audit]", "[audits]");
     let problems = parse(&text).expect_err("three mistakes");
     let lines: Vec<_> = problems.iter().map(|(line, _)| *line).collect();
-    assert_eq!(lines, [1, 3, 7, 23], "{problems:?}");
+    assert_eq!(lines, [1, 3, 7, 20], "{problems:?}");
 }
 
 #[test]
 fn broken_syntax_is_told_with_its_line() {
     let problems = parse(&GOOD.replace("[audit]", "[audit")).expect_err("broken");
-    assert!(problems.iter().any(|(line, _)| *line == 23), "{problems:?}");
+    assert!(problems.iter().any(|(line, _)| *line == 20), "{problems:?}");
 }
 
 #[test]

@@ -101,6 +101,13 @@ impl Refusal {
     }
 }
 
+/// The sentence alone, for those who speak another protocol.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
 /// An error with its causes, for the log.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -132,7 +139,24 @@ impl From<StoreError> for Refusal {
 
 impl From<IdentityError> for Refusal {
     fn from(error: IdentityError) -> Self {
-        Self::sign_in(error.to_string())
+        match &error {
+            // Our side's trouble, not the caller's: signing in again would not help.
+            IdentityError::IssuerDown { .. } => {
+                tracing::warn!(%error, "a token could not be checked");
+                Self::new(ErrorCode::Internal, "the sign-in service cannot be asked whether the token is good")
+                    .status(StatusCode::SERVICE_UNAVAILABLE)
+                    .hint("Try again in a minute.")
+            }
+            IdentityError::NotAToken
+            | IdentityError::UnknownIssuer
+            | IdentityError::Signature
+            | IdentityError::UnknownKey
+            | IdentityError::Audience
+            | IdentityError::Expired
+            | IdentityError::NotYet
+            | IdentityError::Refused(_)
+            | IdentityError::Claims(_) => Self::sign_in(error.to_string()),
+        }
     }
 }
 
