@@ -139,7 +139,7 @@ impl Issuer {
         let details: CoreDeviceAuthorizationResponse = request
             .request_async(&|request| self.http.send(request))
             .await
-            .map_err(|error| self.token_error(error, |refusal| IssuerError::Refused(words(refusal))))?;
+            .map_err(|error| self.token_error(error, |refusal| IssuerError::Refused(printable(refusal))))?;
         // Shown, and maybe opened in a browser: nothing but a web address may be.
         http::checked(details.verification_uri().as_str())?;
         let complete_page = details.verification_uri_complete().map(|page| page.secret().clone());
@@ -171,7 +171,7 @@ impl Issuer {
             self.token_error(error, |refusal| match refusal.error() {
                 DeviceCodeErrorResponseType::AccessDenied => IssuerError::Declined,
                 DeviceCodeErrorResponseType::ExpiredToken => IssuerError::CodeExpired,
-                _ => IssuerError::Refused(words(refusal)),
+                _ => IssuerError::Refused(printable(refusal)),
             })
         })?;
         self.tokens(&answer, None)
@@ -183,7 +183,7 @@ impl Issuer {
         let kept = RefreshToken::new(refresh_token.expose().to_owned());
         let request = client.exchange_refresh_token(&kept).map_err(|error| self.malformed(&error))?;
         let answer = request.request_async(&|request| self.http.send(request)).await;
-        let refused = |error| self.token_error(error, |refusal| IssuerError::Refused(words(refusal)));
+        let refused = |error| self.token_error(error, |refusal| IssuerError::Refused(printable(refusal)));
         self.tokens(&answer.map_err(refused)?, Some(refresh_token))
     }
 
@@ -273,11 +273,7 @@ impl Issuer {
     }
 }
 
-/// The refusal's own words, safe to print.
-fn words(refusal: &dyn std::fmt::Display) -> String {
-    printable(refusal)
-}
-
+/// Foreign words, safe to print.
 fn printable(text: &dyn std::fmt::Display) -> String {
     text::escape(&text.to_string()).into_owned()
 }

@@ -9,7 +9,7 @@ use crate::sys::random;
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         let path = std::env::temp_dir().join(format!("dbgate-test-{}", encoding::hex(&random::bytes::<8>())));
         std::fs::create_dir_all(&path).expect("a scratch folder");
         Self(path)

@@ -1,5 +1,7 @@
 //! Sign-in from end to end: the client's code, this issuer over real HTTP, the broker's verifier.
 
+#![expect(clippy::indexing_slicing, reason = "a test that indexes past the end fails, as it should")]
+
 use std::sync::Mutex;
 
 use openidconnect::HttpRequest;
@@ -291,7 +293,7 @@ fn discovery(issuer: &Issuer) -> Discovery {
 
 #[tokio::test]
 async fn signing_in_keeps_tokens_until_signing_out() {
-    let (issuer, scratch) = (start(0).await, Scratch::new());
+    let (issuer, scratch) = (start(0).await, Scratch::empty());
     let (server, store) = workstation(&scratch);
     let discovery = discovery(&issuer);
     let approve = |invitation: &client::Invitation| issuer.approve(&invitation.code, "ana").expect("approved");
@@ -309,7 +311,7 @@ async fn signing_in_keeps_tokens_until_signing_out() {
 /// for the other and take what it got.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_end_soon_are_renewed_once_for_all() {
-    let (issuer, scratch) = (start(0).await, Scratch::new());
+    let (issuer, scratch) = (start(0).await, Scratch::empty());
     let (server, store) = workstation(&scratch);
     let refresh = sign_in(&issuer, "ana").await.refresh_token.expect("a refresh token");
     let kept = json!({
@@ -329,7 +331,7 @@ async fn tokens_that_end_soon_are_renewed_once_for_all() {
 
 #[tokio::test]
 async fn a_sign_in_that_cannot_be_renewed_has_ended() {
-    let (issuer, scratch) = (start(0).await, Scratch::new());
+    let (issuer, scratch) = (start(0).await, Scratch::empty());
     let (server, store) = workstation(&scratch);
     let kept = json!({
         "version": 1, "issuer": issuer.url(), "client_id": CLIENT_ID, "id_token": "old",
