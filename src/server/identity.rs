@@ -114,7 +114,10 @@ impl Verifier {
         let named = all.get("iss").and_then(Value::as_str).unwrap_or_default();
         // Not trusted yet: it only picks the rules, and the verifier compares it again.
         let mut refusal = IdentityError::UnknownIssuer;
-        for issuer in self.issuers.iter().filter(|issuer| issuer.rule.issuer == named) {
+        for issuer in &self.issuers {
+            if issuer.rule.issuer != named {
+                continue;
+            }
             match issuer.verify(bearer, &all, now).await {
                 Ok(identity) => return Ok(identity),
                 Err(error) => refusal = error,

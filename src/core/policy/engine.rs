@@ -1,1 +1,141 @@
-//! policy/engine
+//! The policy itself: rules that were read and validated, and the questions they answer.
+//!
+//! One engine answers when privileges are compiled, when a statement is judged and when the
+//! impact of a held write is known, so that the three cannot disagree. Deny by default, forbid
+//! overrides; a rule that cannot be evaluated denies.
+
+mod guard;
+mod judge;
+mod question;
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
+
+use super::classification::Classification;
+use super::file::{self, Problem, Source};
+use super::{Denial, pack};
+use crate::core::grant::Access;
+use crate::core::identity::Identity;
+
+pub use judge::ImpactRefusal;
+pub(crate) use question::{Answer, Asking};
+
+/// The vocabulary that every policy is validated against.
+pub const SCHEMA: &str = include_str!("schema.cedarschema");
+
+/// The rule named in a denial where no rule permits.
+pub const DEFAULT_DENY: &str = "default-deny";
+
+/// A policy folder that was read without a problem.
+pub struct Policy {
+    /// Every rule, under its `@id`.
+    all: PolicySet,
+    /// The permits alone: shows whether an approval would be of any use.
+    permits: PolicySet,
+    rules: BTreeMap<String, Rule>,
+    classification: Classification,
+    digest: String,
+    authorizer: Authorizer,
+    vocabulary: question::Vocabulary,
+}
+
+/// What the annotations of a rule say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub id: String,
+    /// A stable word for programs.
+    pub code: String,
+    pub mask: Option<String>,
+    /// The group that may lift it.
+    pub approval: Option<String>,
+    pub reason: Option<String>,
+    pub suggest: Option<String>,
+}
+
+/// Who asks, for which database, and how far they mean to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub identity: &'a Identity,
+    pub target: &'a str,
+    pub environment: &'a str,
+    pub database: &'a str,
+    pub access: Access,
+    pub reason: Option<&'a str>,
+    pub ticket: Option<&'a str>,
+}
+
+/// The digest says it all and is short.
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Policy({})", self.digest)
+    }
+}
+
+impl Policy {
+    /// Reads and validates the files of a policy folder, or says everything that is wrong.
+    pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
+        let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the vocabulary in the binary is well formed");
+        let folder = file::read(sources, &Validator::new(schema))?;
+        let (mut all, mut permits, mut rules) = (PolicySet::new(), PolicySet::new(), BTreeMap::new());
+        for (policy, rule) in folder.rules {
+            let policy = policy.new_id(PolicyId::new(&rule.id));
+            if policy.effect() == Effect::Permit {
+                permits.add(policy.clone()).expect("ids are unique: the reader refuses a second one");
+            }
+            all.add(policy).expect("ids are unique: the reader refuses a second one");
+            rules.insert(rule.id.clone(), rule);
+        }
+        Ok(Self {
+            all,
+            permits,
+            rules,
+            classification: folder.classification,
+            digest: file::digest(sources),
+            authorizer: Authorizer::new(),
+            vocabulary: question::Vocabulary::new(),
+        })
+    }
+
+    /// A pack that ships in the binary, as it is.
+    pub fn pack(name: &str) -> Option<Self> {
+        let sources = pack::sources(name)?;
+        Some(Self::parse(&sources).expect("packs in the binary are valid: a test loads each"))
+    }
+
+    /// SHA-256 of the files, hex. A record names the policy it was judged by with this.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What the folder says is sensitive.
+    pub fn classification(&self) -> &Classification {
+        &self.classification
+    }
+
+    /// Whether the principal may have a session like this at all.
+    pub fn may_connect(&self, subject: &Subject<'_>) -> Result<(), Denial> {
+        let asking = Asking::new(self, subject);
+        let what = format!("connect to {} with {} access", subject.target, subject.access.word());
+        match asking.database("connect", None) {
+            Answer::Allow => Ok(()),
+            refused => Err(judge::denial(subject, &refused, &what)),
+        }
+    }
+
+    /// The access levels the principal may ask for, lowest first.
+    pub fn access_offered(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> Vec<Access> {
+        let levels = [Access::Read, Access::Write, Access::Admin];
+        let offered = levels.into_iter().filter(|access| {
+            let subject =
+                Subject { identity, target, environment, database, access: *access, reason: None, ticket: None };
+            // A level that wants a reason is offered too: the person can give one.
+            let explained = Subject { reason: Some("-"), ticket: Some("-"), ..subject };
+            self.may_connect(&subject).is_ok() || self.may_connect(&explained).is_ok()
+        });
+        offered.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,4 +10,5 @@ pub mod file;
 pub mod pack;
 pub mod verdict;
 
+pub use engine::{ImpactRefusal, Policy, Subject};
 pub use verdict::{Cleared, Denial, Impact, Verdict};

@@ -1,1 +1,38 @@
-//! policy/pack
+//! The policy packs that ship in the binary. They can be printed, copied and edited;
+//! a policy folder never includes one silently.
+
+use super::file::Source;
+
+/// Names of the built-in packs.
+pub const NAMES: [&str; 1] = ["production"];
+
+/// The files of a built-in pack, exactly as they would lie in a policy folder.
+pub fn sources(name: &str) -> Option<Vec<Source>> {
+    match name {
+        "production" => Some(vec![
+            Source::new("production.cedar", include_str!("packs/production/production.cedar")),
+            Source::new("classification.toml", include_str!("packs/production/classification.toml")),
+        ]),
+        _ => None,
+    }
+}
+
+/// The rules of a built-in pack without its classification, for a target that brings its own.
+pub fn rules(name: &str) -> Option<Vec<Source>> {
+    let rules = sources(name)?.into_iter().filter(|source| source.name != super::file::CLASSIFICATION);
+    Some(rules.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::policy::Policy;
+
+    #[test]
+    fn every_pack_that_is_named_ships_and_loads() {
+        for name in NAMES {
+            assert!(Policy::pack(name).is_some(), "{name}");
+        }
+        assert!(sources("no such pack").is_none());
+    }
+}

@@ -1,1 +1,197 @@
-//! scope/compile
+//! Policy and catalog to privileges: asks the policy about every relation and every column.
+//!
+//! What comes out is the outer wall: PostgreSQL enforces it whatever the gateway makes of a
+//! statement's text. So doubt closes: a view that could show what is masked is withheld, a mask
+//! that does not fit its column's type becomes NULL, a forbidden column without a mask too.
+
+mod flow;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalog::{Catalog, Relation, RelationKind};
+use super::{ColumnMask, ColumnScope, RelationScope, Scope};
+use crate::core::grant::Access;
+use crate::core::mask;
+use crate::core::policy::engine::{Answer, Asking, DEFAULT_DENY};
+use crate::core::policy::{Policy, Subject};
+
+/// What the policy decides about one relation, before views and inheritance are looked at.
+struct Decision {
+    scope: RelationScope,
+    /// Why it cannot be granted although the policy allows reading it.
+    withheld: Option<String>,
+}
+
+/// The scope of a principal on a database.
+///
+/// The digest that names masking schemas (`dbgate_m_…`) is that of the scope *without* its views:
+/// whether a relation has one follows from its columns, so both digests name the same scope.
+pub fn compile(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Scope {
+    let asking = Asking::new(policy, subject);
+    let tags = flow::tags(policy.classification(), catalog);
+    let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
+    for relation in catalog.relations.values() {
+        if is_system(&relation.name.schema) {
+            continue;
+        }
+        decisions.insert(relation.oid, decide(&asking, subject.access, relation, &tags));
+    }
+    view::withhold(policy.classification(), catalog, &mut decisions);
+
+    let (mut relations, mut withheld) = (BTreeMap::new(), BTreeMap::new());
+    let mut schemas = BTreeSet::new();
+    for (name, relation) in &catalog.relations {
+        let Some(decision) = decisions.remove(&relation.oid) else { continue };
+        if let Some(reason) = decision.withheld {
+            withheld.insert(name.clone(), reason);
+        } else if grants_something(&decision.scope) {
+            schemas.insert(name.schema.clone());
+            relations.insert(name.clone(), decision.scope);
+        }
+    }
+    let mut scope = Scope {
+        cluster: catalog.cluster.clone(),
+        database: catalog.database.clone(),
+        access: subject.access,
+        schemas: schemas.into_iter().collect(),
+        relations,
+        withheld,
+    };
+    place_views(&mut scope);
+    scope
+}
+
+fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow::Tags) -> Decision {
+    let relation_tags = tags.relation(relation.oid);
+    let names: Vec<(&str, &str, &BTreeSet<String>)> = relation
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| (column.name.as_str(), column.type_name.as_str(), tags.column(relation.oid, index)))
+        .collect();
+    let entities = asking.relation(&relation.name, Some(relation.kind), relation_tags, &names);
+    let allows = |action: &str| matches!(asking.on(action, &entities, None), Answer::Allow);
+    let read = allows("read");
+    // A read session holds no write privilege whatever a rule says: read-only mode can be left.
+    let may_write = access != Access::Read && is_writable(relation.kind);
+    let columns = relation.columns.iter().zip(asking.reveal(&entities));
+    let columns: Vec<ColumnScope> = columns
+        .map(|(column, answer)| ColumnScope {
+            name: column.name.clone(),
+            number: column.number,
+            type_name: column.type_name.clone(),
+            type_oid: column.type_oid,
+            mask: mask_of(&answer, &column.name, &column.type_name),
+            is_generated: column.is_generated,
+        })
+        .collect();
+    let insert = may_write && allows("insert");
+    let sequences = relation.sequences.iter().filter(|_| insert);
+    let scope = RelationScope {
+        oid: relation.oid,
+        read,
+        insert,
+        update: may_write && allows("update"),
+        delete: may_write && allows("delete"),
+        columns,
+        view: None,
+        sequences: sequences.map(|sequence| (sequence.schema.clone(), sequence.name.clone())).collect(),
+    };
+    let withheld = if read { unsafe_to_grant(relation, &scope) } else { None };
+    Decision { scope, withheld }
+}
+
+/// Why a relation that may be read cannot be granted by itself.
+fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String> {
+    if !scope.columns.is_empty() && scope.columns.iter().all(|column| column.mask.is_some()) {
+        return Some("every column of it is masked".to_owned());
+    }
+    let discloses = scope.columns.iter().any(discloses);
+    // The view's owner would be judged by the row policies, not the person behind the session.
+    (discloses && relation.has_row_security).then(|| {
+        "it has row-level security, which a mask that shows a part of a column would get around; \
+         use the mask `null` or `redact`"
+            .to_owned()
+    })
+}
+
+/// The mask of a column; none where it may be seen as it is.
+///
+/// Several rules may mask one column: the one that shows least wins, and two that show different
+/// parts show none. A rule that forbids without saying how masks with NULL.
+fn mask_of(answer: &Answer<'_>, column: &str, type_name: &str) -> Option<ColumnMask> {
+    let (name, rule) = match answer {
+        Answer::Allow => return None,
+        Answer::Unpermitted => ("null", DEFAULT_DENY),
+        Answer::Broken(_) => ("null", "built-in"),
+        Answer::Forbidden { rules, .. } => {
+            let named =
+                |rule: &crate::core::policy::engine::Rule| rule.mask.clone().unwrap_or_else(|| "null".to_owned());
+            let names: BTreeSet<String> = rules.iter().map(|rule| named(rule)).collect();
+            let constant = |name: &&String| matches!(name.as_str(), "null" | "redact") || name.starts_with("fixed:");
+            let chosen = if names.contains("null") {
+                "null".to_owned()
+            } else if let Some(name) = names.iter().find(constant) {
+                name.clone()
+            } else if let (1, Some(name)) = (names.len(), names.first()) {
+                name.clone()
+            } else {
+                "redact".to_owned()
+            };
+            let rule = rules.iter().find(|rule| named(rule) == chosen).or(rules.first());
+            return Some(made(&chosen, rule.map_or(DEFAULT_DENY, |rule| rule.id.as_str()), column, type_name));
+        }
+    };
+    Some(made(name, rule, column, type_name))
+}
+
+/// A mask that does not fit the column's type shows nothing instead.
+fn made(name: &str, rule: &str, column: &str, type_name: &str) -> ColumnMask {
+    let (name, expression) = match mask::expression(name, column, type_name) {
+        Ok(expression) => (name, expression),
+        Err(_) => ("null", mask::expression("null", column, type_name).expect("NULL is of every type")),
+    };
+    ColumnMask {
+        name: name.to_owned(),
+        expression: expression.sql,
+        discloses: expression.discloses,
+        rule: rule.to_owned(),
+    }
+}
+
+/// Gives every relation with a disclosing mask its view: one masking schema for each schema.
+fn place_views(scope: &mut Scope) {
+    let digest: String = scope.digest().chars().take(16).collect();
+    for (name, relation) in &mut scope.relations {
+        if relation.read && relation.columns.iter().any(discloses) {
+            // Numbered, since a schema's own name may already be as long as a name can be.
+            let number = scope.schemas.iter().position(|schema| *schema == name.schema).unwrap_or(0);
+            relation.view = Some((format!("dbgate_m_{digest}_{number}"), name.name.clone()));
+        }
+    }
+}
+
+fn discloses(column: &ColumnScope) -> bool {
+    column.mask.as_ref().is_some_and(|mask| mask.discloses)
+}
+
+fn grants_something(scope: &RelationScope) -> bool {
+    scope.read || scope.insert || scope.update || scope.delete
+}
+
+/// Foreign tables are left out: what happens there is neither counted nor rolled back with certainty.
+fn is_writable(kind: RelationKind) -> bool {
+    match kind {
+        RelationKind::Table | RelationKind::Partitioned | RelationKind::View => true,
+        RelationKind::MaterializedView | RelationKind::Foreign | RelationKind::Sequence => false,
+    }
+}
+
+/// PostgreSQL's schemas and ours: never granted, whatever a catalog holds.
+fn is_system(schema: &str) -> bool {
+    schema == "information_schema" || schema.starts_with("pg_") || schema.starts_with("dbgate_")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,477 @@
-//! statement/grammar
+//! PostgreSQL's own grammar (libpg_query), the authority on what a text says.
+//!
+//! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
+//! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
+
+use super::facts::{CopyDirection, Effect, Facts, Name, RowAction, Touch, TransactionVerb};
+use super::predicate;
+use super::tree::Tree;
+
+/// The longest text that is parsed, in bytes.
+pub const LONGEST: usize = 256 * 1024;
+
+/// One statement of a text.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// The statement's own text, without the semicolon.
+    pub text: String,
+    /// Where it starts in the whole text, in bytes.
+    pub start: usize,
+    pub facts: Facts,
+    pub(super) tree: Tree,
+}
+
+/// Why a text has no statements.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrammarError {
+    /// Also what the server would say, though it says it better: with a position.
+    #[error("{0}")]
+    Syntax(String),
+    #[error("statement of {0} bytes exceeds the limit of {LONGEST}")]
+    TooLong(usize),
+    #[error("statement is nested too deeply to be checked")]
+    TooDeep,
+    #[error("statement holds a NUL byte")]
+    Nul,
+}
+
+/// Splits and parses a text. An empty text has no statements.
+///
+/// # Errors
+/// When the grammar does not accept it whole.
+pub fn parse(sql: &str) -> Result<Vec<Statement>, GrammarError> {
+    if sql.len() > LONGEST {
+        return Err(GrammarError::TooLong(sql.len()));
+    }
+    let parsed = pg_query::parse(sql, pg_query::ParserOptions::default()).map_err(|error| match error {
+        pg_query::Error::Parse(message) => GrammarError::Syntax(message),
+        pg_query::Error::Conversion(_) => GrammarError::Nul,
+        // The decoder has a limit on depth that PostgreSQL does not have.
+        _ => GrammarError::TooDeep,
+    })?;
+    let statements = parsed.protobuf.stmts.iter().filter_map(|raw| {
+        let start = usize::try_from(raw.stmt_location).ok()?;
+        let length = usize::try_from(raw.stmt_len).ok()?;
+        let rest = sql.get(start..)?;
+        let text = if length == 0 { rest } else { rest.get(..length)? };
+        let tree = Tree::of(raw.stmt.as_ref()?);
+        let mut facts = facts(&tree, start);
+        (facts.start, facts.end) = (start, start + text.len());
+        Some(Statement { text: text.to_owned(), start, facts, tree })
+    });
+    let statements: Vec<_> = statements.collect();
+    // A statement that fell out above would run unseen.
+    if statements.len() == parsed.protobuf.stmts.len() { Ok(statements) } else { Err(GrammarError::TooDeep) }
+}
+
+/// The tokens of a text as byte ranges, comments left out.
+pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
+    use pg_query::protobuf::Token;
+    let scanned = pg_query::scan(sql).ok()?;
+    let comments = [i32::from(Token::SqlComment), i32::from(Token::CComment)];
+    let kept = scanned.tokens.iter().filter(|token| !comments.contains(&token.token));
+    kept.map(|token| Some((usize::try_from(token.start).ok()?, usize::try_from(token.end).ok()?))).collect()
+}
+
+/// The facts of one statement's tree. Offsets count from the statement's own start.
+fn facts(tree: &Tree, start: usize) -> Facts {
+    let mut facts = top_level(tree);
+    let mut walk = Walk { facts: &mut facts, start, scope: Vec::new() };
+    walk.node(tree, RowAction::Read, true);
+    if facts.verb == "EXPLAIN" {
+        // Planned, not run.
+        facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
+    }
+    // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.
+    if facts.writes() && facts.effect == Effect::Read {
+        facts.effect = Effect::Write;
+    }
+    facts
+}
+
+/// What the kind of the statement alone says.
+fn top_level(tree: &Tree) -> Facts {
+    let text = |name| tree.get(name).text();
+    match tree.kind() {
+        "SelectStmt" => select(tree),
+        "InsertStmt" => Facts::plain("INSERT", Effect::Write),
+        "UpdateStmt" => Facts::plain("UPDATE", Effect::Write),
+        "DeleteStmt" => Facts::plain("DELETE", Effect::Write),
+        "MergeStmt" => Facts::plain("MERGE", Effect::Write),
+        "CopyStmt" => copy(tree),
+        "ExplainStmt" => explain(tree),
+        "TransactionStmt" => transaction(tree),
+        "VariableSetStmt" => variable(tree),
+        "VariableShowStmt" => Facts::plain("SHOW", Effect::Read),
+        "PrepareStmt" => named("PREPARE", top_level(tree.get("query")).effect, text("name")),
+        "ExecuteStmt" => named("EXECUTE", Effect::Unknown, text("name")),
+        "DeallocateStmt" => named("DEALLOCATE", Effect::Session, text("name")),
+        // 0x0020 is CURSOR_OPT_HOLD: such a cursor is filled at COMMIT, after the last count.
+        "DeclareCursorStmt" if tree.get("options").int() & 0x20 != 0 => {
+            named("DECLARE WITH HOLD", Effect::Read, text("portalname"))
+        }
+        "DeclareCursorStmt" => named("DECLARE", Effect::Read, text("portalname")),
+        "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
+        "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
+        "DiscardStmt" => Facts::plain("DISCARD", Effect::Session),
+        "ListenStmt" => Facts::plain("LISTEN", Effect::Session),
+        "UnlistenStmt" => Facts::plain("UNLISTEN", Effect::Session),
+        "NotifyStmt" => Facts::plain("NOTIFY", Effect::Session),
+        "ConstraintsSetStmt" => Facts::plain("SET CONSTRAINTS", Effect::Session),
+        "LockStmt" => Facts { locks: true, ..Facts::plain("LOCK", Effect::Utility) },
+        "DoStmt" => Facts::plain("DO", Effect::Utility),
+        "CallStmt" => Facts::plain("CALL", Effect::Utility),
+        "VacuumStmt" => Facts::plain(vacuum_verb(tree), Effect::Utility),
+        "CheckPointStmt" => Facts::plain("CHECKPOINT", Effect::Utility),
+        "LoadStmt" => Facts::plain("LOAD", Effect::Utility),
+        "TruncateStmt" => Facts::plain("TRUNCATE", Effect::Ddl),
+        "CreateStmt" | "CreateTableAsStmt" if is_temporary(tree) => Facts::plain("CREATE TEMP TABLE", Effect::Session),
+        kind => definition(kind, tree),
+    }
+}
+
+fn select(tree: &Tree) -> Facts {
+    let into = tree.get("into_clause");
+    if into.is_nothing() {
+        return Facts::plain("SELECT", Effect::Read);
+    }
+    match into.get("rel").get("relpersistence").text() {
+        "t" => Facts::plain("SELECT INTO TEMP", Effect::Session),
+        _ => Facts::plain("SELECT INTO", Effect::Ddl),
+    }
+}
+
+fn is_temporary(tree: &Tree) -> bool {
+    let relation = if tree.kind() == "CreateStmt" { tree.get("relation") } else { tree.get("into").get("rel") };
+    relation.get("relpersistence").text() == "t"
+}
+
+fn named(verb: &str, effect: Effect, name: &str) -> Facts {
+    Facts { prepared: Some(name.to_owned()), ..Facts::plain(verb, effect) }
+}
+
+fn copy(tree: &Tree) -> Facts {
+    let direction = match (tree.get("is_program").flag(), tree.get("filename").text(), tree.get("is_from").flag()) {
+        (false, "", true) => CopyDirection::FromClient,
+        (false, "", false) => CopyDirection::ToClient,
+        _ => CopyDirection::Server,
+    };
+    let effect = match direction {
+        CopyDirection::FromClient => Effect::Write,
+        CopyDirection::ToClient => Effect::Read,
+        CopyDirection::Server => Effect::Utility,
+    };
+    Facts { copy: Some(direction), ..Facts::plain("COPY", effect) }
+}
+
+/// EXPLAIN runs the statement only with ANALYZE. Any spelling but a plain "off" counts as on.
+fn explain(tree: &Tree) -> Facts {
+    let analyze = tree
+        .get("options")
+        .items()
+        .iter()
+        .any(|option| option.get("defname").text() == "analyze" && !is_off(option.get("arg")));
+    let inner = top_level(tree.get("query"));
+    let effect = if analyze { inner.effect } else { Effect::Read };
+    Facts { prepared: inner.prepared, ..Facts::plain(if analyze { "EXPLAIN ANALYZE" } else { "EXPLAIN" }, effect) }
+}
+
+fn is_off(argument: &Tree) -> bool {
+    let word = argument.get("sval").text().to_ascii_lowercase();
+    matches!(word.as_str(), "off" | "false") || (argument.kind() == "Integer" && argument.get("ival").int() == 0)
+}
+
+fn transaction(tree: &Tree) -> Facts {
+    // The numbers are TransactionStmtKind of the parser's protobuf.
+    let (verb, kind) = match tree.get("kind").int() {
+        1 | 2 => ("BEGIN", TransactionVerb::Begin),
+        3 => ("COMMIT", TransactionVerb::Commit),
+        4 => ("ROLLBACK", TransactionVerb::Rollback),
+        5 => ("SAVEPOINT", TransactionVerb::Savepoint),
+        6 => ("RELEASE", TransactionVerb::Release),
+        7 => ("ROLLBACK TO", TransactionVerb::RollbackTo),
+        8..=10 => ("PREPARE TRANSACTION", TransactionVerb::TwoPhase),
+        _ => return Facts::plain("TRANSACTION", Effect::Unknown),
+    };
+    Facts { transaction: Some(kind), ..Facts::plain(verb, Effect::Transaction) }
+}
+
+/// SET and RESET. `settings` names what changes as `name` or `name=value`, in lower case.
+fn variable(tree: &Tree) -> Facts {
+    let name = tree.get("name").text().to_ascii_lowercase();
+    let arguments = tree.get("args").items();
+    let value = arguments.first().map(|value| constant(value).to_ascii_lowercase());
+    // VariableSetKind: 1 value, 2 default, 3 current, 4 several (SET TRANSACTION), 5 reset, 6 reset all.
+    let settings = match tree.get("kind").int() {
+        1 => vec![format!("{name}={}", value.unwrap_or_default())],
+        4 => arguments
+            .iter()
+            .map(|item| format!("{}={}", item.get("defname").text(), constant(item.get("arg"))))
+            .collect(),
+        6 => vec!["all".to_owned()],
+        _ => vec![name],
+    };
+    let verb = if matches!(tree.get("kind").int(), 5 | 6) { "RESET" } else { "SET" };
+    Facts { settings, ..Facts::plain(verb, Effect::Session) }
+}
+
+/// The text of a constant; empty for anything that is not one.
+fn constant(tree: &Tree) -> String {
+    match tree.kind() {
+        "AConst" => {
+            let value = tree.get("val");
+            match value.kind() {
+                "Integer" => value.get("ival").int().to_string(),
+                "Float" => value.get("fval").text().to_owned(),
+                "Boolean" => value.get("boolval").flag().to_string(),
+                _ => value.get("sval").text().to_owned(),
+            }
+        }
+        "String" => tree.get("sval").text().to_owned(),
+        "TypeCast" => constant(tree.get("arg")),
+        _ => String::new(),
+    }
+}
+
+fn vacuum_verb(tree: &Tree) -> &'static str {
+    if !tree.get("is_vacuumcmd").flag() {
+        return "ANALYZE";
+    }
+    let is_full = tree.get("options").items().iter().any(|option| option.get("defname").text() == "full");
+    if is_full { "VACUUM FULL" } else { "VACUUM" }
+}
+
+/// Statements that change definitions or privileges. The verb is the kind spelled as words.
+fn definition(kind: &'static str, tree: &Tree) -> Facts {
+    const STARTS: [&str; 13] = [
+        "Alter", "Create", "Drop", "Grant", "Define", "Comment", "Rename", "Reassign", "Reindex", "Refresh", "Import",
+        "Cluster", "SecLabel",
+    ];
+    let is_definition = STARTS.iter().any(|start| kind.starts_with(start))
+        || matches!(kind, "IndexStmt" | "ViewStmt" | "RuleStmt" | "CompositeTypeStmt");
+    let is_create = matches!(kind, "IndexStmt" | "ViewStmt" | "RuleStmt" | "CompositeTypeStmt" | "DefineStmt");
+    let is_revoke = matches!(kind, "GrantStmt" | "GrantRoleStmt") && !tree.get("is_grant").flag();
+    let mut verb = if is_create { "CREATE ".to_owned() } else { String::new() };
+    let words = kind.strip_suffix("Stmt").unwrap_or(kind);
+    if is_revoke {
+        verb.push_str("REVOKE");
+    } else {
+        words.chars().enumerate().for_each(|(index, letter)| {
+            if letter.is_ascii_uppercase() && index > 0 {
+                verb.push(' ');
+            }
+            verb.push(letter.to_ascii_uppercase());
+        });
+    }
+    Facts::plain(&verb, if is_definition { Effect::Ddl } else { Effect::Unknown })
+}
+
+/// The walk that gathers touches and functions, following which names are CTEs where.
+struct Walk<'f> {
+    facts: &'f mut Facts,
+    start: usize,
+    scope: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, tree: &Tree, action: RowAction, has_predicate: bool) {
+        match tree {
+            Tree::List(items) => items.iter().for_each(|item| self.node(item, action, has_predicate)),
+            Tree::Node(kind, fields) => {
+                self.note(tree);
+                let before = self.scope.len();
+                self.common_tables(tree.get("with_clause"));
+                let excluding = predicate::can_exclude(tree.get("where_clause"));
+                for (name, field) in fields {
+                    match (*kind, *name) {
+                        (_, "with_clause") => {}
+                        ("InsertStmt", "relation") => self.target(field, insert_actions(tree), true),
+                        ("UpdateStmt", "relation") => self.target(field, &[RowAction::Update], excluding),
+                        ("DeleteStmt", "relation") => self.target(field, &[RowAction::Delete], excluding),
+                        ("MergeStmt", "relation") => self.target(field, &merge_actions(tree), true),
+                        ("CopyStmt", "relation") if tree.get("is_from").flag() => {
+                            self.target(field, &[RowAction::Insert], true);
+                        }
+                        ("TruncateStmt", "relations") => {
+                            field.items().iter().for_each(|item| self.target(item, &[RowAction::Delete], false));
+                        }
+                        // What a statement makes or locks is not something it reads.
+                        ("IntoClause", "rel") | ("CreateStmt" | "ViewStmt", "relation" | "view") => {}
+                        ("LockingClause", "locked_rels") => {}
+                        _ => self.node(field, RowAction::Read, true),
+                    }
+                }
+                self.scope.truncate(before);
+            }
+            Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
+        }
+    }
+
+    /// Facts that a node shows by itself.
+    fn note(&mut self, tree: &Tree) {
+        match tree.kind() {
+            "RangeVar" => self.target(tree, &[RowAction::Read], true),
+            "LockingClause" => self.facts.locks = true,
+            "FuncCall" => {
+                let Some(name) = qualified(tree.get("funcname")) else { return };
+                if name.name == "set_config" {
+                    let mut arguments = tree.get("args").items().iter().map(constant);
+                    let (setting, value) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+                    // An empty name means it was no constant: the policy refuses that.
+                    self.facts.settings.push(format!(
+                        "{}={}",
+                        setting.to_ascii_lowercase(),
+                        value.to_ascii_lowercase()
+                    ));
+                }
+                if !self.facts.functions.contains(&name) {
+                    self.facts.functions.push(name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A relation that rows are read from or changed in, unless the name is a CTE here.
+    fn target(&mut self, range: &Tree, actions: &[RowAction], has_predicate: bool) {
+        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
+        let is_common = schema.is_empty() && self.scope.iter().any(|known| known == name);
+        if name.is_empty() || (is_common && actions == [RowAction::Read]) {
+            return;
+        }
+        for action in actions {
+            let touch = Touch {
+                relation: Name::new((!schema.is_empty()).then_some(schema), name),
+                action: *action,
+                offset: range.location().and_then(|place| place.checked_sub(self.start)),
+                has_predicate,
+            };
+            if !self.facts.touches.contains(&touch) {
+                self.facts.touches.push(touch);
+            }
+        }
+    }
+
+    /// Brings the names of a WITH clause into scope, in the order PostgreSQL does.
+    fn common_tables(&mut self, with: &Tree) {
+        let expressions = with.get("ctes").items();
+        let is_recursive = with.get("recursive").flag();
+        if is_recursive {
+            self.scope.extend(expressions.iter().map(|cte| cte.get("ctename").text().to_owned()));
+        }
+        for expression in expressions {
+            self.node(expression, RowAction::Read, true);
+            if !is_recursive {
+                self.scope.push(expression.get("ctename").text().to_owned());
+            }
+        }
+    }
+}
+
+/// INSERT … ON CONFLICT DO UPDATE also updates.
+fn insert_actions(tree: &Tree) -> &'static [RowAction] {
+    // OnConflictAction: 3 is ONCONFLICT_UPDATE in the parser's protobuf.
+    match tree.get("on_conflict_clause").get("action").int() {
+        3 => &[RowAction::Insert, RowAction::Update],
+        _ => &[RowAction::Insert],
+    }
+}
+
+/// What the WHEN clauses of a MERGE do. CmdType: 3 update, 4 insert, 5 delete.
+fn merge_actions(tree: &Tree) -> Vec<RowAction> {
+    let clauses = tree.get("merge_when_clauses").items().iter();
+    clauses
+        .filter_map(|clause| match clause.get("command_type").int() {
+            3 => Some(RowAction::Update),
+            4 => Some(RowAction::Insert),
+            5 => Some(RowAction::Delete),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A name of one or two parts; the last two of more.
+fn qualified(parts: &Tree) -> Option<Name> {
+    let mut parts = parts.items().iter().rev().map(|part| part.get("sval").text());
+    let name = parts.next()?;
+    Some(Name::new(parts.next(), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Effect, then what is touched, as `action relation` in order.
+    fn seen(sql: &str) -> (Effect, Vec<String>) {
+        let statements = parse(sql).expect(sql);
+        let facts = &statements.first().expect("one statement").facts;
+        let touches = facts.touches.iter().map(|touch| format!("{} {}", touch.action.word(), touch.relation));
+        (facts.effect, touches.collect())
+    }
+
+    #[test]
+    fn every_relation_is_seen_wherever_it_hides() {
+        let table: [(&str, Effect, &[&str]); 14] = [
+            ("select 1", Effect::Read, &[]),
+            ("table s.a", Effect::Read, &["read s.a"]),
+            ("select case when (select true from a) then 1 end collate \"C\"", Effect::Read, &["read a"]),
+            ("select * from b where x in (table a)", Effect::Read, &["read b", "read a"]),
+            ("with d as (delete from a returning 1) select * from d", Effect::Write, &["delete a"]),
+            ("update a set (x,y) = (select 1,2 from b)", Effect::Write, &["update a", "read b"]),
+            ("insert into a values ((select 1 from b))", Effect::Write, &["insert a", "read b"]),
+            ("insert into a values (1) on conflict (id) do update set x = 1", Effect::Write, &["insert a", "update a"]),
+            ("explain delete from a", Effect::Read, &["read a"]),
+            ("explain analyze delete from a", Effect::Write, &["delete a"]),
+            ("explain (analyze off) delete from a", Effect::Read, &["read a"]),
+            ("prepare p as delete from a", Effect::Write, &["delete a"]),
+            ("copy a from stdin", Effect::Write, &["insert a"]),
+            ("copy (delete from a returning *) to stdout", Effect::Write, &["delete a"]),
+        ];
+        for (sql, effect, touches) in table {
+            assert_eq!(seen(sql), (effect, touches.iter().map(|t| (*t).to_owned()).collect()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_common_table_is_no_relation_where_it_is_in_scope() {
+        assert_eq!(seen("with a as (select 1) select * from a").1, Vec::<String>::new());
+        assert_eq!(seen("with a as (select * from a) select * from a").1, ["read a"]);
+        assert_eq!(seen("with recursive a as (select * from a) select * from a").1, Vec::<String>::new());
+        assert_eq!(seen("select * from (with a as (select 1) select * from a) x, a").1, ["read a"]);
+        assert_eq!(seen("with a as (select 1) select * from s.a").1, ["read s.a"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_unknown_or_refused() {
+        assert_eq!(seen("execute p").0, Effect::Unknown);
+        assert_eq!(seen("do $$ begin end $$").0, Effect::Utility);
+        assert_eq!(seen("drop table a").0, Effect::Ddl);
+        assert_eq!(seen("alter system set x = 1").0, Effect::Ddl);
+        assert!(matches!(parse("selec 1"), Err(GrammarError::Syntax(_))));
+        assert!(matches!(parse("select 'a\0b'"), Err(GrammarError::Nul)));
+        let deep = format!("select {}1{}", "(".repeat(5000), ")".repeat(5000));
+        assert!(parse(&deep).is_ok() || parse(&deep).is_err());
+        let chain = format!("select {}1", "1||".repeat(5000));
+        assert!(parse(&chain).is_err(), "deeper than the decoder goes");
+    }
+
+    #[test]
+    fn a_text_is_split_where_postgresql_splits_it() {
+        let statements = parse("select ';' ; /* ; */ select $a$;$a$;; select 3").expect("three statements");
+        let texts: Vec<_> = statements.iter().map(|s| s.text.trim()).collect();
+        assert_eq!(texts, ["select ';'", "select $a$;$a$", "select 3"]);
+        assert_eq!(parse(" -- nothing\n").expect("empty").len(), 0);
+    }
+
+    #[test]
+    fn settings_are_named_however_they_are_changed() {
+        let settings = |sql: &str| parse(sql).expect(sql).remove(0).facts.settings;
+        assert_eq!(settings("set Role to 'x'"), ["role=x"]);
+        assert_eq!(settings("reset role"), ["role"]);
+        assert_eq!(settings("set session authorization default"), ["session_authorization"]);
+        assert_eq!(settings("select pg_catalog.set_config('role', 'x', false)"), ["role=x"]);
+        assert_eq!(settings("select set_config('ro' || 'le', 'x', false)"), ["=x"]);
+        assert_eq!(settings("reset all"), ["all"]);
+        assert_eq!(settings("set names 'SJIS'"), ["client_encoding=sjis"]);
+    }
+}

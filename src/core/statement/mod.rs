@@ -9,6 +9,8 @@ pub mod facts;
 pub mod grammar;
 pub mod local;
 #[cfg(feature = "server")]
+mod predicate;
+#[cfg(feature = "server")]
 pub mod splice;
 #[cfg(feature = "server")]
-mod visit;
+mod tree;

@@ -1,1 +1,12 @@
-//! wire/mod
+//! Step 3, session: the PostgreSQL wire protocol as values (PostgreSQL manual, chapter 55).
+//!
+//! [`frame`] cuts bytes into messages, [`reader`] is the only place that counts offsets,
+//! [`startup`] reads what a client says first, [`frontend`] and [`backend`] know the messages of
+//! either side, [`scram`] is both halves of the password exchange.
+
+pub mod backend;
+pub mod frame;
+pub mod frontend;
+pub mod reader;
+pub mod scram;
+pub mod startup;

@@ -1,0 +1,65 @@
+//! What stands in a FROM clause where a masked relation was named.
+
+use super::identifier;
+use crate::core::scope::{RelationName, RelationScope};
+
+/// The text that replaces a masked relation's name, without an alias: a sub-select over the
+/// columns that may be read with constants for the others, or the masking view's name.
+///
+/// `only` keeps ONLY in force. A masking view has no ONLY form and shows children too: a
+/// caller that finds ONLY on a relation with a view has to refuse.
+pub fn splice_text(relation: &RelationName, scope: &RelationScope, only: bool) -> String {
+    if let Some((schema, name)) = &scope.view {
+        return format!("{}.{}", identifier(schema), identifier(name));
+    }
+    let columns: Vec<String> = scope
+        .columns
+        .iter()
+        .map(|column| match &column.mask {
+            None => identifier(&column.name),
+            Some(mask) => format!("{} as {}", mask.expression, identifier(&column.name)),
+        })
+        .collect();
+    let only = if only { "only " } else { "" };
+    let (schema, name) = (identifier(&relation.schema), identifier(&relation.name));
+    format!("(select {} from {only}{schema}.{name})", columns.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::scope::{ColumnMask, ColumnScope};
+
+    fn scope(view: Option<(String, String)>) -> RelationScope {
+        let mask =
+            ColumnMask { name: "null".into(), expression: "null::text".into(), discloses: false, rule: "r".into() };
+        let column = |name: &str, mask: Option<ColumnMask>| ColumnScope {
+            name: name.into(),
+            number: 1,
+            type_name: "text".into(),
+            type_oid: 25,
+            mask,
+            is_generated: false,
+        };
+        RelationScope {
+            oid: 1,
+            read: true,
+            insert: false,
+            update: false,
+            delete: false,
+            columns: vec![column("id", None), column("e\"mail", Some(mask))],
+            view,
+            sequences: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn constants_are_spliced_inline_and_views_by_name() {
+        let name = RelationName::new("public", "customers");
+        let inline = "(select \"id\", null::text as \"e\"\"mail\" from \"public\".\"customers\")";
+        assert_eq!(splice_text(&name, &scope(None), false), inline);
+        assert!(splice_text(&name, &scope(None), true).contains(" from only \"public\""));
+        let view = Some(("dbgate_m_1".to_owned(), "customers".to_owned()));
+        assert_eq!(splice_text(&name, &scope(view), false), "\"dbgate_m_1\".\"customers\"");
+    }
+}

@@ -1,0 +1,198 @@
+//! What no policy can allow: statements that would loosen the session itself or leave the
+//! privileges behind that everything else rests on.
+//!
+//! These walls stand in code because a rule that lifts one would not do what its writer thinks.
+
+use crate::core::policy::Denial;
+use crate::core::scope::Scope;
+use crate::core::scope::catalog::Catalog;
+use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, TransactionVerb};
+
+/// Settings that decide who the session is or how text is read, with the values that may be
+/// set. The gateway reads statements as PostgreSQL does with these values and no others.
+const PINNED: [(&str, &[&str]); 12] = [
+    ("role", &[]),
+    ("session_authorization", &[]),
+    ("standard_conforming_strings", &["on", "true", "yes", "1"]),
+    ("backslash_quote", &["safe_encoding", "off"]),
+    ("client_encoding", &["utf8", "utf-8", "unicode"]),
+    ("row_security", &["on", "true", "yes", "1"]),
+    ("session_replication_role", &["origin"]),
+    ("default_transaction_read_only", &["on", "true", "yes", "1"]),
+    ("transaction_read_only", &["on", "true", "yes", "1"]),
+    // Libraries loaded into the backend run with the server's rights.
+    ("session_preload_libraries", &[]),
+    ("local_preload_libraries", &[]),
+    ("dynamic_library_path", &[]),
+];
+
+const LARGE_OBJECT: &str = "changes a large object, which no rule covers";
+const READS_FILES: &str = "reads files of the server";
+const SERVER_LOG: &str = "writes the server's log";
+const SLOT: &str = "changes replication slots";
+const OTHER_CONNECTION: &str = "opens a connection of its own that nobody judges";
+
+/// Functions of `pg_catalog` that reach beyond rows, with what they do. PostgreSQL refuses most
+/// of them to an ordinary role anyway; some it leaves to PUBLIC.
+const DANGEROUS: [(&str, &str); 32] = [
+    ("pg_terminate_backend", "ends other people's sessions"),
+    ("pg_cancel_backend", "cancels other people's statements"),
+    ("pg_reload_conf", "reloads the server's configuration"),
+    ("pg_rotate_logfile", SERVER_LOG),
+    ("pg_promote", "promotes a standby"),
+    ("pg_switch_wal", SERVER_LOG),
+    ("pg_create_restore_point", SERVER_LOG),
+    ("pg_logical_emit_message", SERVER_LOG),
+    ("pg_log_backend_memory_contexts", SERVER_LOG),
+    ("pg_backup_start", "starts a backup"),
+    ("pg_backup_stop", "ends a backup"),
+    ("pg_start_backup", "starts a backup"),
+    ("pg_stop_backup", "ends a backup"),
+    ("pg_read_file", READS_FILES),
+    ("pg_read_binary_file", READS_FILES),
+    ("pg_stat_file", READS_FILES),
+    ("pg_current_logfile", READS_FILES),
+    ("lo_import", READS_FILES),
+    ("lo_export", "writes files of the server"),
+    ("lo_creat", LARGE_OBJECT),
+    ("lo_create", LARGE_OBJECT),
+    ("lo_from_bytea", LARGE_OBJECT),
+    ("lo_put", LARGE_OBJECT),
+    ("lo_unlink", LARGE_OBJECT),
+    ("lo_truncate", LARGE_OBJECT),
+    ("lo_truncate64", LARGE_OBJECT),
+    ("lowrite", LARGE_OBJECT),
+    ("pg_drop_replication_slot", SLOT),
+    ("pg_create_physical_replication_slot", SLOT),
+    ("pg_create_logical_replication_slot", SLOT),
+    ("pg_copy_physical_replication_slot", SLOT),
+    ("pg_copy_logical_replication_slot", SLOT),
+];
+
+/// Beginnings of further names, and whether they count in any schema: extensions live anywhere.
+const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
+    ("pg_ls_", READS_FILES, false),
+    ("pg_file_", "changes files of the server", true),
+    ("pg_logical_slot_", "reads everybody's changes from the replication stream", false),
+    ("pg_replication_origin_", SLOT, false),
+    ("pg_replication_slot_", SLOT, false),
+    ("pg_stat_reset", "throws statistics away", false),
+    ("pg_wal_replay_", "moves or stops a standby", false),
+    ("dblink", OTHER_CONNECTION, true),
+    ("postgres_fdw_", OTHER_CONNECTION, true),
+];
+
+/// Functions that run SQL given as text. The role's privileges hold there too, except that the
+/// text may call a SECURITY DEFINER function which nobody sees here.
+const RUNS_TEXT: [&str; 12] = [
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "ts_stat",
+    "ts_rewrite",
+    "crosstab",
+    "crosstab2",
+    "crosstab3",
+    "crosstab4",
+    "crosstab_hash",
+    "connectby",
+    "xpath_table",
+];
+
+/// Commands whose effect outlives the session although any role may give them for itself.
+const OUTLIVES: [&str; 4] = ["ALTER ROLE", "ALTER USER", "ALTER DEFAULT PRIVILEGES", "ALTER SYSTEM"];
+
+/// The first wall the statement runs into, if any.
+pub(super) fn refuse(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
+    out_of_reach(facts)
+        .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting)))
+        .or_else(|| facts.functions.iter().find_map(dangerous))
+        .or_else(|| definer(facts, scope, catalog))
+}
+
+fn out_of_reach(facts: &Facts) -> Option<Denial> {
+    let verb = &facts.verb;
+    if facts.effect == Effect::Unknown {
+        return Some(wall("unknown_statement", format!("`{verb}` is not understood, so it is not run"), None));
+    }
+    if facts.transaction == Some(TransactionVerb::TwoPhase) {
+        let message = "two-phase transactions outlive the session and its verdict".to_owned();
+        return Some(wall("two_phase_refused", message, Some("use BEGIN and COMMIT")));
+    }
+    if facts.copy == Some(CopyDirection::Server) {
+        let message = "COPY with a file or program of the server is refused".to_owned();
+        return Some(wall("server_copy_refused", message, Some("use COPY ... FROM STDIN or TO STDOUT")));
+    }
+    let outlives = OUTLIVES.iter().any(|start| verb.starts_with(start));
+    outlives.then(|| wall("role_change_refused", format!("`{verb}` changes what outlives the session"), None))
+}
+
+/// `setting` is `name` for RESET and SET TO DEFAULT, `name=value` otherwise. A name that is not
+/// a constant arrives empty.
+fn pinned(setting: &str) -> Option<Denial> {
+    let (name, value) = setting.split_once('=').map_or((setting, None), |(name, value)| (name, Some(value)));
+    if name.is_empty() {
+        let message = "set_config() with a name that is computed cannot be judged".to_owned();
+        return Some(wall("setting_refused", message, Some("write the setting's name as a constant")));
+    }
+    let (name, allowed) = PINNED.iter().find(|(pinned, _)| *pinned == name)?;
+    if value.is_some_and(|value| allowed.contains(&value)) {
+        return None;
+    }
+    // RESET of `role` would be harmless, but who the session is is never the client's to say.
+    Some(wall("setting_refused", format!("the setting `{name}` is fixed in this session"), None))
+}
+
+fn dangerous(function: &Name) -> Option<Denial> {
+    let in_catalog = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let exact = DANGEROUS.iter().find(|(name, _)| in_catalog && *name == function.name).map(|(_, does)| does);
+    let by_start = || {
+        let counts = |anywhere: bool| in_catalog || anywhere;
+        let mut starts = DANGEROUS_STARTS.iter();
+        starts.find(|(start, _, any)| counts(*any) && function.name.starts_with(start)).map(|(_, does, _)| does)
+    };
+    let does = exact.or_else(by_start)?;
+    let mut denial = wall("function_refused", format!("`{function}()` {does}"), None);
+    denial.objects = vec![function.to_string()];
+    Some(denial)
+}
+
+/// A SECURITY DEFINER function runs with its owner's rights and may read what is masked here.
+fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
+    let hides = !scope.withheld.is_empty() || scope.relations.values().any(|relation| relation.is_masked());
+    if !hides || catalog.definer_functions.is_empty() {
+        return None;
+    }
+    let is_definer = |function: &&Name| {
+        catalog.definer_functions.iter().any(|known| {
+            known.name == function.name && function.schema.as_ref().is_none_or(|schema| *schema == known.schema)
+        })
+    };
+    if let Some(function) = facts.functions.iter().find(is_definer) {
+        let message = format!("`{function}()` runs with its owner's rights and could show masked columns");
+        let hint = "revoke EXECUTE on it from PUBLIC, or make it SECURITY INVOKER";
+        let mut denial = wall("definer_function", message, Some(hint));
+        denial.objects = vec![function.to_string()];
+        return Some(denial);
+    }
+    let runs_text = facts.functions.iter().find(|function| RUNS_TEXT.contains(&function.name.as_str()));
+    let hidden = match runs_text {
+        Some(function) => format!("{function}()"),
+        None if matches!(facts.verb.as_str(), "DO" | "CALL") => facts.verb.clone(),
+        None => return None,
+    };
+    let message = format!("`{hidden}` could call a function that runs with its owner's rights");
+    Some(wall("definer_function", message, Some("write the query out")))
+}
+
+fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
+    Denial {
+        code: code.to_owned(),
+        rule: "built-in".to_owned(),
+        message,
+        hint: hint.map(str::to_owned),
+        objects: Vec::new(),
+        approvers: None,
+        offset: None,
+    }
+}

@@ -1,0 +1,292 @@
+//! Judging a statement before it runs, and a held write by what it did.
+
+use std::collections::BTreeSet;
+
+use super::question::{ImpactView, Matter, StatementView, relation_tags};
+use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
+use crate::core::policy::{Cleared, Denial, Impact, Verdict};
+use crate::core::scope::catalog::{Catalog, Relation};
+use crate::core::scope::{RelationName, Scope};
+use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+
+/// Why a held write is rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImpactRefusal {
+    Deny(Denial),
+    /// Every rule that stands in the way can be lifted by one group.
+    NeedApproval(Denial),
+}
+
+/// A refusal and whether a group may lift it.
+type Refusal = (Denial, bool);
+
+impl Policy {
+    /// The verdict on one statement. The only maker of a [`Cleared`].
+    ///
+    /// Names resolve through the catalog under `search_path`. A relation that the catalog does
+    /// not know (system catalogs, temporary and missing relations) is left to PostgreSQL, for
+    /// writes too: the role holds no privilege on anything that was not compiled into its scope.
+    pub fn judge(
+        &self,
+        subject: &Subject<'_>,
+        facts: Facts,
+        scope: &Scope,
+        catalog: &Catalog,
+        search_path: &[String],
+    ) -> Verdict {
+        if let Some(denial) = guard::refuse(&facts, scope, catalog) {
+            return Verdict::Deny(denial);
+        }
+        let asking = Asking::new(self, subject);
+        let mut refusals: Vec<Refusal> = whole(&asking, subject, &facts).into_iter().collect();
+        let mut seen = BTreeSet::new();
+        for touch in &facts.touches {
+            if !seen.insert((touch.relation.clone(), touch.action, touch.has_predicate)) {
+                continue;
+            }
+            let schema = touch.relation.schema.as_deref();
+            let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
+            refusals.extend(self.touched(&asking, subject, &facts, touch, relation, catalog));
+            if let Some(reason) = scope.withheld.get(&relation.name) {
+                refusals.push((withheld(touch, relation, reason), false));
+            }
+        }
+        match first(refusals) {
+            None => Verdict::Allow(Cleared::new(facts, &self.digest)),
+            Some((denial, true)) => Verdict::NeedApproval(denial),
+            Some((denial, false)) => Verdict::Deny(denial),
+        }
+    }
+
+    fn touched(
+        &self,
+        asking: &Asking<'_>,
+        subject: &Subject<'_>,
+        facts: &Facts,
+        touch: &Touch,
+        relation: &Relation,
+        catalog: &Catalog,
+    ) -> Option<Refusal> {
+        // TRUNCATE has no WHERE to miss: that it takes every row is for the `ddl` rules to judge.
+        let view = view_of(facts, touch.has_predicate || facts.effect == Effect::Ddl);
+        let tags = relation_tags(self, catalog, relation);
+        let entities = asking.relation(&relation.name, Some(relation.kind), &tags, &[]);
+        let answer = asking.on(touch.action.word(), &entities, Some(Matter::Statement(&view)));
+        let what = format!("{} on {}", touch.action.word().to_uppercase(), relation.name);
+        refused(subject, &answer, &what, vec![relation.name.to_string()], touch.offset)
+    }
+
+    /// The verdict on what a held write really did, before it is committed. `facts` is the
+    /// statement where a single one did it.
+    pub fn judge_impact(
+        &self,
+        subject: &Subject<'_>,
+        impacts: &[Impact],
+        facts: Option<&Facts>,
+        catalog: &Catalog,
+    ) -> Result<(), ImpactRefusal> {
+        let asking = Asking::new(self, subject);
+        let story = story(impacts, facts);
+        // A temporary relation is the session's own and gone with it.
+        let lasting = changed(impacts).filter(|impact| !impact.schema.starts_with("pg_temp"));
+        let refusals = lasting.filter_map(|impact| {
+            let name = RelationName::new(&impact.schema, &impact.relation);
+            let relation = catalog.relations.get(&name);
+            let tags = match relation {
+                Some(relation) => relation_tags(self, catalog, relation),
+                None => self.classification.relation_tags(&name),
+            };
+            let entities = asking.relation(&name, relation.map(|relation| relation.kind), &tags, &[]);
+            let view = measured(impact);
+            let answer = asking.on(impact.action.word(), &entities, Some(Matter::Impact(&view)));
+            refused(subject, &answer, &story, vec![name.to_string()], None)
+        });
+        match first(refusals.collect()) {
+            None => Ok(()),
+            Some((denial, true)) => Err(ImpactRefusal::NeedApproval(denial)),
+            Some((denial, false)) => Err(ImpactRefusal::Deny(denial)),
+        }
+    }
+}
+
+/// Questions about the statement as a whole rather than about one relation.
+fn whole(asking: &Asking<'_>, subject: &Subject<'_>, facts: &Facts) -> Option<Refusal> {
+    let view = view_of(facts, facts.touches.iter().all(|touch| touch.has_predicate));
+    let ask = |action: &str, what: &str| {
+        let answer = asking.database(action, Some(Matter::Statement(&view)));
+        refused(subject, &answer, what, Vec::new(), None)
+    };
+    let effect = match facts.effect {
+        Effect::Ddl => ask("ddl", &facts.verb),
+        // The walls have refused `Unknown` already; should it ever get here, it is refused again.
+        Effect::Utility | Effect::Unknown => ask("admin", &facts.verb),
+        // Rows are judged relation by relation; what stays in the session was judged at connect.
+        Effect::Read | Effect::Write | Effect::Session | Effect::Transaction => None,
+    };
+    effect.or_else(|| if facts.functions.is_empty() { None } else { ask("execute", "a function call") })
+}
+
+/// Nothing where the answer allows; else the denial, and whether a group may lift it.
+fn refused(
+    subject: &Subject<'_>,
+    answer: &Answer<'_>,
+    what: &str,
+    objects: Vec<String>,
+    offset: Option<usize>,
+) -> Option<Refusal> {
+    if matches!(answer, Answer::Allow) {
+        return None;
+    }
+    let mut denial = denial(subject, answer, what);
+    (denial.objects, denial.offset) = (objects, offset);
+    let liftable = denial.approvers.is_some();
+    Some((denial, liftable))
+}
+
+/// Puts an answer that does not allow into words.
+pub(super) fn denial(subject: &Subject<'_>, answer: &Answer<'_>, what: &str) -> Denial {
+    match answer {
+        Answer::Forbidden { rules, permitted } => {
+            let Some(rule) = rules.first() else { return plain("denied", DEFAULT_DENY, format!("{what} is refused")) };
+            let reason = rule.reason.as_deref().unwrap_or("the policy forbids it");
+            let mut denial = plain(&rule.code, &rule.id, format!("{what}: {reason}"));
+            denial.hint.clone_from(&rule.suggest);
+            // One request goes to one group; rules that name different ones cannot be lifted.
+            let same = rules.iter().all(|other| other.approval == rule.approval);
+            denial.approvers = if *permitted && same { rule.approval.clone() } else { None };
+            denial
+        }
+        Answer::Broken(error) => plain("policy_error", "built-in", format!("{what}: a rule failed: {error}")),
+        Answer::Unpermitted | Answer::Allow => {
+            let (who, access) = (&subject.identity.subject, subject.access.word());
+            plain("not_permitted", DEFAULT_DENY, format!("{what}: no rule permits it for {who} with {access} access"))
+        }
+    }
+}
+
+fn plain(code: &str, rule: &str, message: String) -> Denial {
+    Denial {
+        code: code.to_owned(),
+        rule: rule.to_owned(),
+        message,
+        hint: None,
+        objects: Vec::new(),
+        approvers: None,
+        offset: None,
+    }
+}
+
+fn withheld(touch: &Touch, relation: &Relation, reason: &str) -> Denial {
+    let mut denial = plain("withheld", "built-in", format!("{} is not granted: {reason}", relation.name));
+    denial.hint = Some("classify its own columns in classification.toml, or read the tables behind it".to_owned());
+    denial.objects = vec![relation.name.to_string()];
+    denial.offset = touch.offset;
+    denial
+}
+
+/// One refusal for the person: what nobody can lift comes first; refusals that two different
+/// groups would have to lift are final, since one request goes to one group.
+fn first(refusals: Vec<Refusal>) -> Option<Refusal> {
+    let objects: Vec<String> = refusals.iter().flat_map(|(denial, _)| denial.objects.iter().cloned()).collect();
+    let groups: BTreeSet<_> = refusals.iter().map(|(denial, _)| denial.approvers.clone()).collect();
+    let (mut denial, liftable) =
+        refusals.into_iter().reduce(|best, other| if best.1 && !other.1 { other } else { best })?;
+    if liftable && groups.len() == 1 {
+        // Approving it means approving all of them.
+        denial.objects = objects;
+        return Some((denial, true));
+    }
+    denial.approvers = None;
+    Some((denial, false))
+}
+
+fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
+    let functions = facts.functions.iter().flat_map(|name| {
+        let full = name.schema.is_some().then(|| name.to_string());
+        full.into_iter().chain([name.name.clone()])
+    });
+    StatementView {
+        verb: facts.verb.clone(),
+        effect: facts.effect.word().to_owned(),
+        has_predicate,
+        functions: functions.collect(),
+        settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
+        locks: facts.locks,
+    }
+}
+
+fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
+    impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
+}
+
+/// The share counts as whole where the size is not known.
+fn measured(impact: &Impact) -> ImpactView {
+    let share = impact.of.and_then(|of| impact.rows.saturating_mul(100).checked_div(of));
+    ImpactView {
+        rows: i64::try_from(impact.rows).unwrap_or(i64::MAX),
+        percent: share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100)),
+        direct: impact.direct,
+    }
+}
+
+/// What happened, in exact numbers: "DELETE would remove 10,000 of 20,000 rows (50 %) of
+/// public.customers and 41,230 rows of public.orders by cascade".
+fn story(impacts: &[Impact], facts: Option<&Facts>) -> String {
+    let mut sorted: Vec<&Impact> = changed(impacts).collect();
+    sorted.sort_by_key(|impact| (!impact.direct, impact.action, std::cmp::Reverse(impact.rows)));
+    let mut parts = Vec::new();
+    let mut last = None;
+    for impact in sorted {
+        // The verb is said again only where it changes.
+        let lead = if last == Some(impact.action) { String::new() } else { format!("{} ", verb(impact.action)) };
+        last = Some(impact.action);
+        parts.push(format!("{lead}{}", part(impact)));
+    }
+    let who = facts.map_or("the transaction", |facts| facts.verb.as_str());
+    match parts.split_last() {
+        None => format!("{who} would change nothing"),
+        Some((only, [])) => format!("{who} would {only}"),
+        Some((end, start)) => format!("{who} would {} and {end}", start.join(", ")),
+    }
+}
+
+fn verb(action: RowAction) -> &'static str {
+    match action {
+        RowAction::Insert => "add",
+        RowAction::Update => "change",
+        RowAction::Delete => "remove",
+        RowAction::Read => "read",
+    }
+}
+
+fn part(impact: &Impact) -> String {
+    let known = impact.of.filter(|of| *of >= impact.rows && impact.action != RowAction::Insert);
+    let rows = match known {
+        Some(of) => {
+            let percent = impact.rows.saturating_mul(100) / of.max(1);
+            format!("{} of {} rows ({percent} %)", grouped(impact.rows), grouped(of))
+        }
+        None if impact.rows == 1 => "1 row".to_owned(),
+        None => format!("{} rows", grouped(impact.rows)),
+    };
+    let preposition = if impact.action == RowAction::Insert { "to" } else { "of" };
+    let route = match (impact.direct, impact.action) {
+        (true, _) => "",
+        (false, RowAction::Delete) => " by cascade",
+        (false, _) => " by cascade or trigger",
+    };
+    format!("{rows} {preposition} {}.{}{route}", impact.schema, impact.relation)
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

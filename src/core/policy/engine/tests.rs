@@ -1,0 +1,264 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::core::identity::Kind;
+use crate::core::policy::{Impact, Verdict};
+use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
+use crate::core::scope::{RelationName, Scope, compile};
+use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, RowAction, Touch, TransactionVerb};
+use crate::core::time::Moment;
+
+fn identity(groups: &[&str]) -> Identity {
+    Identity {
+        kind: Kind::Human,
+        subject: "ana@acme.io".into(),
+        sub: "1".into(),
+        issuer: "https://id.acme.io".into(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        expires: Moment::from_seconds(0),
+    }
+}
+
+fn subject(identity: &Identity, access: Access) -> Subject<'_> {
+    Subject {
+        identity,
+        target: "prod",
+        environment: "production",
+        database: "shop",
+        access,
+        reason: None,
+        ticket: None,
+    }
+}
+
+fn catalog() -> Catalog {
+    let column = |name: &str, number| Column {
+        name: name.into(),
+        number,
+        type_name: "text".into(),
+        type_oid: 25,
+        not_null: false,
+        has_default: false,
+        is_generated: false,
+        generated_from: Vec::new(),
+    };
+    let relation = |oid, name: &str| Relation {
+        oid,
+        name: RelationName::new("public", name),
+        kind: RelationKind::Table,
+        columns: vec![column("id", 1), column("email", 2)],
+        parents: Vec::new(),
+        depends_on: Vec::new(),
+        has_row_security: false,
+        estimated_rows: 10,
+        sequences: Vec::new(),
+    };
+    let relations: BTreeMap<_, _> = [relation(1, "customers"), relation(2, "orders")]
+        .map(|relation| (relation.name.clone(), relation))
+        .into_iter()
+        .collect();
+    let definer_functions = BTreeSet::from([RelationName::new("public", "lookup_email")]);
+    Catalog { cluster: "7".into(), database: "shop".into(), relations, definer_functions, ..Catalog::default() }
+}
+
+/// The verdict in one word, with the code where there is one.
+fn judged(policy: &Policy, groups: &[&str], access: Access, facts: Facts) -> String {
+    let (identity, catalog) = (identity(groups), catalog());
+    let subject = subject(&identity, access);
+    let scope: Scope = compile::compile(policy, &subject, &catalog);
+    match policy.judge(&subject, facts, &scope, &catalog, &["public".to_owned()]) {
+        Verdict::Allow(_) => "allow".to_owned(),
+        Verdict::NeedApproval(denial) => format!("ask {} {}", denial.approvers.unwrap_or_default(), denial.code),
+        Verdict::Deny(denial) => format!("deny {}", denial.code),
+    }
+}
+
+fn touching(verb: &str, effect: Effect, action: RowAction, relation: &str, has_predicate: bool) -> Facts {
+    let touch = Touch { relation: Name::new(None, relation), action, offset: Some(7), has_predicate };
+    Facts { touches: vec![touch], ..Facts::plain(verb, effect) }
+}
+
+fn calling(schema: Option<&str>, name: &str) -> Facts {
+    Facts { functions: vec![Name::new(schema, name)], ..Facts::plain("SELECT", Effect::Read) }
+}
+
+fn setting(text: &str) -> Facts {
+    Facts { settings: vec![text.to_owned()], ..Facts::plain("SET", Effect::Session) }
+}
+
+#[test]
+fn production_lets_through_and_stops() {
+    let policy = Policy::pack("production").expect("pack");
+    let read = |name: &str| touching("SELECT", Effect::Read, RowAction::Read, name, true);
+    let write = |action, bound| touching("X", Effect::Write, action, "orders", bound);
+    let engineer = ["engineers"];
+    let cases: Vec<(&[&str], Access, Facts, &str)> = vec![
+        (&engineer, Access::Read, read("customers"), "allow"),
+        (&engineer, Access::Read, read("pg_class"), "allow"),
+        (&engineer, Access::Read, read("no_such_table"), "allow"),
+        (&[], Access::Read, read("customers"), "deny not_permitted"),
+        (&engineer, Access::Write, write(RowAction::Update, true), "allow"),
+        (&engineer, Access::Write, write(RowAction::Delete, true), "allow"),
+        (&engineer, Access::Write, write(RowAction::Insert, true), "allow"),
+        (&engineer, Access::Read, write(RowAction::Insert, true), "deny not_permitted"),
+        (&engineer, Access::Write, write(RowAction::Update, false), "deny write_without_predicate"),
+        (&engineer, Access::Write, write(RowAction::Delete, false), "deny write_without_predicate"),
+        (&engineer, Access::Write, Facts::plain("DROP", Effect::Ddl), "deny ddl_needs_admin"),
+        (&engineer, Access::Admin, Facts::plain("DROP", Effect::Ddl), "deny ddl_needs_approval"),
+        (&["dba"], Access::Admin, Facts::plain("DROP", Effect::Ddl), "ask dba ddl_needs_approval"),
+        (
+            &["dba"],
+            Access::Admin,
+            touching("TRUNCATE", Effect::Ddl, RowAction::Delete, "orders", false),
+            "ask dba ddl_needs_approval",
+        ),
+        (&["dba"], Access::Admin, Facts::plain("VACUUM FULL", Effect::Utility), "deny maintenance_refused"),
+        (&engineer, Access::Write, Facts::plain("LOCK", Effect::Utility), "deny maintenance_refused"),
+        (&engineer, Access::Read, Facts::plain("BEGIN", Effect::Transaction), "allow"),
+        (&engineer, Access::Read, Facts::plain("LISTEN", Effect::Session), "allow"),
+        (&engineer, Access::Read, Facts::plain("SELECT", Effect::Read), "allow"),
+    ];
+    for (groups, access, facts, expected) in cases {
+        assert_eq!(judged(&policy, groups, access, facts.clone()), expected, "{groups:?} {access:?} {facts:?}");
+    }
+}
+
+#[test]
+fn walls_stand_whatever_the_policy_says() {
+    let everything = "@id(\"all\")\npermit (principal, action, resource);\n\
+                      @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+                      when { resource.name == \"email\" };";
+    let policy = Policy::parse(&[Source::new("all.cedar", everything)]).expect("valid");
+    let two_phase = Facts {
+        transaction: Some(TransactionVerb::TwoPhase),
+        ..Facts::plain("PREPARE TRANSACTION", Effect::Transaction)
+    };
+    let server_copy = Facts { copy: Some(CopyDirection::Server), ..Facts::plain("COPY", Effect::Utility) };
+    let cases = vec![
+        (Facts::plain("FROB", Effect::Unknown), "deny unknown_statement"),
+        (two_phase, "deny two_phase_refused"),
+        (server_copy, "deny server_copy_refused"),
+        (Facts::plain("ALTER ROLE SET", Effect::Ddl), "deny role_change_refused"),
+        (Facts::plain("ALTER SYSTEM", Effect::Ddl), "deny role_change_refused"),
+        (Facts::plain("ALTER DEFAULT PRIVILEGES", Effect::Ddl), "deny role_change_refused"),
+        (Facts::plain("ALTER TABLE", Effect::Ddl), "allow"),
+        (setting("role"), "deny setting_refused"),
+        (setting("role=x"), "deny setting_refused"),
+        (setting("session_authorization"), "deny setting_refused"),
+        (setting("standard_conforming_strings=off"), "deny setting_refused"),
+        (setting("standard_conforming_strings=on"), "allow"),
+        (setting("client_encoding=sjis"), "deny setting_refused"),
+        (setting("client_encoding=utf8"), "allow"),
+        (setting("transaction_read_only=off"), "deny setting_refused"),
+        (setting("row_security=off"), "deny setting_refused"),
+        (setting("=x"), "deny setting_refused"),
+        (setting("search_path=public"), "allow"),
+        (setting("all"), "allow"),
+        (calling(None, "pg_terminate_backend"), "deny function_refused"),
+        (calling(Some("pg_catalog"), "pg_ls_dir"), "deny function_refused"),
+        (calling(Some("app"), "pg_ls_dir"), "allow"),
+        (calling(Some("ext"), "dblink_exec"), "deny function_refused"),
+        (calling(None, "lo_from_bytea"), "deny function_refused"),
+        (calling(None, "pg_sleep"), "allow"),
+        (calling(None, "lookup_email"), "deny definer_function"),
+        (calling(Some("public"), "lookup_email"), "deny definer_function"),
+        (calling(Some("other"), "lookup_email"), "allow"),
+        (calling(None, "query_to_xml"), "deny definer_function"),
+        (Facts::plain("DO", Effect::Utility), "deny definer_function"),
+    ];
+    for (facts, expected) in cases {
+        assert_eq!(judged(&policy, &[], Access::Admin, facts.clone()), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn definer_functions_are_harmless_where_nothing_is_hidden() {
+    let policy = Policy::parse(&[Source::new("all.cedar", "@id(\"all\")\npermit (principal, action, resource);")]);
+    let policy = policy.expect("valid");
+    assert_eq!(judged(&policy, &[], Access::Read, calling(None, "lookup_email")), "allow");
+}
+
+fn impact(relation: &str, action: RowAction, rows: u64, of: Option<u64>, direct: bool) -> Impact {
+    Impact { schema: "public".into(), relation: relation.into(), action, rows, of, direct }
+}
+
+#[test]
+fn a_write_is_judged_by_what_it_did_cascades_included() {
+    let policy = Policy::pack("production").expect("pack");
+    let (identity, catalog) = (identity(&["engineers"]), catalog());
+    let subject = subject(&identity, Access::Write);
+    let facts = Facts::plain("DELETE", Effect::Write);
+    let judge = |impacts: &[Impact]| policy.judge_impact(&subject, impacts, Some(&facts), &catalog);
+    assert_eq!(judge(&[impact("orders", RowAction::Delete, 100, Some(1000), true)]), Ok(()));
+    assert_eq!(judge(&[]), Ok(()));
+    let temporary = Impact { schema: "pg_temp_3".into(), ..impact("t", RowAction::Insert, 5000, None, true) };
+    assert_eq!(judge(&[temporary]), Ok(()));
+
+    let big = [
+        impact("orders", RowAction::Delete, 41_230, None, false),
+        impact("customers", RowAction::Delete, 10_000, Some(20_000), true),
+    ];
+    let Err(ImpactRefusal::NeedApproval(denial)) = judge(&big) else { panic!("not stopped") };
+    assert_eq!(
+        denial.message,
+        "DELETE would remove 10,000 of 20,000 rows (50 %) of public.customers and 41,230 rows of public.orders by \
+         cascade: more than 100 rows of one relation"
+    );
+    assert_eq!((denial.code.as_str(), denial.rule.as_str()), ("impact_too_large", "impact-limit"));
+    assert_eq!(denial.approvers.as_deref(), Some("dba"));
+    assert_eq!(denial.objects, ["public.orders", "public.customers"]);
+    // A cascade alone is enough.
+    let cascade = [
+        impact("customers", RowAction::Delete, 1, Some(20_000), true),
+        impact("orders", RowAction::Delete, 101, None, false),
+    ];
+    assert!(matches!(judge(&cascade), Err(ImpactRefusal::NeedApproval(_))));
+}
+
+#[test]
+fn an_approval_helps_only_where_a_permit_stands_behind_it_and_one_group_can_give_it() {
+    let ask = |id: &str, group: &str| {
+        format!("@id(\"{id}\") @approval(\"{group}\")\nforbid (principal, action == Action::\"read\", resource);\n")
+    };
+    let permit = "@id(\"p\")\npermit (principal, action, resource);\n";
+    let cases = [
+        (format!("{permit}{}", ask("a", "dba")), "ask dba a"),
+        (format!("{permit}{}{}", ask("a", "dba"), ask("b", "dba")), "ask dba a"),
+        (format!("{permit}{}{}", ask("a", "dba"), ask("b", "legal")), "deny a"),
+        (format!("{permit}{}@id(\"z\")\nforbid (principal, action, resource);", ask("a", "dba")), "deny z"),
+        (
+            format!("{}@id(\"q\")\npermit (principal, action == Action::\"connect\", resource);", ask("a", "dba")),
+            "deny a",
+        ),
+    ];
+    for (text, expected) in cases {
+        let policy = Policy::parse(&[Source::new("x.cedar", &text)]).expect("valid");
+        let facts = touching("SELECT", Effect::Read, RowAction::Read, "orders", true);
+        assert_eq!(judged(&policy, &[], Access::Read, facts), expected, "{text}");
+    }
+}
+
+#[test]
+fn access_is_offered_as_far_as_rules_permit() {
+    let policy = Policy::pack("production").expect("pack");
+    let offered = |groups: &[&str]| policy.access_offered(&identity(groups), "prod", "production", "shop");
+    assert_eq!(offered(&["engineers"]), [Access::Read, Access::Write]);
+    assert_eq!(offered(&["dba"]), [Access::Read, Access::Write, Access::Admin]);
+    assert!(offered(&["interns"]).is_empty());
+    let identity = identity(&["interns"]);
+    let denial = policy.may_connect(&subject(&identity, Access::Read)).expect_err("no rule");
+    assert_eq!((denial.code.as_str(), denial.rule.as_str()), ("not_permitted", DEFAULT_DENY));
+}
+
+#[test]
+fn a_rule_that_cannot_be_evaluated_denies() {
+    // Cedar skips such a rule; a skipped forbid would allow.
+    let text = "@id(\"p\")\npermit (principal, action, resource);\n\
+                @id(\"f\")\nforbid (principal, action == Action::\"delete\", resource)\n\
+                when { context has impact && context.impact.rows * 9223372036854775807 > 5 };";
+    let policy = Policy::parse(&[Source::new("x.cedar", text)]).expect("valid");
+    let (identity, catalog) = (identity(&[]), catalog());
+    let impacts = [impact("orders", RowAction::Delete, 2, None, true)];
+    let refused = policy.judge_impact(&subject(&identity, Access::Write), &impacts, None, &catalog);
+    assert!(matches!(refused, Err(ImpactRefusal::Deny(denial)) if denial.code == "policy_error"));
+}

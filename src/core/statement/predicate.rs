@@ -1,0 +1,173 @@
+//! Whether a WHERE clause can leave rows out. `WHERE true`, `1 = 1`, `x = x`, `true OR …`, and
+//! conditions that look at no column, cannot: they count as no WHERE at all.
+
+use super::tree::Tree;
+
+/// Whether the condition can exclude some rows while it keeps others.
+pub fn can_exclude(condition: &Tree) -> bool {
+    match condition.kind() {
+        // WHERE CURRENT OF cursor names one row.
+        "CurrentOfExpr" => true,
+        "" => false,
+        "BoolExpr" => {
+            let arguments = condition.get("args").items();
+            match condition.get("boolop").int() {
+                1 => arguments.iter().any(can_exclude),
+                2 => arguments.iter().all(|arm| can_exclude(arm) || is_contradiction(arm)),
+                _ => !is_tautology(condition) && looks_at_a_column(condition),
+            }
+        }
+        _ => !is_tautology(condition) && looks_at_a_column(condition),
+    }
+}
+
+/// Whether the condition is true for every row that has no NULL in the columns it names.
+fn is_tautology(condition: &Tree) -> bool {
+    match condition.kind() {
+        "AConst" => truth(condition) == Some(true),
+        "TypeCast" => is_tautology(condition.get("arg")),
+        "BoolExpr" => {
+            let arguments = condition.get("args").items();
+            // BoolExprType: 1 AND, 2 OR, 3 NOT.
+            match condition.get("boolop").int() {
+                1 => arguments.iter().all(is_tautology),
+                2 => arguments.iter().any(is_tautology),
+                3 => arguments.iter().all(is_contradiction),
+                _ => false,
+            }
+        }
+        "AExpr" => is_tautological_comparison(condition),
+        // IS TRUE (1), IS NOT FALSE (4) of something that is always true.
+        "BooleanTest" => is_tautology(condition.get("arg")),
+        "CoalesceExpr" => condition.get("args").items().first().is_some_and(is_tautology),
+        "SubLink" => is_tautological_link(condition),
+        _ => false,
+    }
+}
+
+fn is_contradiction(condition: &Tree) -> bool {
+    match condition.kind() {
+        "AConst" => truth(condition) == Some(false),
+        "TypeCast" => is_contradiction(condition.get("arg")),
+        "BoolExpr" => {
+            let arguments = condition.get("args").items();
+            match condition.get("boolop").int() {
+                1 => arguments.iter().any(is_contradiction),
+                2 => arguments.iter().all(is_contradiction),
+                3 => arguments.iter().all(is_tautology),
+                _ => false,
+            }
+        }
+        "AExpr" => {
+            let same = sides(condition).is_some_and(|(left, right)| left == right);
+            same && matches!(operator(condition), "<>" | "!=" | "<" | ">")
+        }
+        _ => false,
+    }
+}
+
+/// `x = x`, `x >= x`, `x LIKE '%'`, `x ~ ''`: true whatever the row holds.
+fn is_tautological_comparison(expression: &Tree) -> bool {
+    let Some((left, right)) = sides(expression) else { return false };
+    let same = left == right;
+    let pattern = right.get("val").get("sval").text();
+    match operator(expression) {
+        "=" | "<=" | ">=" => same,
+        "~~" | "~~*" => right.kind() == "AConst" && !pattern.is_empty() && pattern.bytes().all(|b| b == b'%'),
+        "~" | "~*" => right.kind() == "AConst" && matches!(pattern, "" | ".*" | "^" | "$" | "^.*$" | "^.*" | ".*$"),
+        _ => false,
+    }
+}
+
+/// `EXISTS (SELECT …)` over nothing that can be empty, and `(SELECT true)`.
+fn is_tautological_link(link: &Tree) -> bool {
+    let query = link.get("subselect");
+    let from_nothing = query.get("from_clause").items().is_empty() && query.get("where_clause").is_nothing();
+    // SubLinkType: 1 EXISTS, 5 EXPR.
+    match link.get("sub_link_type").int() {
+        1 => from_nothing,
+        5 => from_nothing && query.get("target_list").items().iter().all(|item| is_tautology(item.get("val"))),
+        _ => false,
+    }
+}
+
+fn sides(expression: &Tree) -> Option<(Tree, Tree)> {
+    let side = |name| expression.get(name).clone().without_locations();
+    let (left, right) = (side("lexpr"), side("rexpr"));
+    (!left.is_nothing() && !right.is_nothing()).then_some((left, right))
+}
+
+fn operator(expression: &Tree) -> &str {
+    expression.get("name").items().last().map_or("", |part| part.get("sval").text())
+}
+
+/// The truth value of a constant: `true`, `'t'`, `'yes'`, `1`.
+fn truth(constant: &Tree) -> Option<bool> {
+    let value = constant.get("val");
+    match value.kind() {
+        "Boolean" => Some(value.get("boolval").flag()),
+        "Integer" => Some(value.get("ival").int() != 0),
+        "String" => match value.get("sval").text().to_ascii_lowercase().as_str() {
+            "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Some(true),
+            "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A condition that names no column decides for all rows alike.
+fn looks_at_a_column(condition: &Tree) -> bool {
+    let mut found = false;
+    condition.visit(&mut |node| found |= node.kind() == "ColumnRef");
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::statement::grammar;
+
+    #[test]
+    fn conditions_that_cannot_leave_rows_out_count_as_none() {
+        let none = [
+            "delete from t",
+            "delete from t where true",
+            "delete from t where 1=1",
+            "delete from t where id = id",
+            "delete from t where id = 5 or true",
+            "delete from t where not false",
+            "delete from t where not (id <> id)",
+            "delete from t where (select true)",
+            "delete from t where exists (select 1)",
+            "delete from t where 't'::bool",
+            "delete from t where id::text ~ ''",
+            "delete from t where name like '%'",
+            "delete from t where now() > '2000-01-01'",
+            "delete from t where true and 2 > 1 and id >= id",
+        ];
+        for sql in none {
+            assert!(!predicate_of(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn conditions_on_a_column_count() {
+        let some = [
+            "delete from t where id = 1",
+            "delete from t where id = $1",
+            "update t set a = 1 where id in (select 1)",
+            "delete from t where id = 5 and true",
+            "delete from t where name like 'a%'",
+            "delete from t where current of c",
+        ];
+        for sql in some {
+            assert!(predicate_of(sql), "{sql}");
+        }
+    }
+
+    fn predicate_of(sql: &str) -> bool {
+        let statements = grammar::parse(sql).expect(sql);
+        let touches = &statements.first().expect("one").facts.touches;
+        touches.iter().filter(|touch| touch.relation.name == "t").all(|touch| touch.has_predicate)
+    }
+}

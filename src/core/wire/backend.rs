@@ -1,0 +1,286 @@
+//! Messages a server sends: reading them, and writing the ones the gateway makes itself.
+
+use bytes::{BufMut, BytesMut};
+
+use super::frame::{self, WireError, put_text};
+use super::reader::Reader;
+
+pub use super::frame::Message;
+
+/// One column of a RowDescription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    pub table_oid: u32,
+    pub attribute: i16,
+    pub type_oid: u32,
+    pub type_size: i16,
+    pub type_modifier: i32,
+    /// 0 text, 1 binary.
+    pub format: i16,
+}
+
+/// Reads a RowDescription body.
+pub fn row_description(body: &[u8]) -> Result<Vec<Field>, WireError> {
+    let mut reader = Reader::new(b'T', body);
+    let count = reader.count()?;
+    let mut fields = Vec::with_capacity(count);
+    for _ in 0..count {
+        fields.push(Field {
+            name: String::from_utf8_lossy(reader.until_nul()?).into_owned(),
+            table_oid: reader.u32()?,
+            attribute: reader.i16()?,
+            type_oid: reader.u32()?,
+            type_size: reader.i16()?,
+            type_modifier: reader.i32()?,
+            format: reader.i16()?,
+        });
+    }
+    reader.end()?;
+    Ok(fields)
+}
+
+/// Writes a RowDescription message.
+pub fn write_row_description(fields: &[Field], out: &mut BytesMut) {
+    frame::write(out, b'T', |body| {
+        body.put_i16(i16::try_from(fields.len()).unwrap_or(i16::MAX));
+        for field in fields {
+            put_text(body, &field.name);
+            body.put_u32(field.table_oid);
+            body.put_i16(field.attribute);
+            body.put_u32(field.type_oid);
+            body.put_i16(field.type_size);
+            body.put_i32(field.type_modifier);
+            body.put_i16(field.format);
+        }
+    });
+}
+
+/// Reads a DataRow body: one slice a column, `None` for NULL.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<&[u8]>>, WireError> {
+    let mut reader = Reader::new(b'D', body);
+    let count = reader.count()?;
+    let values = (0..count).map(|_| reader.value()).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(values)
+}
+
+/// Writes a DataRow message of text values.
+pub fn write_data_row(values: &[Option<&str>], out: &mut BytesMut) {
+    frame::write(out, b'D', |body| {
+        body.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+        for value in values {
+            match value {
+                None => body.put_i32(-1),
+                Some(text) => {
+                    body.put_i32(i32::try_from(text.len()).unwrap_or(i32::MAX));
+                    body.put_slice(text.as_bytes());
+                }
+            }
+        }
+    });
+}
+
+/// Reads a CommandComplete body.
+pub fn command_tag(body: &[u8]) -> Result<&str, WireError> {
+    Reader::new(b'C', body).text()
+}
+
+/// Writes a CommandComplete message.
+pub fn write_command_complete(tag: &str, out: &mut BytesMut) {
+    frame::write(out, b'C', |body| put_text(body, tag));
+}
+
+/// Writes ReadyForQuery: `I` idle, `T` in a transaction, `E` in a failed one.
+pub fn write_ready(status: u8, out: &mut BytesMut) {
+    frame::write(out, b'Z', |body| body.put_u8(status));
+}
+
+/// Writes a ParameterStatus message.
+pub fn write_parameter(name: &str, value: &str, out: &mut BytesMut) {
+    frame::write(out, b'S', |body| {
+        put_text(body, name);
+        put_text(body, value);
+    });
+}
+
+/// Reads a ParameterStatus body: name and value.
+pub fn parameter(body: &[u8]) -> Result<(&str, &str), WireError> {
+    let mut reader = Reader::new(b'S', body);
+    Ok((reader.text()?, reader.text()?))
+}
+
+/// The fields of an ErrorResponse or NoticeResponse that people and programs use
+/// (PostgreSQL manual, section 55.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorFields {
+    /// `ERROR`, `FATAL`, `NOTICE` and so on, never translated.
+    pub severity: String,
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    /// Where in the statement, in characters from 1.
+    pub position: Option<u32>,
+    pub context: Option<String>,
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub constraint: Option<String>,
+}
+
+impl ErrorFields {
+    /// An error with severity, SQLSTATE and message.
+    pub fn error(sqlstate: &str, message: impl Into<String>) -> Self {
+        Self { severity: "ERROR".into(), sqlstate: sqlstate.into(), message: message.into(), ..Self::default() }
+    }
+
+    /// The same, but the session ends with it.
+    pub fn fatal(sqlstate: &str, message: impl Into<String>) -> Self {
+        Self { severity: "FATAL".into(), ..Self::error(sqlstate, message) }
+    }
+}
+
+/// Reads an ErrorResponse or NoticeResponse body. Unknown fields are passed over, as the protocol asks.
+pub fn error_fields(body: &[u8]) -> Result<ErrorFields, WireError> {
+    let mut reader = Reader::new(b'E', body);
+    let mut fields = ErrorFields::default();
+    let mut localised = String::new();
+    loop {
+        let code = reader.u8()?;
+        if code == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(reader.until_nul()?).into_owned();
+        match code {
+            b'S' => localised = text,
+            b'V' => fields.severity = text,
+            b'C' => fields.sqlstate = text,
+            b'M' => fields.message = text,
+            b'D' => fields.detail = Some(text),
+            b'H' => fields.hint = Some(text),
+            b'P' => fields.position = text.parse().ok(),
+            b'W' => fields.context = Some(text),
+            b's' => fields.schema = Some(text),
+            b't' => fields.table = Some(text),
+            b'c' => fields.column = Some(text),
+            b'n' => fields.constraint = Some(text),
+            _ => {}
+        }
+    }
+    if fields.severity.is_empty() {
+        fields.severity = localised;
+    }
+    Ok(fields)
+}
+
+/// Writes an ErrorResponse (`E`) or NoticeResponse (`N`).
+pub fn write_error(tag: u8, fields: &ErrorFields, out: &mut BytesMut) {
+    frame::write(out, tag, |body| {
+        let mut put = |code: u8, text: &str| {
+            body.put_u8(code);
+            put_text(body, text);
+        };
+        put(b'S', &fields.severity);
+        put(b'V', &fields.severity);
+        put(b'C', &fields.sqlstate);
+        put(b'M', &fields.message);
+        let optional = [
+            (b'D', &fields.detail),
+            (b'H', &fields.hint),
+            (b'W', &fields.context),
+            (b's', &fields.schema),
+            (b't', &fields.table),
+            (b'c', &fields.column),
+            (b'n', &fields.constraint),
+        ];
+        for (code, text) in optional {
+            if let Some(text) = text {
+                put(code, text);
+            }
+        }
+        if let Some(position) = fields.position {
+            put(b'P', &position.to_string());
+        }
+        body.put_u8(0);
+    });
+}
+
+/// AuthenticationOk.
+pub fn write_authentication_ok(out: &mut BytesMut) {
+    frame::write(out, b'R', |body| body.put_i32(0));
+}
+
+/// AuthenticationSASL with the mechanisms offered.
+pub fn write_sasl(mechanisms: &[&str], out: &mut BytesMut) {
+    frame::write(out, b'R', |body| {
+        body.put_i32(10);
+        mechanisms.iter().for_each(|name| put_text(body, name));
+        body.put_u8(0);
+    });
+}
+
+/// AuthenticationSASLContinue (11) or AuthenticationSASLFinal (12).
+pub fn write_sasl_step(step: i32, text: &str, out: &mut BytesMut) {
+    frame::write(out, b'R', |body| {
+        body.put_i32(step);
+        body.put_slice(text.as_bytes());
+    });
+}
+
+/// BackendKeyData with a 4-byte secret (protocol 3.0).
+pub fn write_key(process: i32, secret: i32, out: &mut BytesMut) {
+    frame::write(out, b'K', |body| {
+        body.put_i32(process);
+        body.put_i32(secret);
+    });
+}
+
+/// NegotiateProtocolVersion: the newest minor version spoken and the options not understood.
+pub fn write_negotiate(minor: i32, unknown: &[String], out: &mut BytesMut) {
+    frame::write(out, b'v', |body| {
+        body.put_i32(0x0003_0000 | minor);
+        body.put_i32(i32::try_from(unknown.len()).unwrap_or(i32::MAX));
+        unknown.iter().for_each(|name| put_text(body, name));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(write: impl FnOnce(&mut BytesMut)) -> Message {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes);
+        frame::take(&mut bytes, 10_000).expect("well formed").expect("whole")
+    }
+
+    #[test]
+    fn errors_and_rows_are_read_back_as_written() {
+        let mut fields = ErrorFields::error("42501", "no");
+        fields.detail = Some("why".into());
+        fields.position = Some(7);
+        assert_eq!(error_fields(&body(|out| write_error(b'E', &fields, out)).body), Ok(fields));
+        let row = body(|out| write_data_row(&[Some("a"), None], out));
+        assert_eq!(data_row(&row.body), Ok(vec![Some(b"a".as_ref()), None]));
+        let field = Field {
+            name: "id".into(),
+            table_oid: 1,
+            attribute: 2,
+            type_oid: 23,
+            type_size: 4,
+            type_modifier: -1,
+            format: 0,
+        };
+        let row = body(|out| write_row_description(std::slice::from_ref(&field), out));
+        assert_eq!(row_description(&row.body), Ok(vec![field]));
+    }
+
+    #[test]
+    fn truncated_bodies_are_errors_not_panics() {
+        let row = body(|out| write_data_row(&[Some("abc"), Some("d")], out));
+        for cut in 0..row.body.len() {
+            assert!(data_row(row.body.get(..cut).expect("within")).is_err(), "cut at {cut}");
+        }
+    }
+}

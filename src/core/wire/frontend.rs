@@ -1,0 +1,233 @@
+//! Messages a client sends: reading them at the gateway, writing them towards a server.
+
+use bytes::{BufMut, BytesMut};
+
+use super::frame::{self, Message, WireError, put_text};
+use super::reader::Reader;
+
+/// A client message after sign-in, as far as the gateway looks into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frontend<'a> {
+    Query(&'a str),
+    Parse { name: &'a str, sql: &'a str },
+    Bind { portal: &'a str, statement: &'a str, parameters: &'a [u8] },
+    Describe { what: Named, name: &'a str },
+    Execute { portal: &'a str, rows: i32 },
+    Close { what: Named, name: &'a str },
+    Flush,
+    Sync,
+    CopyData,
+    CopyDone,
+    CopyFail,
+    Terminate,
+    FunctionCall,
+}
+
+/// What Describe and Close name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    Statement,
+    Portal,
+}
+
+/// Reads a client message. An unknown type is an error: what cannot be read is not forwarded.
+pub fn parse(message: &Message) -> Result<Frontend<'_>, WireError> {
+    let mut body = Reader::new(message.tag, &message.body);
+    let parsed = match message.tag {
+        b'Q' => Frontend::Query(body.text()?),
+        b'P' => {
+            let (name, sql) = (body.text()?, body.text()?);
+            let types = body.count()?;
+            body.bytes(types * 4)?;
+            Frontend::Parse { name, sql }
+        }
+        b'B' => {
+            let (portal, statement) = (body.text()?, body.text()?);
+            let parameters = body.rest();
+            skip_bind(&mut body)?;
+            Frontend::Bind { portal, statement, parameters }
+        }
+        b'D' => Frontend::Describe { what: named(&mut body, message.tag)?, name: body.text()? },
+        b'E' => Frontend::Execute { portal: body.text()?, rows: body.i32()? },
+        b'C' => Frontend::Close { what: named(&mut body, message.tag)?, name: body.text()? },
+        b'H' => Frontend::Flush,
+        b'S' => Frontend::Sync,
+        b'd' => return Ok(Frontend::CopyData),
+        b'c' => Frontend::CopyDone,
+        b'f' => return Ok(Frontend::CopyFail),
+        b'X' => Frontend::Terminate,
+        b'F' => return Ok(Frontend::FunctionCall),
+        other => return Err(WireError::Unexpected { tag: other.into() }),
+    };
+    body.end()?;
+    Ok(parsed)
+}
+
+/// Walks formats, values and result formats of a Bind, so that a malformed one is refused here.
+fn skip_bind(body: &mut Reader<'_>) -> Result<(), WireError> {
+    let formats = body.count()?;
+    body.bytes(formats * 2)?;
+    for _ in 0..body.count()? {
+        body.value()?;
+    }
+    let results = body.count()?;
+    body.bytes(results * 2)?;
+    Ok(())
+}
+
+fn named(body: &mut Reader<'_>, tag: u8) -> Result<Named, WireError> {
+    match body.u8()? {
+        b'S' => Ok(Named::Statement),
+        b'P' => Ok(Named::Portal),
+        _ => Err(WireError::Unexpected { tag: tag.into() }),
+    }
+}
+
+/// A simple query.
+pub fn query(sql: &str, out: &mut BytesMut) {
+    frame::write(out, b'Q', |body| put_text(body, sql));
+}
+
+/// Parse without parameter types.
+pub fn parse_statement(name: &str, sql: &str, out: &mut BytesMut) {
+    parse_typed(name, sql, &[], out);
+}
+
+/// Parse with the parameter types of the client's own Parse: the bytes after its text.
+pub fn parse_typed(name: &str, sql: &str, types: &[u32], out: &mut BytesMut) {
+    frame::write(out, b'P', |body| {
+        put_text(body, name);
+        put_text(body, sql);
+        body.put_i16(i16::try_from(types.len()).unwrap_or(i16::MAX));
+        types.iter().for_each(|oid| body.put_u32(*oid));
+    });
+}
+
+/// Bind of text parameters; results come back as text.
+pub fn bind(portal: &str, statement: &str, parameters: &[Option<&str>], out: &mut BytesMut) {
+    frame::write(out, b'B', |body| {
+        put_text(body, portal);
+        put_text(body, statement);
+        body.put_i16(0);
+        body.put_i16(i16::try_from(parameters.len()).unwrap_or(i16::MAX));
+        for parameter in parameters {
+            match parameter {
+                None => body.put_i32(-1),
+                Some(text) => {
+                    body.put_i32(i32::try_from(text.len()).unwrap_or(i32::MAX));
+                    body.put_slice(text.as_bytes());
+                }
+            }
+        }
+        body.put_i16(0);
+    });
+}
+
+/// Describe of a statement or portal.
+pub fn describe(what: Named, name: &str, out: &mut BytesMut) {
+    frame::write(out, b'D', |body| {
+        body.put_u8(letter(what));
+        put_text(body, name);
+    });
+}
+
+/// Execute; 0 rows means all.
+pub fn execute(portal: &str, rows: i32, out: &mut BytesMut) {
+    frame::write(out, b'E', |body| {
+        put_text(body, portal);
+        body.put_i32(rows);
+    });
+}
+
+/// Close of a statement or portal.
+pub fn close(what: Named, name: &str, out: &mut BytesMut) {
+    frame::write(out, b'C', |body| {
+        body.put_u8(letter(what));
+        put_text(body, name);
+    });
+}
+
+const fn letter(what: Named) -> u8 {
+    match what {
+        Named::Statement => b'S',
+        Named::Portal => b'P',
+    }
+}
+
+pub fn flush(out: &mut BytesMut) {
+    frame::write(out, b'H', |_| ());
+}
+
+pub fn sync(out: &mut BytesMut) {
+    frame::write(out, b'S', |_| ());
+}
+
+pub fn terminate(out: &mut BytesMut) {
+    frame::write(out, b'X', |_| ());
+}
+
+pub fn copy_data(bytes: &[u8], out: &mut BytesMut) {
+    frame::write(out, b'd', |body| body.put_slice(bytes));
+}
+
+pub fn copy_done(out: &mut BytesMut) {
+    frame::write(out, b'c', |_| ());
+}
+
+pub fn copy_fail(why: &str, out: &mut BytesMut) {
+    frame::write(out, b'f', |body| put_text(body, why));
+}
+
+/// SASLInitialResponse: the mechanism and the first message.
+pub fn sasl_initial(mechanism: &str, first: &str, out: &mut BytesMut) {
+    frame::write(out, b'p', |body| {
+        put_text(body, mechanism);
+        body.put_i32(i32::try_from(first.len()).unwrap_or(i32::MAX));
+        body.put_slice(first.as_bytes());
+    });
+}
+
+/// SASLResponse.
+pub fn sasl_response(text: &str, out: &mut BytesMut) {
+    frame::write(out, b'p', |body| body.put_slice(text.as_bytes()));
+}
+
+/// The parameter type OIDs of a Parse body.
+pub fn parse_types(message: &Message) -> Result<Vec<u32>, WireError> {
+    let mut body = Reader::new(message.tag, &message.body);
+    body.text()?;
+    body.text()?;
+    let count = body.count()?;
+    (0..count).map(|_| body.u32()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_back(write: impl FnOnce(&mut BytesMut)) -> Message {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes);
+        frame::take(&mut bytes, 1000).expect("well formed").expect("whole")
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let message = read_back(|out| parse_typed("s1", "select $1", &[23], out));
+        assert_eq!(parse(&message), Ok(Frontend::Parse { name: "s1", sql: "select $1" }));
+        assert_eq!(parse_types(&message), Ok(vec![23]));
+        let message = read_back(|out| bind("p", "s1", &[Some("1"), None], out));
+        assert!(matches!(parse(&message), Ok(Frontend::Bind { portal: "p", statement: "s1", .. })));
+        let message = read_back(|out| execute("p", 5, out));
+        assert_eq!(parse(&message), Ok(Frontend::Execute { portal: "p", rows: 5 }));
+    }
+
+    #[test]
+    fn unknown_short_and_trailing_messages_are_refused() {
+        let message = |tag, body: &'static [u8]| Message { tag, body: body.into() };
+        assert!(parse(&message(b'z', b"")).is_err());
+        assert!(parse(&message(b'Q', b"select 1")).is_err());
+        assert!(parse(&message(b'S', b"x")).is_err());
+        assert!(parse(&message(b'B', b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0")).is_err());
+    }
+}
