@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn remembering_a_broker_keeps_what_the_person_wrote() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let paths = Paths::under(scratch.path());
         let first = Server::new("http://127.0.0.1:8480", None).expect("loopback");
         Config::remember(&paths, &first).expect("a new file");

@@ -284,13 +284,13 @@ mod tests {
 
     #[test]
     fn without_a_token_the_host_is_named() {
-        let error = load(&Scratch::empty(), &[]).err().expect("nobody signed in");
+        let error = load(&Scratch::new(), &[]).err().expect("nobody signed in");
         assert_eq!(error.to_string(), "You are not signed in to 127.0.0.1:8480.");
     }
 
     #[tokio::test]
     async fn a_given_token_is_used_as_it_is_and_not_after_its_end() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let later = ending(clock::now().seconds() + 5);
         let given = load(&scratch, &[("DBGATE_ID_TOKEN", "x"), ("DBGATE_TOKEN", &later)]).expect("given");
         assert_eq!(given.token().await.expect("good"), Secret::new(later.as_str()));
@@ -302,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_file_is_read_each_time_and_must_be_private() {
         use std::os::unix::fs::PermissionsExt as _;
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let path = scratch.path().join("token");
         files::write_private(&path, b"one\n").expect("written");
         let given = load(&scratch, &[("DBGATE_TOKEN_FILE", &path.to_string_lossy())]).expect("given");
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_as_good_as_not_signed_in() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let store = Store::new(StoreChoice::File, &Paths::under(scratch.path()), "http://127.0.0.1:8480");
         store.save(&Secret::new("{\"version\":2}")).expect("saved");
         assert!(matches!(load(&scratch, &[]), Err(LoginError::NotSignedIn { .. })));

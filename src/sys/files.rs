@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_private_file_is_0600_in_a_0700_folder_and_replaced_whole() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let path = scratch.path().join("a/b/token");
         write_private(&path, b"first, longer").expect("written");
         write_private(&path, b"second").expect("replaced");
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_by_name() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let path = scratch.path().join("token");
         write_private(&path, b"x").expect("written");
         for open in [0o640, 0o604, 0o620] {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_missing_not_broken() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let path = scratch.path().join("none");
         assert!(matches!(read_private(&path), Err(FileError::Missing { .. })));
         assert!(!remove(&path).expect("nothing to remove"));

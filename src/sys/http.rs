@@ -3,12 +3,14 @@
 //! Bearer tokens travel in these requests. A redirect, a proxy before loopback or plain HTTP to
 //! another machine would hand them to somebody else, so each is refused here, in one place.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openidconnect::url::{Host, Url};
-use openidconnect::{HttpRequest, HttpResponse};
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 
 /// Making a connection; a broker that does not answer is said to be down after this long.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -75,6 +77,17 @@ impl Http {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+}
+
+/// What `openidconnect` sends its requests through. A named, boxed future: a closure's would not
+/// be `Send` for every lifetime, and a server moves it between threads.
+impl<'c> AsyncHttpClient<'c> for Http {
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 
@@ -215,7 +228,7 @@ mod tests {
             .with_single_cert(vec![made.cert.der().clone()], key.into())
             .expect("a key that fits");
         let config = Arc::new(config);
-        let scratch = crate::sys::scratch::Scratch::empty();
+        let scratch = crate::sys::scratch::Scratch::new();
         let authority = scratch.path().join("ca.pem");
         std::fs::write(&authority, made.cert.pem()).expect("written");
         let fine = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -9,7 +9,7 @@ use crate::sys::random;
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn empty() -> Self {
+    pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("dbgate-test-{}", encoding::hex(&random::bytes::<8>())));
         std::fs::create_dir_all(&path).expect("a scratch folder");
         Self(path)
@@ -17,6 +17,12 @@ impl Scratch {
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

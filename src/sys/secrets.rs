@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_secret_in_a_file_is_found_replaced_and_forgotten() {
-        let scratch = Scratch::empty();
+        let scratch = Scratch::new();
         let store = Store::new(StoreChoice::File, &Paths::under(scratch.path()), "http://127.0.0.1:8480");
         assert_eq!(store.load().expect("nothing yet"), None);
         store.save(&Secret::new("one")).expect("saved");

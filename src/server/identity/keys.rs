@@ -110,8 +110,7 @@ impl KeyCache {
 
     async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
         // Discovery checks that the metadata names this very issuer, and brings the keys along.
-        let send = |request| self.http.send(request);
-        match CoreProviderMetadata::discover_async(self.issuer.clone(), &send).await {
+        match CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await {
             Ok(metadata) => Ok(metadata.jwks().clone()),
             Err(DiscoveryError::Request(error)) => Err(error.to_string()),
             Err(error) => Err(text::escape(&error.to_string()).into_owned()),
