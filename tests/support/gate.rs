@@ -139,7 +139,12 @@ impl Gate {
         files::write_private(Path::new(&name("ca")), ca.as_bytes()).expect("CA file");
         format!(
             "host={} port={} dbname={} user={} passfile={} sslmode=verify-full sslrootcert={}",
-            grant.gateway.host, grant.gateway.port, grant.wire_database, grant.user, name("pass"), name("ca")
+            grant.gateway.host,
+            grant.gateway.port,
+            grant.wire_database,
+            grant.user,
+            name("pass"),
+            name("ca")
         )
     }
 
