@@ -65,9 +65,11 @@ const GENERATED: &str = "select distinct a.attrelid, a.attnum, d.refobjsubid::in
     where a.attgenerated <> ''";
 
 /// What views read. A whole-row reference leaves no trace in `pg_depend` beside column references,
-/// but its `varattno 0` stands in the rule: then every relation counts as a whole.
+/// but its `varattno 0` stands in the rule: then every relation counts as a whole. Without one, a
+/// dependency on no column (`count(*)`) reads none: the number of a system column says so.
 const DEPENDS: &str = "select distinct r.ev_class, d.refobjid, \
-     case when r.ev_action::text ~ ':varattno 0 ' then 0 else d.refobjsubid end::int2 \
+     case when r.ev_action::text ~ ':varattno 0 ' then 0 when d.refobjsubid = 0 then -1 \
+     else d.refobjsubid end::int2 \
     from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
      join pg_class t on t.oid = d.refobjid join pg_namespace n on n.oid = t.relnamespace \
     where r.ev_type = '1' and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class \
