@@ -1,3 +1,5 @@
+#![expect(clippy::result_large_err, reason = "closures that pass a judgement on")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
