@@ -10,6 +10,8 @@ pub mod claims;
 pub mod encoding;
 pub mod grant;
 pub mod identity;
+#[cfg(feature = "server")]
+pub mod impact;
 pub mod mask;
 #[cfg(feature = "server")]
 pub mod policy;

@@ -1,1 +1,181 @@
-//! session
+//! Step 3, session: which answer belongs to which request, without a socket.
+//!
+//! The gateway weaves requests of its own (counts, settings) between the client's. PostgreSQL
+//! answers strictly in order, so a queue of what was asked tells whose every answer is. After an
+//! error the server skips to the next Sync, and so does the queue.
+
+use std::collections::VecDeque;
+
+use crate::core::statement::facts::{Effect, Facts};
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Client,
+    Gateway,
+}
+
+/// One request that the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Parse,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    Sync,
+}
+
+/// What an answer means for the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Part of the answer to the front request, which goes on.
+    Part(Owner, Step),
+    /// The end of the answer to this request.
+    Done(Owner, Step),
+    /// An error in this request; what followed it up to Sync is skipped.
+    Failed(Owner, Step),
+    /// Notice, parameter change or notification: belongs to no request. The owner is whose request was running.
+    Aside(Owner),
+}
+
+/// The server sent something that no request asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the target sent message `{0}` out of turn")]
+pub struct OutOfTurn(pub char);
+
+/// Requests sent and not yet answered.
+#[derive(Clone, Debug, Default)]
+pub struct Pipeline {
+    steps: VecDeque<(Step, Owner)>,
+}
+
+impl Pipeline {
+    /// Notes a request that is about to be sent.
+    pub fn expect(&mut self, step: Step, owner: Owner) {
+        self.steps.push_back((step, owner));
+    }
+
+    /// Whether every request has been answered.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Takes in the type of the next message from the server.
+    ///
+    /// # Errors
+    /// When it answers nothing that was asked: then nothing that follows can be trusted.
+    pub fn receive(&mut self, tag: u8) -> Result<Answer, OutOfTurn> {
+        let front = self.steps.front().copied();
+        let owner = front.map_or(Owner::Client, |(_, owner)| owner);
+        match (tag, front) {
+            (b'N' | b'S' | b'A', _) => Ok(Answer::Aside(owner)),
+            (b'E', Some((step, owner))) => {
+                // An error at Sync itself (a failed commit) leaves the Sync to be answered.
+                while self.steps.front().is_some_and(|(step, _)| *step != Step::Sync) {
+                    self.steps.pop_front();
+                }
+                Ok(Answer::Failed(owner, step))
+            }
+            (b't', Some((Step::Describe, owner))) => Ok(Answer::Part(owner, Step::Describe)),
+            (b'D' | b'd' | b'c' | b'G' | b'H' | b'W', Some((Step::Execute, owner))) => {
+                Ok(Answer::Part(owner, Step::Execute))
+            }
+            (b'1', Some((step @ Step::Parse, owner)))
+            | (b'2', Some((step @ Step::Bind, owner)))
+            | (b'3', Some((step @ Step::Close, owner)))
+            | (b'T' | b'n', Some((step @ Step::Describe, owner)))
+            | (b'C' | b'I' | b's', Some((step @ Step::Execute, owner)))
+            | (b'Z', Some((step @ Step::Sync, owner))) => {
+                self.steps.pop_front();
+                Ok(Answer::Done(owner, step))
+            }
+            _ => Err(OutOfTurn(tag.into())),
+        }
+    }
+}
+
+/// Whether a command tag is of the class that was judged. A rule or a text read differently by
+/// the server would show here.
+pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
+    let word = tag.split(' ').next().unwrap_or("");
+    match facts.effect {
+        Effect::Read => matches!(word, "SELECT" | "SHOW" | "EXPLAIN" | "FETCH" | "COPY" | "DECLARE" | "PREPARE"),
+        Effect::Write => {
+            matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "SELECT" | "EXPLAIN" | "PREPARE")
+        }
+        Effect::Transaction => {
+            matches!(word, "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "PREPARE")
+        }
+        Effect::Session => !matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "DROP" | "TRUNCATE" | "GRANT"),
+        // Judged by text and allowed by name; their tags are as many as their verbs.
+        Effect::Ddl | Effect::Utility => true,
+        Effect::Unknown => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline(steps: &[(Step, Owner)]) -> Pipeline {
+        let mut pipeline = Pipeline::default();
+        steps.iter().for_each(|(step, owner)| pipeline.expect(*step, *owner));
+        pipeline
+    }
+
+    #[test]
+    fn answers_find_the_request_they_belong_to() {
+        use Owner::{Client, Gateway};
+        let mut asked = pipeline(&[
+            (Step::Bind, Gateway),
+            (Step::Execute, Gateway),
+            (Step::Parse, Client),
+            (Step::Describe, Client),
+            (Step::Execute, Client),
+            (Step::Sync, Client),
+        ]);
+        let expected = [
+            (b'2', Answer::Done(Gateway, Step::Bind)),
+            (b'D', Answer::Part(Gateway, Step::Execute)),
+            (b'N', Answer::Aside(Gateway)),
+            (b'C', Answer::Done(Gateway, Step::Execute)),
+            (b'1', Answer::Done(Client, Step::Parse)),
+            (b't', Answer::Part(Client, Step::Describe)),
+            (b'T', Answer::Done(Client, Step::Describe)),
+            (b's', Answer::Done(Client, Step::Execute)),
+            (b'Z', Answer::Done(Client, Step::Sync)),
+        ];
+        for (tag, answer) in expected {
+            assert_eq!(asked.receive(tag), Ok(answer), "{}", char::from(tag));
+        }
+        assert!(asked.is_empty());
+    }
+
+    #[test]
+    fn after_an_error_the_rest_up_to_sync_is_skipped() {
+        let mut asked = pipeline(&[
+            (Step::Parse, Owner::Client),
+            (Step::Bind, Owner::Client),
+            (Step::Execute, Owner::Gateway),
+            (Step::Sync, Owner::Client),
+            (Step::Parse, Owner::Client),
+        ]);
+        assert_eq!(asked.receive(b'E'), Ok(Answer::Failed(Owner::Client, Step::Parse)));
+        assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Client, Step::Sync)));
+        assert_eq!(asked.receive(b'1'), Ok(Answer::Done(Owner::Client, Step::Parse)));
+    }
+
+    #[test]
+    fn an_answer_nobody_asked_for_is_an_error() {
+        assert_eq!(pipeline(&[]).receive(b'D'), Err(OutOfTurn('D')));
+        assert_eq!(pipeline(&[(Step::Bind, Owner::Client)]).receive(b'1'), Err(OutOfTurn('1')));
+    }
+
+    #[test]
+    fn a_tag_of_another_class_is_noticed() {
+        assert!(tag_matches(&Facts::plain("SELECT", Effect::Read), "SELECT 3"));
+        assert!(!tag_matches(&Facts::plain("SELECT", Effect::Read), "DELETE 3"));
+        assert!(!tag_matches(&Facts::plain("UPDATE", Effect::Write), "DROP TABLE"));
+    }
+}

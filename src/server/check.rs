@@ -1,1 +1,174 @@
-//! check
+//! Step 4, check: from a text to what may be forwarded, and how it must be held.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::grant::Access;
+use crate::core::mask;
+use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
+use crate::core::scope::catalog::{Catalog, RelationKind};
+use crate::core::scope::{RelationName, Scope};
+use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::grammar::Statement;
+use crate::core::statement::splice::{self, Only};
+
+/// How a statement is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// As it comes: nothing in it can change rows.
+    Not,
+    /// Behind a transaction that the server keeps read-only.
+    ReadOnly,
+    /// Held before commit and counted.
+    Counted,
+    /// Held and counted inside a transaction block of the gateway's own, so that it cannot commit by itself.
+    OwnBlock,
+}
+
+/// A statement that may run.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub cleared: Cleared,
+    /// What goes to the target: the client's text, or the verified splice.
+    pub forward: String,
+    /// Whether `forward` differs from what the client sent.
+    pub is_spliced: bool,
+    pub hold: Hold,
+    /// Masked relations that were spliced, to map result columns back.
+    pub masked: Vec<RelationName>,
+}
+
+/// What the session knows when it checks a statement.
+pub struct Check<'a> {
+    pub policy: &'a Policy,
+    pub subject: Subject<'a>,
+    pub scope: &'a Scope,
+    pub catalog: &'a Catalog,
+    /// Schemas that unqualified names are looked for in, as the server reports them.
+    pub search_path: &'a [String],
+    /// Names of this session's temporary relations: they come before any schema.
+    pub temporary: &'a [String],
+    /// What SQL PREPARE or a protocol Parse has made, by name.
+    pub prepared: &'a BTreeMap<String, Arc<Planned>>,
+}
+
+impl Check<'_> {
+    /// Judges a statement, splices what is masked in it, and says how to hold it.
+    ///
+    /// # Errors
+    /// A denial, for the person.
+    pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
+        let facts = self.with_prepared(&statement.facts);
+        let hold = self.hold(&facts);
+        if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
+            return Err(refused("cursor_with_hold", "a cursor WITH HOLD runs after the last count, so it may call only functions that cannot write", "declare it without WITH HOLD"));
+        }
+        let cleared = match self.policy.judge(&self.subject, facts, self.scope, self.catalog, self.search_path) {
+            Verdict::Allow(cleared) => cleared,
+            Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
+        };
+        let mut masked = Vec::new();
+        for touch in &cleared.facts().touches {
+            if let Some(name) = self.masked(touch.relation.schema.as_deref(), &touch.relation.name) {
+                masked.push(name);
+            }
+        }
+        let spliced = match masked.is_empty() {
+            true => None,
+            false => self.splice(statement)?,
+        };
+        let is_spliced = spliced.is_some();
+        Ok(Planned { cleared, forward: spliced.unwrap_or_else(|| statement.text.clone()), is_spliced, hold, masked })
+    }
+
+    /// EXECUTE does what the prepared statement does.
+    fn with_prepared(&self, facts: &Facts) -> Facts {
+        let inner = facts.prepared.as_ref().filter(|_| facts.verb.ends_with("EXECUTE") || facts.effect == Effect::Unknown);
+        match inner.and_then(|name| self.prepared.get(name)) {
+            Some(planned) => {
+                let known = planned.cleared.facts();
+                Facts { verb: facts.verb.clone(), start: facts.start, end: facts.end, ..known.clone() }
+            }
+            None => facts.clone(),
+        }
+    }
+
+    fn splice(&self, statement: &Statement) -> Result<Option<String>, Box<Denial>> {
+        let replace = |schema: Option<&str>, name: &str, only: Only| {
+            let full = self.masked(schema, name)?;
+            Some(mask::splice_text(&full, self.scope.relations.get(&full)?, only == Only::Itself))
+        };
+        splice::splice(statement, &replace).map_err(|error| {
+            refused(
+                "masked_form",
+                &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),
+                "select from the relation in FROM, by its name",
+            )
+        })
+    }
+
+    /// The full name, if it means a relation that must be read through a splice.
+    fn masked(&self, schema: Option<&str>, name: &str) -> Option<RelationName> {
+        if schema.is_none() && self.temporary.iter().any(|own| own == name) {
+            return None;
+        }
+        let relation = self.catalog.resolve(schema, name, self.search_path)?;
+        let scope = self.scope.relations.get(&relation.name)?;
+        (scope.read && scope.is_masked()).then(|| relation.name.clone())
+    }
+
+    /// How much of an eye must be kept on it while it runs.
+    fn hold(&self, facts: &Facts) -> Hold {
+        match facts.effect {
+            Effect::Write => Hold::Counted,
+            Effect::Utility => Hold::OwnBlock,
+            Effect::Read | Effect::Session if !self.is_pure(facts) => match self.subject.access {
+                Access::Read if facts.effect == Effect::Read => Hold::ReadOnly,
+                _ => Hold::Counted,
+            },
+            // DDL that policy lets through commits by its own word; unknown never gets this far.
+            Effect::Read | Effect::Session | Effect::Transaction | Effect::Ddl | Effect::Unknown => Hold::Not,
+        }
+    }
+
+    /// Whether nothing the statement calls or reads can change a row: every function is known and
+    /// not volatile, and every relation is a plain table. A view may call anything.
+    fn is_pure(&self, facts: &Facts) -> bool {
+        let fetches = facts.verb == "FETCH" || facts.verb.starts_with("EXECUTE");
+        let calm = |function: &Name| {
+            self.catalog.known_functions.contains(&function.name)
+                && !self.catalog.volatile_functions.contains(&function.name)
+        };
+        !fetches
+            && !self.catalog.has_volatile_operators
+            && facts.functions.iter().all(calm)
+            && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
+    }
+
+    fn is_plain(&self, name: &Name) -> bool {
+        if matches!(name.schema.as_deref(), Some("pg_catalog" | "information_schema")) {
+            return true;
+        }
+        match self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path) {
+            Some(relation) => {
+                matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::Sequence)
+                    && !relation.has_row_security
+            }
+            // Unknown names are system catalogs on the path, temporary relations, or errors.
+            None => name.schema.is_none() && (name.name.starts_with("pg_") || self.temporary.contains(&name.name)),
+        }
+    }
+}
+
+/// A denial that no policy rule made.
+pub fn refused(code: &str, message: &str, hint: &str) -> Box<Denial> {
+    Box::new(Denial {
+        code: code.to_owned(),
+        rule: "gateway".to_owned(),
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
+        objects: Vec::new(),
+        approvers: None,
+        offset: None,
+    })
+}

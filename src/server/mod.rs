@@ -6,15 +6,20 @@
 
 pub mod audit;
 pub mod catalog;
+pub mod certificates;
 pub mod check;
 pub mod config;
 pub mod gateway;
 pub mod grants;
 pub mod http;
 pub mod identity;
+pub mod prepare;
+pub mod record;
 pub mod roles;
 pub mod run;
 pub mod scopes;
+pub mod sessions;
+pub mod state;
 pub mod store;
 pub mod targets;
 pub mod transcript;

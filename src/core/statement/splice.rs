@@ -1,1 +1,406 @@
-//! statement/splice
+//! Putting what may be seen in place of a masked relation, by cutting into the original text.
+//!
+//! Nothing is ever printed from a tree: only the cuts are ours, all other bytes stay the client's.
+//! A result is accepted only if it parses to the very tree that was intended; else the statement
+//! is refused. If a place is missed, PostgreSQL answers "permission denied": a splice is comfort,
+//! the role's privileges are the wall.
+
+use super::grammar::{self, Statement};
+use super::tree::Tree;
+
+/// What to put for a relation: the text for a FROM clause, without alias. `None` leaves it alone.
+pub type Replace<'a> = &'a dyn Fn(Option<&str>, &str, Only) -> Option<String>;
+
+/// Whether the statement asked for the relation without its children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    Itself,
+    WithChildren,
+}
+
+/// Why a statement that names a masked relation cannot be rewritten.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpliceError {
+    #[error("this form of reading a masked relation is not supported")]
+    Unsupported,
+    #[error("the rewritten statement does not mean what was intended")]
+    Unverified,
+}
+
+/// Rewrites a statement; `None` when it names nothing that needs it.
+///
+/// # Errors
+/// When it does but the result cannot be verified.
+pub fn splice(statement: &Statement, replace: Replace<'_>) -> Result<Option<String>, SpliceError> {
+    let text = &statement.text;
+    let tokens = grammar::tokens(text).ok_or(SpliceError::Unsupported)?;
+    let mut editor =
+        Editor { text, tokens, start: statement.start, replace, scope: Vec::new(), cuts: Vec::new(), failed: false };
+    let mut intended = statement.tree.clone();
+    editor.edit(&mut intended, Place::Elsewhere);
+    if editor.failed {
+        return Err(SpliceError::Unsupported);
+    }
+    if editor.cuts.is_empty() {
+        return Ok(None);
+    }
+    let spliced = apply(text, editor.cuts)?;
+    let parsed = grammar::parse(&spliced).map_err(|_| SpliceError::Unverified)?;
+    match parsed.as_slice() {
+        [one] if one.tree.clone().without_locations() == intended.without_locations() => Ok(Some(spliced)),
+        _ => Err(SpliceError::Unverified),
+    }
+}
+
+/// One cut: bytes `start..end` of the statement give way to `text`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cut {
+    start: usize,
+    end: usize,
+    text: String,
+}
+
+/// Makes the cuts from back to front, so that earlier offsets stay true. The parser copies some
+/// sub-selects, so the same cut may be asked for twice.
+fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
+    cuts.sort_by_key(|cut| (cut.start, cut.end));
+    cuts.dedup();
+    let overlapping = cuts.iter().zip(cuts.iter().skip(1)).any(|(left, right)| left.end > right.start);
+    if overlapping {
+        return Err(SpliceError::Unsupported);
+    }
+    let mut spliced = text.to_owned();
+    for cut in cuts.iter().rev() {
+        if !spliced.is_char_boundary(cut.start) || !spliced.is_char_boundary(cut.end) {
+            return Err(SpliceError::Unsupported);
+        }
+        spliced.replace_range(cut.start..cut.end, &cut.text);
+    }
+    Ok(spliced)
+}
+
+/// Where in the tree a name stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Something rows are taken from: may be replaced.
+    From,
+    /// A target, a name in FOR UPDATE OF, anything else.
+    Elsewhere,
+}
+
+struct Editor<'a> {
+    text: &'a str,
+    tokens: Vec<(usize, usize)>,
+    start: usize,
+    replace: Replace<'a>,
+    /// CTE names visible here.
+    scope: Vec<String>,
+    cuts: Vec<Cut>,
+    failed: bool,
+}
+
+impl Editor<'_> {
+    fn edit(&mut self, tree: &mut Tree, place: Place) {
+        match tree {
+            Tree::List(items) => items.iter_mut().for_each(|item| self.edit(item, place)),
+            Tree::Node("RangeVar", _) if place == Place::From => self.range(tree),
+            Tree::Node("CopyStmt", _) => self.copy(tree),
+            Tree::Node(kind, _) => {
+                let kind = *kind;
+                let before = self.scope.len();
+                let qualified = self.unaliased(tree);
+                self.common_tables(tree);
+                self.fields(tree, kind);
+                for name in qualified {
+                    self.shorten(tree, &name);
+                }
+                self.scope.truncate(before);
+            }
+            Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
+        }
+    }
+
+    fn fields(&mut self, tree: &mut Tree, kind: &str) {
+        let Tree::Node(_, fields) = tree else { return };
+        for (name, field) in fields {
+            let place = match (kind, *name) {
+                (_, "with_clause") => continue,
+                (_, "from_clause" | "using_clause") | ("MergeStmt", "source_relation") => Place::From,
+                ("JoinExpr", "larg" | "rarg") => Place::From,
+                _ => Place::Elsewhere,
+            };
+            self.edit(field, place);
+        }
+    }
+
+    /// Brings the names of a WITH clause into scope, in the order PostgreSQL does.
+    fn common_tables(&mut self, tree: &mut Tree) {
+        let Some(with) = tree.get_mut("with_clause") else { return };
+        let is_recursive = with.get("recursive").flag();
+        let names = |tree: &Tree| -> Vec<String> {
+            tree.get("ctes").items().iter().map(|cte| cte.get("ctename").text().to_owned()).collect()
+        };
+        if is_recursive {
+            self.scope.extend(names(with));
+        }
+        if let Some(Tree::List(expressions)) = with.get_mut("ctes") {
+            for expression in expressions {
+                self.edit(expression, Place::Elsewhere);
+                if !is_recursive {
+                    self.scope.push(expression.get("ctename").text().to_owned());
+                }
+            }
+        }
+    }
+
+    /// What stands for a RangeVar, if anything.
+    fn replacement(&self, range: &Tree) -> Option<String> {
+        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
+        if schema.is_empty() && self.scope.iter().any(|known| known == name) {
+            return None;
+        }
+        let only = if range.get("inh").flag() { Only::WithChildren } else { Only::Itself };
+        (self.replace)((!schema.is_empty()).then_some(schema), name, only)
+    }
+
+    /// A relation in a FROM clause.
+    fn range(&mut self, range: &mut Tree) {
+        let Some(replacement) = self.replacement(range) else { return };
+        let name = range.get("relname").text().to_owned();
+        let alias = range.get("alias").clone();
+        let text = match alias {
+            Tree::Nothing => format!("{replacement} AS {}", quoted(&name)),
+            _ => replacement.clone(),
+        };
+        let intended = source(&format!("SELECT * FROM {replacement} AS {}", quoted(&name)));
+        match (self.span(range), intended) {
+            (Some((start, end, is_table_command)), Some(mut intended)) => {
+                let lead = if is_table_command { "SELECT * FROM " } else { "" };
+                self.cuts.push(Cut { start, end, text: format!("{lead}{text}") });
+                if let (false, Some(place)) = (alias.is_nothing(), intended.get_mut("alias")) {
+                    *place = alias;
+                }
+                *range = intended;
+            }
+            _ => self.failed = true,
+        }
+    }
+
+    /// The bytes of a relation's name with ONLY, parentheses and `*`; and whether the keyword
+    /// TABLE stands before it, which becomes part of the cut.
+    fn span(&self, range: &Tree) -> Option<(usize, usize, bool)> {
+        let parts = [range.get("catalogname"), range.get("schemaname")].iter().filter(|p| !p.text().is_empty()).count();
+        let at = range.location()?.checked_sub(self.start)?;
+        let mut first = self.tokens.iter().position(|(start, _)| *start == at)?;
+        let mut last = first + 2 * parts;
+        let is = |index: Option<usize>, word: &str| {
+            index.and_then(|index| self.word(index)).is_some_and(|token| token.eq_ignore_ascii_case(word))
+        };
+        if is(first.checked_sub(1), "only") {
+            first -= 1;
+        } else if is(first.checked_sub(1), "(") && is(first.checked_sub(2), "only") {
+            first -= 2;
+            last += 1;
+        } else if is(Some(last + 1), "*") {
+            last += 1;
+        }
+        let is_table_command = is(first.checked_sub(1), "table");
+        if is_table_command {
+            first -= 1;
+        }
+        Some((self.tokens.get(first)?.0, self.tokens.get(last)?.1, is_table_command))
+    }
+
+    fn word(&self, index: usize) -> Option<&str> {
+        let (start, end) = self.tokens.get(index)?;
+        self.text.get(*start..*end)
+    }
+
+    /// `COPY relation (columns) TO STDOUT` becomes `COPY (SELECT columns FROM …) TO STDOUT`.
+    fn copy(&mut self, tree: &mut Tree) {
+        let relation = tree.get("relation").clone();
+        if tree.get("is_from").flag() || relation.is_nothing() {
+            let Tree::Node(_, fields) = tree else { return };
+            fields.iter_mut().for_each(|(_, field)| self.edit(field, Place::Elsewhere));
+            return;
+        }
+        let Some(replacement) = self.replacement(&relation) else { return };
+        let columns: Vec<_> =
+            tree.get("attlist").items().iter().map(|column| quoted(column.get("sval").text())).collect();
+        let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+        let alias = quoted(relation.get("relname").text());
+        let query = format!("SELECT {list} FROM {replacement} AS {alias}");
+        let intended = grammar::parse(&query).ok().and_then(|mut parsed| parsed.pop()).map(|one| one.tree);
+        match (self.span(&relation), intended) {
+            (Some((start, mut end, _)), Some(intended)) => {
+                if !columns.is_empty() {
+                    let close = self.tokens.iter().position(|(s, e)| *s >= end && self.text.get(*s..*e) == Some(")"));
+                    end = close.and_then(|index| self.tokens.get(index)).map_or(end, |(_, e)| *e);
+                }
+                self.cuts.push(Cut { start, end, text: format!("({query})") });
+                let fields = [("relation", Tree::Nothing), ("attlist", Tree::List(Vec::new())), ("query", intended)];
+                for (name, value) in fields {
+                    if let Some(place) = tree.get_mut(name) {
+                        *place = value;
+                    }
+                }
+            }
+            _ => self.failed = true,
+        }
+    }
+
+    /// Names `(schema, relation)` that this node's FROM brings in without an alias and that will
+    /// be replaced: columns qualified by both must lose the schema.
+    fn unaliased(&self, tree: &Tree) -> Vec<(String, String)> {
+        let mut names = Vec::new();
+        for clause in ["from_clause", "using_clause", "source_relation"] {
+            self.unaliased_in(tree.get(clause), &mut names);
+        }
+        names
+    }
+
+    fn unaliased_in(&self, tree: &Tree, names: &mut Vec<(String, String)>) {
+        match tree {
+            Tree::List(items) => items.iter().for_each(|item| self.unaliased_in(item, names)),
+            Tree::Node("JoinExpr", _) => {
+                self.unaliased_in(tree.get("larg"), names);
+                self.unaliased_in(tree.get("rarg"), names);
+            }
+            Tree::Node("RangeVar", _) if tree.get("alias").is_nothing() => {
+                let schema = tree.get("schemaname").text();
+                if !schema.is_empty() && self.replacement(tree).is_some() {
+                    names.push((schema.to_owned(), tree.get("relname").text().to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Cuts the schema off `schema.relation.column` everywhere below.
+    fn shorten(&mut self, tree: &mut Tree, name: &(String, String)) {
+        match tree {
+            Tree::List(items) => items.iter_mut().for_each(|item| self.shorten(item, name)),
+            Tree::Node("ColumnRef", _) => {
+                let location = tree.location();
+                let Some(Tree::List(parts)) = tree.get_mut("fields") else { return };
+                let word = |index: usize| parts.get(index).map_or("", |part| part.get("sval").text());
+                if parts.len() < 3 || word(0) != name.0 || word(1) != name.1 {
+                    return;
+                }
+                parts.remove(0);
+                let first = location
+                    .and_then(|at| at.checked_sub(self.start))
+                    .and_then(|at| self.tokens.iter().position(|(start, _)| *start == at));
+                match first.and_then(|index| Some((self.tokens.get(index)?.0, self.tokens.get(index + 2)?.0))) {
+                    Some((start, end)) => self.cuts.push(Cut { start, end, text: String::new() }),
+                    None => self.failed = true,
+                }
+            }
+            Tree::Node(_, fields) => fields.iter_mut().for_each(|(_, field)| self.shorten(field, name)),
+            Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
+        }
+    }
+}
+
+/// The FROM item of `SELECT * FROM …`.
+fn source(query: &str) -> Option<Tree> {
+    let mut parsed = grammar::parse(query).ok()?;
+    let tree = parsed.pop()?.tree;
+    tree.get("from_clause").items().first().cloned()
+}
+
+/// An identifier that means exactly these letters.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASKED: &str = "(SELECT id, null::text AS email FROM public.customers)";
+
+    fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
+        let replace = |schema: Option<&str>, name: &str, only: Only| {
+            let known = name == "customers" && matches!(schema, None | Some("public"));
+            known.then(|| match only {
+                Only::WithChildren => MASKED.to_owned(),
+                Only::Itself => MASKED.replace("FROM", "FROM ONLY"),
+            })
+        };
+        let statement = grammar::parse(sql).expect(sql).remove(0);
+        splice(&statement, &replace)
+    }
+
+    #[test]
+    fn a_masked_relation_is_replaced_wherever_rows_are_taken_from_it() {
+        let table = [
+            ("select * from customers", "select * from M AS \"customers\""),
+            ("select c.x from customers c", "select c.x from M c"),
+            ("select * from customers AS c(a,b) where a=1", "select * from M AS c(a,b) where a=1"),
+            ("TABLE customers", "SELECT * FROM M AS \"customers\""),
+            ("select 1 where 1 in (table customers)", "select 1 where 1 in (SELECT * FROM M AS \"customers\")"),
+            ("select * from public.customers", "select * from M AS \"customers\""),
+            ("select public.customers.id from public.customers", "select customers.id from M AS \"customers\""),
+            ("select public.customers.* from public.customers", "select customers.* from M AS \"customers\""),
+            ("select * from a join \"customers\" using (id)", "select * from a join M AS \"customers\" using (id)"),
+            ("copy customers to stdout", "copy (SELECT * FROM M AS \"customers\") to stdout"),
+            (
+                "copy customers (id, email) to stdout",
+                "copy (SELECT \"id\", \"email\" FROM M AS \"customers\") to stdout",
+            ),
+            ("insert into t select * from customers", "insert into t select * from M AS \"customers\""),
+            ("delete from t using customers where true", "delete from t using M AS \"customers\" where true"),
+            ("select * from customers *", "select * from M AS \"customers\""),
+            (
+                "select /* customers */ 'customers' from customers",
+                "select /* customers */ 'customers' from M AS \"customers\"",
+            ),
+            (
+                "with customers as (select * from customers) table customers",
+                "with customers as (select * from M AS \"customers\") table customers",
+            ),
+            (
+                "select * from customers for update of customers",
+                "select * from M AS \"customers\" for update of customers",
+            ),
+            ("prepare p as select * from customers", "prepare p as select * from M AS \"customers\""),
+            ("explain select * from customers", "explain select * from M AS \"customers\""),
+        ];
+        for (sql, expected) in table {
+            assert_eq!(spliced(sql), Ok(Some(expected.replace(" M ", &format!(" {MASKED} ")))), "{sql}");
+        }
+        let only = MASKED.replace("FROM", "FROM ONLY");
+        let expected = format!("select * from {only} AS \"customers\"");
+        assert_eq!(spliced("select * from only (customers)"), Ok(Some(expected.clone())));
+        assert_eq!(spliced("select * from only customers"), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn other_names_and_targets_stay_as_they_are() {
+        for sql in [
+            "select 1",
+            "select customers from orders",
+            "with customers as (select 1) select * from customers",
+            "delete from customers where id = 1",
+            "update customers set id = 1",
+            "insert into customers values (1)",
+            "copy customers from stdin",
+            "select * from other.customers",
+        ] {
+            assert_eq!(spliced(sql), Ok(None), "{sql}");
+        }
+    }
+
+    #[test]
+    fn several_statements_and_copied_sub_selects_are_cut_once_each() {
+        let sql = "select 'ä', 1; select * from customers a, customers b";
+        let statement = grammar::parse(sql).expect(sql).remove(1);
+        let replace = |_: Option<&str>, name: &str, _: Only| (name == "customers").then(|| "v".to_owned());
+        let spliced = splice(&statement, &replace).expect("verified").expect("rewritten");
+        assert_eq!(spliced.trim(), "select * from v a, v b");
+        let statement = grammar::parse("update t set (a,b) = (select id, id from customers)").expect("one").remove(0);
+        let text = splice(&statement, &replace).expect("verified").expect("rewritten");
+        assert_eq!(text, "update t set (a,b) = (select id, id from v AS \"customers\")");
+    }
+}

@@ -1,1 +1,68 @@
-//! gateway
+//! Step 3, session: the gateway, where PostgreSQL clients connect.
+//!
+//! [`door`] lets a client in, [`upstream`] connects to the target as a just-in-time role,
+//! [`session`] serves one client with [`simple`], [`extended`], [`held`] and [`relay`],
+//! [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
+
+mod client;
+pub mod door;
+mod extended;
+mod held;
+mod open;
+mod refuse;
+mod relay;
+mod session;
+mod simple;
+pub mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::server::gateway::door::Entered;
+use crate::server::state::State;
+
+/// Connections served at once; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 2_000;
+
+/// Serves PostgreSQL clients until told to stop, then waits for the sessions to end.
+pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
+        };
+        match accepted {
+            Ok((tcp, address)) => {
+                connections.spawn(connection(tcp, address, state.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection, from the door to its end.
+async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
+    // Latency matters more than a few packets; a socket that refuses the option still works.
+    let _ = tcp.set_nodelay(true);
+    let entered = tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state)).await;
+    match entered {
+        Ok(Ok(Entered::SignedIn(signed_in))) => open::session(*signed_in, &state).await,
+        Ok(Ok(Entered::Cancel { process, secret })) => {
+            if let Some(cancel) = state.sessions.find_cancel(process, &secret)
+                && let Err(error) = cancel.cancel().await
+            {
+                tracing::warn!(%error, "a cancel request did not reach the target");
+            }
+        }
+        Ok(Ok(Entered::Nobody)) => {}
+        Ok(Err(end)) => tracing::debug!(%address, reason = %end, "not let in"),
+        Err(_) => tracing::debug!(%address, "took too long at the door"),
+    }
+}

@@ -1,1 +1,119 @@
-//! store
+//! What the broker remembers across requests, in SQLite. `sqlx` is named in this folder only.
+//!
+//! State changes are compare-and-set (`update … where state = …`): two that race have one
+//! winner, and the loser knows. A grant's state only ever goes live, ending, ended.
+
+pub mod challenges;
+pub mod grants;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+/// The migrations are part of the program, so that a binary and its store always fit.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
+
+/// How long a statement waits for another one's write.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The open store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// The store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store cannot be opened")]
+    Open(#[source] sqlx::Error),
+    #[error("the store cannot be brought to this version")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    #[error("the store failed")]
+    Query(#[from] sqlx::Error),
+    #[error("the store holds a grant that cannot be read")]
+    Document(#[source] serde_json::Error),
+}
+
+impl Store {
+    /// Opens or makes `broker.sqlite` in a folder that only this program's user can read.
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join("broker.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A grant that was handed out must be found again after a power cut, to be ended.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(StoreError::Open)?;
+        MIGRATIONS.run(&pool).await.map_err(StoreError::Migrate)?;
+        Ok(Self { pool })
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Waits until everything is written and lets go of the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::path::PathBuf;
+
+    use super::Store;
+    use crate::core::encoding;
+    use crate::core::grant::{Access, Grant, GrantId, SessionId};
+    use crate::core::identity::{Declared, Identity, Kind};
+    use crate::core::time::Moment;
+    use crate::sys::random;
+
+    /// A folder of its own under the system's temporary folder.
+    pub fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("dbgate-test-{}", encoding::hex(&random::bytes::<8>())));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        folder
+    }
+
+    /// An empty store.
+    pub async fn scratch() -> Store {
+        Store::open(&folder()).await.expect("a store opens")
+    }
+
+    /// A grant whose ids come from `number`.
+    pub fn grant(number: u8) -> Grant {
+        let identity = Identity {
+            kind: Kind::Human,
+            subject: "alice@example.com".into(),
+            sub: "alice".into(),
+            issuer: "https://idp.example.com".into(),
+            groups: vec!["engineers".into()],
+            expires: Moment::from_seconds(10_000),
+        };
+        Grant {
+            id: GrantId::from_random([number; 10]),
+            session: SessionId::new(Moment::from_seconds(1), [number; 10]),
+            target: "shop".into(),
+            database: "shop".into(),
+            environment: "production".into(),
+            access: Access::Read,
+            identity,
+            declared: Declared::default(),
+            reason: None,
+            ticket: None,
+            not_before: Moment::from_seconds(1),
+            expires: Moment::from_seconds(1_000),
+            scope: "00".into(),
+            policy: "00".into(),
+            client_key: None,
+            user: format!("user{number}"),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Step 4, check: what a write did, from the server's own counters.
+//!
+//! The counters of a backend may still hold numbers of earlier, even rolled-back, transactions,
+//! so only differences count. A counter that went down means it cannot be trusted.
+
+use std::collections::BTreeMap;
+
+use crate::core::policy::Impact;
+use crate::core::statement::facts::{Facts, RowAction};
+
+/// One relation's row of the count query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub oid: u32,
+    pub schema: String,
+    pub relation: String,
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    /// Rows the relation holds by the server's statistics; none when it was never analysed.
+    pub of: Option<u64>,
+    /// A lock that only DDL or TRUNCATE takes is held on it.
+    pub is_locked_for_ddl: bool,
+    /// The relation is temporary: this session's own.
+    pub is_temporary: bool,
+}
+
+/// The counters of one relation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+}
+
+/// Counters by relation OID. A relation that is missing has never been written by this backend.
+pub type Baseline = BTreeMap<u32, Counters>;
+
+/// Why counts cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CountError {
+    #[error("the counters of {0} went backwards; its changes cannot be counted")]
+    Backwards(String),
+    #[error("{0} was truncated or redefined by a statement that does not say so")]
+    Redefined(String),
+}
+
+/// What changed between the baseline and now. Rows of temporary relations are nobody else's.
+///
+/// # Errors
+/// When a counter is lower than before, or a relation is locked as only DDL and TRUNCATE lock.
+pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts]) -> Result<Vec<Impact>, CountError> {
+    let mut impacts = Vec::new();
+    for relation in now.iter().filter(|relation| !relation.is_temporary) {
+        let full_name = format!("{}.{}", relation.schema, relation.relation);
+        if relation.is_locked_for_ddl {
+            return Err(CountError::Redefined(full_name));
+        }
+        let earlier = before.get(&relation.oid).copied().unwrap_or_default();
+        let changes = [
+            (RowAction::Insert, relation.inserted, earlier.inserted),
+            (RowAction::Update, relation.updated, earlier.updated),
+            (RowAction::Delete, relation.deleted, earlier.deleted),
+        ];
+        for (action, after, before) in changes {
+            let rows = after.checked_sub(before).ok_or_else(|| CountError::Backwards(full_name.clone()))?;
+            if rows > 0 {
+                impacts.push(Impact {
+                    schema: relation.schema.clone(),
+                    relation: relation.relation.clone(),
+                    action,
+                    rows,
+                    of: relation.of,
+                    direct: facts.iter().any(|facts| names(facts, relation, action)),
+                });
+            }
+        }
+    }
+    Ok(impacts)
+}
+
+/// Whether the statement's own text says that it does this to this relation.
+fn names(facts: &Facts, relation: &Counted, action: RowAction) -> bool {
+    facts.touches.iter().any(|touch| {
+        touch.action == action
+            && touch.relation.name == relation.relation
+            && touch.relation.schema.as_ref().is_none_or(|schema| *schema == relation.schema)
+    })
+}
+
+/// The counters as the next baseline.
+pub fn baseline(now: &[Counted]) -> Baseline {
+    let counters = |relation: &Counted| Counters {
+        inserted: relation.inserted,
+        updated: relation.updated,
+        deleted: relation.deleted,
+    };
+    now.iter().map(|relation| (relation.oid, counters(relation))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(deleted: u64) -> Counted {
+        Counted {
+            oid: 1,
+            schema: "public".into(),
+            relation: "orders".into(),
+            inserted: 0,
+            updated: 0,
+            deleted,
+            of: Some(1000),
+            is_locked_for_ddl: false,
+            is_temporary: false,
+        }
+    }
+
+    #[test]
+    fn only_the_difference_counts() {
+        let before = baseline(&[counted(60)]);
+        let impacts = difference(&before, &[counted(100)], &[]).expect("countable");
+        assert_eq!(impacts.iter().map(|i| (i.action, i.rows, i.direct)).collect::<Vec<_>>(), [(RowAction::Delete, 40, false)]);
+        assert_eq!(difference(&before, &[counted(60)], &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_an_error() {
+        let before = baseline(&[counted(60)]);
+        assert!(matches!(difference(&before, &[counted(1)], &[]), Err(CountError::Backwards(_))));
+        let truncated = Counted { is_locked_for_ddl: true, ..counted(0) };
+        assert!(matches!(difference(&Baseline::new(), &[truncated.clone()], &[]), Err(CountError::Redefined(_))));
+        let own = Counted { is_temporary: true, ..truncated };
+        assert_eq!(difference(&Baseline::new(), &[own], &[]), Ok(vec![]));
+    }
+}

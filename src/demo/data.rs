@@ -1,0 +1,1 @@
+//! The shop: data a reader believes.

@@ -1,0 +1,348 @@
+//! `server.toml`: everything the broker and gateway are told at start.
+//!
+//! Unknown keys are refused, every mistake is told at once with file and line, and a secret is
+//! never a value: it is the name of a file (`*_file`) that only its owner can read. Relative
+//! paths are relative to the file they stand in.
+
+pub mod section;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::core::claims::IssuerRule;
+use crate::core::identity::Kind;
+use crate::core::policy::file::Source;
+use crate::core::policy::{Policy, pack};
+use crate::server::targets::TargetConfig;
+
+pub use section::Problem;
+use section::{Findings, Section};
+
+/// The form of the file that this program reads.
+const VERSION: u32 = 1;
+
+/// The whole of `server.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it was read from, for messages.
+    pub file: PathBuf,
+    pub server: Server,
+    /// In order; the first for people is the one that `dbgate login` uses.
+    pub identity: Vec<IssuerRule>,
+    pub targets: Vec<TargetSection>,
+    pub audit: Audit,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// How clients reach the API, without a path.
+    pub public_url: String,
+    pub api_listen: SocketAddr,
+    pub wire_listen: SocketAddr,
+    /// The host name PostgreSQL clients use; the one of `public_url` where it is not given.
+    pub gateway_host: String,
+    pub data_dir: PathBuf,
+    pub tls: Option<TlsFiles>,
+}
+
+/// Certificate and key of both listeners.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// The authority to hand to clients of the gateway, where it is not a public one.
+    pub authority: Option<PathBuf>,
+}
+
+/// One of `[[targets]]`: what the database is, and what may be done in it.
+#[derive(Clone, Debug)]
+pub struct TargetSection {
+    pub target: TargetConfig,
+    pub policy: PolicySource,
+}
+
+/// Where a target's policy comes from: a pack, a folder, or a pack's rules with a folder that says
+/// what is sensitive and adds rules of its own. At least one of the two is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySource {
+    /// A policy that is built into the program, by its name.
+    pub pack: Option<String>,
+    /// A folder of `*.cedar` files with `classification.toml`.
+    pub folder: Option<PathBuf>,
+    /// The line of `server.toml` that it stands at.
+    pub line: usize,
+}
+
+/// `[audit]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    pub durability: Durability,
+    pub on_failure: OnFailure,
+}
+
+/// What must be on disk before a statement is forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Every record.
+    #[default]
+    Strict,
+    /// Records of anything that is not provably read-only; others follow within 50 ms.
+    Writes,
+}
+
+/// What happens when the log takes no more records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Nothing is granted and nothing runs.
+    #[default]
+    Stop,
+}
+
+/// Every mistake in the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("cannot be read: {error}");
+            ConfigError(vec![Problem { file: file.to_owned(), line: 0, message }])
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// The same, of a text that has been read already. `file` is where relative paths start.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut findings = Findings::new(file, text);
+        let config = document(file, &mut findings);
+        let problems = findings.into_problems();
+        match (config, problems.is_empty()) {
+            (Some(config), true) => Ok(config),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+
+    /// The issuer that people sign in with: the first rule for people.
+    pub fn sign_in(&self) -> Option<&IssuerRule> {
+        self.identity.iter().find(|rule| rule.kind == Kind::Human)
+    }
+
+    /// The origin of this broker's log: where it is, without a scheme.
+    pub fn log_origin(&self) -> String {
+        format!("{}/log", host_of(&self.server.public_url).unwrap_or_default())
+    }
+
+    /// Reads and validates the policy of one target.
+    pub fn load_policy(&self, target: &TargetSection) -> Result<Policy, ConfigError> {
+        let PolicySource { pack, folder, line } = &target.policy;
+        let problem = |file: &Path, line: usize, message: String| {
+            ConfigError(vec![Problem { file: file.to_owned(), line, message }])
+        };
+        let mut sources = Vec::new();
+        if let Some(name) = pack {
+            let found = if folder.is_some() { pack::rules(name) } else { pack::sources(name) };
+            sources = found.ok_or_else(|| {
+                problem(&self.file, *line, format!("unknown pack `{name}`; known: {}", pack::NAMES.join(", ")))
+            })?;
+        }
+        if let Some(folder) = folder {
+            let own = policy_sources(folder).map_err(|error| problem(folder, 0, format!("cannot be read: {error}")))?;
+            sources.extend(own);
+        }
+        if sources.is_empty() {
+            let place = folder.as_deref().unwrap_or(&self.file);
+            return Err(problem(place, 0, "holds no policy: put `*.cedar` files there".into()));
+        }
+        Policy::parse(&sources).map_err(|problems| policy_problems(folder.as_deref(), problems))
+    }
+}
+
+/// The files of a policy folder that belong to a policy, by name, so that the order and with it
+/// the digest do not depend on the file system.
+fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let belongs = name.ends_with(".cedar") || name.ends_with(".toml");
+        if belongs && !name.starts_with('.') {
+            sources.push(Source { name, text: std::fs::read_to_string(entry.path())? });
+        }
+    }
+    sources.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(sources)
+}
+
+fn policy_problems(folder: Option<&Path>, problems: Vec<crate::core::policy::file::Problem>) -> ConfigError {
+    let place = |file: &str| folder.map_or_else(|| PathBuf::from(file), |folder| folder.join(file));
+    ConfigError(
+        problems
+            .into_iter()
+            .map(|problem| Problem { file: place(&problem.file), line: problem.line, message: problem.message })
+            .collect(),
+    )
+}
+
+fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let mut root = Section::document(findings);
+    if let Some((line, version)) = root.require::<u32>("version", findings)
+        && version != VERSION
+    {
+        findings.add(line, format!("version {version} is not known; this program reads version {VERSION}"));
+    }
+    let server = match root.section("server", findings) {
+        Some(section) => server(section, folder, findings),
+        None => {
+            findings.add(0, "`[server]` is missing");
+            None
+        }
+    };
+    let identity = root.section("identity", findings).map(|section| issuers(section, folder, findings)).unwrap_or_default();
+    let targets = targets(root.sections("targets", findings), folder, findings);
+    let audit = root.section("audit", findings).map(|section| audit(section, findings)).unwrap_or_default();
+    if identity.is_empty() {
+        findings.add(0, "nobody can sign in: `[[identity.oidc]]` is missing");
+    }
+    if targets.is_empty() {
+        findings.add(0, "there is nothing to connect to: `[[targets]]` is missing");
+    }
+    root.finish(findings);
+    Some(Config { file: file.to_owned(), server: server?, identity, targets, audit })
+}
+
+fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Option<Server> {
+    let line = section.line(findings);
+    let public_url = section.require::<String>("public_url", findings);
+    let api_listen = section.require::<SocketAddr>("api_listen", findings);
+    let wire_listen = section.require::<SocketAddr>("wire_listen", findings);
+    let data_dir = section.require::<PathBuf>("data_dir", findings);
+    let gateway_host = section.take::<String>("gateway_host", findings);
+    let certificate = section.take::<PathBuf>("tls_cert_file", findings);
+    let key = section.take::<PathBuf>("tls_key_file", findings);
+    let authority = section.take::<PathBuf>("tls_ca_file", findings).map(|(_, path)| folder.join(path));
+    section.finish(findings);
+
+    let tls = match (certificate, key) {
+        (Some((_, certificate)), Some((_, key))) => {
+            Some(TlsFiles { certificate: folder.join(certificate), key: folder.join(key), authority })
+        }
+        (None, None) => None,
+        (Some((line, _)), None) => {
+            findings.add(line, "`tls_cert_file` needs `tls_key_file` beside it");
+            None
+        }
+        (None, Some((line, _))) => {
+            findings.add(line, "`tls_key_file` needs `tls_cert_file` beside it");
+            None
+        }
+    };
+    // Tokens and credentials travel over both: in the clear they may only do so inside one machine.
+    for (name, listen) in [("api_listen", &api_listen), ("wire_listen", &wire_listen)] {
+        if let Some((line, address)) = listen
+            && tls.is_none()
+            && !address.ip().is_loopback()
+        {
+            findings.add(
+                *line,
+                format!("`{name}` {address} is not loopback, so `tls_cert_file` and `tls_key_file` are needed"),
+            );
+        }
+    }
+    let (url_line, public_url) = public_url?;
+    let url_host = match host_of(&public_url) {
+        Ok(host) => host,
+        Err(message) => {
+            findings.add(url_line, message);
+            return None;
+        }
+    };
+    let gateway_host = gateway_host.map_or(url_host, |(_, host)| host);
+    if gateway_host.is_empty() {
+        findings.add(line, "`gateway_host` is empty");
+    }
+    Some(Server {
+        public_url: public_url.trim_end_matches('/').to_owned(),
+        api_listen: api_listen?.1,
+        wire_listen: wire_listen?.1,
+        gateway_host,
+        data_dir: folder.join(data_dir?.1),
+        tls,
+    })
+}
+
+/// The host of `public_url`; plain http is for loopback only.
+fn host_of(url: &str) -> Result<String, String> {
+    let (scheme, rest) =
+        url.split_once("://").ok_or_else(|| format!("`public_url` `{url}` must begin with https://"))?;
+    let authority = rest.trim_end_matches('/');
+    if authority.contains(['/', '?', '#', '@']) || authority.is_empty() {
+        return Err(format!("`public_url` `{url}` must be https://HOST or https://HOST:PORT"));
+    }
+    let host = match authority.strip_prefix('[').and_then(|bracketed| bracketed.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback =
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match scheme {
+        "https" => Ok(host.to_owned()),
+        "http" if is_loopback => Ok(host.to_owned()),
+        "http" => Err(format!("`public_url` `{url}` must be https: plain http is for loopback only")),
+        other => Err(format!("`public_url` begins with `{other}://`; it must be https://")),
+    }
+}
+
+fn issuers(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Vec<IssuerRule> {
+    let rules = section.sections("oidc", findings).into_iter().filter_map(|one| one.rest::<IssuerRule>(findings));
+    let mut rules: Vec<_> = rules.collect();
+    for rule in &mut rules {
+        rule.ca_file = rule.ca_file.take().map(|file| folder.join(file).display().to_string());
+    }
+    section.finish(findings);
+    rules
+}
+
+fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_>) -> Vec<TargetSection> {
+    let mut targets: Vec<TargetSection> = Vec::new();
+    for mut section in sections {
+        let line = section.line(findings);
+        let own = section.take::<PathBuf>("policy", findings);
+        let pack = section.take::<String>("pack", findings);
+        if own.is_none() && pack.is_none() {
+            findings.add(line, "a target needs `policy = \"FOLDER\"` or `pack = \"production\"`");
+        }
+        let policy_line = own.as_ref().map(|(line, _)| *line).or(pack.as_ref().map(|(line, _)| *line)).unwrap_or(line);
+        let policy = PolicySource {
+            pack: pack.map(|(_, name)| name),
+            folder: own.map(|(_, path)| folder.join(path)),
+            line: policy_line,
+        };
+        let Some(mut target) = section.rest::<TargetConfig>(findings) else { continue };
+        target.admin.password_file = target.admin.password_file.map(|file| folder.join(file));
+        if targets.iter().any(|known| known.target.name == target.name) {
+            findings.add(line, format!("target `{}` is there twice", target.name));
+        }
+        targets.push(TargetSection { target, policy });
+    }
+    targets
+}
+
+fn audit(mut section: Section<'_>, findings: &mut Findings<'_>) -> Audit {
+    let audit = Audit {
+        durability: section.take("durability", findings).map(|(_, value)| value).unwrap_or_default(),
+        on_failure: section.take("on_failure", findings).map(|(_, value)| value).unwrap_or_default(),
+    };
+    section.finish(findings);
+    audit
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Commit on our word: a write is run, counted in its own transaction, judged, and only then
+//! committed or rolled back.
+//!
+//! What must stay true: no Sync and no COMMIT goes out behind a held write before its verdict;
+//! counts are differences against a baseline taken before the first write; what is deferred to
+//! commit is made to happen before the last count.
+
+use super::relay::{Drained, Mode};
+use super::session::{End, Session};
+use crate::core::impact::{self, Baseline, Counted};
+use crate::core::policy::engine::ImpactRefusal;
+use crate::core::policy::{Denial, Impact};
+use crate::core::session::Owner;
+use crate::core::statement::facts::Facts;
+use crate::core::wire::frontend::Named;
+use crate::server::check::{Hold, Planned, refused};
+use crate::sys::clock;
+
+/// What is known of the writes of the transaction that is open.
+#[derive(Default)]
+pub struct Held {
+    /// A held statement ran since the last verdict.
+    pub is_active: bool,
+    /// Counters before the first write of this transaction.
+    baseline: Option<Baseline>,
+    /// Counters as last seen: later transactions of this backend may start from them.
+    last: Baseline,
+    /// A statement failed half way, so counters may linger for relations we never saw.
+    pub is_unsure: bool,
+    /// What was judged in this transaction.
+    facts: Vec<Facts>,
+    /// The statements' numbers in the record.
+    numbers: Vec<u64>,
+    /// The gateway's own BEGIN is open.
+    pub own_block: bool,
+}
+
+/// The count query with one of several conditions. Only relations on which this backend holds a
+/// lock that writers, TRUNCATE or DDL take can have changed; that also is what makes it cheap.
+macro_rules! counts {
+    ($condition:literal) => {
+        concat!(
+            "select c.oid, n.nspname, c.relname, \
+             pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
+             pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
+             pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
+             c.reltuples::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
+             from pg_catalog.pg_class c \
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+             left join (select l.relation, pg_catalog.bool_or(l.mode in \
+                 ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
+               from pg_catalog.pg_locks l \
+               where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
+                 and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
+                   'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+               group by l.relation) held on held.relation = c.oid \
+             where c.relkind in ('r', 'p', 'f', 'm') and n.nspname <> 'pg_catalog' and ",
+            $condition
+        )
+    };
+}
+
+/// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
+/// out, so that no search path can bend them.
+pub const OWN: [(&str, &str); 9] = [
+    ("dbgate_counts", counts!("held.relation is not null")),
+    ("dbgate_baseline", counts!("c.oid = any ($1::pg_catalog.oid[])")),
+    ("dbgate_baseline_all", counts!("c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
+    ("dbgate_constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
+    ("dbgate_readonly", "select pg_catalog.set_config('transaction_read_only', 'on', true)"),
+    ("dbgate_begin", "BEGIN"),
+    ("dbgate_commit", "COMMIT"),
+    ("dbgate_rollback", "ROLLBACK"),
+    (
+        "dbgate_facts",
+        "select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text, \
+         (select coalesce(pg_catalog.json_agg(c.relname), '[]')::text from pg_catalog.pg_class c \
+          where c.relnamespace = pg_catalog.pg_my_temp_schema()), \
+         pg_catalog.current_setting('track_counts')",
+    ),
+];
+
+impl Session {
+    /// Whether answers must wait for a verdict.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_active
+    }
+
+    /// Puts the gateway's own statements in place, after the first connection or a DISCARD.
+    pub(super) fn prepare_own(&mut self) {
+        if !self.has_own {
+            for (name, sql) in OWN {
+                self.ask_parse(Owner::Gateway, name, sql, &[]);
+            }
+            self.has_own = true;
+        }
+    }
+
+    /// What must go ahead of a statement's Execute.
+    pub(super) fn guard(&mut self, planned: &Planned, number: u64) -> Result<(), Box<Denial>> {
+        match planned.hold {
+            Hold::Not => return Ok(()),
+            // Inside the client's own block the mode would stay; there it is counted instead.
+            Hold::ReadOnly if self.status == b'I' && !self.is_block => {
+                self.prepare_own();
+                self.ask_own("dbgate_readonly", &[]);
+                return Ok(());
+            }
+            Hold::ReadOnly | Hold::Counted | Hold::OwnBlock => {}
+        }
+        if !self.counts_rows {
+            return Err(refused(
+                "uncountable",
+                "the target does not count changed rows (track_counts is off), so writes cannot be judged",
+                "set track_counts = on in the target",
+            ));
+        }
+        self.prepare_own();
+        if planned.hold == Hold::OwnBlock && self.status == b'I' && !self.is_block && !self.held.own_block {
+            self.ask_own("dbgate_begin", &[]);
+            self.held.own_block = true;
+        }
+        if self.held.baseline.is_none() {
+            self.ask_baseline();
+        }
+        self.held.is_active = true;
+        self.held.facts.push(planned.cleared.facts().clone());
+        self.held.numbers.push(number);
+        Ok(())
+    }
+
+    /// Reads the counters that earlier transactions may have left behind. Its rows are told from
+    /// the later counts by coming first.
+    fn ask_baseline(&mut self) {
+        self.held.baseline = Some(Baseline::new());
+        if self.held.is_unsure {
+            self.ask_own("dbgate_baseline_all", &[]);
+            self.baseline_asked = true;
+        } else if !self.held.last.is_empty() {
+            let oids: Vec<_> = self.held.last.keys().map(u32::to_string).collect();
+            self.ask_own("dbgate_baseline", &[Some(&format!("{{{}}}", oids.join(",")))]);
+            self.baseline_asked = true;
+        }
+    }
+
+    /// Takes the baseline's rows out of a round that also ran statements.
+    pub(super) fn take_baseline(&mut self, drained: &mut Drained) {
+        if std::mem::take(&mut self.baseline_asked) {
+            let rows = std::mem::take(&mut drained.rows);
+            let counted: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
+            self.held.baseline = Some(impact::baseline(&counted));
+            self.held.is_unsure = false;
+        }
+    }
+
+    /// Makes deferred work happen, counts, and judges everything since the transaction began.
+    pub(super) async fn verdict(&mut self, mode: Mode) -> Result<Verdict, End> {
+        self.ask_own("dbgate_constraints", &[]);
+        self.ask_own("dbgate_counts", &[]);
+        crate::core::wire::frontend::flush(&mut self.up);
+        let drained = self.round(mode).await?;
+        if drained.failed {
+            return Ok(Verdict::Failed);
+        }
+        let now: Vec<_> = drained.rows.iter().filter_map(|row| counted(row)).collect();
+        if now.len() != drained.rows.len() {
+            return Err(End::Protocol);
+        }
+        let facts: Vec<&Facts> = self.held.facts.iter().collect();
+        let before = self.held.baseline.clone().unwrap_or_default();
+        let verdict = match impact::difference(&before, &now, &facts) {
+            Ok(impacts) => self.judge(impacts).await?,
+            Err(error) => Verdict::Denied(refused(
+                "uncountable",
+                &format!("{error}, so nothing of it was committed"),
+                "run the statement by itself, outside a function",
+            )),
+        };
+        self.held.last = impact::baseline(&now);
+        if matches!(verdict, Verdict::Stands) {
+            self.held.is_active = false;
+        }
+        Ok(verdict)
+    }
+
+    async fn judge(&mut self, impacts: Vec<Impact>) -> Result<Verdict, End> {
+        let subject = self.subject();
+        let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.last(), &self.catalog);
+        let verdict = match judged {
+            Ok(()) => Verdict::Stands,
+            Err(ImpactRefusal::Deny(denial) | ImpactRefusal::NeedApproval(denial)) => Verdict::Denied(Box::new(denial)),
+        };
+        let stands = matches!(verdict, Verdict::Stands);
+        if let Some(number) = self.held.numbers.last().copied() {
+            self.record.impact(number, &impacts, stands, clock::now()).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// Makes the transaction fail without running anything: a statement that does not exist is
+    /// described. Its error is ours to hide.
+    pub(super) fn ask_veto(&mut self) {
+        self.is_vetoing = true;
+        self.held.is_unsure = true;
+        self.ask_describe(Owner::Gateway, Named::Statement, "dbgate_refused");
+    }
+
+    /// The transaction is over, one way or the other.
+    pub(super) fn forget_held(&mut self) {
+        self.held.is_active = false;
+        self.held.baseline = None;
+        self.held.facts.clear();
+        self.held.numbers.clear();
+        self.held.own_block = false;
+    }
+}
+
+/// What became of the held statements.
+pub enum Verdict {
+    Stands,
+    /// The target itself refused; the client has its error.
+    Failed,
+    Denied(Box<Denial>),
+}
+
+/// One row of the count query.
+fn counted(row: &[Option<String>]) -> Option<Counted> {
+    let text = |index: usize| row.get(index).and_then(Option::as_deref);
+    let number = |index: usize| text(index).and_then(|text| text.parse::<u64>().ok());
+    Some(Counted {
+        oid: text(0)?.parse().ok()?,
+        schema: text(1)?.to_owned(),
+        relation: text(2)?.to_owned(),
+        inserted: number(3)?,
+        updated: number(4)?,
+        deleted: number(5)?,
+        of: number(6),
+        is_locked_for_ddl: text(7)? == "t",
+        is_temporary: text(8)? == "t",
+    })
+}
+
+impl Held {
+    /// Whether the open transaction has written anything that COMMIT must be judged for.
+    pub fn counts_pending(&self) -> bool {
+        self.baseline.is_some()
+    }
+}

@@ -1,0 +1,376 @@
+//! Opening a session behind the door, and closing it: role, connection, record, cleanup.
+//!
+//! What must stay true: the record of the opening is durable before the client is told that it is
+//! in; whatever happens, the login role is dropped and the end is recorded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+use tokio::sync::watch;
+
+use super::client::Client;
+use super::door::SignedIn;
+use super::held::Held;
+use super::relay;
+use super::session::{End, Session};
+use super::upstream;
+use crate::core::grant::SessionId;
+use crate::core::policy::{Policy, Subject, Verdict};
+use crate::core::scope::Scope;
+use crate::core::scope::catalog::Catalog;
+use crate::core::session::Pipeline;
+use crate::core::statement::facts::{Effect, Facts};
+use crate::core::transcript::{Leaf, SessionKey};
+use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::startup::Startup;
+use crate::server::audit::{SessionOpen, SessionRecord};
+use crate::server::grants::LiveGrant;
+use crate::server::roles;
+use crate::server::sessions::{CancelKey, Registered, SessionHandle};
+use crate::server::state::{ServedTarget, State};
+use crate::sys::{clock, random};
+
+/// The protocol extension by which our own client asks for the record's first line.
+const EXTENSION: &str = "_pq_.dbgate";
+
+/// Serves a client that has signed in until its session ends.
+pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
+    let SignedIn { mut client, grant, startup, address, tls_version } = signed_in;
+    let (settings, served, policy) = match settle(&startup, &grant, state).await {
+        Ok(settled) => settled,
+        Err(error) => return turn_away(&mut client, &error).await,
+    };
+    let is_first = state.grants.first_session(&grant.grant.id);
+    let session = match is_first {
+        true => grant.grant.session.clone(),
+        false => SessionId::new(clock::now(), random::bytes()),
+    };
+    let id = upstream::new_id();
+    let login_role = upstream::role_name(&grant, &id);
+    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
+    let handle = SessionHandle {
+        session: session.clone(),
+        grant: grant.grant.id.clone(),
+        target: grant.grant.target.clone(),
+        database: grant.grant.database.clone(),
+        login_role: login_role.clone(),
+        started: clock::now(),
+        kill: watch::Sender::new(None),
+        cancel: key.clone(),
+        upstream: OnceLock::new(),
+    };
+    let Some(registered) = state.sessions.register(handle, &grant) else {
+        return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
+    };
+    let about = About { session, address: address.to_string(), tls_version, is_first, key, id };
+    match connected(client, &startup, &grant, served, policy, settings, registered, about, state).await {
+        Ok((mut open, end)) => close(&mut open, &end, served, &login_role, state).await,
+        Err(()) => {
+            drop_role(served, &grant, &login_role).await;
+        }
+    }
+}
+
+/// What is known of a connection before its session begins.
+struct About {
+    session: SessionId,
+    address: String,
+    tls_version: &'static str,
+    is_first: bool,
+    key: CancelKey,
+    /// Part of the login role's name.
+    id: String,
+}
+
+type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
+
+/// Judges what the startup message asks for, as if it had come by SET.
+async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, ErrorFields> {
+    let served = state
+        .target(&live.grant.target)
+        .ok_or_else(|| ErrorFields::fatal("3D000", "the target is not configured any more"))?;
+    let policy = served.policy().clone();
+    let catalog = served
+        .catalog(&live.grant.database)
+        .await
+        .map_err(|_| unreachable_target(served))?;
+    let mut settings = BTreeMap::new();
+    for (name, value) in asked_settings(startup)? {
+        let facts = Facts {
+            settings: vec![format!("{}={}", name.to_lowercase(), value.to_lowercase())],
+            ..Facts::plain("SET", Effect::Session)
+        };
+        match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
+            Verdict::Allow(_) => settings.insert(name, value),
+            Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
+                return Err(ErrorFields::fatal("42501", denial.message));
+            }
+        };
+    }
+    settings.entry("client_encoding".to_owned()).or_insert_with(|| "UTF8".to_owned());
+    Ok((settings, served, policy))
+}
+
+/// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
+fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, ErrorFields> {
+    let mut asked = Vec::new();
+    for (name, value) in &startup.parameters {
+        match name.as_str() {
+            "user" | "database" | "replication" => {}
+            _ if name.starts_with("_pq_.") => {}
+            "options" => {
+                let refused = || ErrorFields::fatal("42501", "startup options other than -c name=value are refused");
+                asked.extend(options(value).ok_or_else(refused)?);
+            }
+            _ => asked.push((name.clone(), value.clone())),
+        }
+    }
+    Ok(asked)
+}
+
+/// `-c name=value -cname=value --name=value`, with backslash before a blank that belongs to a value.
+fn options(text: &str) -> Option<Vec<(String, String)>> {
+    let mut words = vec![String::new()];
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let last = words.last_mut()?;
+        match letter {
+            '\\' => last.extend(letters.next()),
+            blank if blank.is_whitespace() => words.push(String::new()),
+            other => last.push(other),
+        }
+    }
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    let mut settings = Vec::new();
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
+            Some("") => words.next()?,
+            Some(setting) => setting.to_owned(),
+            None => return None,
+        };
+        let (name, value) = setting.split_once('=')?;
+        settings.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Some(settings)
+}
+
+fn subject(live: &LiveGrant) -> Subject<'_> {
+    let grant = &live.grant;
+    Subject {
+        identity: &grant.identity,
+        target: &grant.target,
+        environment: &grant.environment,
+        database: &grant.database,
+        access: grant.access,
+        reason: grant.reason.as_deref(),
+        ticket: grant.ticket.as_deref(),
+    }
+}
+
+/// Why there is no connection is for the program's log: a client hears that there is none.
+fn unreachable_target(served: &ServedTarget) -> ErrorFields {
+    ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
+}
+
+async fn turn_away(client: &mut Client, error: &ErrorFields) {
+    client.error(error);
+    // A client that is gone need not be told.
+    let _ = client.flush().await;
+    client.shut().await;
+}
+
+/// Connects to the target, opens the record, greets the client, serves it.
+#[expect(clippy::too_many_arguments, reason = "the parts of a session come together here, once")]
+async fn connected(
+    mut client: Client,
+    startup: &Startup,
+    live: &Arc<LiveGrant>,
+    served: &ServedTarget,
+    policy: Arc<Policy>,
+    settings: BTreeMap<String, String>,
+    registered: Registered,
+    about: About,
+    state: &Arc<State>,
+) -> Result<(Session, End), ()> {
+    let login_role = registered.handle().login_role.clone();
+    let connection = match upstream::connect(served.target(), live, &about.id, &settings).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
+            turn_away(&mut client, &unreachable_target(served)).await;
+            return Err(());
+        }
+    };
+    // Set once, here.
+    let _ = registered.handle().upstream.set(connection.cancel_handle());
+    let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
+    let (reader, writer, parameters) = connection.split();
+    let opening = SessionOpen {
+        client_address: about.address,
+        tls_version: about.tls_version.to_owned(),
+        application: startup.parameters.get("application_name").cloned().unwrap_or_default(),
+        role: login_role,
+        server_version: catalog.server_version_text.clone(),
+        durability: state.config.audit.durability,
+        level: u8::from(about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION)),
+    };
+    let key = SessionKey::from_bytes(live.session_key);
+    let leaf = Leaf(live.grant_leaf);
+    let record =
+        SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, clock::now()).await;
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => {
+            let end = End::Unrecorded(error);
+            turn_away(&mut client, &end.farewell().unwrap_or_default()).await;
+            return Err(());
+        }
+    };
+    greet(&mut client, startup, &parameters, &record, &about.key);
+    let ended = registered.handle().kill.subscribe();
+    let mut session = Session {
+        client,
+        reader,
+        writer: relay::writer(writer),
+        up: BytesMut::new(),
+        pipeline: Pipeline::default(),
+        held_out: BytesMut::new(),
+        executions: VecDeque::new(),
+        held: Held::default(),
+        baseline_asked: false,
+        is_vetoing: false,
+        has_own: false,
+        status: b'I',
+        is_block: false,
+        is_dirty: false,
+        is_skipping: false,
+        has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
+        views: views(&live.scope, &catalog),
+        grant: live.clone(),
+        policy,
+        catalog,
+        key,
+        record,
+        registered,
+        ended,
+        search_path: Vec::new(),
+        temporary: Vec::new(),
+        facts_stale: true,
+        counts_rows: false,
+        prepared: BTreeMap::new(),
+        portals: BTreeMap::new(),
+        columns: Vec::new(),
+        masked_columns: Vec::new(),
+    };
+    let end = match session.refresh().await {
+        Ok(()) => {
+            backend::write_ready(b'I', &mut session.client.out);
+            session.serve().await
+        }
+        Err(end) => end,
+    };
+    Ok((session, end))
+}
+
+/// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
+fn greet(
+    client: &mut Client,
+    startup: &Startup,
+    parameters: &BTreeMap<String, String>,
+    record: &SessionRecord,
+    key: &CancelKey,
+) {
+    let unknown: Vec<_> =
+        startup.parameters.keys().filter(|name| name.starts_with("_pq_.") && *name != EXTENSION).cloned().collect();
+    if startup.minor > 0 || !unknown.is_empty() {
+        backend::write_negotiate(0, &unknown, &mut client.out);
+    }
+    for (name, value) in parameters {
+        backend::write_parameter(name, value, &mut client.out);
+    }
+    if startup.parameters.contains_key(EXTENSION) {
+        let line = record.open_line();
+        backend::write_parameter("dbgate.session", record.session().as_str(), &mut client.out);
+        backend::write_parameter("dbgate.open", &line.leaf().hex(), &mut client.out);
+    }
+    let secret = <[u8; 4]>::try_from(key.secret.as_slice()).map_or(0, i32::from_be_bytes);
+    backend::write_key(key.process, secret, &mut client.out);
+}
+
+/// Columns of masking views, by `(oid, attribute)`, to the columns they stand for.
+fn views(scope: &Scope, catalog: &Catalog) -> BTreeMap<(u32, i16), (u32, i16)> {
+    let mut views = BTreeMap::new();
+    for relation in scope.relations.values() {
+        let Some((schema, name)) = &relation.view else { continue };
+        let Some(view) = catalog.resolve(Some(schema), name, &[]) else { continue };
+        for column in &view.columns {
+            if let Some(base) = relation.columns.iter().find(|base| base.name == column.name) {
+                views.insert((view.oid, column.number), (relation.oid, base.number));
+            }
+        }
+    }
+    views
+}
+
+/// Ends a session: the client's farewell, the target's, the role's, and the record's last line.
+async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_role: &str, state: &Arc<State>) {
+    if let Some(farewell) = end.farewell() {
+        session.client.error(&farewell);
+    }
+    // A client that is gone need not be told.
+    let _ = session.client.flush().await;
+    session.client.shut().await;
+    let mut goodbye = BytesMut::new();
+    crate::core::wire::frontend::terminate(&mut goodbye);
+    // The target may be gone, too; the role is ended below in any case.
+    let _ = session.writer.send(goodbye.freeze()).await;
+    let role_dropped = drop_role(served, &session.grant, login_role).await;
+    let head = state.transcripts.client_head(session.record.session());
+    if let Err(error) = session.record.close(end.reason(), role_dropped, head, clock::now()).await {
+        tracing::error!(%error, "the end of a session could not be recorded");
+    }
+}
+
+/// Drops the login role; says whether the target confirmed it.
+async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_role: &str) -> bool {
+    let dropped = async {
+        let admin = served.target().admin(&live.grant.database).await.map_err(|error| chain(&error))?;
+        roles::end(&admin, login_role).await.map_err(|error| chain(&error))
+    };
+    match dropped.await {
+        Ok(_) => {
+            live.forget_role(login_role);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(role = login_role, error, "the login role is left to the sweep");
+            false
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::options;
+
+    #[test]
+    fn startup_options_are_read_as_postgresql_reads_them() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(options("-c a=1 --b-c=2 -cd=x\\ y"), Some(vec![pair("a", "1"), pair("b_c", "2"), pair("d", "x y")]));
+        assert_eq!(options(""), Some(vec![]));
+        assert_eq!(options("-F"), None);
+        assert_eq!(options("-c"), None);
+    }
+}

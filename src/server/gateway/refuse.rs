@@ -1,0 +1,153 @@
+//! Refusing: what the client is told, and how the target is made to forget.
+//!
+//! A denial is an ERROR with SQLSTATE 42501, never FATAL: the connection lives on. DETAIL is JSON
+//! for programs, HINT is for people.
+
+use super::held::Verdict;
+use super::relay::Mode;
+use super::session::{End, Session};
+use crate::core::encoding;
+use crate::core::policy::Denial;
+use crate::core::session::Owner;
+use crate::core::statement::facts::TransactionVerb;
+use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frontend;
+use crate::server::audit::Protocol;
+use crate::server::check::{Planned, refused};
+use crate::sys::{clock, random};
+
+impl Session {
+    /// Whether this statement ends the client's transaction block.
+    pub(super) fn ends_block(&self, planned: &Planned) -> bool {
+        let ends = matches!(planned.cleared.facts().transaction, Some(TransactionVerb::Commit));
+        ends && self.held.counts_pending() && self.status != b'E'
+    }
+
+    /// Refuses a Query before any of it ran.
+    pub(super) async fn refuse(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+        self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
+        let error = denial_error(denial, sql);
+        self.client.error(&error);
+        if self.status != b'T' {
+            backend::write_ready(self.status, &mut self.client.out);
+            return Ok(());
+        }
+        // As after any error, the client's transaction has failed.
+        self.ask_veto();
+        self.ask_sync(Owner::Client);
+        self.round(Mode::Simple).await?;
+        self.after_sync();
+        Ok(())
+    }
+
+    /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
+    pub(super) async fn settle(&mut self, mode: Mode) -> Result<bool, End> {
+        match self.verdict(mode).await? {
+            Verdict::Stands => Ok(true),
+            Verdict::Failed => {
+                self.close_failed(mode).await?;
+                Ok(false)
+            }
+            Verdict::Denied(denial) => {
+                self.veto(&denial, mode).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes back what ran, and says why.
+    pub(super) async fn veto(&mut self, denial: &Denial, mode: Mode) -> Result<(), End> {
+        self.held_out.clear();
+        self.executions.clear();
+        let error = denial_error(denial, "");
+        self.client.error(&error);
+        self.ask_veto();
+        match mode {
+            Mode::Simple => self.close_failed(mode).await,
+            Mode::Extended => {
+                self.is_skipping = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own.
+    pub(super) async fn close_failed(&mut self, mode: Mode) -> Result<(), End> {
+        self.held_out.clear();
+        let own_block = self.held.own_block;
+        self.held.is_active = false;
+        if own_block {
+            self.ask_sync(Owner::Gateway);
+            self.round(mode).await?;
+            self.ask_own("dbgate_rollback", &[]);
+        }
+        self.ask_sync(Owner::Client);
+        self.round(mode).await?;
+        self.after_sync();
+        Ok(())
+    }
+
+    /// Commits what stands: the last Sync, with COMMIT first if the block was our own.
+    pub(super) async fn finish(&mut self, mode: Mode) -> Result<bool, End> {
+        if self.held.own_block {
+            self.ask_own("dbgate_commit", &[]);
+        }
+        self.ask_sync(Owner::Client);
+        let drained = self.round(mode).await?;
+        self.after_sync();
+        Ok(!drained.failed)
+    }
+
+    /// After ReadyForQuery.
+    pub(super) fn after_sync(&mut self) {
+        self.is_vetoing = false;
+        self.is_dirty = false;
+        self.executions.clear();
+        self.is_block = self.status != b'I';
+        if self.status == b'I' {
+            self.forget_held();
+        }
+        self.release();
+    }
+
+    /// The target did something else than what was judged: roll back and end the session.
+    pub(super) async fn wrong_tag(&mut self, tag: &str) -> Result<bool, End> {
+        let denial = refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
+        self.record.denied(&denial, tag, Protocol::Simple, clock::now()).await?;
+        if self.is_holding() {
+            self.veto(&denial, Mode::Simple).await?;
+            return Ok(false);
+        }
+        Err(End::WrongTag)
+    }
+}
+
+/// The error a denial becomes.
+pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
+    let decision = format!("dec_{}", encoding::crockford(&random::bytes::<10>()));
+    let detail = serde_json::json!({
+        "code": denial.code,
+        "rule": denial.rule,
+        "decision": decision,
+        "objects": denial.objects,
+        "approvers": denial.approvers,
+        "retryable": false,
+    });
+    let position = denial.offset.and_then(|offset| sql.get(..offset)).map(|before| before.chars().count() + 1);
+    ErrorFields {
+        detail: Some(detail.to_string()),
+        hint: denial.hint.clone(),
+        position: position.and_then(|position| u32::try_from(position).ok()),
+        ..ErrorFields::error("42501", denial.message.clone())
+    }
+}
+
+impl Session {
+    /// Asks only that what was sent so far is answered.
+    pub(super) async fn flush_up(&mut self, mode: Mode) -> Result<super::relay::Drained, End> {
+        frontend::flush(&mut self.up);
+        let mut drained = self.round(mode).await?;
+        self.take_baseline(&mut drained);
+        Ok(drained)
+    }
+}

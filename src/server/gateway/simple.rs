@@ -1,0 +1,162 @@
+//! The simple protocol: one Query message, any number of statements.
+//!
+//! Upstream it is the extended protocol in one implicit transaction; the client sees what simple
+//! protocol shows. All statements are judged before the first one runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::relay::Mode;
+use super::session::{End, Session};
+use crate::core::policy::Denial;
+use crate::core::session::Owner;
+use crate::core::statement::grammar::{self, GrammarError, Statement};
+use crate::core::wire::backend;
+use crate::core::wire::frame;
+use crate::core::wire::frontend::{self, Named};
+use crate::server::audit::Protocol;
+use crate::server::check::{Hold, Planned, refused};
+use crate::sys::clock;
+
+impl Session {
+    /// Serves one Query message.
+    pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
+        self.prepared.remove("");
+        self.portals.remove("");
+        self.refresh().await?;
+        let statements = match grammar::parse(sql) {
+            Ok(statements) => statements,
+            Err(GrammarError::Syntax(_)) => return self.explain_syntax(sql).await,
+            Err(error) => return self.refuse(&refused("unparseable", &error.to_string(), "simplify it"), sql).await,
+        };
+        if statements.is_empty() {
+            frame::write(&mut self.client.out, b'I', |_| ());
+            backend::write_ready(self.status, &mut self.client.out);
+            return Ok(());
+        }
+        let planned = match self.plan_all(&statements) {
+            Ok(planned) => planned,
+            Err(denial) => return self.refuse(&denial, sql).await,
+        };
+        let cleared = planned.iter().map(|planned| planned.cleared.clone()).collect();
+        let forwarded = planned.iter().any(|p| p.is_spliced).then(|| joined(&planned));
+        let recorded =
+            self.record.allowed(cleared, sql, forwarded.as_deref(), None, Protocol::Simple, clock::now()).await?;
+        let count = planned.len();
+        for (index, (statement, one)) in statements.iter().zip(planned).enumerate() {
+            let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
+            let part = u32::try_from(index).unwrap_or(u32::MAX);
+            let is_last = index + 1 == count;
+            if !self.run(&Arc::new(one), recorded.number(), part, before, is_last).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
+    fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
+        let mut prepared: BTreeMap<String, Arc<Planned>> =
+            self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let mut all = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let planned = self.plan(statement, &prepared)?;
+            if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
+                return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
+            }
+            if planned.cleared.facts().verb == "PREPARE"
+                && let Some(name) = &planned.cleared.facts().prepared
+            {
+                prepared.insert(name.clone(), Arc::new(planned.clone()));
+            }
+            all.push(planned);
+        }
+        Ok(all)
+    }
+
+    /// Runs one statement; false when the rest of the string must not run.
+    async fn run(
+        &mut self,
+        planned: &Arc<Planned>,
+        number: u64,
+        part: u32,
+        before: u32,
+        is_last: bool,
+    ) -> Result<bool, End> {
+        if self.ends_block(planned) && !self.settle(Mode::Simple).await? {
+            return Ok(false);
+        }
+        if let Err(denial) = self.guard(planned, number) {
+            self.veto(&denial, Mode::Simple).await?;
+            return Ok(false);
+        }
+        self.begin(number, part, planned, before);
+        self.is_dirty = true;
+        self.ask_parse(Owner::Client, "", &planned.forward, &[]);
+        self.ask_bind(Owner::Client, "", "", &[]);
+        self.ask_describe(Owner::Client, Named::Portal, "");
+        self.ask_execute(Owner::Client, "", 0);
+        // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
+        let goes_at_once = is_last && !self.is_holding() && planned.cleared.facts().copy.is_none();
+        match goes_at_once {
+            true => self.ask_sync(Owner::Client),
+            false => frontend::flush(&mut self.up),
+        }
+        let mut drained = self.round(Mode::Simple).await?;
+        self.take_baseline(&mut drained);
+        if let Some(tag) = drained.wrong_tag {
+            return self.wrong_tag(&tag).await;
+        }
+        if goes_at_once {
+            self.is_dirty = false;
+            self.after_sync();
+            return Ok(!drained.failed);
+        }
+        if drained.failed {
+            self.close_failed(Mode::Simple).await?;
+            return Ok(false);
+        }
+        self.note_prepared(planned);
+        if self.is_holding() && !self.settle(Mode::Simple).await? {
+            return Ok(false);
+        }
+        if is_last {
+            self.finish(Mode::Simple).await?;
+        }
+        Ok(true)
+    }
+
+    /// SQL PREPARE and protocol Parse share one namespace.
+    fn note_prepared(&mut self, planned: &Arc<Planned>) {
+        let facts = planned.cleared.facts();
+        if let (true, Some(name)) = (facts.verb == "PREPARE", &facts.prepared) {
+            let parsed = super::session::Parsed { planned: planned.clone(), text: planned.forward.as_str().into() };
+            self.prepared.insert(name.clone(), parsed);
+        }
+    }
+
+    /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a
+    /// position. Nothing runs: the text is only parsed, under a name of ours.
+    async fn explain_syntax(&mut self, sql: &str) -> Result<(), End> {
+        self.ask_parse(Owner::Client, "dbgate_syntax", sql, &[]);
+        self.ask_sync(Owner::Client);
+        let drained = self.round(Mode::Extended).await?;
+        self.after_sync();
+        if drained.failed {
+            return self.record_unparsed(sql).await;
+        }
+        // The server reads what our grammar does not. What cannot be read is not run.
+        Err(End::Protocol)
+    }
+
+    async fn record_unparsed(&mut self, sql: &str) -> Result<(), End> {
+        let denial = refused("syntax", "the statement could not be parsed", "correct it");
+        self.record.denied(&denial, sql, Protocol::Simple, clock::now()).await?;
+        Ok(())
+    }
+}
+
+/// The texts that are forwarded in place of the client's.
+fn joined(planned: &[Planned]) -> String {
+    planned.iter().map(|planned| planned.forward.as_str()).collect::<Vec<_>>().join(";")
+}

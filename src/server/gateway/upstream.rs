@@ -1,0 +1,70 @@
+//! The target's side: a just-in-time login role for this one connection.
+//!
+//! The role can log in only while the gateway dials, with a password nobody else ever sees.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::core::encoding;
+use crate::core::role_sql;
+use crate::core::secret::Secret;
+use crate::core::wire::scram::{ITERATIONS, Verifier};
+use crate::server::grants::LiveGrant;
+use crate::server::roles::{self, RoleError};
+use crate::server::targets::{Target, TargetError};
+use crate::sys::dial::{Connection, Dial, DialError, Tls};
+use crate::sys::random;
+
+/// How long the target may take to let us in.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why there is no connection to the target.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    #[error("cannot connect to the target")]
+    Dial(#[from] DialError),
+}
+
+/// What tells the login role of one connection from all others of the same principal.
+pub fn new_id() -> String {
+    encoding::crockford(&random::bytes::<10>()).to_lowercase()
+}
+
+/// The name of the login role that a connection with this id will use.
+pub fn role_name(live: &LiveGrant, id: &str) -> String {
+    role_sql::login_name(&live.grant.identity.subject, id)
+}
+
+/// Makes the role, connects as it, and takes its LOGIN away again.
+pub async fn connect(
+    target: &Target,
+    live: &LiveGrant,
+    id: &str,
+    settings: &BTreeMap<String, String>,
+) -> Result<Connection, UpstreamError> {
+    let grant = &live.grant;
+    let admin = target.admin(&grant.database).await?;
+    let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
+    let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
+    let subject = &grant.identity.subject;
+    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
+    let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let dialled = Connection::open(&Dial {
+        host: target.host(),
+        port: target.port(),
+        database: &grant.database,
+        user: &login_role,
+        password: &password,
+        tls: target.tls().map_or(Tls::Off, |config| Tls::Verified(config.clone())),
+        parameters: &parameters,
+        deadline: DEADLINE,
+    })
+    .await;
+    // Whether it worked or not, nobody logs in as this role again.
+    roles::disable_login(&admin, &login_role).await?;
+    Ok(dialled?)
+}

@@ -1,0 +1,151 @@
+//! The end of a grant: its time is over, its principal gave it back, or the process stops.
+//!
+//! The order is the promise. The credential opens nothing any more; the connections are told to
+//! go; what is left of them in the target is ended by force, roles with their backends; and only
+//! what the target itself confirms counts as gone. What cannot be done now is tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::core::api::ErrorCode;
+use crate::core::grant::{Grant, GrantId};
+use crate::server::grants::LiveGrant;
+use crate::server::http::refusal::{Refusal, chain};
+use crate::server::{record, roles};
+use crate::server::sessions::EndReason;
+use crate::server::state::State;
+use crate::server::store::StoreError;
+use crate::sys::clock;
+
+/// How long connections may take to end themselves, so that the client hears why.
+const POLITENESS: Duration = Duration::from_millis(500);
+
+/// How often the clock is looked at for grants whose time is over.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often what a target did not confirm is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Ends a grant; when it answers `Ok`, nothing of it is left in the target.
+///
+/// Two may end the same grant at the same time: every step can be done twice, one of them
+/// records it. A grant whose end failed is tried again by whoever asks, and by [`reap`].
+pub async fn end(state: &State, id: &GrantId, reason: EndReason) -> Result<(), Refusal> {
+    state.grants.begin_end(id, reason);
+    state.store.begin_end(id, reason.word()).await?;
+    state.sessions.kill_grant(id, reason);
+    let _ = tokio::time::timeout(POLITENESS, state.sessions.until_gone(id)).await;
+    match state.grants.ending(id) {
+        Some(live) => finish(state, &live, reason).await,
+        None => Ok(()),
+    }
+}
+
+/// Clears the target of what the grant left there, and notes it.
+async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<(), Refusal> {
+    let grant = &live.grant;
+    for role in live.roles() {
+        let refuse = |cause: String| {
+            tracing::warn!(grant = grant.id.as_str(), target = grant.target, cause, "a role could not be ended yet");
+            Refusal::new(
+                ErrorCode::TargetDown,
+                "the credential opens nothing any more, but the target does not confirm that its role is gone; \
+                 the broker goes on trying",
+            )
+        };
+        let served = state.target(&grant.target).ok_or_else(|| refuse("the target is not configured".into()))?;
+        let client = served.admin(&grant.database).await?;
+        let ended = roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
+        if !ended.dropped {
+            tracing::warn!(role, "the role owns something in another database: it cannot log in, but stays");
+        }
+        live.forget_role(&role);
+    }
+    if state.grants.finish_end(&grant.id) {
+        // The end itself does not wait for the log: leaving rights standing would be worse.
+        if let Err(error) = record::end(state, grant, reason).await {
+            tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
+        }
+        state.store.finish_end(&grant.id, clock::now()).await?;
+        tracing::info!(grant = grant.id.as_str(), reason = reason.word(), "grant ended");
+    }
+    Ok(())
+}
+
+/// Ends what a process that is gone left behind: every grant that has not ended, every role.
+pub async fn clear_leftovers(state: &State) {
+    let grants = match state.store.unfinished_grants().await {
+        Ok(grants) => grants,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "leftover grants cannot be read");
+            Vec::new()
+        }
+    };
+    for grant in &grants {
+        tracing::info!(grant = grant.id.as_str(), "a grant of an earlier process ends");
+        if let Err(error) = forget(state, grant).await {
+            tracing::error!(grant = grant.id.as_str(), error = %chain(&error), "its end cannot be noted");
+        }
+        if let Some(served) = state.target(&grant.target) {
+            served.must_sweep(&grant.database);
+        }
+    }
+    sweep(state).await;
+}
+
+/// Notes the end of a grant whose process is gone; its roles are the sweep's business.
+async fn forget(state: &State, grant: &Grant) -> Result<(), StoreError> {
+    state.store.begin_end(&grant.id, EndReason::Stopping.word()).await?;
+    if let Err(error) = record::end(state, grant, EndReason::Stopping).await {
+        tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
+    }
+    state.store.finish_end(&grant.id, clock::now()).await
+}
+
+/// Clears the databases that have not been cleared since the start. One that cannot be reached is
+/// tried again, and in any case before the first grant there.
+async fn sweep(state: &State) {
+    for served in state.targets.values() {
+        for database in served.unswept() {
+            // Refusals are logged where they happen.
+            if let Ok(client) = served.admin(&database).await {
+                let _ = served.sweep(&client, &database).await;
+            }
+        }
+    }
+}
+
+/// Ends grants as their time runs out, tries again what failed, sweeps; until told to stop.
+pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(TICK);
+    let mut retry = tokio::time::Instant::now() + RETRY;
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        for id in state.grants.expired(clock::now()) {
+            // A refusal is logged where it happens; the retry below takes it up again.
+            let _ = end(&state, &id, EndReason::Expired).await;
+        }
+        if tokio::time::Instant::now() >= retry {
+            for (live, reason) in state.grants.all_ending() {
+                let _ = finish(&state, &live, reason).await;
+            }
+            sweep(&state).await;
+            retry = tokio::time::Instant::now() + RETRY;
+        }
+    }
+}
+
+/// Ends every grant: the process stops. What a target does not confirm is swept at the next start.
+pub async fn end_all(state: &State) {
+    state.sessions.kill_all(EndReason::Stopping);
+    let _ = tokio::time::timeout(POLITENESS, state.sessions.until_empty()).await;
+    for id in state.grants.ids() {
+        let _ = end(state, &id, EndReason::Stopping).await;
+    }
+}

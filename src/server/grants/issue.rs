@@ -1,0 +1,323 @@
+//! Making a grant: judged, compiled into database privileges, recorded, and only then handed out.
+//!
+//! The order is the promise. Policy is asked before anything is made in the target; the log's
+//! record is durable before the credential leaves; the credential opens nothing until then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn};
+use crate::core::encoding;
+use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
+use crate::core::identity::Identity;
+use crate::core::policy::Subject;
+use crate::core::scope::{Scope, compile};
+use crate::core::secret::Secret;
+use crate::core::time::Moment;
+use crate::core::wire::scram;
+use crate::server::grants::{Credential, principal};
+use crate::server::http::refusal::{Refusal, chain};
+use crate::server::record;
+use crate::server::scopes::{self, ScopeRole};
+use crate::server::state::{ServedTarget, State};
+use crate::sys::{clock, random};
+
+/// Longest reason or ticket: they are read by people and recorded in one line.
+const LONGEST_TEXT: usize = 1000;
+
+/// Judges a request and, if policy allows it, makes the grant and its credential.
+pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> Result<GrantAnswer, Refusal> {
+    if state.is_stopping() {
+        return Err(Refusal::new(ErrorCode::Busy, "the broker is stopping"));
+    }
+    let now = clock::now();
+    let who = principal(&identity);
+    let served = state.target(&request.target).ok_or_else(|| unknown_target(state, &identity, &request.target))?;
+    let length = length(&request)?;
+    texts(&request)?;
+    let client_key = match &request.proof {
+        Some(proof) => Some(prove(state, &who, proof, now).await?),
+        None => None,
+    };
+    let database = served.choose_database(request.database.as_deref())?;
+    let subject = Subject {
+        identity: &identity,
+        target: served.name(),
+        environment: served.environment(),
+        database: &database,
+        access: request.access,
+        reason: request.reason.as_deref(),
+        ticket: request.ticket.as_deref(),
+    };
+    served.policy().may_connect(&subject)?;
+    let place = state.grants.place(&who).ok_or_else(|| {
+        Refusal::new(ErrorCode::Busy, "you have as many grants as one principal may have; end one or wait")
+    })?;
+
+    let (scope, scope_role) = prepare(served, &subject).await?;
+    let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
+    let verifier = scram::Verifier::derive(&password, &random::bytes::<16>(), scram::ITERATIONS).to_string();
+    let session_key = random::bytes::<32>();
+    let id = GrantId::from_random(random::bytes());
+    let grant = Grant {
+        session: SessionId::new(now, random::bytes()),
+        target: served.name().to_owned(),
+        database,
+        environment: served.environment().to_owned(),
+        access: request.access,
+        identity,
+        declared: request.declared,
+        reason: request.reason,
+        ticket: request.ticket,
+        not_before: now,
+        expires: now.after(length),
+        scope: scope.digest(),
+        policy: served.policy().digest().to_owned(),
+        client_key,
+        // A random name besides the random password: names of people are no business of a wire.
+        user: id.as_str().to_ascii_lowercase(),
+        id,
+    };
+    state.store.add_grant(&grant, &who, &verifier).await?;
+    let recorded = match record::grant(state, &grant, request.proof.as_ref()).await {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            tracing::error!(grant = grant.id.as_str(), %error, "a grant could not be recorded, so it was not made");
+            state.forget(&grant.id).await;
+            return Err(Refusal::unrecorded());
+        }
+    };
+    let answer = Answer { served, scope: &scope, password, session_key, line: recorded.line, receipt: recorded.receipt };
+    let answer = answer.assemble(state, &grant);
+    tracing::info!(grant = grant.id.as_str(), target = grant.target, access = grant.access.word(), "granted");
+    place.fill(grant, Credential { verifier, scope, scope_role, session_key, grant_leaf: recorded.leaf });
+    Ok(answer)
+}
+
+/// Compiles the scope against what exists now, and makes its role in the target.
+async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
+    let client = served.admin(subject.database).await?;
+    // What an earlier process left in this database goes first.
+    served.sweep(&client, subject.database).await?;
+    let catalog = served.read_catalog(&client, subject.database).await?;
+    let scope = compile::compile(served.policy(), subject, &catalog);
+    let role = scopes::ensure(&client, &scope).await.map_err(|error| {
+        tracing::error!(target = served.name(), error = %chain(&error), "no scope role");
+        Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
+            .hint("Its operators can run: dbgate target init")
+    })?;
+    if !role.missing.is_empty() {
+        tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
+    }
+    Ok((Arc::new(scope), role))
+}
+
+/// How long the grant lasts: what was asked for, within the limit.
+fn length(request: &GrantRequest) -> Result<Duration, Refusal> {
+    match request.seconds {
+        None => Ok(USUAL),
+        Some(0) => Err(Refusal::bad_request("`for` must be at least one second")),
+        Some(seconds) => Ok(Duration::from_secs(seconds).min(LONGEST)),
+    }
+}
+
+/// Refuses texts that do not fit a record of one line.
+fn texts(request: &GrantRequest) -> Result<(), Refusal> {
+    let declared = &request.declared;
+    for (name, text) in [
+        ("reason", &request.reason),
+        ("ticket", &request.ticket),
+        ("declared.agent", &declared.agent),
+        ("declared.model", &declared.model),
+        ("declared.task", &declared.task),
+    ] {
+        if let Some(text) = text
+            && (text.len() > LONGEST_TEXT || text.chars().any(char::is_control))
+        {
+            return Err(Refusal::bad_request(format!(
+                "`{name}` must be one line of at most {LONGEST_TEXT} bytes without control characters"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the caller holds the key it names; the answer is the key in hex. The nonce is used
+/// up first, so that a failed attempt cannot be repeated with it.
+async fn prove(state: &State, who: &str, proof: &KeyProof, now: Moment) -> Result<String, Refusal> {
+    if !state.store.use_challenge(&proof.nonce, who, now).await? {
+        return Err(Refusal::bad_request("the challenge is unknown, used or older than five minutes")
+            .hint("Ask for a new one: POST /v1/challenges"));
+    }
+    if is_proof(proof, state.log.origin()) {
+        Ok(proof.client_key.clone())
+    } else {
+        Err(Refusal::bad_request("the proof does not fit the key"))
+    }
+}
+
+/// Ed25519 over `dbgate-pop/v1\n<nonce>\n<origin>\n`, strictly: no weak keys, one encoding only.
+fn is_proof(proof: &KeyProof, origin: &str) -> bool {
+    let Some(key) = encoding::unhex::<32>(&proof.client_key) else { return false };
+    let Some(signature) = encoding::unhex::<64>(&proof.signature) else { return false };
+    let Ok(key) = VerifyingKey::from_bytes(&key) else { return false };
+    let message = format!("dbgate-pop/v1\n{}\n{origin}\n", proof.nonce);
+    key.verify_strict(message.as_bytes(), &Signature::from_bytes(&signature)).is_ok()
+}
+
+/// Names the nearest target that the caller may see: the others are not disclosed.
+fn unknown_target(state: &State, identity: &Identity, asked: &str) -> Refusal {
+    let visible = state.targets.values().filter(|served| !served.access_offered(identity).is_empty());
+    let nearest = visible.map(|served| (distance(served.name(), asked), served.name())).min();
+    let message = match nearest {
+        Some((far, name)) if far <= 2 => format!("no target `{asked}`. Did you mean {name}?"),
+        _ => format!("no target `{asked}`"),
+    };
+    Refusal::new(ErrorCode::UnknownTarget, message).hint("List: dbgate ls")
+}
+
+/// How many letters to insert, drop or change to make one word of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = index;
+        let mut left = index.saturating_add(1);
+        let mut next = vec![left];
+        for (above, counterpart) in row.iter().skip(1).zip(other.chars()) {
+            let change = diagonal.saturating_add(usize::from(letter != counterpart));
+            left = change.min(above.saturating_add(1)).min(left.saturating_add(1));
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// What the answer is made of, besides the grant.
+struct Answer<'a> {
+    served: &'a ServedTarget,
+    scope: &'a Scope,
+    password: Secret,
+    session_key: [u8; 32],
+    line: String,
+    receipt: String,
+}
+
+impl Answer<'_> {
+    fn assemble(self, state: &State, grant: &Grant) -> GrantAnswer {
+        let wire_database = if grant.database == self.served.database() {
+            grant.target.clone()
+        } else {
+            format!("{}/{}", grant.target, grant.database)
+        };
+        GrantAnswer {
+            grant_id: grant.id.as_str().to_owned(),
+            session_id: grant.session.as_str().to_owned(),
+            target: grant.target.clone(),
+            environment: grant.environment.clone(),
+            database: grant.database.clone(),
+            access: grant.access,
+            expires_at: grant.expires.rfc3339(),
+            gateway: state.gateway.clone(),
+            wire_database,
+            user: grant.user.clone(),
+            password: self.password,
+            policy: grant.policy.clone(),
+            session_key: Secret::new(encoding::hex(&self.session_key)),
+            grant_line: self.line,
+            receipt: self.receipt,
+            masks: masks(self.scope),
+            catalog: readable(self.scope),
+        }
+    }
+}
+
+/// The columns that come back masked.
+fn masks(scope: &Scope) -> Vec<MaskedColumn> {
+    let relations = scope.relations.iter().filter(|(_, relation)| relation.read);
+    relations
+        .flat_map(|(name, relation)| {
+            relation.columns.iter().filter_map(move |column| {
+                column.mask.as_ref().map(|mask| MaskedColumn {
+                    schema: name.schema.clone(),
+                    relation: name.name.clone(),
+                    column: column.name.clone(),
+                    mask: mask.name.clone(),
+                    table_oid: relation.oid,
+                    attribute: column.number,
+                })
+            })
+        })
+        .collect()
+}
+
+/// The relations that may be read, for completion.
+fn readable(scope: &Scope) -> Vec<CatalogRelation> {
+    let relations = scope.relations.iter().filter(|(_, relation)| relation.read);
+    relations
+        .map(|(name, relation)| CatalogRelation {
+            schema: name.schema.clone(),
+            name: name.name.clone(),
+            columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+
+    fn proof(nonce: &str, origin: &str) -> KeyProof {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let signature = key.sign(format!("dbgate-pop/v1\n{nonce}\n{origin}\n").as_bytes());
+        KeyProof {
+            client_key: encoding::hex(key.verifying_key().as_bytes()),
+            nonce: nonce.to_owned(),
+            signature: encoding::hex(&signature.to_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_proof_is_bound_to_nonce_origin_and_key() {
+        let good = proof("n", "gate.example.com/log");
+        assert!(is_proof(&good, "gate.example.com/log"));
+        assert!(!is_proof(&good, "other.example.com/log"));
+        assert!(!is_proof(&KeyProof { nonce: "m".into(), ..good.clone() }, "gate.example.com/log"));
+        assert!(!is_proof(&KeyProof { client_key: "00".repeat(32), ..good.clone() }, "gate.example.com/log"));
+        assert!(!is_proof(&KeyProof { signature: "00".repeat(64), ..good }, "gate.example.com/log"));
+    }
+
+    #[test]
+    fn a_grant_lasts_as_asked_within_the_limit() {
+        let asked = |seconds| {
+            length(&GrantRequest { seconds, ..serde_json::from_str(r#"{"target":"shop"}"#).expect("a request") }).ok()
+        };
+        assert_eq!(asked(None), Some(USUAL));
+        assert_eq!(asked(Some(60)), Some(Duration::from_secs(60)));
+        assert_eq!(asked(Some(u64::MAX)), Some(LONGEST));
+        assert_eq!(asked(Some(0)), None);
+    }
+
+    #[test]
+    fn texts_that_would_forge_lines_are_refused() {
+        let request = |reason: &str| GrantRequest {
+            reason: Some(reason.to_owned()),
+            ..serde_json::from_str(r#"{"target":"shop"}"#).expect("a request")
+        };
+        assert!(texts(&request("fix order 42")).is_ok());
+        assert!(texts(&request("fix\nreason: other")).is_err());
+        assert!(texts(&request(&"x".repeat(LONGEST_TEXT + 1))).is_err());
+    }
+
+    #[test]
+    fn near_names_are_near() {
+        for (one, other, far) in [("prod", "prod", 0), ("prod", "prd", 1), ("prod", "porod", 1), ("", "abc", 3)] {
+            assert_eq!(distance(one, other), far, "{one} {other}");
+        }
+    }
+}

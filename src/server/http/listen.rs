@@ -1,0 +1,142 @@
+//! Accepting HTTP connections, with or without TLS.
+//!
+//! Handshakes happen beside the accept loop, so that a peer that never finishes one holds up
+//! nobody; connections are counted, and one that says nothing for too long is closed.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::TlsAcceptor;
+
+use crate::sys::dial::Stream;
+
+/// Most connections at once; the next one waits in the kernel's queue.
+const MOST_CONNECTIONS: usize = 1024;
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest silence. Longer than any request may take.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long to wait after the system could not accept, as when it is out of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where `axum::serve` takes its connections from.
+pub struct Connections {
+    ready: mpsc::Receiver<(Quiet, SocketAddr)>,
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Connections {
+    /// Begins to accept on a bound socket.
+    pub fn new(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (sender, ready) = mpsc::channel(16);
+        let accepting = tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), sender));
+        Ok(Self { ready, address, accepting })
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // Closes the socket: a stopped broker must not look as if it listened.
+        self.accepting.abort();
+    }
+}
+
+impl Listener for Connections {
+    type Io = Quiet;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Quiet, SocketAddr) {
+        match self.ready.recv().await {
+            Some(connection) => connection,
+            // Only if the accepting task is gone, which happens when this is dropped.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Quiet, SocketAddr)>) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (tls, sender) = (tls.clone(), sender.clone());
+        // Bounded by the handshake's deadline and the number of places.
+        tokio::spawn(async move {
+            match handshake(tcp, tls).await {
+                // The other side is gone only when the listener is: then nobody waits.
+                Ok(stream) => drop(sender.send((Quiet::new(stream, place), peer)).await),
+                Err(error) => tracing::debug!(%peer, %error, "no TLS"),
+            }
+        });
+    }
+}
+
+async fn handshake(tcp: TcpStream, tls: Option<TlsAcceptor>) -> std::io::Result<Box<dyn Stream>> {
+    tcp.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Box::new(tcp)) };
+    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await.map_err(std::io::Error::from)??;
+    Ok(Box::new(stream))
+}
+
+/// A stream that ends when its peer says nothing for too long.
+pub struct Quiet {
+    stream: Box<dyn Stream>,
+    silence: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Quiet {
+    fn new(stream: Box<dyn Stream>, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, silence: Box::pin(sleep(SILENCE)), _place: place }
+    }
+}
+
+impl AsyncRead for Quiet {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, into) {
+            self.silence.as_mut().reset(Instant::now() + SILENCE);
+            return Poll::Ready(result);
+        }
+        match self.silence.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Quiet {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,244 @@
+//! Step 3, session: the connections that are open through the gateway right now.
+//!
+//! A connection is registered *before* its role is made in the target, so that whoever ends the
+//! grant knows every role there may be. A grant that has ended takes no new connection: the
+//! registry looks at it under the same lock that ending it takes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use crate::core::grant::{GrantId, SessionId};
+use crate::core::time::Moment;
+use crate::server::grants::LiveGrant;
+use crate::sys::dial::CancelHandle;
+
+/// Why a connection is being ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The grant's time is over.
+    Expired,
+    /// The principal gave the grant back.
+    Revoked,
+    /// The gateway stops.
+    Stopping,
+    /// Nothing can be recorded any more.
+    Unrecorded,
+}
+
+impl EndReason {
+    /// The word used in records.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Stopping => "stop",
+            Self::Unrecorded => "unrecorded",
+        }
+    }
+}
+
+/// What a cancel request must show: of the gateway's own making, never the target's.
+#[derive(Clone)]
+pub struct CancelKey {
+    pub process: i32,
+    pub secret: Vec<u8>,
+}
+
+/// One connection, as others see it.
+pub struct SessionHandle {
+    pub session: SessionId,
+    pub grant: GrantId,
+    pub target: String,
+    pub database: String,
+    /// The role that this connection uses in the target.
+    pub login_role: String,
+    pub started: Moment,
+    /// The gateway holds a receiver and ends the connection once there is a reason.
+    pub kill: watch::Sender<Option<EndReason>>,
+    pub cancel: CancelKey,
+    /// How to cancel what runs upstream; set once the gateway has dialled.
+    pub upstream: OnceLock<CancelHandle>,
+}
+
+/// Every open connection of this gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    open: Arc<Mutex<HashMap<u64, Arc<SessionHandle>>>>,
+    next: Arc<AtomicU64>,
+    /// Counts departures, for those who wait for one.
+    departures: Arc<watch::Sender<u64>>,
+}
+
+/// The connection is in the registry as long as this lives.
+#[must_use]
+pub struct Registered {
+    sessions: Sessions,
+    number: u64,
+    handle: Arc<SessionHandle>,
+}
+
+impl Registered {
+    /// What was registered.
+    pub fn handle(&self) -> &Arc<SessionHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&self.number);
+        self.sessions.departures.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { open: Arc::default(), next: Arc::default(), departures: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Sessions {
+    /// Enters a connection; `None` where its grant has ended in the meantime.
+    /// Its role counts as the grant's from here on, until [`LiveGrant::forget_role`].
+    pub fn register(&self, handle: SessionHandle, grant: &LiveGrant) -> Option<Registered> {
+        let handle = Arc::new(handle);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.lock();
+        if grant.has_ended() {
+            return None;
+        }
+        grant.add_role(&handle.login_role);
+        open.insert(number, handle.clone());
+        drop(open);
+        Some(Registered { sessions: self.clone(), number, handle })
+    }
+
+    /// Tells every connection of a grant to end, and returns them.
+    pub fn kill_grant(&self, grant: &GrantId, reason: EndReason) -> Vec<Arc<SessionHandle>> {
+        self.kill_where(|handle| handle.grant == *grant, reason)
+    }
+
+    /// Tells every connection to end, and returns them.
+    pub fn kill_all(&self, reason: EndReason) -> Vec<Arc<SessionHandle>> {
+        self.kill_where(|_| true, reason)
+    }
+
+    fn kill_where(&self, chosen: impl Fn(&SessionHandle) -> bool, reason: EndReason) -> Vec<Arc<SessionHandle>> {
+        let killed: Vec<_> = self.lock().values().filter(|handle| chosen(handle)).cloned().collect();
+        for handle in &killed {
+            // The first reason stays: it is the one that is recorded.
+            handle.kill.send_if_modified(|current| current.is_none() && current.replace(reason).is_none());
+        }
+        killed
+    }
+
+    /// Waits until no connection of the grant is left.
+    pub async fn until_gone(&self, grant: &GrantId) {
+        self.until(|open| !open.values().any(|handle| handle.grant == *grant)).await;
+    }
+
+    /// Waits until no connection at all is left.
+    pub async fn until_empty(&self) {
+        self.until(HashMap::is_empty).await;
+    }
+
+    async fn until(&self, done: impl Fn(&HashMap<u64, Arc<SessionHandle>>) -> bool) {
+        let mut departures = self.departures.subscribe();
+        while !done(&self.lock()) {
+            // The sender lives as long as `self`, so this cannot fail.
+            let _ = departures.changed().await;
+        }
+    }
+
+    /// How to cancel what the connection with this key runs. Wrong keys find nothing, and the
+    /// secret is compared in constant time.
+    pub fn find_cancel(&self, process: i32, secret: &[u8]) -> Option<CancelHandle> {
+        let open = self.lock();
+        let handle = open.values().find(|handle| handle.cancel.process == process)?;
+        bool::from(handle.cancel.secret.ct_eq(secret)).then(|| handle.upstream.get().cloned()).flatten()
+    }
+
+    /// Roles in use on a target: none of them is a leftover.
+    pub fn login_roles(&self, target: &str) -> Vec<String> {
+        self.lock().values().filter(|handle| handle.target == target).map(|handle| handle.login_role.clone()).collect()
+    }
+
+    /// How many connections are open.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many connections a grant has.
+    pub fn count_of(&self, grant: &GrantId) -> usize {
+        self.lock().values().filter(|handle| handle.grant == *grant).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
+        // The map is whole between any two statements, so a panic elsewhere does not spoil it.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::grants::tests::live;
+
+    fn handle(grant: &LiveGrant, process: i32) -> SessionHandle {
+        SessionHandle {
+            session: grant.grant.session.clone(),
+            grant: grant.grant.id.clone(),
+            target: "shop".into(),
+            database: "shop".into(),
+            login_role: format!("dbgate_u_alice_{process}"),
+            started: Moment::from_seconds(1),
+            kill: watch::Sender::new(None),
+            cancel: CancelKey { process, secret: vec![7; 4] },
+            upstream: OnceLock::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn killing_a_grant_reaches_its_connections_only_and_waits_for_them() {
+        let (sessions, one, other) = (Sessions::default(), live(1), live(2));
+        let first = sessions.register(handle(&one, 1), &one).expect("registered");
+        let second = sessions.register(handle(&other, 2), &other).expect("registered");
+        one.end();
+        assert_eq!(sessions.kill_grant(&one.grant.id, EndReason::Revoked).len(), 1);
+        assert_eq!(*first.handle().kill.borrow(), Some(EndReason::Revoked));
+        assert_eq!(*second.handle().kill.borrow(), None);
+        let waiting = sessions.until_gone(&one.grant.id);
+        drop(first);
+        waiting.await;
+        assert_eq!(sessions.count(), 1);
+    }
+
+    #[test]
+    fn an_ended_grant_takes_no_new_connection() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        assert!(sessions.register(handle(&grant, 1), &grant).is_some());
+        grant.end();
+        assert!(sessions.register(handle(&grant, 2), &grant).is_none());
+    }
+
+    #[test]
+    fn the_first_reason_to_end_stays() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
+        sessions.kill_grant(&grant.grant.id, EndReason::Expired);
+        sessions.kill_all(EndReason::Stopping);
+        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Expired));
+    }
+
+    #[test]
+    fn a_cancel_needs_the_key() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        let _open = sessions.register(handle(&grant, 5), &grant).expect("registered");
+        assert!(sessions.find_cancel(5, &[8; 4]).is_none());
+        assert!(sessions.find_cancel(6, &[7; 4]).is_none());
+    }
+}

@@ -1,0 +1,222 @@
+//! What every request and connection of this process shares.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio_postgres::Client;
+
+use crate::core::api::{ErrorCode, GatewayAddress};
+use crate::core::grant::{Access, GrantId};
+use crate::core::identity::Identity;
+use crate::core::policy::Policy;
+use crate::core::scope::catalog::Catalog;
+use crate::server::audit::Log;
+use crate::server::catalog;
+use crate::server::certificates::Certificates;
+use crate::server::config::Config;
+use crate::server::grants::Grants;
+use crate::server::http::refusal::{Refusal, chain};
+use crate::server::identity::Verifier;
+use crate::server::roles;
+use crate::server::sessions::{EndReason, Sessions};
+use crate::server::store::Store;
+use crate::server::targets::Target;
+use crate::server::transcript::Transcripts;
+use crate::sys::clock;
+
+/// Everything that is shared.
+pub struct State {
+    pub config: Config,
+    pub targets: BTreeMap<String, ServedTarget>,
+    pub store: Store,
+    pub verifier: Verifier,
+    pub log: Arc<Log>,
+    pub transcripts: Transcripts,
+    pub grants: Grants,
+    pub sessions: Sessions,
+    /// Where PostgreSQL clients connect.
+    pub gateway: GatewayAddress,
+    pub certificates: Certificates,
+    pub stopping: AtomicBool,
+}
+
+impl State {
+    /// A target by its name.
+    pub fn target(&self, name: &str) -> Option<&ServedTarget> {
+        self.targets.get(name)
+    }
+
+    /// What exists in a database of a target, as far as it is known; read on first use.
+    pub async fn catalog(&self, target: &str, database: &str) -> Result<Arc<Catalog>, Refusal> {
+        self.served(target)?.catalog(database).await
+    }
+
+    /// The same, read anew.
+    pub async fn refresh_catalog(&self, target: &str, database: &str) -> Result<Arc<Catalog>, Refusal> {
+        let served = self.served(target)?;
+        let client = served.admin(database).await?;
+        served.read_catalog(&client, database).await
+    }
+
+    fn served(&self, target: &str) -> Result<&ServedTarget, Refusal> {
+        self.target(target)
+            .ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
+    }
+
+    /// Removes a grant that was never handed out.
+    pub async fn forget(&self, id: &GrantId) {
+        let ended = async {
+            self.store.begin_end(id, EndReason::Unrecorded.word()).await?;
+            self.store.finish_end(id, clock::now()).await
+        };
+        if let Err(error) = ended.await {
+            tracing::error!(grant = id.as_str(), error = %chain(&error), "a grant that was not made stays in the store");
+        }
+    }
+
+    /// Whether the process is on its way out: nothing new is begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// One target, its policy, and what is known of its databases.
+pub struct ServedTarget {
+    target: Target,
+    policy: Arc<Policy>,
+    catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
+    sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
+}
+
+/// Whether leftovers of an earlier process are gone from a database.
+#[derive(Default)]
+struct Sweep {
+    is_done: AtomicBool,
+    /// Held while one caller clears the database and others, who must not make a scope before it
+    /// is cleared, wait for that. It guards no data.
+    running: tokio::sync::Mutex<()>,
+}
+
+impl ServedTarget {
+    pub fn new(target: Target, policy: Policy) -> Self {
+        let served =
+            Self { target, policy: Arc::new(policy), catalogs: RwLock::default(), sweeps: Mutex::default() };
+        served.must_sweep(served.database());
+        served
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub fn name(&self) -> &str {
+        &self.target.config().name
+    }
+
+    pub fn environment(&self) -> &str {
+        &self.target.config().environment
+    }
+
+    /// The database that is meant where none is named.
+    pub fn database(&self) -> &str {
+        self.target.database()
+    }
+
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// What somebody may ask for here, lowest first; nothing: the target is not theirs to see.
+    pub fn access_offered(&self, identity: &Identity) -> Vec<Access> {
+        self.policy.access_offered(identity, self.name(), self.environment(), self.database())
+    }
+
+    /// The database a request is about.
+    pub fn choose_database(&self, asked: Option<&str>) -> Result<String, Refusal> {
+        let database = asked.unwrap_or_else(|| self.database());
+        // 63 bytes is PostgreSQL's limit; control characters would end up in records and prompts.
+        if database.is_empty() || database.len() > 63 || database.chars().any(char::is_control) {
+            return Err(Refusal::bad_request("`database` is not a name"));
+        }
+        Ok(database.to_owned())
+    }
+
+    /// A connection of the broker's own role. Why there is none is for the log: addresses and
+    /// role names of the target are no business of callers.
+    pub async fn admin(&self, database: &str) -> Result<Client, Refusal> {
+        self.target.admin(database).await.map_err(|error| {
+            tracing::warn!(target = self.name(), error = %chain(&error), "the target cannot be reached");
+            Refusal::new(
+                ErrorCode::TargetDown,
+                format!("the broker is up, but target `{}` cannot be reached", self.name()),
+            )
+            .hint("Try again; if it stays so, tell the operators of the target.")
+        })
+    }
+
+    /// Names a database that may hold leftovers.
+    pub(in crate::server) fn must_sweep(&self, database: &str) {
+        self.sweep_of(database);
+    }
+
+    /// The databases that have not been cleared yet.
+    pub(in crate::server) fn unswept(&self) -> Vec<String> {
+        let sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = sweeps.iter().filter(|(_, sweep)| !sweep.is_done.load(Ordering::Acquire));
+        left.map(|(database, _)| database.clone()).collect()
+    }
+
+    /// Ends every login role and drops every scope that an earlier process left in a database.
+    /// Happens once, before the first grant there: nothing of this process is in its way.
+    pub(in crate::server) async fn sweep(&self, client: &Client, database: &str) -> Result<(), Refusal> {
+        let sweep = self.sweep_of(database);
+        let _running = sweep.running.lock().await;
+        if sweep.is_done.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let dropped = roles::sweep(client, &[]).await.map_err(|error| {
+            tracing::warn!(target = self.name(), database, error = %chain(&error), "leftovers cannot be cleared");
+            Refusal::new(
+                ErrorCode::TargetDown,
+                format!("target `{}` still holds roles of an earlier run that cannot be dropped yet", self.name()),
+            )
+            .hint("Try again; its operators can run: dbgate target init")
+        })?;
+        if !dropped.is_empty() {
+            tracing::info!(target = self.name(), database, count = dropped.len(), "leftover roles dropped");
+        }
+        sweep.is_done.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn sweep_of(&self, database: &str) -> Arc<Sweep> {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        sweeps.entry(database.to_owned()).or_default().clone()
+    }
+
+    /// What exists in a database, as far as it is known.
+    pub async fn catalog(&self, database: &str) -> Result<Arc<Catalog>, Refusal> {
+        let known = self.catalogs.read().unwrap_or_else(PoisonError::into_inner).get(database).cloned();
+        match known {
+            Some(catalog) => Ok(catalog),
+            None => {
+                let client = self.admin(database).await?;
+                self.read_catalog(&client, database).await
+            }
+        }
+    }
+
+    /// Reads it anew, through a connection to that database.
+    pub async fn read_catalog(&self, client: &Client, database: &str) -> Result<Arc<Catalog>, Refusal> {
+        let catalog = catalog::read(client, database).await.map_err(|error| {
+            tracing::warn!(target = self.name(), error = %chain(&error), "the catalog cannot be read");
+            Refusal::new(ErrorCode::TargetDown, format!("the catalog of target `{}` cannot be read", self.name()))
+                .hint("Its operators can run: dbgate target init")
+        })?;
+        let catalog = Arc::new(catalog);
+        let mut catalogs = self.catalogs.write().unwrap_or_else(PoisonError::into_inner);
+        catalogs.insert(database.to_owned(), catalog.clone());
+        Ok(catalog)
+    }
+}

@@ -1,0 +1,4 @@
+//! Real parts to test against: a PostgreSQL of our own, a gate in front of it, a certified issuer.
+
+pub mod gate;
+pub mod oidc;
