@@ -13,7 +13,6 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::core::secret::Secret;
-use crate::sys::dial::Tls;
 use crate::sys::tls;
 
 /// How long a target may take to answer.
@@ -119,9 +118,9 @@ impl Target {
         self.port
     }
 
-    /// Whether and how a connection of a session is encrypted.
-    pub fn tls(&self) -> Tls {
-        self.tls.clone().map_or(Tls::Off, Tls::Verified)
+    /// How to speak TLS to it; none where it goes in clear text.
+    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
     }
 
     /// `host:port`, for messages.
