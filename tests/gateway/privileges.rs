@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::support::postgres::{Cluster, Database};
+use crate::support::gate::{self, BROKER_PASSWORD, PREPARING};
 use dbgate::core::grant::Access;
 use dbgate::core::identity::{Identity, Kind};
 use dbgate::core::mask;
@@ -18,9 +18,6 @@ use dbgate::core::time::Moment;
 use dbgate::core::wire::scram::{ITERATIONS, Verifier};
 use dbgate::server::scopes::ScopeRole;
 use dbgate::server::{catalog, roles, scopes};
-
-/// Roles belong to the whole cluster: preparing two targets at once would clash.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const SHOP: &str = "
     create schema hr;
@@ -73,36 +70,37 @@ tags = ["pii"]
 
 /// A prepared database and the two connections that manage it.
 struct Bench {
-    database: Database,
+    database: String,
     superuser: Client,
     broker: Client,
-    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
-async fn connect(conninfo: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(conninfo, NoTls).await?;
+/// Connects over TCP with a password, as the gateway does.
+async fn connect(user: &str, password: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(gate::cluster().host()).port(gate::cluster().port()).user(user).password(password).dbname(database);
+    let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn conninfo(user: &str, password: &str, database: &str) -> String {
-    let port = Cluster::shared().port();
-    format!("host=127.0.0.1 port={port} user={user} password={password} dbname={database}")
-}
-
 async fn bench() -> Bench {
-    let turn = ONE_AT_A_TIME.lock().await;
-    let database = Cluster::shared().database(SHOP);
-    let superuser = connect(&Cluster::shared().superuser(&database.name)).await.expect("superuser");
+    let database = format!("rights_{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<6>()));
+    let _one_at_a_time = PREPARING.lock().await;
+    let create = format!("create database {database}");
+    gate::superuser("postgres").await.batch_execute(&create).await.expect("a database");
+    let superuser = gate::superuser(&database).await;
+    superuser.batch_execute(SHOP).await.expect("a shop");
     let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
     let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database.name, schemas: &schemas };
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas };
     let sql = role_sql::prepare_target(&prepare);
     superuser.batch_execute(&sql.join(";\n")).await.expect("prepared");
     superuser.batch_execute(&sql.join(";\n")).await.expect("preparing again changes nothing");
-    superuser.batch_execute("alter role dbgate_broker password 'b'").await.expect("a password");
-    let broker = connect(&conninfo(role_sql::BROKER, "b", &database.name)).await.expect("broker");
-    Bench { database, superuser, broker, _turn: turn }
+    let password = format!("alter role dbgate_broker password '{BROKER_PASSWORD}'");
+    superuser.batch_execute(&password).await.expect("a password");
+    let broker = connect(role_sql::BROKER, BROKER_PASSWORD, &database).await.expect("broker");
+    Bench { database, superuser, broker }
 }
 
 impl Bench {
@@ -123,12 +121,12 @@ impl Bench {
             identity: &identity,
             target: "shop",
             environment: "production",
-            database: &self.database.name,
+            database: &self.database,
             access,
             reason: None,
             ticket: None,
         };
-        let catalog = catalog::read(&self.broker, &self.database.name).await.expect("a catalog");
+        let catalog = catalog::read(&self.broker, &self.database).await.expect("a catalog");
         assert!(policy.classification().unmatched(&catalog).is_empty());
         compile::compile(&policy, &subject, &catalog)
     }
@@ -140,7 +138,7 @@ impl Bench {
         let id = format!("{id}{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<4>()));
         let made = roles::make_login(&self.broker, scope, "ana@acme.io", &id, &verifier, until);
         let name = made.await.expect("a login role");
-        let client = connect(&conninfo(&name, "pw", &self.database.name)).await;
+        let client = connect(&name, "pw", &self.database).await;
         (name, client)
     }
 
@@ -379,7 +377,7 @@ async fn a_live_session_dies_with_its_role_within_two_seconds() {
         .await
         .expect("busy");
     roles::disable_login(&bench.broker, &name).await.expect("disabled");
-    let again = connect(&conninfo(&name, "pw", &bench.database.name)).await.expect_err("nobody logs in any more");
+    let again = connect(&name, "pw", &bench.database).await.expect_err("nobody logs in any more");
     assert!(again.as_db_error().is_some_and(|error| error.code().code() == "28000"), "{again}");
     let started = Instant::now();
     let ended = roles::end(&bench.broker, &name).await.expect("ended");
@@ -405,7 +403,7 @@ async fn a_sweep_removes_what_is_ours_and_leaves_what_is_not() {
     let foreign = format!(
         "create role dbgate_u_foreign_{0}; create role dbgate_s_{0}; create role dbgate_u_other_{0}; \
          comment on role dbgate_u_other_{0} is 'dbgate login in another'",
-        bench.database.name
+        bench.database
     );
     bench.superuser.batch_execute(&foreign).await.expect("roles that only look like ours");
     let swept = roles::sweep(&bench.broker, std::slice::from_ref(&kept)).await.expect("swept");
@@ -414,18 +412,16 @@ async fn a_sweep_removes_what_is_ours_and_leaves_what_is_not() {
     let names: Vec<String> = names.await.expect("names").iter().map(|row| row.get(0)).collect();
     assert!(names.contains(&kept) && names.contains(&role.name), "{names:?}");
     for start in ["dbgate_u_foreign_", "dbgate_s_", "dbgate_u_other_"] {
-        assert!(names.contains(&format!("{start}{}", bench.database.name)), "{names:?}");
+        assert!(names.contains(&format!("{start}{}", bench.database)), "{names:?}");
     }
-    let foreign = format!("dbgate_u_foreign_{}", bench.database.name);
+    let foreign = format!("dbgate_u_foreign_{}", bench.database);
     assert!(matches!(roles::end(&bench.broker, &foreign).await, Err(roles::RoleError::NotOurs(_))));
 
     assert_eq!(roles::sweep(&bench.broker, &[]).await.expect("swept"), [kept]);
     let left = format!("select count(*) from pg_roles where rolname = '{}'", role.name);
     assert_eq!(bench.count(&left).await, 0, "a scope that nobody uses goes too");
-    let drop = format!(
-        "drop role dbgate_u_foreign_{0}; drop role dbgate_s_{0}; drop role dbgate_u_other_{0}",
-        bench.database.name
-    );
+    let drop =
+        format!("drop role dbgate_u_foreign_{0}; drop role dbgate_s_{0}; drop role dbgate_u_other_{0}", bench.database);
     bench.superuser.batch_execute(&drop).await.expect("cleaned up");
 }
 
@@ -448,8 +444,10 @@ async fn a_relation_that_init_has_not_covered_is_left_out_until_it_has() {
     let role = scopes::ensure(&bench.broker, &scope).await.expect("the rest is granted");
     assert_eq!(role.missing, [RelationName::new("late", "t")]);
     let schemas = ["late".to_owned()];
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &bench.database.name, schemas: &schemas };
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &bench.database, schemas: &schemas };
+    let one_at_a_time = PREPARING.lock().await;
     bench.superuser.batch_execute(&role_sql::prepare_target(&prepare).join(";\n")).await.expect("covered");
+    drop(one_at_a_time);
     let role = scopes::ensure(&bench.broker, &scope).await.expect("completed");
     assert!(role.missing.is_empty());
     let can = format!("select has_table_privilege('{}', 'late.t', 'SELECT')::int::int8", role.name);
