@@ -87,12 +87,12 @@ struct About {
 type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
 
 /// Judges what the startup message asks for, as if it had come by SET.
-async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, ErrorFields> {
+async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, Box<ErrorFields>> {
     let served = state
         .target(&live.grant.target)
-        .ok_or_else(|| ErrorFields::fatal("3D000", "the target is not configured any more"))?;
+        .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy().clone();
-    let catalog = served.catalog(&live.grant.database).await.map_err(|_| unreachable_target(served))?;
+    let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
         let facts = Facts {
@@ -102,7 +102,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
             Verdict::Allow(_) => settings.insert(name, value),
             Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
-                return Err(ErrorFields::fatal("42501", denial.message));
+                return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
             }
         };
     }
@@ -111,14 +111,14 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
-fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, ErrorFields> {
+fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, Box<ErrorFields>> {
     let mut asked = Vec::new();
     for (name, value) in &startup.parameters {
         match name.as_str() {
             "user" | "database" | "replication" => {}
             _ if name.starts_with("_pq_.") => {}
             "options" => {
-                let refused = || ErrorFields::fatal("42501", "startup options other than -c name=value are refused");
+                let refused = || Box::new(ErrorFields::fatal("42501", "startup options other than -c name=value are refused"));
                 asked.extend(options(value).ok_or_else(refused)?);
             }
             _ => asked.push((name.clone(), value.clone())),
