@@ -6,8 +6,10 @@
 
 pub mod broker;
 pub mod check;
+pub mod config;
 pub mod connect;
 pub mod credential;
+pub mod issuer;
 pub mod login;
 pub mod render;
 pub mod script;

@@ -1,1 +1,370 @@
-//! role_sql
+//! The exact SQL that prepares a target, and that makes and unmakes just-in-time roles.
+//!
+//! Everything dbgate makes has a name with its own prefix *and* a comment of its own form; what
+//! lacks either is not ours and is never changed or dropped. All text is built here, from quoted
+//! names and literals only, so that one file shows what a target will ever be told.
+
+use std::collections::BTreeSet;
+
+pub use crate::core::mask::{identifier, literal};
+use crate::core::scope::{ColumnScope, RelationName, RelationScope, Scope};
+
+/// The role the server connects as. Not a superuser.
+pub const BROKER: &str = "dbgate_broker";
+/// Owns the masking views. Cannot log in and gets around no row policy.
+pub const MASKER: &str = "dbgate_masker";
+/// Every login role is a member, so that pg_hba can admit `+dbgate_sessions` from the gateway.
+pub const SESSIONS: &str = "dbgate_sessions";
+/// Scope roles: hold privileges, cannot log in.
+pub const SCOPE_PREFIX: &str = "dbgate_s_";
+/// Login roles: one for each connection to a target.
+pub const LOGIN_PREFIX: &str = "dbgate_u_";
+/// Masking schemas.
+pub const MASK_PREFIX: &str = "dbgate_m_";
+/// Guards making and dropping of scopes in one database.
+pub const SCOPE_LOCK: i64 = 0x0064_6267_6174_6501;
+
+/// How many relations one GRANT names: long lists are faster, endless ones unreadable in logs.
+const GRANT_BATCH: usize = 200;
+
+/// Schemas of a database that may be handed out.
+pub const OWN_SCHEMAS: &str = "select nspname::text from pg_catalog.pg_namespace \
+    where nspname <> 'information_schema' and nspname !~ '^(pg_|dbgate_)' order by 1";
+
+/// What `target init` prepares.
+#[derive(Clone, Debug)]
+pub struct PrepareTarget<'a> {
+    /// The role that gets the right to hand out privileges.
+    pub broker: &'a str,
+    pub database: &'a str,
+    /// See [`OWN_SCHEMAS`].
+    pub schemas: &'a [String],
+}
+
+/// The SQL that prepares a target, to be run by a superuser in the database. Running it again
+/// changes nothing, except that it covers what has been added since. Sets no password.
+pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
+    let (broker, database) = (identifier(prepare.broker), identifier(prepare.database));
+    let mut sql = vec![
+        create_role(prepare.broker, "LOGIN CREATEROLE"),
+        create_role(MASKER, "NOLOGIN"),
+        create_role(SESSIONS, "NOLOGIN"),
+        format!("COMMENT ON ROLE {} IS 'dbgate masking views'", identifier(MASKER)),
+        format!("COMMENT ON ROLE {} IS 'dbgate sessions'", identifier(SESSIONS)),
+        format!("GRANT {} TO {broker}", identifier(MASKER)),
+        // From 16 on only who has ADMIN may add members.
+        format!("GRANT {} TO {broker} WITH ADMIN OPTION", identifier(SESSIONS)),
+        // Ends sessions of login roles even before the broker is made a member of them.
+        format!("GRANT pg_signal_backend TO {broker}"),
+        format!("GRANT CONNECT ON DATABASE {database} TO {broker}, {}", identifier(SESSIONS)),
+        format!("GRANT CREATE ON DATABASE {database} TO {}", identifier(MASKER)),
+    ];
+    let masker = identifier(MASKER);
+    for schema in prepare.schemas {
+        let name = identifier(schema);
+        sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {broker} WITH GRANT OPTION"));
+        sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {masker}"));
+        let rows = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO");
+        sql.push(format!("{rows} {broker} WITH GRANT OPTION"));
+        sql.push(format!("{rows} {masker}"));
+        sql.push(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {broker} WITH GRANT OPTION"));
+        sql.push(default_privileges(schema, &broker));
+    }
+    sql
+}
+
+fn create_role(name: &str, attributes: &str) -> String {
+    let create = literal(&format!("CREATE ROLE {} {attributes}", identifier(name)));
+    format!(
+        "DO $dbgate$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) \
+         THEN EXECUTE {create}; END IF; END $dbgate$",
+        literal(name)
+    )
+}
+
+/// What each owner makes from now on is covered too. Owners are found when it runs.
+fn default_privileges(schema: &str, broker: &str) -> String {
+    let alter = |what: String| {
+        let text =
+            format!("ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA {} {what}", identifier(schema).replace('%', "%%"));
+        format!("EXECUTE pg_catalog.format({}, owner); ", literal(&text))
+    };
+    let broker = broker.replace('%', "%%");
+    let rows = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO";
+    format!(
+        "DO $dbgate$ DECLARE owner name; BEGIN FOR owner IN \
+         SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = {schema} UNION \
+         SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+         ON n.oid = c.relnamespace WHERE nspname = {schema} LOOP \
+         {}{}{}END LOOP; END $dbgate$",
+        alter(format!("{rows} {broker} WITH GRANT OPTION")),
+        alter(format!("{rows} {}", identifier(MASKER))),
+        alter(format!("GRANT USAGE, SELECT ON SEQUENCES TO {broker} WITH GRANT OPTION")),
+        schema = literal(schema),
+    )
+}
+
+/// The name of the role that holds a scope's privileges.
+pub fn scope_role(digest: &str) -> String {
+    format!("{SCOPE_PREFIX}{}", digest.chars().take(16).collect::<String>())
+}
+
+/// The comment that marks a scope role as ours, and as that of this very scope and database.
+pub fn scope_comment(digest: &str, database: &str) -> String {
+    format!("dbgate scope {digest} in {database}")
+}
+
+/// The comment that marks a masking schema as ours and says which scope role it belongs to.
+pub fn mask_comment(role: &str) -> String {
+    format!("dbgate masks of {role}")
+}
+
+/// The comment that marks a login role as ours.
+pub fn login_comment(database: &str) -> String {
+    format!("dbgate login in {database}")
+}
+
+/// Makes a scope role without any privilege. The broker becomes a member, or it could neither
+/// hand the role out nor clean up after it.
+pub fn make_scope(digest: &str, database: &str, server_version: u32) -> Vec<String> {
+    let role = identifier(&scope_role(digest));
+    vec![
+        format!("CREATE ROLE {role} NOLOGIN"),
+        format!("COMMENT ON ROLE {role} IS {}", literal(&scope_comment(digest, database))),
+        join_role(&role, server_version),
+    ]
+}
+
+/// Relations and sequences the broker may hand out. The rest of a scope is left ungranted.
+#[derive(Clone, Debug, Default)]
+pub struct Grantable {
+    /// OIDs.
+    pub relations: BTreeSet<u32>,
+    pub sequences: BTreeSet<RelationName>,
+}
+
+/// Gives a scope role its privileges. Running it again changes nothing.
+///
+/// A relation without masks is granted as a whole, so that system columns and LOCK work as
+/// usual; one with masks column by column, so that its other columns stay out of reach.
+pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<String> {
+    let role = identifier(role);
+    let (mut schemas, mut whole, mut single) = (BTreeSet::new(), [vec![], vec![], vec![], vec![]], Vec::new());
+    let mut sequences = BTreeSet::new();
+    for (name, relation) in &scope.relations {
+        if !grantable.relations.contains(&relation.oid) {
+            continue;
+        }
+        schemas.insert(identifier(&name.schema));
+        let place = qualified(&name.schema, &name.name);
+        for ((privilege, allowed), list) in rights(relation).into_iter().zip(&mut whole) {
+            if !allowed {
+                continue;
+            }
+            match columns_of(privilege, relation) {
+                Columns::All => list.push(place.clone()),
+                Columns::None => {}
+                Columns::These(names) => {
+                    single.push(format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", ")));
+                }
+            }
+        }
+        let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
+        for sequence in names.filter(|name| grantable.sequences.contains(name)) {
+            sequences.insert(qualified(&sequence.schema, &sequence.name));
+        }
+    }
+    let batched = |privilege: &str, list: &[String]| -> Vec<String> {
+        let batches = list.chunks(GRANT_BATCH);
+        batches.map(|batch| format!("GRANT {privilege} {} TO {role}", batch.join(", "))).collect()
+    };
+    let schemas: Vec<String> = schemas.into_iter().collect();
+    let sequences: Vec<String> = sequences.into_iter().collect();
+    let mut sql = batched("USAGE ON SCHEMA", &schemas);
+    for (privilege, list) in PRIVILEGES.into_iter().zip(&whole) {
+        sql.extend(batched(&format!("{privilege} ON"), list));
+    }
+    sql.extend(single);
+    // USAGE lets a default draw the next value; it does not let anyone set it.
+    sql.extend(batched("USAGE ON SEQUENCE", &sequences));
+    sql
+}
+
+const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+
+fn rights(relation: &RelationScope) -> [(&'static str, bool); 4] {
+    let [select, insert, update, delete] = PRIVILEGES;
+    [(select, relation.read), (insert, relation.insert), (update, relation.update), (delete, relation.delete)]
+}
+
+/// The columns that a privilege is granted on.
+enum Columns {
+    All,
+    None,
+    These(Vec<String>),
+}
+
+fn columns_of(privilege: &str, relation: &RelationScope) -> Columns {
+    if privilege == "DELETE" || !relation.is_masked() {
+        return Columns::All;
+    }
+    let fits = |column: &&ColumnScope| match privilege {
+        // A new row may hold what its writer knows already.
+        "INSERT" => !column.is_generated,
+        // A change to a masked column would be blind, and its error messages an oracle.
+        "UPDATE" => column.mask.is_none() && !column.is_generated,
+        _ => column.mask.is_none(),
+    };
+    let names: Vec<String> = relation.columns.iter().filter(fits).map(|column| identifier(&column.name)).collect();
+    if names.is_empty() { Columns::None } else { Columns::These(names) }
+}
+
+/// Makes the masking views of a scope, as the role that owns them. Needs a transaction: the role
+/// and the search path are set for it alone.
+pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<String> {
+    let views: Vec<_> = scope
+        .relations
+        .iter()
+        .filter(|(_, relation)| grantable.relations.contains(&relation.oid))
+        .filter_map(|(name, relation)| relation.view.as_ref().map(|view| (name, relation, view)))
+        .collect();
+    if views.is_empty() {
+        return Vec::new();
+    }
+    let (role_name, role) = (role, identifier(role));
+    // Under this path every function of a mask means PostgreSQL's own.
+    let mut sql = vec![
+        format!("SET LOCAL ROLE {}", identifier(MASKER)),
+        "SET LOCAL search_path = pg_catalog, pg_temp".to_owned(),
+    ];
+    let schemas: BTreeSet<&String> = views.iter().map(|(_, _, (schema, _))| schema).collect();
+    for schema in schemas {
+        let name = identifier(schema);
+        sql.push(format!("CREATE SCHEMA {name}"));
+        sql.push(format!("COMMENT ON SCHEMA {name} IS {}", literal(&mask_comment(role_name))));
+        sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {role}"));
+    }
+    for (name, relation, (schema, view)) in views {
+        let place = qualified(schema, view);
+        let columns: Vec<String> = relation.columns.iter().map(shown).collect();
+        sql.push(format!(
+            "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {}",
+            columns.join(", "),
+            qualified(&name.schema, &name.name)
+        ));
+        // INSERT goes to the table itself: a view cannot take values for what it computes.
+        for (privilege, allowed) in rights(relation).into_iter().filter(|(privilege, _)| *privilege != "INSERT") {
+            match columns_of(privilege, relation) {
+                _ if !allowed => {}
+                Columns::All => sql.push(format!("GRANT {privilege} ON {place} TO {role}")),
+                _ if privilege == "SELECT" => sql.push(format!("GRANT SELECT ON {place} TO {role}")),
+                Columns::None => {}
+                Columns::These(names) => {
+                    sql.push(format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", ")));
+                }
+            }
+        }
+    }
+    sql.push("RESET ROLE".to_owned());
+    sql
+}
+
+fn shown(column: &ColumnScope) -> String {
+    let name = identifier(&column.name);
+    column.mask.as_ref().map_or_else(|| name.clone(), |mask| format!("{} AS {name}", mask.expression))
+}
+
+/// Drops the masking schemas of a scope, as the role that owns them. Needs a transaction.
+pub fn drop_views(schemas: &[String]) -> Vec<String> {
+    if schemas.is_empty() {
+        return Vec::new();
+    }
+    let mut sql = vec![format!("SET LOCAL ROLE {}", identifier(MASKER))];
+    sql.extend(schemas.iter().map(|schema| format!("DROP SCHEMA {} CASCADE", identifier(schema))));
+    sql.push("RESET ROLE".to_owned());
+    sql
+}
+
+/// What a login role is made of.
+#[derive(Clone, Debug)]
+pub struct Login<'a> {
+    /// See [`login_name`].
+    pub name: &'a str,
+    pub scope_role: &'a str,
+    pub database: &'a str,
+    /// `SCRAM-SHA-256$…`: PostgreSQL stores it as it is, so no clear password is ever in SQL.
+    pub verifier: &'a str,
+    /// RFC 3339.
+    pub valid_until: &'a str,
+    /// Starts in read-only mode. A comfort: the scope role of a read session cannot write anyway.
+    pub read_only: bool,
+}
+
+/// `dbgate_u_<who>_<id>`: shows an administrator at a glance whose session it is.
+pub fn login_name(who: &str, id: &str) -> String {
+    let plain = |text: &str, most: usize| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).take(most).collect::<String>().to_ascii_lowercase()
+    };
+    let person = who.split('@').next().unwrap_or(who);
+    // 9 + 16 + 1 + 32 letters: below the 63 that PostgreSQL keeps, so no two names are cut alike.
+    format!("{LOGIN_PREFIX}{}_{}", plain(person, 16), plain(id, 32))
+}
+
+/// Makes a login role that becomes its scope role as soon as it is connected.
+pub fn make_login(login: &Login<'_>, server_version: u32) -> Vec<String> {
+    let (name, scope, sessions) = (identifier(login.name), identifier(login.scope_role), identifier(SESSIONS));
+    let mut sql = vec![
+        format!(
+            "CREATE ROLE {name} LOGIN CONNECTION LIMIT 1 PASSWORD {} VALID UNTIL {}",
+            literal(login.verifier),
+            literal(login.valid_until)
+        ),
+        format!("COMMENT ON ROLE {name} IS {}", literal(&login_comment(login.database))),
+    ];
+    if server_version >= 160_000 {
+        sql.push(format!("GRANT {scope} TO {name} WITH INHERIT FALSE, SET TRUE"));
+        sql.push(format!("GRANT {sessions} TO {name} WITH INHERIT TRUE, SET FALSE"));
+    } else {
+        sql.push(format!("GRANT {scope} TO {name}"));
+        sql.push(format!("GRANT {sessions} TO {name}"));
+    }
+    sql.push(format!("ALTER ROLE {name} SET role = {}", literal(login.scope_role)));
+    if login.read_only {
+        sql.push(format!("ALTER ROLE {name} SET default_transaction_read_only = on"));
+    }
+    sql
+}
+
+/// From now on nobody can connect with it; a session that is open goes on.
+pub fn disable_login(name: &str) -> String {
+    format!("ALTER ROLE {} NOLOGIN", identifier(name))
+}
+
+/// Ends every session of a login role; one row for each that was still there.
+pub fn terminate(name: &str) -> String {
+    format!(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = {}",
+        literal(name)
+    )
+}
+
+/// Drops a role and what it owns in this database. The broker joins it first: only a member may
+/// drop what a role owns.
+pub fn drop_role(name: &str, server_version: u32) -> Vec<String> {
+    let name = identifier(name);
+    vec![join_role(&name, server_version), format!("DROP OWNED BY {name}"), format!("DROP ROLE {name}")]
+}
+
+/// `role` is quoted already.
+fn join_role(role: &str, server_version: u32) -> String {
+    // Before 16 membership always brings both; from 16 on the maker of a role has ADMIN only.
+    let with = if server_version >= 160_000 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    format!("GRANT {role} TO CURRENT_USER{with}")
+}
+
+fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(name))
+}
+
+#[cfg(test)]
+mod tests;

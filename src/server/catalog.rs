@@ -1,1 +1,238 @@
-//! catalog
+//! Reads what exists in a target database: a few queries over whole catalogs, none per relation.
+//!
+//! Two facts here decide whether a masked value can leak, and PostgreSQL's dependencies do not
+//! tell them: a view with a whole-row reference depends on every column, and one that calls a
+//! function with its owner's rights may read anything.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::{Client, Row};
+
+use crate::core::scope::RelationName;
+use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
+
+/// Why the catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("cannot read the catalog of database `{database}`")]
+    Query { database: String, source: tokio_postgres::Error },
+    #[error("connected to database `{found}`, not to `{wanted}`")]
+    OtherDatabase { wanted: String, found: String },
+    #[error("the catalog of database `{0}` holds a value of an unexpected kind")]
+    Unexpected(String),
+}
+
+/// Types are printed with their schema only where the search path does not show them, so the path
+/// is emptied for the time of reading. One snapshot for all queries.
+const BEGIN: &str = "begin isolation level repeatable read read only; set local search_path = pg_catalog";
+
+const SERVER: &str = "select current_database()::text, current_setting('server_version_num')::int8, \
+    current_setting('server_version'), (select system_identifier::text from pg_control_system())";
+
+/// Schemas that are not the system's or our own, for relations `c` in `n`.
+macro_rules! own {
+    () => {
+        "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_m_)' "
+    };
+}
+
+const RELATIONS: &str = concat!(
+    "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity, c.reltuples::int8, \
+     array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid) \
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
+    own!()
+);
+
+const COLUMNS: &str = concat!(
+    "select a.attrelid, a.attname::text, a.attnum, format_type(a.atttypid, a.atttypmod), a.atttypid, a.attnotnull, \
+     a.atthasdef or a.attidentity <> '', a.attgenerated <> '' or a.attidentity = 'a', a.attgenerated <> '' \
+     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
+     where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') \
+     and c.relpersistence <> 't' and ",
+    own!(),
+    "order by a.attrelid, a.attnum"
+);
+
+/// Columns a generated column is computed from: recorded for the column or for its expression,
+/// depending on the version.
+const GENERATED: &str = "select distinct a.attrelid, a.attnum, d.refobjsubid::int2 \
+    from pg_attribute a join pg_attrdef e on e.adrelid = a.attrelid and e.adnum = a.attnum \
+    join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid > 0 \
+     and d.refobjsubid <> a.attnum \
+     and ((d.classid = 'pg_attrdef'::regclass and d.objid = e.oid) \
+       or (d.classid = 'pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum)) \
+    where a.attgenerated <> ''";
+
+/// What views read. A whole-row reference leaves no trace in `pg_depend` beside column references,
+/// but its `varattno 0` stands in the rule: then every relation counts as a whole.
+const DEPENDS: &str = "select distinct r.ev_class, d.refobjid, \
+     case when r.ev_action::text ~ ':varattno 0 ' then 0 else d.refobjsubid end::int2 \
+    from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+     join pg_class t on t.oid = d.refobjid join pg_namespace n on n.oid = t.relnamespace \
+    where r.ev_type = '1' and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class \
+     and n.nspname not in ('pg_catalog', 'information_schema')";
+
+/// Views whose rows come through a function that cannot be followed: one with its owner's rights,
+/// or, in a materialized view, any of the database's own, since it ran with the view owner's rights.
+const OPAQUE: &str = "select distinct r.ev_class \
+    from pg_rewrite r join pg_class v on v.oid = r.ev_class \
+     join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_proc'::regclass \
+     join pg_proc p on p.oid = d.refobjid join pg_namespace n on n.oid = p.pronamespace \
+    where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') \
+     and (p.prosecdef or v.relkind = 'm')";
+
+/// Sequences that column defaults draw from, owned or merely named.
+const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::text \
+    from pg_attrdef e join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = e.oid \
+     and d.refclassid = 'pg_class'::regclass \
+     join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace";
+
+const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v') from pg_proc p group by 1";
+
+const DEFINERS: &str = "select distinct n.nspname::text, p.proname::text from pg_proc p \
+    join pg_namespace n on n.oid = p.pronamespace \
+    where p.prosecdef and n.nspname not in ('pg_catalog', 'information_schema')";
+
+/// Operators and casts of the database's own that run a volatile function.
+const OPERATORS: &str = "select exists (select from pg_operator o join pg_proc p on p.oid = o.oprcode \
+     join pg_namespace n on n.oid = o.oprnamespace where n.nspname <> 'pg_catalog' and p.provolatile = 'v') \
+    or exists (select from pg_cast k join pg_proc p on p.oid = k.castfunc \
+     join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog' and p.provolatile = 'v')";
+
+/// Reads the catalog of the database the client is connected to. Nobody else may use the client
+/// meanwhile: it is inside a transaction.
+pub async fn read(client: &Client, database: &str) -> Result<Catalog, CatalogError> {
+    let failed = |source| CatalogError::Query { database: database.to_owned(), source };
+    client.batch_execute(BEGIN).await.map_err(failed)?;
+    let catalog = read_all(client, database).await;
+    // Read only, so how it ends makes no difference; only that it ends.
+    client.batch_execute("rollback").await.map_err(failed)?;
+    catalog
+}
+
+async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogError> {
+    let query = async |sql: &'static str| -> Result<Vec<Row>, CatalogError> {
+        let rows = client.query(sql, &[]).await;
+        rows.map_err(|source| CatalogError::Query { database: database.to_owned(), source })
+    };
+    let unexpected = |_| CatalogError::Unexpected(database.to_owned());
+    let server = query(SERVER).await?;
+    let server = server.first().ok_or_else(|| CatalogError::Unexpected(database.to_owned()))?;
+    let found: String = server.try_get(0).map_err(unexpected)?;
+    if found != database {
+        return Err(CatalogError::OtherDatabase { wanted: database.to_owned(), found });
+    }
+    let mut relations = relations(&query(RELATIONS).await?).map_err(unexpected)?;
+    add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
+    add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
+        .map_err(unexpected)?;
+    let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;
+    let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
+    let operators = query(OPERATORS).await?;
+    let version: i64 = server.try_get(1).map_err(unexpected)?;
+    Ok(Catalog {
+        cluster: server.try_get(3).map_err(unexpected)?,
+        database: found,
+        server_version: u32::try_from(version).unwrap_or(0),
+        server_version_text: server.try_get(2).map_err(unexpected)?,
+        relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
+        volatile_functions: functions.iter().filter(|(_, volatile)| *volatile).map(|(name, _)| name.clone()).collect(),
+        known_functions: functions.into_iter().map(|(name, _)| name).collect(),
+        definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
+        has_volatile_operators: operators.first().is_none_or(|row| row.try_get(0).unwrap_or(true)),
+    })
+}
+
+fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Error> {
+    let mut relations = BTreeMap::new();
+    for row in rows {
+        let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+        let kind = match row.try_get::<_, String>(3)?.as_str() {
+            "r" => RelationKind::Table,
+            "p" => RelationKind::Partitioned,
+            "v" => RelationKind::View,
+            "m" => RelationKind::MaterializedView,
+            "S" => RelationKind::Sequence,
+            // The query asks for no further kinds than this one.
+            _ => RelationKind::Foreign,
+        };
+        let relation = Relation {
+            oid: row.try_get(0)?,
+            name: RelationName::new(&schema, &name),
+            kind,
+            columns: Vec::new(),
+            parents: row.try_get(6)?,
+            depends_on: Vec::new(),
+            has_row_security: row.try_get(4)?,
+            estimated_rows: row.try_get(5)?,
+            sequences: Vec::new(),
+        };
+        relations.insert(relation.oid, relation);
+    }
+    Ok(relations)
+}
+
+fn add_columns(
+    relations: &mut BTreeMap<u32, Relation>,
+    columns: &[Row],
+    generated: &[Row],
+) -> Result<(), tokio_postgres::Error> {
+    let mut sources: BTreeMap<(u32, i16), Vec<i16>> = BTreeMap::new();
+    for row in generated {
+        sources.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(row.try_get(2)?);
+    }
+    for row in columns {
+        let (oid, number): (u32, i16) = (row.try_get(0)?, row.try_get(2)?);
+        let Some(relation) = relations.get_mut(&oid) else { continue };
+        relation.columns.push(Column {
+            name: row.try_get(1)?,
+            number,
+            type_name: row.try_get(3)?,
+            type_oid: row.try_get(4)?,
+            not_null: row.try_get(5)?,
+            has_default: row.try_get(6)?,
+            is_generated: row.try_get(7)?,
+            generated_from: sources.remove(&(oid, number)).unwrap_or_default(),
+        });
+    }
+    Ok(())
+}
+
+fn add_links(
+    relations: &mut BTreeMap<u32, Relation>,
+    depends: &[Row],
+    opaque: &[Row],
+    sequences: &[Row],
+) -> Result<(), tokio_postgres::Error> {
+    for row in depends {
+        if let Some(view) = relations.get_mut(&row.try_get(0)?) {
+            view.depends_on.push((row.try_get(1)?, row.try_get(2)?));
+        }
+    }
+    for row in opaque {
+        if let Some(view) = relations.get_mut(&row.try_get(0)?) {
+            // No relation has OID 0: it stands for what cannot be followed.
+            view.depends_on.push((0, 0));
+        }
+    }
+    for row in sequences {
+        if let Some(relation) = relations.get_mut(&row.try_get(0)?) {
+            let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+            relation.sequences.push(RelationName::new(&schema, &name));
+        }
+    }
+    // The order of rows is PostgreSQL's choice; digests made from this must not depend on it.
+    for relation in relations.values_mut() {
+        relation.depends_on.sort_unstable();
+        relation.sequences.sort();
+        relation.parents.sort_unstable();
+    }
+    Ok(())
+}
+
+fn pairs<'r, T: tokio_postgres::types::FromSql<'r>>(
+    rows: &'r [Row],
+) -> Result<Vec<(String, T)>, tokio_postgres::Error> {
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}

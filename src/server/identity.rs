@@ -1,1 +1,341 @@
-//! identity
+//! Step 1, login, at the broker: is this token genuine, ours and still good?
+//!
+//! Accepted are signed JWTs of a configured issuer: ID tokens (`aud` is the rule's `client_id`) and
+//! JWT access tokens (RFC 9068, `aud` is the rule's `audience`). Never accepted: no signature,
+//! HMAC signatures (a public client's secret is public), another issuer or audience, a further
+//! audience that no rule names, a token that has ended or does not hold yet, opaque tokens.
+//!
+//! The issuer's keys are cached. A key id that is not among them makes one new request, at most
+//! one every ten seconds, so that a flood of invented key ids cannot be turned on the issuer.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use openidconnect::core::{
+    CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm, CoreProviderMetadata,
+};
+use openidconnect::{
+    ClaimsVerificationError, ClientId, EmptyAdditionalClaims, IdToken, IssuerUrl, JsonWebTokenType, Nonce,
+    SignatureVerificationError,
+};
+use serde_json::{Map, Value};
+
+use crate::core::claims::{self, Claims, ClaimsError, IssuerRule};
+use crate::core::encoding;
+use crate::core::identity::Identity;
+use crate::core::text;
+use crate::core::time::Moment;
+use crate::sys::http::{Http, HttpError};
+
+/// A longer token is not read at all. Tokens with hundreds of groups stay below.
+const LONGEST_TOKEN: usize = 32 * 1024;
+/// After this long the keys are asked for again: a withdrawn key must not live on.
+const KEYS_FRESH: Duration = Duration::from_secs(600);
+/// Keys are used this long while the issuer does not answer.
+const KEYS_USABLE: Duration = Duration::from_secs(3600);
+/// The shortest time between two requests for keys.
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(10);
+/// How far the issuer's clock may be ahead of ours.
+const CLOCK_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Asymmetric algorithms only: with a symmetric one, whoever can verify can also forge.
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EdDsa,
+];
+
+/// `typ` of ID tokens and of JWT access tokens.
+const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
+
+type Token =
+    IdToken<EmptyAdditionalClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+
+/// Why a token gives no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("the bearer token is not a signed JSON web token")]
+    NotAToken,
+    #[error("the token is of an issuer that this broker does not know")]
+    UnknownIssuer,
+    #[error("the token's signature does not hold")]
+    Signature,
+    #[error("the token is signed with a key that the issuer does not list")]
+    UnknownKey,
+    #[error("the token is for another audience")]
+    Audience,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYet,
+    #[error("the token cannot be accepted: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    #[error("the issuer {issuer} cannot be asked for its keys ({why})")]
+    IssuerDown { issuer: String, why: String },
+}
+
+/// Why no verifier can be made from the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifierError {
+    #[error("no issuer is configured: nobody could sign in")]
+    NoIssuer,
+    #[error("issuer `{issuer}`: {source}")]
+    Issuer { issuer: String, source: HttpError },
+}
+
+/// Verifies bearer tokens of the configured issuers.
+pub struct Verifier {
+    issuers: Vec<Issuer>,
+}
+
+struct Issuer {
+    rule: IssuerRule,
+    url: IssuerUrl,
+    http: Http,
+    keys: Mutex<Keys>,
+    /// Held while keys are fetched, so that many requests make one fetch. It guards no data:
+    /// `keys` is never locked across an await.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Keys {
+    set: Option<Arc<CoreJsonWebKeySet>>,
+    fetched: Option<Moment>,
+    asked: Option<Moment>,
+    /// The outcome of the last request, where it failed.
+    failure: Option<String>,
+}
+
+/// What the caller needs the keys for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Any keys that are fresh enough.
+    Fresh,
+    /// The cached ones lack the token's key.
+    Newer,
+}
+
+impl Verifier {
+    /// Checks the rules; asks no issuer yet, so that the broker starts while an issuer is away.
+    pub fn new(rules: Vec<IssuerRule>) -> Result<Self, VerifierError> {
+        if rules.is_empty() {
+            return Err(VerifierError::NoIssuer);
+        }
+        let issuers = rules.into_iter().map(Issuer::new).collect::<Result<_, _>>()?;
+        Ok(Self { issuers })
+    }
+
+    /// The identity that `bearer` proves at the moment `now`.
+    pub async fn verify(&self, bearer: &str, now: Moment) -> Result<Identity, IdentityError> {
+        if bearer.len() > LONGEST_TOKEN {
+            return Err(IdentityError::NotAToken);
+        }
+        let all = payload(bearer).ok_or(IdentityError::NotAToken)?;
+        let named = all.get("iss").and_then(Value::as_str).unwrap_or_default();
+        // Not trusted yet: it only picks the rules, and the verifier compares it again.
+        let mut refusal = IdentityError::UnknownIssuer;
+        for issuer in &self.issuers {
+            if issuer.rule.issuer != named {
+                continue;
+            }
+            match issuer.verify(bearer, &all, now).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Issuer {
+    fn new(rule: IssuerRule) -> Result<Self, VerifierError> {
+        let failed = |source| VerifierError::Issuer { issuer: rule.issuer.clone(), source };
+        let http = Http::new(&rule.issuer, rule.ca_file.as_deref().map(Path::new)).map_err(failed)?;
+        let url = IssuerUrl::new(rule.issuer.clone()).map_err(|_| failed(HttpError::Address(rule.issuer.clone())))?;
+        Ok(Self { rule, url, http, keys: Mutex::default(), fetching: tokio::sync::Mutex::default() })
+    }
+
+    async fn verify(&self, bearer: &str, all: &Map<String, Value>, now: Moment) -> Result<Identity, IdentityError> {
+        let token: Token = bearer.parse().map_err(|_| IdentityError::NotAToken)?;
+        let keys = self.keys(Need::Fresh, now).await?;
+        let verified = match self.check(&token, &keys, now) {
+            Err(IdentityError::UnknownKey) => {
+                let newer = self.keys(Need::Newer, now).await?;
+                self.check(&token, &newer, now)?
+            }
+            outcome => outcome?,
+        };
+        // `nbf` is no claim of OIDC, so the verifier leaves it to us.
+        if all
+            .get("nbf")
+            .and_then(Value::as_i64)
+            .is_some_and(|from| Moment::from_seconds(from) > now.after(CLOCK_LEEWAY))
+        {
+            return Err(IdentityError::NotYet);
+        }
+        Ok(claims::identity(&Claims { all: all.clone(), ..verified }, &self.rule)?)
+    }
+
+    /// Signature, issuer, audience and times, by the audience of ID tokens or of access tokens.
+    fn check(&self, token: &Token, keys: &CoreJsonWebKeySet, now: Moment) -> Result<Claims, IdentityError> {
+        let outcome = self.check_for(&self.rule.client_id, token, keys, now);
+        match (outcome, &self.rule.audience) {
+            (Err(IdentityError::Audience), Some(audience)) => self.check_for(audience, token, keys, now),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn check_for(
+        &self,
+        audience: &str,
+        token: &Token,
+        keys: &CoreJsonWebKeySet,
+        now: Moment,
+    ) -> Result<Claims, IdentityError> {
+        let time = UNIX_EPOCH + Duration::from_micros(u64::try_from(now.micros()).unwrap_or(0));
+        let latest_issue = now.after(CLOCK_LEEWAY).seconds();
+        let types = TYPES.iter().filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok());
+        let ours = [Some(&self.rule.client_id), self.rule.audience.as_ref()];
+        let verifier =
+            CoreIdTokenVerifier::new_public_client(ClientId::new(audience.to_owned()), self.url.clone(), keys.clone())
+                .set_allowed_algs(ALGORITHMS)
+                .set_allowed_jose_types(types)
+                // A token that is also for somebody else could be replayed by them.
+                .set_other_audience_verifier_fn(move |other| ours.iter().flatten().any(|name| **name == **other))
+                .set_time_fn(move || SystemTime::into(time))
+                .set_issue_time_verifier_fn(move |issued| {
+                    if issued.timestamp() <= latest_issue { Ok(()) } else { Err("issued in the future".to_owned()) }
+                });
+        // The nonce is the client's to check: it binds the token to the sign-in, not to us.
+        let verified = token.claims(&verifier, |_: Option<&Nonce>| Ok(())).map_err(refusal)?;
+        Ok(Claims {
+            issuer: verified.issuer().to_string(),
+            sub: verified.subject().to_string(),
+            expires: Moment::from_seconds(verified.expiration().timestamp()),
+            all: Map::new(),
+        })
+    }
+
+    async fn keys(&self, need: Need, now: Moment) -> Result<Arc<CoreJsonWebKeySet>, IdentityError> {
+        if let Some(keys) = self.cached(need, now)? {
+            return Ok(keys);
+        }
+        let _one_at_a_time = self.fetching.lock().await;
+        // Whoever was before us may have fetched what we need.
+        if let Some(keys) = self.cached(need, now)? {
+            return Ok(keys);
+        }
+        let outcome = self.fetch().await;
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.asked = Some(now);
+        match outcome {
+            Ok(set) => {
+                let set = Arc::new(set);
+                *keys = Keys { set: Some(set.clone()), fetched: Some(now), asked: Some(now), failure: None };
+                Ok(set)
+            }
+            Err(why) => {
+                tracing::warn!(issuer = %self.rule.issuer, %why, "the issuer's keys cannot be fetched");
+                keys.failure = Some(why);
+                self.usable(&keys, now)
+            }
+        }
+    }
+
+    /// Keys that serve the need, `None` where the issuer must be asked.
+    fn cached(&self, need: Need, now: Moment) -> Result<Option<Arc<CoreJsonWebKeySet>>, IdentityError> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = keys.fetched.is_some_and(|at| now.since(at) < KEYS_FRESH);
+        let asked_just_now = keys.asked.is_some_and(|at| now.since(at) < BETWEEN_REQUESTS);
+        match need {
+            Need::Fresh if is_fresh => Ok(keys.set.clone()),
+            _ if asked_just_now => self.usable(&keys, now).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What there is, fresh or not, unless it is too old to be trusted.
+    fn usable(&self, keys: &Keys, now: Moment) -> Result<Arc<CoreJsonWebKeySet>, IdentityError> {
+        let in_use = keys.fetched.is_some_and(|at| now.since(at) < KEYS_USABLE);
+        keys.set.clone().filter(|_| in_use).ok_or_else(|| IdentityError::IssuerDown {
+            issuer: self.rule.issuer.clone(),
+            why: keys.failure.clone().unwrap_or_else(|| "not asked yet".to_owned()),
+        })
+    }
+
+    async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
+        // Discovery checks that the metadata names this very issuer, and brings the keys along.
+        // Owned, so that the future borrows nothing and may move between threads.
+        let http = self.http.clone();
+        let send = move |request| {
+            let http = http.clone();
+            async move { http.send(request).await }
+        };
+        match CoreProviderMetadata::discover_async(self.url.clone(), &send).await {
+            Ok(metadata) => Ok(metadata.jwks().clone()),
+            Err(openidconnect::DiscoveryError::Request(error)) => Err(error.to_string()),
+            Err(error) => Err(text::escape(&error.to_string()).into_owned()),
+        }
+    }
+}
+
+/// The claims as they stand in the token: nothing in them is trusted before the signature is.
+fn payload(bearer: &str) -> Option<Map<String, Value>> {
+    let mut parts = bearer.split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    serde_json::from_slice(&encoding::unbase64url(payload)?).ok()
+}
+
+/// The verifier's reasons in ours. Its texts quote the token; only short words go out.
+fn refusal(error: ClaimsVerificationError) -> IdentityError {
+    match error {
+        ClaimsVerificationError::Expired(why) if why.starts_with("issued") => IdentityError::NotYet,
+        ClaimsVerificationError::Expired(_) => IdentityError::Expired,
+        ClaimsVerificationError::InvalidAudience(_) => IdentityError::Audience,
+        ClaimsVerificationError::InvalidIssuer(_) => IdentityError::UnknownIssuer,
+        ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey) => {
+            IdentityError::UnknownKey
+        }
+        ClaimsVerificationError::SignatureVerification(_) => IdentityError::Signature,
+        other => IdentityError::Refused(text::escape(&other.to_string()).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_issuer_or_with_one_in_the_clear_there_is_no_verifier() {
+        assert!(matches!(Verifier::new(Vec::new()), Err(VerifierError::NoIssuer)));
+        let rule = IssuerRule::new("http://idp.example.com", "dbgate-cli");
+        assert!(matches!(Verifier::new(vec![rule]), Err(VerifierError::Issuer { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_is_refused_before_anybody_is_asked() {
+        let verifier = Verifier::new(vec![IssuerRule::new("https://idp.example.com", "c")]).expect("a rule");
+        let payload = |json: &str| format!("e30.{}.x", encoding::base64url(json.as_bytes()));
+        let long = "x".repeat(LONGEST_TOKEN + 1);
+        let other = payload(r#"{"iss":"https://other.example.com"}"#);
+        for no_token in ["", "x", "a.b.c", "e30.e30.e30.e30", &payload("7"), &long] {
+            assert!(verifier.verify(no_token, Moment::from_seconds(1)).await.is_err(), "{no_token}");
+        }
+        let refusal = verifier.verify(&other, Moment::from_seconds(1)).await.expect_err("not configured");
+        assert!(matches!(refusal, IdentityError::UnknownIssuer));
+    }
+}

@@ -34,7 +34,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
     let log = Log::open(&data.join("log"), &config.log_origin(), &signing_key(&data)?).await?;
     let transcripts = Transcripts::open(&data.join("transcripts"), log.clone())?;
     Ok(State {
-        verifier: Verifier::new(config.identity.clone()),
+        verifier: Verifier::new(config.identity.clone())?,
         gateway: GatewayAddress {
             host: config.server.gateway_host.clone(),
             port: wire_port,
@@ -60,7 +60,12 @@ pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartE
         let name = section.target.name.clone();
         match config.load_policy(section) {
             Ok(policy) => {
-                targets.insert(name, ServedTarget::new(Target::new(section.target.clone()), policy));
+                let target = Target::new(section.target.clone())?;
+                if let Some(file) = &section.target.admin.password_file {
+                    // Read again at each connection; here only to refuse a file that others can read.
+                    files::read_private(file)?;
+                }
+                targets.insert(name, ServedTarget::new(target, policy));
             }
             Err(ConfigError(found)) => problems.extend(found),
         }

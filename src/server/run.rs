@@ -18,9 +18,11 @@ use crate::server::certificates::CertificateError;
 use crate::server::config::{Config, ConfigError};
 use crate::server::grants::end;
 use crate::server::http::listen::Connections;
+use crate::server::identity::VerifierError;
 use crate::server::state::State;
 use crate::server::store::StoreError;
-use crate::server::{gateway, http, prepare};
+use crate::server::targets::TargetError;
+use crate::server::{gateway, http, prepare, record};
 use crate::sys::files::FileError;
 
 /// How long open requests and connections may take to come to their end.
@@ -41,10 +43,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the audit log")]
     Log(#[from] LogError),
-    #[error("target `{name}`: {message}")]
-    Target { name: String, message: String },
-    #[error("identity: {0}")]
-    Identity(String),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Identity(#[from] VerifierError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
@@ -106,7 +108,7 @@ impl Running {
                 task.abort();
             }
         }
-        self.state.close_log().await;
+        record::close(&self.state).await;
         self.state.store.close().await;
         tracing::info!("stopped");
     }

@@ -1,1 +1,261 @@
-//! scopes
+//! Makes what a scope grants real in a target: its role, its grants, its masking views.
+//!
+//! One advisory lock per database guards making and dropping, because concurrent GRANTs on one
+//! table fail in PostgreSQL. Nothing is changed or dropped that lacks our prefix and our comment.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::core::grant::Access;
+use crate::core::role_sql::{self, Grantable};
+use crate::core::scope::{RelationName, Scope};
+
+/// Each scope adds an entry to the ACL of every table; PostgreSQL ends at about 2,400.
+pub const MOST_SCOPES: i64 = 500;
+
+/// How long to wait for the lock. Anyone in the database may hold an advisory lock: a clear error
+/// then beats waiting for ever.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a clash with the owner's own GRANTs is tried again.
+const TRIES: usize = 3;
+
+/// A scope role that exists in the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeRole {
+    pub name: String,
+    pub access: Access,
+    /// Relations the broker may not hand out yet: `target init` has not covered them.
+    pub missing: Vec<RelationName>,
+}
+
+/// Why a scope could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    #[error("the target already has {MOST_SCOPES} live scopes; end sessions or widen policies so that they share")]
+    TooMany,
+    #[error("the role `{0}` exists in the target but was not made by dbgate for this scope")]
+    NotOurs(String),
+    #[error("another session of the database holds dbgate's lock; try again")]
+    Locked,
+    #[error("cannot make or drop the role of a scope")]
+    Target(#[from] tokio_postgres::Error),
+}
+
+/// Makes the scope's role and views unless they exist. Nobody else may use the client meanwhile.
+pub async fn ensure(client: &Client, scope: &Scope) -> Result<ScopeRole, ScopeError> {
+    let digest = scope.digest();
+    let name = role_sql::scope_role(&digest);
+    // Most often it exists and is complete: then no lock is taken.
+    let mut missing = None;
+    if exists(client, scope, &digest, &name).await? {
+        let grantable = grantable(client, scope).await?;
+        if !is_incomplete(client, scope, &grantable, &name).await? {
+            missing = Some(ungrantable(scope, &grantable));
+        }
+    }
+    let missing = match missing {
+        Some(missing) => missing,
+        None => make_locked(client, scope, &digest, &name).await?,
+    };
+    Ok(ScopeRole { name, access: scope.access, missing })
+}
+
+async fn make_locked(
+    client: &Client,
+    scope: &Scope,
+    digest: &str,
+    name: &str,
+) -> Result<Vec<RelationName>, ScopeError> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        begin(client).await?;
+        let made = match make(client, scope, digest, name).await {
+            Ok(missing) => client.batch_execute("commit").await.map(|()| missing).map_err(ScopeError::from),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(missing) => return Ok(missing),
+            Err(error) => {
+                client.batch_execute("rollback").await?;
+                if tries == 0 || !is_clash(&error) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Drops scope roles of this database that no login role belongs to, except those in `keep`.
+/// Answers with the names of the dropped.
+pub async fn drop_unused(client: &Client, keep: &[String]) -> Result<Vec<String>, ScopeError> {
+    begin(client).await?;
+    let dropped = match drop_all(client, keep).await {
+        Ok(dropped) => client.batch_execute("commit").await.map(|()| dropped).map_err(ScopeError::from),
+        Err(error) => Err(error),
+    };
+    if dropped.is_err() {
+        client.batch_execute("rollback").await?;
+    }
+    dropped
+}
+
+async fn begin(client: &Client) -> Result<(), ScopeError> {
+    let sql = format!(
+        "begin; set local lock_timeout = '{}ms'; set local client_min_messages = error; \
+         select pg_catalog.pg_advisory_xact_lock({})",
+        LOCK_TIMEOUT.as_millis(),
+        role_sql::SCOPE_LOCK
+    );
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            client.batch_execute("rollback").await?;
+            let is_timeout = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+            Err(if is_timeout { ScopeError::Locked } else { error.into() })
+        }
+    }
+}
+
+/// Whether the scope's role is there. Another role of its name is never taken for it.
+async fn exists(client: &Client, scope: &Scope, digest: &str, name: &str) -> Result<bool, ScopeError> {
+    let comment = role_sql::scope_comment(digest, &scope.database);
+    let sql = "select shobj_description(oid, 'pg_authid') from pg_catalog.pg_roles where rolname = $1";
+    match client.query_opt(sql, &[&name]).await? {
+        None => Ok(false),
+        Some(row) if row.get::<_, Option<String>>(0).as_deref() == Some(&comment) => Ok(true),
+        Some(_) => Err(ScopeError::NotOurs(name.to_owned())),
+    }
+}
+
+async fn make(client: &Client, scope: &Scope, digest: &str, name: &str) -> Result<Vec<RelationName>, ScopeError> {
+    let exists = exists(client, scope, digest, name).await?;
+    let grantable = grantable(client, scope).await?;
+    let mut sql = Vec::new();
+    if !exists {
+        let counted = client
+            .query_one(
+                "select count(*), current_setting('server_version_num')::int4 from pg_catalog.pg_roles \
+                 where starts_with(rolname, $1) and starts_with(shobj_description(oid, 'pg_authid'), 'dbgate scope ')",
+                &[&role_sql::SCOPE_PREFIX],
+            )
+            .await?;
+        let (count, version): (i64, i32) = (counted.get(0), counted.get(1));
+        if count >= MOST_SCOPES {
+            return Err(ScopeError::TooMany);
+        }
+        sql.extend(role_sql::make_scope(digest, &scope.database, u32::try_from(version).unwrap_or(0)));
+    } else if is_incomplete(client, scope, &grantable, name).await? {
+        // Made before `target init` covered all of it.
+        drop_views_of(client, name).await?;
+    } else {
+        // Somebody else made it while we waited for the lock.
+        return Ok(ungrantable(scope, &grantable));
+    }
+    sql.extend(role_sql::grant_scope(name, scope, &grantable));
+    sql.extend(role_sql::make_views(name, scope, &grantable));
+    client.batch_execute(&sql.join(";\n")).await?;
+    Ok(ungrantable(scope, &grantable))
+}
+
+fn ungrantable(scope: &Scope, grantable: &Grantable) -> Vec<RelationName> {
+    let lacking = scope.relations.iter().filter(|(_, relation)| !grantable.relations.contains(&relation.oid));
+    lacking.map(|(name, _)| name.clone()).collect()
+}
+
+/// What of the scope the broker may hand out: `target init` or an owner decides that.
+async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeError> {
+    let oids: Vec<u32> = scope.relations.values().map(|relation| relation.oid).collect();
+    let relations = client
+        .query(
+            "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
+         and has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION') \
+         and has_schema_privilege(c.relnamespace, 'USAGE WITH GRANT OPTION')",
+            &[&oids],
+        )
+        .await;
+    let relations = relations?.iter().map(|row| row.get(0)).collect();
+    let named: Vec<&(String, String)> = scope.relations.values().flat_map(|relation| &relation.sequences).collect();
+    let schemas: Vec<&str> = named.iter().map(|(schema, _)| schema.as_str()).collect();
+    let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
+    let sequences = client
+        .query(
+            "select distinct n.nspname::text, c.relname::text from unnest($1::text[], $2::text[]) w (schema, name) \
+         join pg_catalog.pg_namespace n on n.nspname = w.schema \
+         join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind = 'S' \
+         where has_sequence_privilege(c.oid, 'USAGE WITH GRANT OPTION')",
+            &[&schemas, &names],
+        )
+        .await;
+    let sequences = sequences?;
+    let sequences = sequences.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect();
+    Ok(Grantable { relations, sequences })
+}
+
+/// Whether the role lacks something it should be able to read.
+async fn is_incomplete(client: &Client, scope: &Scope, grantable: &Grantable, name: &str) -> Result<bool, ScopeError> {
+    let readable = scope.relations.values().filter(|relation| relation.read);
+    let readable: Vec<u32> =
+        readable.map(|relation| relation.oid).filter(|oid| grantable.relations.contains(oid)).collect();
+    let lacking = client
+        .query_one(
+            "select exists (select from pg_catalog.pg_class c where c.oid = any($1) \
+         and not has_any_column_privilege($2::name, c.oid, 'SELECT'))",
+            &[&readable, &name],
+        )
+        .await;
+    Ok(lacking?.get(0))
+}
+
+async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, ScopeError> {
+    let unused = client
+        .query(
+            "select r.rolname::text, current_setting('server_version_num')::int4 from pg_catalog.pg_roles r \
+         where starts_with(r.rolname, $1) and r.rolname <> all($2) \
+         and shobj_description(r.oid, 'pg_authid') ~ '^dbgate scope [0-9a-f]{64} in ' \
+         and substr(shobj_description(r.oid, 'pg_authid'), 82) = current_database() \
+         and not exists (select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles u on u.oid = m.member \
+           where m.roleid = r.oid and starts_with(u.rolname, $3))",
+            &[&role_sql::SCOPE_PREFIX, &keep, &role_sql::LOGIN_PREFIX],
+        )
+        .await;
+    let mut dropped = Vec::new();
+    for row in unused? {
+        let (name, version): (String, i32) = (row.get(0), row.get(1));
+        drop_views_of(client, &name).await?;
+        let sql = role_sql::drop_role(&name, u32::try_from(version).unwrap_or(0));
+        client.batch_execute(&sql.join(";\n")).await?;
+        dropped.push(name);
+    }
+    Ok(dropped)
+}
+
+/// Drops the masking schemas whose comment says that they belong to the role.
+async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
+    let comment = role_sql::mask_comment(role);
+    let schemas = client
+        .query(
+            "select nspname::text from pg_catalog.pg_namespace where starts_with(nspname, $1) \
+         and nspowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
+         and obj_description(oid, 'pg_namespace') = $3",
+            &[&role_sql::MASK_PREFIX, &role_sql::MASKER, &comment],
+        )
+        .await;
+    let schemas: Vec<String> = schemas?.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&role_sql::drop_views(&schemas).join(";\n")).await?;
+    Ok(())
+}
+
+/// "tuple concurrently updated": the owner granted or altered the same object at the same time.
+fn is_clash(error: &ScopeError) -> bool {
+    match error {
+        ScopeError::Target(error) => {
+            error.code() == Some(&SqlState::INTERNAL_ERROR)
+                && error.as_db_error().is_some_and(|detail| detail.message().contains("concurrently"))
+        }
+        ScopeError::TooMany | ScopeError::NotOurs(_) | ScopeError::Locked => false,
+    }
+}

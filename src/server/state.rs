@@ -2,22 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio_postgres::Client;
 
 use crate::core::api::{ErrorCode, GatewayAddress};
-use crate::core::grant::{Access, Grant, GrantId};
+use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
-use crate::server::audit::{Log, LogError, Recorded};
+use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::Config;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
+use crate::server::roles;
 use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
 use crate::server::targets::Target;
@@ -63,16 +64,6 @@ impl State {
             .ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
     }
 
-    /// Writes the grant's record durably. The caller hands nothing out before this has succeeded.
-    pub async fn record_grant(&self, grant: &Grant) -> Result<Recorded, LogError> {
-        todo!()
-    }
-
-    /// Records the end of a grant.
-    pub async fn record_end(&self, grant: &Grant, reason: EndReason) -> Result<(), LogError> {
-        todo!()
-    }
-
     /// Removes a grant that was never handed out.
     pub async fn forget(&self, id: &GrantId) {
         let ended = async {
@@ -95,11 +86,24 @@ pub struct ServedTarget {
     target: Target,
     policy: Arc<Policy>,
     catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
+    sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
+}
+
+/// Whether leftovers of an earlier process are gone from a database.
+#[derive(Default)]
+struct Sweep {
+    is_done: AtomicBool,
+    /// Held while one caller clears the database and others, who must not make a scope before it
+    /// is cleared, wait for that. It guards no data.
+    running: tokio::sync::Mutex<()>,
 }
 
 impl ServedTarget {
     pub fn new(target: Target, policy: Policy) -> Self {
-        Self { target, policy: Arc::new(policy), catalogs: RwLock::default() }
+        let served =
+            Self { target, policy: Arc::new(policy), catalogs: RwLock::default(), sweeps: Mutex::default() };
+        served.must_sweep(served.database());
+        served
     }
 
     pub fn target(&self) -> &Target {
@@ -116,7 +120,7 @@ impl ServedTarget {
 
     /// The database that is meant where none is named.
     pub fn database(&self) -> &str {
-        &self.target.config().database
+        self.target.database()
     }
 
     pub fn policy(&self) -> &Arc<Policy> {
@@ -149,6 +153,46 @@ impl ServedTarget {
             )
             .hint("Try again; if it stays so, tell the operators of the target.")
         })
+    }
+
+    /// Names a database that may hold leftovers.
+    pub(in crate::server) fn must_sweep(&self, database: &str) {
+        self.sweep_of(database);
+    }
+
+    /// The databases that have not been cleared yet.
+    pub(in crate::server) fn unswept(&self) -> Vec<String> {
+        let sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = sweeps.iter().filter(|(_, sweep)| !sweep.is_done.load(Ordering::Acquire));
+        left.map(|(database, _)| database.clone()).collect()
+    }
+
+    /// Ends every login role and drops every scope that an earlier process left in a database.
+    /// Happens once, before the first grant there: nothing of this process is in its way.
+    pub(in crate::server) async fn sweep(&self, client: &Client, database: &str) -> Result<(), Refusal> {
+        let sweep = self.sweep_of(database);
+        let _running = sweep.running.lock().await;
+        if sweep.is_done.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let dropped = roles::sweep(client, &[]).await.map_err(|error| {
+            tracing::warn!(target = self.name(), database, error = %chain(&error), "leftovers cannot be cleared");
+            Refusal::new(
+                ErrorCode::TargetDown,
+                format!("target `{}` still holds roles of an earlier run that cannot be dropped yet", self.name()),
+            )
+            .hint("Try again; its operators can run: dbgate target init")
+        })?;
+        if !dropped.is_empty() {
+            tracing::info!(target = self.name(), database, count = dropped.len(), "leftover roles dropped");
+        }
+        sweep.is_done.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn sweep_of(&self, database: &str) -> Arc<Sweep> {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        sweeps.entry(database.to_owned()).or_default().clone()
     }
 
     /// What exists in a database, as far as it is known.

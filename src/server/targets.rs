@@ -1,1 +1,297 @@
-//! targets
+//! The databases behind the gateway: where each one is, and the connection that manages it.
+//!
+//! TLS with verified name and chain unless the target is on this machine or the operator wrote
+//! `insecure = true`: whoever can pose as the target would get the broker's password.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::core::secret::Secret;
+use crate::sys::tls;
+
+/// How long a target may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One `[[target]]` of the server's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    pub name: String,
+    /// As in `production`; policies see it.
+    pub environment: String,
+    /// `host=… port=… dbname=… sslmode=verify-full|disable sslrootcert=…`
+    pub dsn: String,
+    pub admin: AdminConfig,
+    /// Allows a connection without TLS to another machine.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    pub user: String,
+    /// A file with nothing but the password; none where the target asks for none.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Why a target cannot be used. Names the target and its address, since several may be behind one gate.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("target `{target}`: {message}")]
+    Config { target: String, message: String },
+    #[error("target `{target}`: cannot read the password file {path}")]
+    PasswordFile { target: String, path: String, source: std::io::Error },
+    #[error("gate is up, but {target} ({address}) refuses connections")]
+    Refused { target: String, address: String },
+    #[error("gate is up, but {target} ({address}) cannot be reached: {source}")]
+    Unreachable { target: String, address: String, source: tokio_postgres::Error },
+    #[error("gate is up, but {target} ({address}) does not answer within {} s", DEADLINE.as_secs())]
+    Deadline { target: String, address: String },
+    #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {source}")]
+    Tls { target: String, address: String, source: tokio_postgres::Error },
+    #[error("{target} ({address}) does not let `{user}` in: {message}")]
+    SignIn { target: String, address: String, user: String, message: String },
+}
+
+/// A target that is configured safely. Nothing is connected yet.
+pub struct Target {
+    config: TargetConfig,
+    host: String,
+    port: u16,
+    database: String,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Target {
+    /// Checks the configuration and loads certificates.
+    pub fn new(config: TargetConfig) -> Result<Self, TargetError> {
+        let wrong = |message: String| TargetError::Config { target: config.name.clone(), message };
+        let settings = settings(&config.dsn).map_err(wrong)?;
+        let setting = |key: &str| settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        let host = setting("host").ok_or_else(|| wrong("`dsn` has no host".to_owned()))?;
+        let database = setting("dbname").ok_or_else(|| wrong("`dsn` has no dbname".to_owned()))?;
+        let port = match setting("port") {
+            None => 5432,
+            Some(text) => text.parse().map_err(|_| wrong(format!("`{text}` is not a port")))?,
+        };
+        let tls = match setting("sslmode").as_deref() {
+            Some("disable") if is_local(&host) || config.insecure => None,
+            Some("disable") => {
+                let message =
+                    format!("sslmode=disable to {host}, which is not this machine; set insecure = true to allow it");
+                return Err(wrong(message));
+            }
+            None | Some("verify-full") if host.starts_with('/') => {
+                return Err(wrong("a socket has no TLS: write sslmode=disable".to_owned()));
+            }
+            None | Some("verify-full") => Some(trusted(setting("sslrootcert").as_deref()).map_err(wrong)?),
+            Some(other) => return Err(wrong(format!("sslmode={other}: only verify-full and disable are supported"))),
+        };
+        Ok(Self { host, port, database, tls, config })
+    }
+
+    /// As it was configured.
+    pub fn config(&self) -> &TargetConfig {
+        &self.config
+    }
+
+    /// The database of the target's `dsn`.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Name or address of the machine; a directory where it is a socket.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How to speak TLS to it; none where it goes in clear text.
+    pub fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// `host:port`, for messages.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// A connection with the server's own rights. It ends when the client is dropped.
+    pub async fn admin(&self, database: &str) -> Result<Client, TargetError> {
+        let mut options = tokio_postgres::Config::new();
+        options.host(&self.host).port(self.port).dbname(database).user(&self.config.admin.user);
+        options.application_name("dbgate").connect_timeout(DEADLINE);
+        if let Some(password) = self.password()? {
+            options.password(password.expose());
+        }
+        let connecting = async {
+            match &self.tls {
+                None => {
+                    options.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                    let (client, connection) = options.connect(NoTls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+                Some(tls) => {
+                    options.ssl_mode(tokio_postgres::config::SslMode::Require);
+                    let (client, connection) = options.connect(MakeRustlsConnect::new(tls.as_ref().clone())).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+            }
+        };
+        match tokio::time::timeout(DEADLINE, connecting).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(self.explain(error)),
+            Err(_) => Err(TargetError::Deadline { target: self.config.name.clone(), address: self.address() }),
+        }
+    }
+
+    /// Read at every connection, so that a changed password needs no restart.
+    fn password(&self) -> Result<Option<Secret>, TargetError> {
+        let Some(path) = &self.config.admin.password_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(|source| TargetError::PasswordFile {
+            target: self.config.name.clone(),
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))))
+    }
+
+    fn explain(&self, error: tokio_postgres::Error) -> TargetError {
+        let (target, address) = (self.config.name.clone(), self.address());
+        if let Some(detail) = error.as_db_error() {
+            let (user, message) = (self.config.admin.user.clone(), detail.message().to_owned());
+            return TargetError::SignIn { target, address, user, message };
+        }
+        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+                if io.kind() == std::io::ErrorKind::ConnectionRefused {
+                    return TargetError::Refused { target, address };
+                }
+                if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                    return TargetError::Tls { target, address, source: error };
+                }
+            }
+            cause = inner.source();
+        }
+        // The driver's own words: it has no kind to match on for a server without TLS.
+        if error.to_string().contains("TLS") {
+            return TargetError::Tls { target, address, source: error };
+        }
+        TargetError::Unreachable { target, address, source: error }
+    }
+}
+
+fn trusted(root: Option<&str>) -> Result<Arc<rustls::ClientConfig>, String> {
+    let pem = match root {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("sslrootcert {path}: {error}"))?),
+    };
+    tls::client(pem.as_deref()).map_err(|error| format!("{}: {error}", root.unwrap_or("the machine's certificates")))
+}
+
+fn is_local(host: &str) -> bool {
+    host.starts_with('/') || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Reads `key=value` pairs as libpq does: values may stand in single quotes, backslash escapes.
+fn settings(dsn: &str) -> Result<Vec<(String, String)>, String> {
+    const KNOWN: [&str; 5] = ["host", "port", "dbname", "sslmode", "sslrootcert"];
+    let mut settings: Vec<(String, String)> = Vec::new();
+    let mut rest = dsn.trim_start();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=').ok_or_else(|| format!("`dsn`: `{rest}` is not key=value"))?;
+        let key = key.trim();
+        if !KNOWN.contains(&key) {
+            return Err(format!("`dsn`: unknown key `{key}`: one of {}", KNOWN.join(", ")));
+        }
+        if settings.iter().any(|(known, _)| known == key) {
+            return Err(format!("`dsn`: `{key}` stands there twice"));
+        }
+        let (value, left) = value(after.trim_start())?;
+        settings.push((key.to_owned(), value));
+        rest = left.trim_start();
+    }
+    Ok(settings)
+}
+
+fn value(text: &str) -> Result<(String, &str), String> {
+    let (quoted, body) = text.strip_prefix('\'').map_or((false, text), |body| (true, body));
+    let (mut value, mut letters) = (String::new(), body.char_indices());
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => value.extend(letters.next().map(|(_, next)| next)),
+            '\'' if quoted => return Ok((value, body.get(at + 1..).unwrap_or(""))),
+            space if space.is_whitespace() && !quoted => return Ok((value, body.get(at..).unwrap_or(""))),
+            other => value.push(other),
+        }
+    }
+    if quoted { Err("`dsn`: a quote is not closed".to_owned()) } else { Ok((value, "")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(dsn: &str, insecure: bool) -> Result<Target, TargetError> {
+        Target::new(TargetConfig {
+            name: "prod".into(),
+            environment: "production".into(),
+            dsn: dsn.into(),
+            admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
+            insecure,
+        })
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_or_an_explicit_word_will_do() {
+        let cases = [
+            ("host=127.0.0.1 dbname=shop sslmode=disable", false, true),
+            ("host=localhost dbname=shop sslmode=disable", false, true),
+            ("host=/run/postgresql dbname=shop sslmode=disable", false, true),
+            ("host=10.0.3.4 dbname=shop sslmode=disable", false, false),
+            ("host=localhost.evil.example dbname=shop sslmode=disable", false, false),
+            ("host=10.0.3.4 dbname=shop sslmode=disable", true, true),
+            ("host=10.0.3.4 dbname=shop sslmode=require", true, false),
+            ("host=10.0.3.4 dbname=shop sslmode=prefer", false, false),
+        ];
+        for (dsn, insecure, expected) in cases {
+            assert_eq!(target(dsn, insecure).is_ok(), expected, "{dsn}");
+        }
+    }
+
+    #[test]
+    fn a_dsn_is_read_as_libpq_reads_it_and_unknown_keys_are_errors() {
+        let read = settings("host = 'a b' port=1 dbname=it\\'s").expect("well formed");
+        let pairs: Vec<_> = read.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+        assert_eq!(pairs, ["host:a b", "port:1", "dbname:it's"]);
+        for wrong in ["host", "host='a", "hots=a", "host=a host=b", "host=a password=x"] {
+            assert!(settings(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn unknown_members_of_a_target_are_errors() {
+        let text = "name='p'\nenvironment='e'\ndsn='host=a dbname=b'\nadmin={user='u'}\n";
+        assert!(toml::from_str::<TargetConfig>(text).is_ok());
+        assert!(toml::from_str::<TargetConfig>(&format!("{text}insecur=true")).is_err());
+    }
+}

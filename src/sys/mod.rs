@@ -5,8 +5,11 @@
 pub mod clock;
 pub mod dial;
 pub mod files;
+pub mod http;
 pub mod paths;
 pub mod random;
+#[cfg(test)]
+pub mod scratch;
 pub mod secrets;
 pub mod terminal;
 pub mod tls;

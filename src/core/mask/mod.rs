@@ -99,11 +99,7 @@ fn moment_cut(unit: &str, column: &str, type_name: &str) -> Option<String> {
 /// domain is of the type and is never checked.
 fn null_of(type_name: &str) -> String {
     let is_own = !type_name.contains('.') && !type_name.starts_with('"');
-    if is_own || type_name.ends_with("[]") {
-        format!("null::{type_name}")
-    } else {
-        format!("(null::{type_name}[])[1]")
-    }
+    if is_own || type_name.ends_with("[]") { format!("null::{type_name}") } else { format!("(null::{type_name}[])[1]") }
 }
 
 /// PostgreSQL's own types that hold any text. Domains do not count: they may refuse `***`.
@@ -166,7 +162,9 @@ mod tests {
             assert!(text.starts_with("(case when \"c\" is null then null else "), "{text}");
             assert!(text.ends_with(&format!(" end)::{type_name}")), "{text}");
         }
-        for (mask, type_name) in [("email", "integer"), ("last4", "public.us_tax_id"), ("year", "text"), ("year", "time")] {
+        for (mask, type_name) in
+            [("email", "integer"), ("last4", "public.us_tax_id"), ("year", "text"), ("year", "time")]
+        {
             assert!(matches!(sql(mask, type_name), Err(MaskError::WrongType { .. })), "{mask} {type_name}");
         }
         assert_eq!(sql("emial", "text"), Err(MaskError::Unknown("emial".into())));

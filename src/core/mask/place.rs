@@ -31,12 +31,8 @@ mod tests {
     use crate::core::scope::{ColumnMask, ColumnScope};
 
     fn scope(view: Option<(String, String)>) -> RelationScope {
-        let mask = ColumnMask {
-            name: "null".into(),
-            expression: "null::text".into(),
-            discloses: false,
-            rule: "r".into(),
-        };
+        let mask =
+            ColumnMask { name: "null".into(), expression: "null::text".into(), discloses: false, rule: "r".into() };
         let column = |name: &str, mask: Option<ColumnMask>| ColumnScope {
             name: name.into(),
             number: 1,

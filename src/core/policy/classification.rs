@@ -101,10 +101,8 @@ impl Classification {
 
     /// Entries that name nothing that exists: a likely misspelling, so a warning.
     pub fn unmatched(&self, catalog: &Catalog) -> Vec<Problem> {
-        let unused_relation = self
-            .relations
-            .iter()
-            .filter(|entry| !catalog.relations.keys().any(|name| entry.names_relation(name)));
+        let unused_relation =
+            self.relations.iter().filter(|entry| !catalog.relations.keys().any(|name| entry.names_relation(name)));
         let unused_column = self.columns.iter().filter(|entry| {
             !catalog.relations.values().any(|relation| {
                 entry.names_relation(&relation.name)
@@ -223,7 +221,8 @@ mod tests {
 
     #[test]
     fn tags_of_all_matching_entries_add_up_and_quoted_parts_may_hold_dots() {
-        let text = "[[relation]]\nmatch = \"hr.\\\"a.b\\\"\"\ntags = [\"x\"]\n[[relation]]\nmatch = \"hr.*\"\ntags = [\"y\"]";
+        let text =
+            "[[relation]]\nmatch = \"hr.\\\"a.b\\\"\"\ntags = [\"x\"]\n[[relation]]\nmatch = \"hr.*\"\ntags = [\"y\"]";
         let tags = read(text).expect("right").relation_tags(&RelationName::new("hr", "a.b"));
         assert_eq!(tags.into_iter().collect::<Vec<_>>(), ["x", "y"]);
     }

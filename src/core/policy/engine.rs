@@ -65,6 +65,13 @@ pub struct Subject<'a> {
     pub ticket: Option<&'a str>,
 }
 
+/// The digest says it all and is short.
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Policy({})", self.digest)
+    }
+}
+
 impl Policy {
     /// Reads and validates the files of a policy folder, or says everything that is wrong.
     pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {

@@ -126,7 +126,8 @@ fn mask_of(answer: &Answer<'_>, column: &str, type_name: &str) -> Option<ColumnM
         Answer::Unpermitted => ("null", DEFAULT_DENY),
         Answer::Broken(_) => ("null", "built-in"),
         Answer::Forbidden { rules, .. } => {
-            let named = |rule: &crate::core::policy::engine::Rule| rule.mask.clone().unwrap_or_else(|| "null".to_owned());
+            let named =
+                |rule: &crate::core::policy::engine::Rule| rule.mask.clone().unwrap_or_else(|| "null".to_owned());
             let names: BTreeSet<String> = rules.iter().map(|rule| named(rule)).collect();
             let constant = |name: &&String| matches!(name.as_str(), "null" | "redact") || name.starts_with("fixed:");
             let chosen = if names.contains("null") {

@@ -205,7 +205,7 @@ fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
             None
         }
     };
-    let identity = root.section("identity", findings).map(|section| issuers(section, findings)).unwrap_or_default();
+    let identity = root.section("identity", findings).map(|section| issuers(section, folder, findings)).unwrap_or_default();
     let targets = targets(root.sections("targets", findings), folder, findings);
     let audit = root.section("audit", findings).map(|section| audit(section, findings)).unwrap_or_default();
     if identity.is_empty() {
@@ -300,8 +300,12 @@ fn host_of(url: &str) -> Result<String, String> {
     }
 }
 
-fn issuers(mut section: Section<'_>, findings: &mut Findings<'_>) -> Vec<IssuerRule> {
-    let rules = section.sections("oidc", findings).into_iter().filter_map(|one| one.rest(findings)).collect();
+fn issuers(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Vec<IssuerRule> {
+    let rules = section.sections("oidc", findings).into_iter().filter_map(|one| one.rest::<IssuerRule>(findings));
+    let mut rules: Vec<_> = rules.collect();
+    for rule in &mut rules {
+        rule.ca_file = rule.ca_file.take().map(|file| folder.join(file).display().to_string());
+    }
     section.finish(findings);
     rules
 }
@@ -321,7 +325,8 @@ fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_
             folder: own.map(|(_, path)| folder.join(path)),
             line: policy_line,
         };
-        let Some(target) = section.rest::<TargetConfig>(findings) else { continue };
+        let Some(mut target) = section.rest::<TargetConfig>(findings) else { continue };
+        target.admin.password_file = target.admin.password_file.map(|file| folder.join(file));
         if targets.iter().any(|known| known.target.name == target.name) {
             findings.add(line, format!("target `{}` is there twice", target.name));
         }
@@ -338,3 +343,6 @@ fn audit(mut section: Section<'_>, findings: &mut Findings<'_>) -> Audit {
     section.finish(findings);
     audit
 }
+
+#[cfg(test)]
+mod tests;

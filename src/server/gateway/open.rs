@@ -46,7 +46,8 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         true => grant.grant.session.clone(),
         false => SessionId::new(clock::now(), random::bytes()),
     };
-    let login_role = upstream::role_name(&grant);
+    let id = upstream::new_id();
+    let login_role = upstream::role_name(&grant, &id);
     let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
     let handle = SessionHandle {
         session: session.clone(),
@@ -62,10 +63,12 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
     };
-    let about = About { session, address: address.to_string(), tls_version, is_first, key };
+    let about = About { session, address: address.to_string(), tls_version, is_first, key, id };
     match connected(client, &startup, &grant, served, policy, settings, registered, about, state).await {
         Ok((mut open, end)) => close(&mut open, &end, served, &login_role, state).await,
-        Err(()) => drop_role(served, &grant, &login_role).await,
+        Err(()) => {
+            drop_role(served, &grant, &login_role).await;
+        }
     }
 }
 
@@ -76,6 +79,8 @@ struct About {
     tls_version: &'static str,
     is_first: bool,
     key: CancelKey,
+    /// Part of the login role's name.
+    id: String,
 }
 
 type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
@@ -89,7 +94,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
     let catalog = served
         .catalog(&live.grant.database)
         .await
-        .map_err(|refusal| ErrorFields::fatal("08006", refusal.to_string()))?;
+        .map_err(|_| unreachable_target(served))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
         let facts = Facts {
@@ -163,6 +168,11 @@ fn subject(live: &LiveGrant) -> Subject<'_> {
     }
 }
 
+/// Why there is no connection is for the program's log: a client hears that there is none.
+fn unreachable_target(served: &ServedTarget) -> ErrorFields {
+    ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
+}
+
 async fn turn_away(client: &mut Client, error: &ErrorFields) {
     client.error(error);
     // A client that is gone need not be told.
@@ -184,12 +194,11 @@ async fn connected(
     state: &Arc<State>,
 ) -> Result<(Session, End), ()> {
     let login_role = registered.handle().login_role.clone();
-    let connection = match upstream::connect(served.target(), live, &login_role, &settings).await {
+    let connection = match upstream::connect(served.target(), live, &about.id, &settings).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
-            let text = format!("the gateway is up, but target \"{}\" cannot be reached", served.name());
-            turn_away(&mut client, &ErrorFields::fatal("08006", text)).await;
+            turn_away(&mut client, &unreachable_target(served)).await;
             return Err(());
         }
     };
@@ -203,6 +212,7 @@ async fn connected(
         application: startup.parameters.get("application_name").cloned().unwrap_or_default(),
         role: login_role,
         server_version: catalog.server_version_text.clone(),
+        durability: state.config.audit.durability,
         level: u8::from(about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION)),
     };
     let key = SessionKey::from_bytes(live.session_key);

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::core::encoding;
+use crate::core::role_sql;
 use crate::core::secret::Secret;
 use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
 use crate::server::targets::{Target, TargetError};
-use crate::sys::dial::{Connection, Dial, DialError};
+use crate::sys::dial::{Connection, Dial, DialError, Tls};
 use crate::sys::random;
 
 /// How long the target may take to let us in.
@@ -28,38 +29,42 @@ pub enum UpstreamError {
     Dial(#[from] DialError),
 }
 
-/// The name of the login role that one connection of a grant will use.
-pub fn role_name(live: &LiveGrant) -> String {
-    let id = encoding::crockford(&random::bytes::<5>()).to_lowercase();
-    role_sql::login_role(&live.grant.identity.subject, &id)
+/// What tells the login role of one connection from all others of the same principal.
+pub fn new_id() -> String {
+    encoding::crockford(&random::bytes::<10>()).to_lowercase()
+}
+
+/// The name of the login role that a connection with this id will use.
+pub fn role_name(live: &LiveGrant, id: &str) -> String {
+    role_sql::login_name(&live.grant.identity.subject, id)
 }
 
 /// Makes the role, connects as it, and takes its LOGIN away again.
 pub async fn connect(
     target: &Target,
     live: &LiveGrant,
-    login_role: &str,
+    id: &str,
     settings: &BTreeMap<String, String>,
 ) -> Result<Connection, UpstreamError> {
     let grant = &live.grant;
     let admin = target.admin(&grant.database).await?;
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
-    roles::make_login(&admin, login_role, live, &verifier).await?;
+    let subject = &grant.identity.subject;
+    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let (host, port) = target.address();
     let dialled = Connection::open(&Dial {
-        host,
-        port,
+        host: target.host(),
+        port: target.port(),
         database: &grant.database,
-        user: login_role,
+        user: &login_role,
         password: &password,
-        tls: target.tls()?,
+        tls: target.tls().map_or(Tls::Off, |config| Tls::Verified(config.clone())),
         parameters: &parameters,
         deadline: DEADLINE,
     })
     .await;
     // Whether it worked or not, nobody logs in as this role again.
-    roles::disable_login(&admin, login_role).await?;
+    roles::disable_login(&admin, &login_role).await?;
     Ok(dialled?)
 }

@@ -13,7 +13,7 @@ use crate::core::api::ErrorCode;
 use crate::core::grant::{Grant, GrantId};
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::roles;
+use crate::server::{record, roles};
 use crate::server::sessions::EndReason;
 use crate::server::state::State;
 use crate::server::store::StoreError;
@@ -25,8 +25,8 @@ const POLITENESS: Duration = Duration::from_millis(500);
 /// How often the clock is looked at for grants whose time is over.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How often leftovers are looked for in the targets.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often what a target did not confirm is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Ends a grant; when it answers `Ok`, nothing of it is left in the target.
 ///
@@ -57,12 +57,15 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
         };
         let served = state.target(&grant.target).ok_or_else(|| refuse("the target is not configured".into()))?;
         let client = served.admin(&grant.database).await?;
-        roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
+        let ended = roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
+        if !ended.dropped {
+            tracing::warn!(role, "the role owns something in another database: it cannot log in, but stays");
+        }
         live.forget_role(&role);
     }
     if state.grants.finish_end(&grant.id) {
         // The end itself does not wait for the log: leaving rights standing would be worse.
-        if let Err(error) = state.record_end(grant, reason).await {
+        if let Err(error) = record::end(state, grant, reason).await {
             tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
         }
         state.store.finish_end(&grant.id, clock::now()).await?;
@@ -73,16 +76,21 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
 
 /// Ends what a process that is gone left behind: every grant that has not ended, every role.
 pub async fn clear_leftovers(state: &State) {
-    match state.store.unfinished_grants().await {
-        Ok(grants) => {
-            for grant in grants {
-                tracing::info!(grant = grant.id.as_str(), "a grant of an earlier process ends");
-                if let Err(error) = forget(state, &grant).await {
-                    tracing::error!(grant = grant.id.as_str(), error = %chain(&error), "its end cannot be noted");
-                }
-            }
+    let grants = match state.store.unfinished_grants().await {
+        Ok(grants) => grants,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "leftover grants cannot be read");
+            Vec::new()
         }
-        Err(error) => tracing::error!(error = %chain(&error), "leftover grants cannot be read"),
+    };
+    for grant in &grants {
+        tracing::info!(grant = grant.id.as_str(), "a grant of an earlier process ends");
+        if let Err(error) = forget(state, grant).await {
+            tracing::error!(grant = grant.id.as_str(), error = %chain(&error), "its end cannot be noted");
+        }
+        if let Some(served) = state.target(&grant.target) {
+            served.must_sweep(&grant.database);
+        }
     }
     sweep(state).await;
 }
@@ -90,28 +98,21 @@ pub async fn clear_leftovers(state: &State) {
 /// Notes the end of a grant whose process is gone; its roles are the sweep's business.
 async fn forget(state: &State, grant: &Grant) -> Result<(), StoreError> {
     state.store.begin_end(&grant.id, EndReason::Stopping.word()).await?;
-    if let Err(error) = state.record_end(grant, EndReason::Stopping).await {
+    if let Err(error) = record::end(state, grant, EndReason::Stopping).await {
         tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
     }
     state.store.finish_end(&grant.id, clock::now()).await
 }
 
-/// Drops roles in every target that no connection of this process uses.
+/// Clears the databases that have not been cleared since the start. One that cannot be reached is
+/// tried again, and in any case before the first grant there.
 async fn sweep(state: &State) {
     for served in state.targets.values() {
-        let client = match served.admin(served.database()).await {
-            Ok(client) => client,
-            Err(_) => {
-                tracing::warn!(target = served.name(), "the target cannot be reached; leftovers stay until it can");
-                continue;
+        for database in served.unswept() {
+            // Refusals are logged where they happen.
+            if let Ok(client) = served.admin(&database).await {
+                let _ = served.sweep(&client, &database).await;
             }
-        };
-        // Read before the look into the target: a role made in between is in neither list.
-        let in_use = state.sessions.login_roles(served.name());
-        match roles::sweep(&client, &in_use).await {
-            Ok(dropped) if dropped.is_empty() => {}
-            Ok(dropped) => tracing::info!(target = served.name(), count = dropped.len(), "leftover roles dropped"),
-            Err(error) => tracing::warn!(target = served.name(), error = %chain(&error), "leftovers stay"),
         }
     }
 }
@@ -119,7 +120,7 @@ async fn sweep(state: &State) {
 /// Ends grants as their time runs out, tries again what failed, sweeps; until told to stop.
 pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
-    let mut next_sweep = tokio::time::Instant::now() + SWEEP;
+    let mut retry = tokio::time::Instant::now() + RETRY;
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -130,12 +131,12 @@ pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             // A refusal is logged where it happens; the retry below takes it up again.
             let _ = end(&state, &id, EndReason::Expired).await;
         }
-        if tokio::time::Instant::now() >= next_sweep {
+        if tokio::time::Instant::now() >= retry {
             for (live, reason) in state.grants.all_ending() {
                 let _ = finish(&state, &live, reason).await;
             }
             sweep(&state).await;
-            next_sweep = tokio::time::Instant::now() + SWEEP;
+            retry = tokio::time::Instant::now() + RETRY;
         }
     }
 }

@@ -12,14 +12,15 @@ use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, Ke
 use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
 use crate::core::identity::Identity;
-use crate::core::policy::engine::Subject;
+use crate::core::policy::Subject;
 use crate::core::scope::{Scope, compile};
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::server::grants::{Credential, principal};
-use crate::server::http::refusal::Refusal;
-use crate::server::scopes;
+use crate::server::http::refusal::{Refusal, chain};
+use crate::server::record;
+use crate::server::scopes::{self, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -80,7 +81,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         id,
     };
     state.store.add_grant(&grant, &who, &verifier).await?;
-    let recorded = match state.record_grant(&grant).await {
+    let recorded = match record::grant(state, &grant, request.proof.as_ref()).await {
         Ok(recorded) => recorded,
         Err(error) => {
             tracing::error!(grant = grant.id.as_str(), %error, "a grant could not be recorded, so it was not made");
@@ -96,16 +97,21 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
 }
 
 /// Compiles the scope against what exists now, and makes its role in the target.
-async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Scope>, String), Refusal> {
+async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
     let client = served.admin(subject.database).await?;
+    // What an earlier process left in this database goes first.
+    served.sweep(&client, subject.database).await?;
     let catalog = served.read_catalog(&client, subject.database).await?;
     let scope = compile::compile(served.policy(), subject, &catalog);
     let role = scopes::ensure(&client, &scope).await.map_err(|error| {
-        tracing::error!(target = served.name(), error = %crate::server::http::refusal::chain(&error), "no scope role");
+        tracing::error!(target = served.name(), error = %chain(&error), "no scope role");
         Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
             .hint("Its operators can run: dbgate target init")
     })?;
-    Ok((Arc::new(scope), role.name))
+    if !role.missing.is_empty() {
+        tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
+    }
+    Ok((Arc::new(scope), role))
 }
 
 /// How long the grant lasts: what was asked for, within the limit.

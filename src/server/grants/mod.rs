@@ -15,6 +15,7 @@ use crate::core::grant::{Grant, GrantId};
 use crate::core::identity::Identity;
 use crate::core::scope::Scope;
 use crate::core::time::Moment;
+use crate::server::scopes::ScopeRole;
 use crate::server::sessions::EndReason;
 use crate::sys::clock;
 
@@ -33,7 +34,7 @@ pub struct LiveGrant {
     pub verifier: String,
     pub scope: Arc<Scope>,
     /// The role in the target that holds the scope's privileges.
-    pub scope_role: String,
+    pub scope_role: ScopeRole,
     /// Key of the commitments in the record of its session.
     pub session_key: [u8; 32],
     /// Leaf hash of the log's grant line: the record of its session begins with it.
@@ -185,7 +186,7 @@ impl Live {
 pub struct Credential {
     pub verifier: String,
     pub scope: Arc<Scope>,
-    pub scope_role: String,
+    pub scope_role: ScopeRole,
     pub session_key: [u8; 32],
     pub grant_leaf: [u8; 32],
 }
@@ -242,7 +243,7 @@ pub mod tests {
         Credential {
             verifier: "SCRAM-SHA-256$4096:AA==$AA==:AA==".into(),
             scope: Arc::new(scope),
-            scope_role: "dbgate_s_0".into(),
+            scope_role: ScopeRole { name: "dbgate_s_0".into(), access: Access::Read, missing: Vec::new() },
             session_key: [0; 32],
             grant_leaf: [0; 32],
         }

@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::core::api::{ApiError, ApiErrorBody, ErrorCode};
 use crate::core::policy::Denial;
+use crate::server::identity::IdentityError;
 use crate::server::store::StoreError;
+use crate::server::transcript::TranscriptError;
 
 /// An answer that is not what was asked for.
 #[derive(Clone, Debug)]
@@ -99,6 +101,13 @@ impl Refusal {
     }
 }
 
+/// The sentence alone, for those who speak another protocol.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
 /// An error with its causes, for the log.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -125,6 +134,44 @@ impl From<Denial> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        match &error {
+            // Our side's trouble, not the caller's: signing in again would not help.
+            IdentityError::IssuerDown { .. } => {
+                tracing::warn!(%error, "a token could not be checked");
+                Self::new(ErrorCode::Internal, "the sign-in service cannot be asked whether the token is good")
+                    .status(StatusCode::SERVICE_UNAVAILABLE)
+                    .hint("Try again in a minute.")
+            }
+            IdentityError::NotAToken
+            | IdentityError::UnknownIssuer
+            | IdentityError::Signature
+            | IdentityError::UnknownKey
+            | IdentityError::Audience
+            | IdentityError::Expired
+            | IdentityError::NotYet
+            | IdentityError::Refused(_)
+            | IdentityError::Claims(_) => Self::sign_in(error.to_string()),
+        }
+    }
+}
+
+impl From<TranscriptError> for Refusal {
+    fn from(error: TranscriptError) -> Self {
+        match error {
+            TranscriptError::Refused(_) => Self::bad_request(error.to_string()),
+            TranscriptError::Conflict => Self::new(ErrorCode::Conflict, error.to_string()),
+            TranscriptError::NoSession => Self::not_found("session"),
+            TranscriptError::Log(error) => {
+                tracing::error!(error = %chain(&error), "a transcript could not be recorded");
+                Self::unrecorded()
+            }
+            TranscriptError::File(error) => Self::internal(&error),
+        }
     }
 }
 

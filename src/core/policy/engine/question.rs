@@ -192,8 +192,7 @@ impl<'a> Asking<'a> {
             return Answer::Allow;
         }
         let deciding = response.diagnostics().reason();
-        let mut rules: Vec<&Rule> =
-            deciding.filter_map(|id| self.policy.rules.get(AsRef::<str>::as_ref(id))).collect();
+        let mut rules: Vec<&Rule> = deciding.filter_map(|id| self.policy.rules.get(AsRef::<str>::as_ref(id))).collect();
         if rules.is_empty() {
             return Answer::Unpermitted;
         }

@@ -129,8 +129,10 @@ fn walls_stand_whatever_the_policy_says() {
                       @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
                       when { resource.name == \"email\" };";
     let policy = Policy::parse(&[Source::new("all.cedar", everything)]).expect("valid");
-    let two_phase =
-        Facts { transaction: Some(TransactionVerb::TwoPhase), ..Facts::plain("PREPARE TRANSACTION", Effect::Transaction) };
+    let two_phase = Facts {
+        transaction: Some(TransactionVerb::TwoPhase),
+        ..Facts::plain("PREPARE TRANSACTION", Effect::Transaction)
+    };
     let server_copy = Facts { copy: Some(CopyDirection::Server), ..Facts::plain("COPY", Effect::Utility) };
     let cases = vec![
         (Facts::plain("FROB", Effect::Unknown), "deny unknown_statement"),
@@ -224,7 +226,10 @@ fn an_approval_helps_only_where_a_permit_stands_behind_it_and_one_group_can_give
         (format!("{permit}{}{}", ask("a", "dba"), ask("b", "dba")), "ask dba a"),
         (format!("{permit}{}{}", ask("a", "dba"), ask("b", "legal")), "deny a"),
         (format!("{permit}{}@id(\"z\")\nforbid (principal, action, resource);", ask("a", "dba")), "deny z"),
-        (format!("{}@id(\"q\")\npermit (principal, action == Action::\"connect\", resource);", ask("a", "dba")), "deny a"),
+        (
+            format!("{}@id(\"q\")\npermit (principal, action == Action::\"connect\", resource);", ask("a", "dba")),
+            "deny a",
+        ),
     ];
     for (text, expected) in cases {
         let policy = Policy::parse(&[Source::new("x.cedar", &text)]).expect("valid");

@@ -1,0 +1,177 @@
+//! Compares the two accounts of a session: what the gateway recorded with what the client signed.
+//!
+//! Statements pair by number, results by number and part. Neither side can repair a difference
+//! afterwards: each holds the other's signed head.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::core::audit::report::Severity;
+use crate::core::transcript::Event;
+
+/// How far the two clocks may be apart before it is worth a look.
+const SKEW: i64 = 30_000_000;
+
+/// What differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The gateway recorded a statement that the client did not sign.
+    GatewayOnly,
+    /// The client signed a statement that the gateway did not record.
+    ClientOnly,
+    Text,
+    Parameters,
+    Order,
+    /// Rows, bytes, content, columns or SQLSTATE of a result.
+    Result,
+    /// One side has a result, the other has none.
+    Partial,
+    /// The local check judged otherwise than the gateway.
+    Decision,
+    Skew,
+    /// The client's account ends before the session did.
+    TailUnsigned,
+    /// Stopped by the client's own check; never sent.
+    BlockedLocally,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub kind: Kind,
+    pub severity: Severity,
+    /// The statement's number.
+    pub number: u64,
+    pub what: String,
+}
+
+/// One side's account, by statement number.
+struct Account<'a> {
+    statements: BTreeMap<u64, &'a Event>,
+    /// In the order they were recorded.
+    order: Vec<u64>,
+    results: BTreeMap<(u64, u64), &'a Event>,
+    errors: BTreeMap<u64, &'a Event>,
+    /// Statements whose outcome the gateway could not see, as after a crash.
+    unknown: BTreeSet<u64>,
+}
+
+impl<'a> Account<'a> {
+    fn of(events: &'a [Event]) -> Self {
+        let mut account = Self {
+            statements: BTreeMap::new(),
+            order: Vec::new(),
+            results: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+        };
+        for event in events {
+            let number = event.number("no").unwrap_or(0);
+            let part = event.number("part").unwrap_or(0);
+            match event.kind.as_str() {
+                // Further statements of one message carry no text of their own.
+                "stmt" if part == 0 => {
+                    account.statements.insert(number, event);
+                    account.order.push(number);
+                }
+                "result" => drop(account.results.insert((number, part), event)),
+                "error" => drop(account.errors.insert(number, event)),
+                "result.unknown" => drop(account.unknown.insert(number)),
+                // Other kinds have no twin.
+                _ => {}
+            }
+        }
+        account
+    }
+}
+
+/// All differences, in order of the statements.
+pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
+    let (ours, theirs) = (Account::of(gateway), Account::of(client));
+    let has_ended = client.last().is_some_and(|event| event.kind == "end");
+    let last_signed = theirs.order.iter().max().copied().unwrap_or(0);
+    let mut found = Vec::new();
+    let mut add = |kind, severity, number, what: String| found.push(Difference { kind, severity, number, what });
+    for (number, event) in &ours.statements {
+        match theirs.statements.get(number) {
+            Some(twin) => compare_statements(*number, event, twin, &mut add),
+            None if !has_ended && *number > last_signed => {
+                let what = "the client's account ends before this statement".to_owned();
+                add(Kind::TailUnsigned, Severity::Missing, *number, what);
+            }
+            None => add(Kind::GatewayOnly, Severity::Bad, *number, "the client did not sign this statement".to_owned()),
+        }
+    }
+    for number in theirs.statements.keys().filter(|number| !ours.statements.contains_key(number)) {
+        add(Kind::ClientOnly, Severity::Bad, *number, "signed by the client, absent from the gateway's account".to_owned());
+    }
+    let shared = |order: &[u64], other: &BTreeMap<u64, &Event>| -> Vec<u64> {
+        order.iter().filter(|number| other.contains_key(number)).copied().collect()
+    };
+    if shared(&ours.order, &theirs.statements) != shared(&theirs.order, &ours.statements) {
+        add(Kind::Order, Severity::Bad, 0, "the two accounts have the statements in another order".to_owned());
+    }
+    compare_results(&ours, &theirs, has_ended, &mut add);
+    for event in client.iter().filter(|event| event.kind == "blocked") {
+        let what = format!("the client's own check stopped a statement ({})", event.text("rule").unwrap_or("no rule"));
+        add(Kind::BlockedLocally, Severity::Note, event.number("no").unwrap_or(0), what);
+    }
+    found.sort_by_key(|difference| (difference.number, difference.kind));
+    found
+}
+
+fn compare_statements(number: u64, ours: &Event, theirs: &Event, add: &mut impl FnMut(Kind, Severity, u64, String)) {
+    if ours.text("stmt_c") != theirs.text("stmt_c") {
+        add(Kind::Text, Severity::Bad, number, "the text that was run is not the text the client signed".to_owned());
+    }
+    if ours.text("par_c") != theirs.text("par_c") {
+        add(Kind::Parameters, Severity::Bad, number, "the parameters are not those the client signed".to_owned());
+    }
+    let (decision, local) = (ours.text("dec").unwrap_or_default(), theirs.text("local").unwrap_or_default());
+    if matches!((decision, local), ("allow", "deny") | ("deny", "allow")) {
+        add(Kind::Decision, Severity::Note, number, format!("gateway: {decision}, local check: {local}"));
+    }
+    let apart = ours.at.micros().abs_diff(theirs.at.micros());
+    if apart > SKEW.unsigned_abs() {
+        add(Kind::Skew, Severity::Warning, number, format!("the two clocks are {} s apart", apart / 1_000_000));
+    }
+}
+
+fn compare_results(ours: &Account, theirs: &Account, has_ended: bool, add: &mut impl FnMut(Kind, Severity, u64, String)) {
+    for (place, event) in &ours.results {
+        let Some(twin) = theirs.results.get(place) else {
+            // A statement that failed later in the message, or a broken link, leaves it out.
+            let severity = if has_ended && !theirs.errors.contains_key(&place.0) { Severity::Warning } else { Severity::Note };
+            add(Kind::Partial, severity, place.0, "the client did not record this result".to_owned());
+            continue;
+        };
+        for (member, meaning) in [
+            ("rows", "number of rows"),
+            ("bytes", "number of bytes"),
+            ("rows_c", "content"),
+            ("cols", "columns"),
+            ("state", "SQLSTATE"),
+        ] {
+            let (left, right): (Option<&Value>, Option<&Value>) = (event.member(member), twin.member(member));
+            // What one side does not record at all (a COPY has no rows to show) is not compared.
+            if let (Some(left), Some(right)) = (left, right)
+                && left != right
+            {
+                let what = format!("the {meaning} delivered is not what the client received");
+                add(Kind::Result, Severity::Bad, place.0, what);
+            }
+        }
+    }
+    for place in theirs.results.keys().filter(|place| !ours.results.contains_key(place)) {
+        let severity = if ours.unknown.contains(&place.0) { Severity::Warning } else { Severity::Bad };
+        add(Kind::Result, severity, place.0, "the client received a result the gateway did not record".to_owned());
+    }
+    for (number, event) in &ours.errors {
+        if let Some(twin) = theirs.errors.get(number)
+            && event.text("state") != twin.text("state")
+        {
+            add(Kind::Result, Severity::Bad, *number, "the SQLSTATE of the error differs".to_owned());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the gateway's lines must say, beyond being chained: the rules of a session's account.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::core::audit::report::{Aspect, Finding, Severity};
+use crate::core::transcript::Event;
+
+/// Kinds of a session that this version knows.
+const KNOWN: [&str; 9] = [
+    "session.open", "stmt", "result", "error", "cancel", "impact", "notice", "result.unknown", "session.close",
+];
+
+/// A line of the file together with what it says.
+pub(super) struct Placed {
+    pub line: usize,
+    pub event: Event,
+}
+
+/// Goes through the gateway's account once.
+pub(super) fn check(events: &[Placed]) -> Vec<Finding> {
+    let mut account = Account::default();
+    for (index, placed) in events.iter().enumerate() {
+        account.line = placed.line;
+        account.place(index, events.len(), &placed.event);
+        account.take(&placed.event);
+    }
+    account.finish(events.last());
+    account.findings
+}
+
+/// What has been seen so far.
+#[derive(Default)]
+struct Account {
+    findings: Vec<Finding>,
+    line: usize,
+    /// Decision and line by number and part.
+    statements: BTreeMap<(u64, u64), (bool, usize)>,
+    answered: BTreeSet<u64>,
+    last: (u64, u64),
+    denied: u64,
+    errors: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Account {
+    fn add(&mut self, aspect: Aspect, severity: Severity, what: impl Into<String>) {
+        let line = Some(self.line);
+        self.findings.push(Finding { aspect, severity, section: "gateway", line, what: what.into() });
+    }
+
+    fn bad(&mut self, what: impl Into<String>) {
+        self.add(Aspect::Integrity, Severity::Bad, what);
+    }
+
+    fn place(&mut self, index: usize, length: usize, event: &Event) {
+        if (event.kind == "session.open") != (index == 0) {
+            self.bad("`session.open` must be the first line and no other");
+        }
+        if event.kind == "session.close" && index + 1 != length {
+            self.bad("lines after `session.close`");
+        }
+        if !KNOWN.contains(&event.kind.as_str()) {
+            self.add(Aspect::Integrity, Severity::Warning, format!("a kind this version does not know: `{}`", event.kind));
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        let (number, part) = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
+        match event.kind.as_str() {
+            "stmt" => self.statement(number, part, event),
+            "result" => {
+                self.rows = self.rows.saturating_add(event.number("rows").unwrap_or(0));
+                self.bytes = self.bytes.saturating_add(event.number("bytes").unwrap_or(0));
+                self.answer(number, part, "result");
+            }
+            "error" => {
+                self.errors += 1;
+                if !self.statements.contains_key(&(number, 0)) {
+                    self.bad(format!("an error of statement {number}, which was not recorded"));
+                }
+                self.answered.insert(number);
+            }
+            "result.unknown" => {
+                self.answer(number, part, "result");
+                self.add(Aspect::Completeness, Severity::Note, format!("the outcome of statement {number} is not known"));
+            }
+            "session.close" => self.totals(event),
+            // The others add nothing up.
+            _ => {}
+        }
+    }
+
+    fn statement(&mut self, number: u64, part: u64, event: &Event) {
+        let (last, last_part) = self.last;
+        let follows = (number, part) == (last + 1, 0) || (last > 0 && (number, part) == (last, last_part + 1));
+        if !follows {
+            self.bad(format!("statement {number} does not follow statement {last}"));
+        }
+        let is_allowed = match event.text("dec") {
+            Some("allow") => true,
+            Some("deny") => false,
+            _ => {
+                self.bad(format!("statement {number} has no decision this version knows"));
+                false
+            }
+        };
+        self.denied += u64::from(!is_allowed);
+        self.last = (number, part);
+        self.statements.insert((number, part), (is_allowed, self.line));
+    }
+
+    /// Only what was allowed can have an outcome.
+    fn answer(&mut self, number: u64, part: u64, what: &str) {
+        let exact = self.statements.get(&(number, part)).or_else(|| self.statements.get(&(number, 0)));
+        match exact {
+            Some((true, _)) => drop(self.answered.insert(number)),
+            Some((false, _)) => self.bad(format!("a {what} of statement {number}, which was denied")),
+            None => self.bad(format!("a {what} of statement {number}, which was not recorded")),
+        }
+    }
+
+    fn totals(&mut self, event: &Event) {
+        let totals = [
+            ("n_stmt", self.last.0),
+            ("n_deny", self.denied),
+            ("n_err", self.errors),
+            ("rows", self.rows),
+            ("bytes_out", self.bytes),
+        ];
+        for (name, counted) in totals {
+            if event.member(name).and_then(Value::as_u64) != Some(counted) {
+                self.bad(format!("the total `{name}` of the session is not what its lines add up to ({counted})"));
+            }
+        }
+    }
+
+    fn finish(&mut self, last: Option<&Placed>) {
+        if last.is_none_or(|placed| placed.event.kind != "session.close") {
+            self.add(Aspect::Completeness, Severity::Missing, "the session has no `session.close`");
+            return;
+        }
+        let open: Vec<(u64, usize)> = self
+            .statements
+            .iter()
+            .filter(|((number, _), (is_allowed, _))| *is_allowed && !self.answered.contains(number))
+            .map(|((number, _), (_, line))| (*number, *line))
+            .collect();
+        for (number, line) in open {
+            self.line = line;
+            self.add(Aspect::Completeness, Severity::Missing, format!("statement {number} has no outcome"));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Trees and notes against independent implementations; evidence files against tampering.
+
+mod evidence;
+mod formats;

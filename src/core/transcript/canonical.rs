@@ -1,0 +1,89 @@
+//! The canonical JSON of a line: one value, one spelling.
+//!
+//! A narrow profile of RFC 8785: keys of `[a-z0-9_]`, sorted by bytes and unique; no white space;
+//! integers of at most 2^53 and nothing else as a number; no null; minimal escapes. Hashes are
+//! taken over stored bytes; a reader also refuses any line that is not its own canonical form,
+//! so that no two spellings of one event exist.
+
+use serde_json::{Map, Value};
+
+/// The largest integer that every JSON reader keeps exactly.
+pub const LARGEST_INTEGER: u64 = 1 << 53;
+
+/// Why a value has no canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CanonicalError {
+    #[error("key `{0}` has characters other than a-z, 0-9 and _")]
+    Key(String),
+    #[error("a number that is not an integer of at most 2^53")]
+    Number,
+    #[error("null; what is absent is left out")]
+    Null,
+}
+
+/// The canonical text of an object.
+pub fn object<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<String, CanonicalError> {
+    let mut text = String::with_capacity(512);
+    write_object(&mut text, members)?;
+    Ok(text)
+}
+
+/// Reads an object and refuses every text that is not the canonical form of what it says.
+pub fn read(text: &str) -> Option<Map<String, Value>> {
+    let members: Map<String, Value> = serde_json::from_str(text).ok()?;
+    // Writing it again catches white space, key order, duplicate keys, other escapes and number forms.
+    (object(&members).ok()? == text).then_some(members)
+}
+
+/// Members are sorted here: the order of a `Map` depends on how serde_json was built.
+fn write_object<'a>(
+    text: &mut String,
+    members: impl IntoIterator<Item = (&'a String, &'a Value)>,
+) -> Result<(), CanonicalError> {
+    let mut sorted: Vec<(&String, &Value)> = members.into_iter().collect();
+    sorted.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
+    text.push('{');
+    for (index, (key, value)) in sorted.into_iter().enumerate() {
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            return Err(CanonicalError::Key(key.clone()));
+        }
+        text.push_str(if index == 0 { "\"" } else { ",\"" });
+        text.push_str(key);
+        text.push_str("\":");
+        write_value(text, value)?;
+    }
+    text.push('}');
+    Ok(())
+}
+
+fn write_value(text: &mut String, value: &Value) -> Result<(), CanonicalError> {
+    match value {
+        Value::Null => return Err(CanonicalError::Null),
+        Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => {
+            let integer = number.as_i64().ok_or(CanonicalError::Number)?;
+            if integer.unsigned_abs() > LARGEST_INTEGER {
+                return Err(CanonicalError::Number);
+            }
+            text.push_str(&integer.to_string());
+        }
+        Value::String(string) => text.push_str(&quoted(string)),
+        Value::Array(values) => {
+            text.push('[');
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_value(text, value)?;
+            }
+            text.push(']');
+        }
+        Value::Object(members) => write_object(text, members)?,
+    }
+    Ok(())
+}
+
+/// A JSON string with the escapes of RFC 8785 section 3.2.2.2, which are the ones serde_json writes.
+pub fn quoted(string: &str) -> String {
+    serde_json::to_string(string).expect("text is always a JSON string")
+}
