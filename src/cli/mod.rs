@@ -1,5 +1,7 @@
 //! What people and agents type.
 
+#[cfg(feature = "server")]
+pub mod demo;
 pub mod exit;
 pub mod failure;
 pub mod login;

@@ -6,19 +6,18 @@
 use tokio_postgres::Client;
 
 use crate::core::encoding::base64;
+use crate::core::role_sql::{self, PrepareTarget};
 use crate::core::secret::Secret;
 use crate::core::wire::scram::Verifier;
 use crate::sys::random;
 
 /// Tables and rows, in one script that takes about two seconds.
 pub const SHOP: &str = include_str!("shop.sql");
-/// What the target needs before dbgate may serve it.
-pub const PREPARE: &str = include_str!("prepare.sql");
 /// What is sensitive in the shop, for the policy folder.
 pub const CLASSIFICATION: &str = include_str!("classification.toml");
 
-/// The role that the broker signs in with.
-pub const BROKER_ROLE: &str = "dbgate_broker";
+/// The database of the shop.
+pub const DATABASE: &str = "shop";
 /// PostgreSQL's own number of rounds.
 const SCRAM_ROUNDS: u32 = 4096;
 
@@ -28,10 +27,12 @@ const SCRAM_ROUNDS: u32 = 4096;
 /// What PostgreSQL says.
 pub async fn load(client: &Client, broker_password: &Secret) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(SHOP).await?;
-    client.batch_execute(PREPARE).await?;
+    // The same SQL that `dbgate target init` prints.
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: DATABASE, schemas: &["public".to_owned()] };
+    client.batch_execute(&role_sql::prepare_target(&prepare).join(";\n")).await?;
     // A verifier is no password: nothing that could be used reaches the server's log.
     let verifier = Verifier::derive(broker_password, &random::bytes::<16>(), SCRAM_ROUNDS);
-    client.batch_execute(&format!("alter role {BROKER_ROLE} password '{verifier}'")).await
+    client.batch_execute(&format!("alter role {} password '{verifier}'", role_sql::BROKER)).await
 }
 
 /// How many rows each table of the shop holds, largest first.
@@ -61,8 +62,12 @@ mod tests {
     async fn the_shop_holds_some_hundred_thousand_rows_and_nobodys_data() {
         let installation = Installation::find().expect("PostgreSQL is installed for the tests");
         let cluster = Cluster::start(&installation, "test", &Settings::default()).expect("it starts");
-        let connect = cluster.superuser("postgres").connect(tokio_postgres::NoTls).await;
-        let (client, connection) = connect.expect("the superuser gets in");
+        let (first, connection) =
+            cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("the superuser gets in");
+        tokio::spawn(connection);
+        first.batch_execute(&format!("create database {DATABASE}")).await.expect("made");
+        let (client, connection) =
+            cluster.superuser(DATABASE).connect(tokio_postgres::NoTls).await.expect("the superuser gets in");
         tokio::spawn(connection);
         let broker_password = password();
         load(&client, &broker_password).await.expect("it loads");
@@ -76,8 +81,8 @@ mod tests {
         let half = "select count(*) filter (where status = 'dormant') * 100 / count(*) from customers";
         assert!((45..55).contains(&client.query_one(half, &[]).await.expect("asked").get::<_, i64>(0)));
 
-        let mut broker = cluster.superuser("postgres");
-        broker.user(BROKER_ROLE).password(broker_password.expose());
+        let mut broker = cluster.superuser(DATABASE);
+        broker.user(role_sql::BROKER).password(broker_password.expose());
         let (broker, connection) = broker.connect(tokio_postgres::NoTls).await.expect("the broker gets in");
         tokio::spawn(connection);
         let role = "select rolsuper from pg_roles where rolname = current_user";

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
+use crate::core::role_sql;
 use crate::core::secret::Secret;
 use crate::demo::data;
 use crate::demo::guardian::{Folder, Guarded};
@@ -111,10 +112,10 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 async fn fill(cluster: &Cluster) -> Result<((Client, Secret), Connection), tokio_postgres::Error> {
     let (client, connection) = cluster.superuser("postgres").connect(NoTls).await?;
     let first = tokio::spawn(connection);
-    client.batch_execute("create database shop").await?;
+    client.batch_execute(&format!("create database {}", data::DATABASE)).await?;
     drop(client);
     let _ = first.await;
-    let (client, connection) = cluster.superuser("shop").connect(NoTls).await?;
+    let (client, connection) = cluster.superuser(data::DATABASE).connect(NoTls).await?;
     let connection = tokio::spawn(connection);
     let password = data::password();
     data::load(&client, &password).await?;
@@ -149,7 +150,8 @@ fn write_configuration(
     private_folder(&home)?;
     private_folder(&folder.join("data"))?;
     private_file(&policy.join("classification.toml"), data::CLASSIFICATION)?;
-    private_file(&folder.join("broker-password"), broker_password.expose())?;
+    let password = folder.join("broker-password");
+    private_file(&password, broker_password.expose())?;
     // Tokens of the demo never meet the keyring of the person who runs it.
     private_file(&home.join("config.toml"), "version = 1\n\n[credentials]\nstore = \"file\"\n")?;
     let file = folder.join("server.toml");
@@ -169,18 +171,17 @@ client_id = "{CLIENT_ID}"
 [[targets]]
 name          = "demo"
 environment   = "demo"
-host          = "{host}"
-port          = {port}
-database      = "shop"
-user          = "{user}"
-password_file = "broker-password"
+dsn           = "host={host} port={port} dbname={database} sslmode=disable"
+admin         = {{ user = "{user}", password_file = "{password}" }}
 pack          = "production"
 policy        = "policy"
 "#,
         issuer = issuer.url(),
         host = cluster.host(),
         port = cluster.port(),
-        user = data::BROKER_ROLE,
+        database = data::DATABASE,
+        user = role_sql::BROKER,
+        password = password.display(),
     );
     private_file(&file, &text)?;
     Ok(file)
