@@ -199,3 +199,23 @@ fn private_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("cannot write `{}`", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::tls;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_stage_answers_and_leaves_nothing_behind() {
+        tls::install_provider();
+        let stage = Stage::set(Screen::new()).await.expect("the stage is set");
+        let address = stage.server.strip_prefix("http://").expect("plain http on loopback").to_owned();
+        assert!(tokio::net::TcpStream::connect(&address).await.is_ok());
+        assert!(stage.home().join("config.toml").is_file());
+        assert!(stage.grants().is_empty());
+        let folders = [stage.folder.path().to_owned(), stage.cluster.folder().to_owned()];
+        assert_eq!(stage.strike().await.expect("struck in order"), 0);
+        assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+        assert!(folders.iter().all(|folder| !folder.exists()));
+    }
+}
