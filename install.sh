@@ -138,6 +138,10 @@ if [ "$action" = demo ]; then
     # Unoptimised: a few minutes instead of ten, the first time.
     say "Building (the first time takes a few minutes) ..."
     cargo build --locked --bin dbgate
+    # At a terminal the demo stays up after the walk, to be played with; a script gets its end.
+    if [ -t 0 ] && [ -t 1 ]; then
+        exec "$CARGO_TARGET_DIR/debug/dbgate" demo
+    fi
     exec "$CARGO_TARGET_DIR/debug/dbgate" demo --once
 fi
 
