@@ -12,7 +12,9 @@ mod gateway {
     mod reads;
     mod writes;
 }
-mod journeys {}
+mod journeys {
+    mod demo;
+}
 
 /// A test file that nobody compiles passes for ever.
 #[test]
