@@ -1,224 +1,322 @@
-//! Step 3, session: one PostgreSQL connection through the gateway, with its own record.
+//! Step 3, session: the connection through the gateway, as the workstation holds it.
 //!
-//! What must stay true: every statement is in the client's record before its first byte is sent,
-//! and every row that arrives is in the record's digest before anyone sees it. A statement that
-//! cannot be recorded is not sent. [`run`] carries one statement out, [`stop`] is what can cut it
-//! short: Ctrl-C, a signal, a time limit.
-
-pub mod run;
-pub mod stop;
+//! What must stay true: a statement is in the client's transcript before it is sent, and every
+//! answer is noted in it; the transcript is handed in before the connection says goodbye.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::client::broker::{Broker, BrokerError};
 use crate::client::credential::Credential;
-use crate::core::api::{GrantAnswer, TranscriptUpload};
-use crate::core::grant::Access;
-use crate::core::wire::backend::ErrorFields;
+use crate::client::render::Column;
+use crate::client::render::report::Refusal;
+use crate::client::transcript::{self, ClientTranscript, Received, TranscriptError};
+use crate::core::encoding;
+use crate::core::grant::SessionId;
+use crate::core::secret::Secret;
+use crate::core::transcript::{Leaf, RowsDigest, SessionKey};
+use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frame::WireError;
 use crate::core::wire::frontend;
-use crate::sys::dial::{Connection, Dial, DialError, Tls};
+use crate::sys::dial::{CancelHandle, Connection, Dial, DialError, Tls};
+use crate::sys::files::{self, FileError};
+use crate::sys::paths::Paths;
 use crate::sys::tls::{self, TlsError};
 
-/// From name lookup to ReadyForQuery, the target's login role included.
+/// How long the gateway may take to let us in: it makes a role and connects to the target.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Asks the gateway to name the session and its first record line.
-const EXTENSION: (&str, &str) = ("_pq_.dbgate", "1");
 
-/// The client's own account of the session. Its lines are written before what they tell of happens.
-pub trait Recorder: Send {
-    /// A statement is about to be sent; `advice` is what the local check said. Answers its number.
-    fn statement(&mut self, text: &str, advice: Advice) -> io::Result<u64>;
-    /// A result begins: the names of its columns.
-    fn columns(&mut self, names: &[String]);
-    /// A row of it, as the body of its DataRow message.
-    fn row(&mut self, body: &[u8]);
-    /// A piece of COPY data, in either direction.
-    fn copy(&mut self, bytes: &[u8]);
-    /// A part of the statement is done, with its command tag.
-    fn result(&mut self, tag: &str) -> io::Result<()>;
-    /// The statement failed.
-    fn error(&mut self, sqlstate: &str) -> io::Result<()>;
-    /// A cancel request is about to be sent.
-    fn cancel(&mut self) -> io::Result<()>;
-    /// The session is over: the last line, and what is to be handed in.
-    fn end(&mut self) -> io::Result<TranscriptUpload>;
-}
-
-/// What the local check said of a statement that was sent all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    Allow,
-    Warn,
-    /// Not understood here.
-    Unknown,
-}
-
-impl Advice {
-    /// The word in the record.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Warn => "warn",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Makes the recorder, once the gateway has said which line its own record begins with.
-pub type Recording<'a> = dyn FnOnce(&Opened<'_>) -> io::Result<Box<dyn Recorder>> + Send + 'a;
-
-/// What the gateway says of a session that it has opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened<'a> {
-    pub session: &'a str,
-    /// Leaf hash of the gateway's `session.open` line, hex.
-    pub open_leaf: &'a str,
-}
-
-/// Whether a transaction is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transaction {
-    Idle,
-    Open,
-    Failed,
-    /// The connection is gone.
-    Lost,
-}
-
-impl Transaction {
-    /// The prompt's mark, as psql's `%x`.
-    pub const fn mark(self) -> &'static str {
-        match self {
-            Self::Idle => "",
-            Self::Open => "*",
-            Self::Failed => "!",
-            Self::Lost => "?",
-        }
-    }
-}
-
-/// Why there is no session, or not any more.
+/// Why there is no session, or it broke.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("the gateway's certificate authority cannot be used: {0}")]
-    Authority(#[from] TlsError),
     #[error(transparent)]
-    Dial(DialError),
-    #[error("{}", .0.message)]
-    Refused(Box<ErrorFields>),
-    /// The gateway or the target ended the session and said why.
-    #[error("{}", .0.message)]
-    Ended(Box<ErrorFields>),
-    #[error("the connection to the gateway was lost: {0}")]
-    Lost(DialError),
-    #[error("the statement could not be recorded here, so it was not sent: {0}")]
-    Unrecorded(io::Error),
-    #[error("the gateway did not say which line its record of this session begins with")]
-    NoOpening,
-    /// What takes the rows failed: a full disk, a closed pipe.
+    Dial(#[from] DialError),
     #[error(transparent)]
-    Output(io::Error),
-    #[error("stopped while the statement was running")]
-    Abandoned,
+    Wire(#[from] WireError),
+    #[error("the gateway's certificate authority is not usable")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Transcript(#[from] TranscriptError),
+    #[error("the gateway did not name the session's record")]
+    NoRecord,
 }
 
-impl From<DialError> for SessionError {
-    fn from(error: DialError) -> Self {
-        match error {
-            DialError::Refused(fields) => Self::Refused(fields),
-            other => Self::Dial(other),
-        }
-    }
+/// What one statement brings, in order.
+pub enum Event<'a> {
+    Columns(Vec<Column>),
+    Row(&'a [Option<&'a [u8]>]),
+    /// The command tag of a part.
+    Done(&'a str),
+    Empty,
+    Notice(&'a ErrorFields),
+    Error(&'a ErrorFields),
+    /// Data of COPY … TO STDOUT.
+    CopyOut(&'a [u8]),
+    /// COPY … FROM STDIN wants its data.
+    CopyIn,
+}
+
+/// What the receiver of events wants next.
+pub enum Reply {
+    GoOn,
+    /// The data of a COPY FROM.
+    Data(Vec<u8>),
+    /// Enough rows: cancel what is still to come.
+    Enough,
 }
 
 /// An open session.
 pub struct Session {
     connection: Connection,
-    parameters: BTreeMap<String, String>,
-    grant: GrantAnswer,
-    recorder: Option<Box<dyn Recorder>>,
-    transaction: Transaction,
-    statements: u64,
+    transcript: ClientTranscript,
+    credential: Credential,
+    id: SessionId,
+    /// `I`, `T` or `E`, as the server last said.
+    status: u8,
+    folder: PathBuf,
+    is_lost: bool,
 }
 
 impl Session {
-    /// Connects with a credential. `settings` are startup parameters, such as `TimeZone`.
-    pub async fn open(
-        credential: &Credential,
-        settings: &[(&str, &str)],
-        recording: Option<Box<Recording<'_>>>,
-    ) -> Result<Self, SessionError> {
-        let grant = credential.answer.clone();
-        let config = tls::client(grant.gateway.ca_pem.as_deref())?;
-        let mut parameters = settings.to_vec();
-        if recording.is_some() {
-            parameters.push(EXTENSION);
-        }
+    /// Opens the session of a credential.
+    pub async fn open(credential: Credential, paths: &Paths, application: &str) -> Result<Self, SessionError> {
+        let answer = &credential.answer;
+        let config = tls::client(answer.gateway.ca_pem.as_deref())?;
         let connection = Connection::open(&Dial {
-            host: &grant.gateway.host,
-            port: grant.gateway.port,
-            database: &grant.wire_database,
-            user: &grant.user,
-            password: &grant.password,
+            host: &answer.gateway.host,
+            port: answer.gateway.port,
+            database: &answer.wire_database,
+            user: &answer.user,
+            password: &answer.password,
             tls: Tls::Verified(config),
-            parameters: &parameters,
+            parameters: &[
+                ("application_name", application),
+                ("client_encoding", "UTF8"),
+                ("datestyle", "ISO"),
+                ("timezone", "UTC"),
+                ("intervalstyle", "postgres"),
+                ("_pq_.dbgate", "1"),
+            ],
             deadline: DEADLINE,
         })
         .await?;
-        let parameters = connection.parameters().clone();
-        let recorder = match recording {
-            Some(make) => {
-                let open_leaf = parameters.get("dbgate.open").ok_or(SessionError::NoOpening)?;
-                let session = parameters.get("dbgate.session").map_or(grant.session_id.as_str(), String::as_str);
-                Some(make(&Opened { session, open_leaf }).map_err(SessionError::Unrecorded)?)
-            }
-            None => None,
-        };
-        Ok(Self { connection, parameters, grant, recorder, transaction: Transaction::Idle, statements: 0 })
+        let named = |name: &str| connection.parameters().get(name).cloned();
+        let id = named("dbgate.session").and_then(|text| SessionId::parse(&text)).ok_or(SessionError::NoRecord)?;
+        let leaf = named("dbgate.open").and_then(|text| Leaf::from_hex(&text)).ok_or(SessionError::NoRecord)?;
+        let key = encoding::unhex::<32>(answer.session_key.expose()).ok_or(SessionError::NoRecord)?;
+        let signing = credential.signing.clone().ok_or(SessionError::NoRecord)?;
+        let folder = paths.state().join("sessions");
+        let key = SessionKey::from_bytes(key);
+        let transcript =
+            ClientTranscript::begin(&folder, id.clone(), &credential.origin, signing, key, leaf, application)?;
+        Ok(Self { connection, transcript, credential, id, status: b'I', folder, is_lost: false })
     }
 
-    /// The grant this session lives on.
-    pub fn grant(&self) -> &GrantAnswer {
-        &self.grant
+    /// The session's id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
     }
 
-    /// The recorded session's id.
-    pub fn id(&self) -> &str {
-        self.parameters.get("dbgate.session").map_or(self.grant.session_id.as_str(), String::as_str)
+    /// What was granted.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
     }
 
-    /// A ParameterStatus of the server, such as `server_version`.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.get(name).map(String::as_str)
+    /// What the server says of itself.
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        self.connection.parameters()
     }
 
-    pub fn transaction(&self) -> Transaction {
-        self.transaction
+    /// `I` idle, `T` in a transaction, `E` in a failed one.
+    pub fn status(&self) -> u8 {
+        self.status
     }
 
-    /// How many statements were sent.
-    pub fn statements(&self) -> u64 {
-        self.statements
+    /// Cancels what runs, from another task.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.connection.cancel_handle()
     }
 
-    /// Whether rows that are not wanted any more may be cancelled: nothing can be lost by it.
-    pub fn may_cancel_reads(&self) -> bool {
-        self.grant.access == Access::Read && self.transaction == Transaction::Idle
-    }
-
-    /// Writes the record's last line; what it answers is to be uploaded before [`Session::terminate`],
-    /// so that the gateway closes its own record knowing the client's.
-    pub fn end_record(&mut self) -> io::Result<Option<TranscriptUpload>> {
-        self.recorder.take().map(|mut recorder| recorder.end()).transpose()
-    }
-
-    /// Says goodbye. A gateway that is gone already does not mind.
-    pub async fn terminate(mut self) {
+    /// Sends one text by the simple protocol and reports everything that comes back.
+    pub async fn run(
+        &mut self,
+        sql: &str,
+        local: &str,
+        see: &mut (dyn FnMut(Event<'_>) -> Reply + Send),
+    ) -> Result<(), SessionError> {
+        let number = self.transcript.statement(sql, local)?;
         let mut out = BytesMut::new();
-        frontend::terminate(&mut out);
-        let _ = self.connection.send(&out).await;
+        frontend::query(sql, &mut out);
+        self.connection.send(&out).await.inspect_err(|_| self.is_lost = true)?;
+        self.answers(number, see).await.inspect_err(|_| self.is_lost = true)
+    }
+
+    /// Asks for a verdict without running: the gateway judges a Parse as it judges a statement.
+    /// `None` when it may run.
+    pub async fn check(&mut self, sql: &str) -> Result<Option<ErrorFields>, SessionError> {
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", sql, &mut out);
+        frontend::sync(&mut out);
+        self.connection.send(&out).await?;
+        let mut refused = None;
+        loop {
+            let message = self.connection.receive().await?;
+            match message.tag {
+                b'E' => {
+                    let fields = backend::error_fields(&message.body)?;
+                    if Refusal::of(&fields).is_some() {
+                        // The gateway counts a refused statement; so does this account.
+                        let number = self.transcript.statement(sql, "unknown")?;
+                        self.transcript.error(number, &fields.sqlstate)?;
+                    }
+                    refused = Some(fields);
+                }
+                b'Z' => return Ok(refused),
+                _ => {}
+            }
+        }
+    }
+
+    async fn answers(
+        &mut self,
+        number: u64,
+        see: &mut (dyn FnMut(Event<'_>) -> Reply + Send),
+    ) -> Result<(), SessionError> {
+        let (mut part, mut names) = (0, Vec::new());
+        let mut digest = RowsDigest::new(self.transcript.key());
+        let mut has_cancelled = false;
+        loop {
+            let message = self.connection.receive().await?;
+            let reply = match message.tag {
+                b'T' => {
+                    let fields = backend::row_description(&message.body)?;
+                    names = fields.iter().map(|field| field.name.clone()).collect();
+                    let masks = &self.credential.answer.masks;
+                    see(Event::Columns(fields.iter().map(|field| Column::from_field(field, masks)).collect()))
+                }
+                b'D' => {
+                    digest.row(&message.body);
+                    see(Event::Row(&backend::data_row(&message.body)?))
+                }
+                b'd' => {
+                    digest.row(&message.body);
+                    see(Event::CopyOut(&message.body))
+                }
+                b'G' => see(Event::CopyIn),
+                b'C' => {
+                    let tag = backend::command_tag(&message.body)?;
+                    let is_copy = tag.starts_with("COPY");
+                    let done = std::mem::replace(&mut digest, RowsDigest::new(self.transcript.key()));
+                    let (rows, bytes) = (if is_copy { 0 } else { done.rows() }, done.bytes());
+                    let received = Received { rows, bytes, rows_digest: &done.finish(), columns: &names };
+                    self.transcript.result(number, part, &received)?;
+                    (part, names) = (part + 1, Vec::new());
+                    see(Event::Done(tag))
+                }
+                b'I' => {
+                    let nothing = RowsDigest::new(self.transcript.key()).finish();
+                    let received = Received { rows: 0, bytes: 0, rows_digest: &nothing, columns: &[] };
+                    self.transcript.result(number, part, &received)?;
+                    part += 1;
+                    see(Event::Empty)
+                }
+                b'E' => {
+                    let fields = backend::error_fields(&message.body)?;
+                    self.transcript.error(number, &fields.sqlstate)?;
+                    let reply = see(Event::Error(&fields));
+                    if fields.severity == "FATAL" {
+                        return Err(DialError::Refused(Box::new(fields)).into());
+                    }
+                    reply
+                }
+                b'N' => see(Event::Notice(&backend::error_fields(&message.body)?)),
+                b'Z' => {
+                    self.status = message.body.first().copied().unwrap_or(b'I');
+                    return Ok(());
+                }
+                _ => Reply::GoOn,
+            };
+            match reply {
+                Reply::GoOn => {}
+                Reply::Data(data) => {
+                    let mut out = BytesMut::new();
+                    for block in data.chunks(64 * 1024) {
+                        digest.row(block);
+                        frontend::copy_data(block, &mut out);
+                    }
+                    frontend::copy_done(&mut out);
+                    self.connection.send(&out).await?;
+                }
+                Reply::Enough if !has_cancelled => {
+                    has_cancelled = true;
+                    self.connection.cancel_handle().cancel().await?;
+                }
+                Reply::Enough => {}
+            }
+        }
+    }
+
+    /// Hands the transcript in, says goodbye, and keeps the evidence. The text says what could
+    /// not be done; nothing is lost by it, for the spool is tried again.
+    pub async fn close(mut self, broker: &Broker, token: &Secret) -> Result<Closed, SessionError> {
+        let upload = self.transcript.end()?;
+        let spooled = self.transcript.spooled();
+        let handed_in = broker.upload(token, self.id.as_str(), &upload).await;
+        if !self.is_lost {
+            let mut out = BytesMut::new();
+            frontend::terminate(&mut out);
+            // The gateway may be gone; the transcript is safe in any case.
+            let _ = self.connection.send(&out).await;
+        }
+        if let Err(error) = handed_in {
+            return Ok(Closed { evidence: None, problem: Some(error.to_string()) });
+        }
+        match keep(broker, token, &self.id, &self.folder).await {
+            Ok(path) => {
+                files::remove(&spooled).map_err(TranscriptError::File)?;
+                Ok(Closed { evidence: Some(path), problem: None })
+            }
+            Err(error) => Ok(Closed { evidence: None, problem: Some(error.to_string()) }),
+        }
+    }
+}
+
+/// What is left of a session.
+pub struct Closed {
+    /// The evidence file.
+    pub evidence: Option<PathBuf>,
+    /// What could not be handed in yet.
+    pub problem: Option<String>,
+}
+
+/// Why evidence could not be kept.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+async fn keep(broker: &Broker, token: &Secret, id: &SessionId, folder: &std::path::Path) -> Result<PathBuf, KeepError> {
+    let evidence = broker.evidence(token, id.as_str()).await?;
+    let path = folder.join(format!("{}.dbgt", id.as_str()));
+    files::write_private(&path, evidence.as_bytes())?;
+    Ok(path)
+}
+
+/// Hands in what earlier sessions could not; quiet, and tried again next time.
+pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths) {
+    let folder = paths.state().join("sessions");
+    for (session, upload, path) in transcript::spool(&folder) {
+        if broker.upload(token, session.as_str(), &upload).await.is_ok()
+            && keep(broker, token, &session, &folder).await.is_ok()
+        {
+            // Left behind, it would only be handed in once more.
+            let _ = files::remove(&path);
+        }
     }
 }

@@ -382,7 +382,18 @@ impl Visitor for Gather<'_> {
             self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
         self.facts.locks |= !query.locks.is_empty();
-        self.bare_tables(&query.body);
+        if let SetExpr::Table(table) = query.body.as_ref() {
+            // `TABLE name` holds bare text and no position.
+            if let Some(name) = &table.table_name {
+                let relation = Name::new(table.schema_name.as_deref(), &name.to_ascii_lowercase());
+                self.facts.touches.push(Touch {
+                    relation,
+                    action: RowAction::Read,
+                    offset: None,
+                    has_predicate: false,
+                });
+            }
+        }
         ControlFlow::Continue(())
     }
 
