@@ -61,12 +61,6 @@ pub fn aligned(held: &Held, null: &str) -> String {
             Cell::new(value.as_deref().unwrap_or(null)).set_alignment(alignment)
         }));
     }
-    // psql centres a name with the odd space at its right; comfy-table puts it at its left.
-    let widths = table.column_max_content_widths();
-    table.set_header(names.iter().zip(widths.iter().zip(name_widths)).map(|(name, (width, own))| {
-        let left = usize::from(width.saturating_sub(own) / 2);
-        Cell::new(format!("{}{name}", " ".repeat(left)))
-    }));
     let mut out = String::new();
     for (number, line) in table.lines().enumerate() {
         // psql pads its header and nothing else to the full width.
@@ -154,7 +148,7 @@ mod tests {
     #[test]
     fn a_cell_cannot_forge_a_row_or_move_the_cursor() {
         let held = held(&[("a", 25)], &[&[Some("x\n y\u{1b}[2J")]]);
-        assert_eq!(aligned(&held, ""), "       a        \n----------------\n x\\n y\\u{1b}[2J\n");
+        assert_eq!(aligned(&held, ""), "        a         \n------------------\n x\\n y\\u{1b}[2J\n");
     }
 
     #[test]

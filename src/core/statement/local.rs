@@ -304,23 +304,6 @@ impl Gather<'_> {
         }
     }
 
-    /// `TABLE name`, also below UNION and kin: bare text without a position, which the walk does not meet.
-    fn bare_tables(&mut self, body: &SetExpr) {
-        let mut open = vec![body];
-        while let Some(body) = open.pop() {
-            match body {
-                SetExpr::SetOperation { left, right, .. } => open.extend([right.as_ref(), left.as_ref()]),
-                SetExpr::Table(table) => {
-                    let Some(name) = &table.table_name else { continue };
-                    let relation = Name::new(table.schema_name.as_deref(), &name.to_ascii_lowercase());
-                    let action = RowAction::Read;
-                    self.facts.touches.push(Touch { relation, action, offset: None, has_predicate: false });
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn transaction(&mut self, statement: &Statement) {
         self.facts.transaction = match statement {
             Statement::StartTransaction { .. } => Some(TransactionVerb::Begin),
