@@ -132,7 +132,11 @@ pub enum Command {
     /// Run everything on this machine and walk through the main job
     #[cfg(feature = "server")]
     #[command(after_help = "Examples:\n  dbgate demo\n  dbgate demo --once | cat")]
-    Demo(crate::cli::demo::DemoArguments),
+    Demo {
+        /// End after the walk, leaving nothing behind
+        #[arg(long)]
+        once: bool,
+    },
     /// Print a completion script
     #[command(after_help = "Example:\n  dbgate completions bash > ~/.local/share/bash-completion/completions/dbgate")]
     Completions { shell: clap_complete::Shell },
@@ -216,6 +220,9 @@ pub struct ExecArgs {
     /// Most rows of a result; more are cut off, and that is said
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
+    /// Most bytes of a result's rows; more are cut off, and that is said
+    #[arg(long, value_name = "N")]
+    pub max_bytes: Option<u64>,
     /// Exit 8 when a result was cut off
     #[arg(long)]
     pub fail_on_truncate: bool,

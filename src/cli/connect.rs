@@ -8,10 +8,11 @@ use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
 use crate::cli::args::{Asking, Format, Global, OnError};
-use crate::cli::exec::{self, Limits};
+use crate::cli::exec::{Limits, Run};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Answer;
 use crate::cli::session;
+use crate::cli::stop::Watch;
 use crate::client::check::{self, Advice};
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin};
@@ -46,11 +47,11 @@ async fn piped(open: &mut Session, format: Format) -> Result<Exit, Failure> {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::io::stdin(), &mut text)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
-    let limits = Limits { max_rows: None, is_agent: false };
-    let target = open.credential().answer.target.clone();
-    let mut answer = Answer::new(&target);
-    let exit = exec::run_text(open, Some("<stdin>"), &text, format, limits, OnError::Stop, &mut answer).await?;
-    Ok(exit)
+    let mut answer = Answer::new(&open.credential().answer.target);
+    let watch = Watch::begin(open.cancel_handle(), None)?;
+    let on_error = OnError::Stop;
+    let mut run = Run { open, format, limits: Limits::NONE, on_error, watch: &watch, answer: &mut answer };
+    run.texts(&[(Some("<stdin>".to_owned()), text)]).await
 }
 
 fn banner(open: &Session) {
@@ -261,10 +262,9 @@ impl Shown {
             Event::Error(fields) => self.failed = Some(fields.clone()),
             Event::CopyOut(bytes) => print!("{}", text::escape_keeping_lines(&String::from_utf8_lossy(bytes))),
             Event::CopyIn => {
-                eprintln!("COPY FROM STDIN is for `dbgate exec`; nothing was copied.");
-                return Reply::Data(Vec::new());
+                return Reply::NoData("COPY FROM STDIN takes its data from a script: dbgate exec TARGET -f FILE");
             }
-            Event::Empty => {}
+            Event::Empty | Event::Cut => {}
         }
         Reply::GoOn
     }

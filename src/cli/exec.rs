@@ -4,31 +4,25 @@
 //! document on stdout, whatever happens (`dbgate.exec/1`, see docs/schema).
 
 use std::io::{Read as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Answer, Outcome, Table};
 use crate::cli::session;
+use crate::cli::stop::{self, Watch};
 use crate::client::check;
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin, Refusal};
-use crate::client::script::{self, Item, Statement};
+use crate::client::script::{Item, Script, Statement};
 use crate::core::wire::backend::ErrorFields;
 
 /// Runs `dbgate exec`.
 pub async fn run(global: &Global, arguments: &ExecArgs) -> Result<Exit, Failure> {
     let mut answer = Answer::new(&arguments.target);
-    let outcome = match arguments.timeout {
-        None => execute(global, arguments, &mut answer).await,
-        Some(seconds) => {
-            let limit = Duration::from_secs(seconds);
-            // Dropping the session closes the connection, and the gateway cancels what runs.
-            tokio::time::timeout(limit, execute(global, arguments, &mut answer))
-                .await
-                .unwrap_or_else(|_| Err(Failure::new(Exit::Timeout, format!("not done within {seconds} s"))))
-        }
-    };
+    let outcome = execute(global, arguments, &mut answer).await;
     match (outcome, global.format) {
         (Ok(exit), Format::Json) => {
             print(&answer.document(exit, None))?;
@@ -74,133 +68,201 @@ pub fn texts(source: &Source) -> Result<Vec<(Option<String>, String)>, Failure> 
 }
 
 async fn execute(global: &Global, arguments: &ExecArgs, answer: &mut Answer) -> Result<Exit, Failure> {
+    let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     let texts = texts(&arguments.source)?;
-    let granted = session::grant(global.server.as_deref(), &arguments.target, &arguments.ask, true).await?;
-    answer.granted(&granted.credential.answer);
-    let (mut open, desk, token) = session::open(granted, "dbgate exec").await?;
-    answer.opened(&open);
-    let mut worst = Exit::Ok;
-    for (file, text) in &texts {
-        let limits = Limits { max_rows: arguments.max_rows, is_agent: arguments.ask.agent.is_some() };
-        let exit =
-            run_text(&mut open, file.as_deref(), text, global.format, limits, arguments.on_error, answer).await?;
-        worst = if worst == Exit::Ok { exit } else { worst };
-        if exit != Exit::Ok && arguments.on_error == OnError::Stop {
-            break;
+    let opening = async {
+        let granted = session::grant(global.server.as_deref(), &arguments.target, &arguments.ask, true).await?;
+        answer.granted(&granted.credential.answer);
+        session::open(granted, "dbgate exec").await
+    };
+    let (mut open, desk, token) = match deadline {
+        None => opening.await?,
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline, opening).await.map_err(|_| stop::failure(Exit::Timeout))??
         }
+    };
+    answer.opened(&open);
+    let watch = Watch::begin(open.cancel_handle(), deadline)?;
+    let mut run = Run {
+        open: &mut open,
+        format: global.format,
+        limits: Limits::of(arguments),
+        on_error: arguments.on_error,
+        watch: &watch,
+        answer,
+    };
+    let ran = run.texts(&texts).await;
+    // However it ended, the record is signed and handed in.
+    let closed = session::close(open, &desk, &token).await;
+    let mut exit = ran?;
+    answer.evidence = closed?;
+    if exit == Exit::Ok && arguments.fail_on_truncate && answer.is_truncated() {
+        exit = Exit::Incomplete;
     }
-    answer.evidence = session::close(open, &desk, &token).await?;
-    if worst == Exit::Ok && arguments.fail_on_truncate && answer.is_truncated() {
-        worst = Exit::Incomplete;
-    }
-    Ok(worst)
+    Ok(exit)
 }
 
 /// How much of a result is shown.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    pub max_rows: Option<u64>,
-    pub is_agent: bool,
+    pub rows: u64,
+    /// Bytes of rows, as they are spelled in the output.
+    pub bytes: u64,
 }
 
 impl Limits {
-    /// Rows an agent gets when it names no number: enough to think with.
-    const AGENT: u64 = 200;
+    /// Everything.
+    pub const NONE: Self = Self { rows: u64::MAX, bytes: u64::MAX };
+    /// What an agent gets when it names no number: enough to think with, and a document of 64 KiB at most.
+    const AGENT: Self = Self { rows: 200, bytes: 60 * 1024 };
 
-    fn rows(self) -> u64 {
-        self.max_rows.unwrap_or(if self.is_agent { Self::AGENT } else { u64::MAX })
+    fn of(arguments: &ExecArgs) -> Self {
+        let usual = if arguments.ask.agent.is_some() { Self::AGENT } else { Self::NONE };
+        Self {
+            rows: arguments.max_rows.unwrap_or(usual.rows),
+            bytes: arguments.max_bytes.unwrap_or(usual.bytes),
+        }
     }
 }
 
-/// Runs a text statement by statement.
-pub async fn run_text(
-    open: &mut Session,
-    file: Option<&str>,
-    text: &str,
-    format: Format,
-    limits: Limits,
-    on_error: OnError,
-    answer: &mut Answer,
-) -> Result<Exit, Failure> {
-    let mut worst = Exit::Ok;
-    let mut items = script::split(text).into_iter().peekable();
-    while let Some(item) = items.next() {
-        let statement = match item {
-            Item::Statement(statement) => statement,
-            Item::Command { text, line } => {
-                let message =
-                    format!("line {line}: `{}` works in `dbgate connect` only", crate::core::text::escape(&text));
-                return Err(Failure::new(Exit::Usage, message).hint("Send SQL, or use: dbgate psql TARGET"));
+/// A script on its way through a session.
+pub struct Run<'a> {
+    pub open: &'a mut Session,
+    pub format: Format,
+    pub limits: Limits,
+    pub on_error: OnError,
+    pub watch: &'a Watch,
+    pub answer: &'a mut Answer,
+}
+
+impl Run<'_> {
+    /// Runs texts, each with the name of the file it came from, and answers the first exit code that is not 0.
+    pub async fn texts(&mut self, texts: &[(Option<String>, String)]) -> Result<Exit, Failure> {
+        let mut worst = Exit::Ok;
+        for (file, text) in texts {
+            let exit = self.text(file.as_deref(), text).await?;
+            worst = if worst == Exit::Ok { exit } else { worst };
+            if exit != Exit::Ok && self.must_stop() {
+                break;
+            }
+        }
+        Ok(worst)
+    }
+
+    /// Runs a text statement by statement.
+    async fn text(&mut self, file: Option<&str>, text: &str) -> Result<Exit, Failure> {
+        let mut worst = Exit::Ok;
+        let mut script = Script::new(text);
+        while let Some(item) = script.next() {
+            let statement = match item {
+                Item::Statement(statement) => statement,
+                Item::Command { text, line } => {
+                    let message =
+                        format!("line {line}: `{}` works in `dbgate connect` only", crate::core::text::escape(&text));
+                    return Err(Failure::new(Exit::Usage, message).hint("Send SQL, or use: dbgate psql TARGET"));
+                }
+            };
+            if let Some(exit) = self.watch.stopped() {
+                return Err(stop::failure(exit));
+            }
+            let exit = self.statement(file, &statement, &mut script).await?;
+            worst = if worst == Exit::Ok { exit } else { worst };
+            if exit != Exit::Ok && self.must_stop() {
+                for item in script.by_ref() {
+                    if let Item::Statement(rest) = item {
+                        self.answer.not_run(&rest.text);
+                    }
+                }
+                break;
+            }
+        }
+        Ok(worst)
+    }
+
+    fn must_stop(&self) -> bool {
+        self.on_error == OnError::Stop || self.watch.stopped().is_some()
+    }
+
+    /// Runs one statement and writes what it answers.
+    async fn statement(
+        &mut self,
+        file: Option<&str>,
+        statement: &Statement,
+        script: &mut Script<'_>,
+    ) -> Result<Exit, Failure> {
+        let sql = statement.text.trim_end().trim_end_matches(';');
+        if sql.trim().is_empty() {
+            return Ok(Exit::Ok);
+        }
+        let advice = check::look(sql);
+        let started = Instant::now();
+        let is_document = self.format == Format::Json;
+        let mut outcome = Outcome::new(sql, self.limits);
+        let (mut failed, mut table) = (None, Table::new(self.format));
+        let mut see = |event: Event<'_>| -> Reply {
+            match event {
+                Event::Columns(columns) => {
+                    table.columns(&columns);
+                    outcome.columns(columns);
+                }
+                Event::Row(values) => {
+                    if !outcome.row(values, is_document) {
+                        return Reply::Enough;
+                    }
+                    table.row(values);
+                }
+                Event::Done(tag) => {
+                    outcome.done(tag);
+                    table.done(tag, outcome.row_count);
+                }
+                Event::CopyOut(bytes) => table.raw(bytes),
+                // In a file the data follows its statement; for -c it is standard input.
+                Event::CopyIn if file.is_some() => return Reply::Data(script.copy_data()),
+                Event::CopyIn => return standard_input(),
+                Event::Notice(fields) => eprint!("{}", report::notice(fields)),
+                Event::Error(fields) => failed = Some(fields.clone()),
+                Event::Empty | Event::Cut => {}
+            }
+            Reply::GoOn
+        };
+        let ran = tokio::select! {
+            ran = self.open.run(sql, advice.word(), &mut see) => ran.map_err(Failure::from),
+            () = self.watch.overdue() => {
+                Err(Failure::new(Exit::Connection, "The server did not answer the cancel request."))
             }
         };
-        let exit = one(open, file, &statement, format, limits, answer).await?;
-        worst = if worst == Exit::Ok { exit } else { worst };
-        if exit != Exit::Ok && on_error == OnError::Stop {
-            items.by_ref().for_each(|item| {
-                if let Item::Statement(rest) = item {
-                    answer.not_run(&rest.text);
-                }
-            });
-            break;
+        outcome.took(started.elapsed());
+        table.finish(&outcome);
+        if let Err(failure) = ran {
+            let failure = unless_known(failure, &outcome);
+            self.answer.lost(outcome);
+            return Err(failure);
         }
+        let Some(fields) = failed else {
+            self.answer.push(outcome);
+            return Ok(Exit::Ok);
+        };
+        let origin = Origin { file, statement };
+        eprint!("{}", report::error(&fields, &origin));
+        let exit = match self.watch.stopped() {
+            Some(exit) if fields.sqlstate == QUERY_CANCELED => exit,
+            _ => exit_of(&fields),
+        };
+        self.answer.failed(outcome, &fields, &origin, exit);
+        Ok(exit)
     }
-    Ok(worst)
 }
 
-/// Runs one statement and writes what it answers.
-async fn one(
-    open: &mut Session,
-    file: Option<&str>,
-    statement: &Statement,
-    format: Format,
-    limits: Limits,
-    answer: &mut Answer,
-) -> Result<Exit, Failure> {
-    let sql = statement.text.trim_end().trim_end_matches(';');
-    if sql.trim().is_empty() {
-        return Ok(Exit::Ok);
+/// SQLSTATE of a cancelled statement.
+const QUERY_CANCELED: &str = "57014";
+
+/// A link that is lost after a write was sent leaves open whether the write happened.
+fn unless_known(failure: Failure, outcome: &Outcome) -> Failure {
+    if failure.exit != Exit::Connection || outcome.only_reads() {
+        return failure;
     }
-    let advice = check::look(sql);
-    let started = Instant::now();
-    let mut outcome = Outcome::new(sql, limits.rows());
-    let (mut failed, mut table) = (None, Table::new(format));
-    let mut see = |event: Event<'_>| -> Reply {
-        match event {
-            Event::Columns(columns) => {
-                table.columns(&columns);
-                outcome.columns(columns);
-            }
-            Event::Row(values) => {
-                if !outcome.row(values, format == Format::Json) {
-                    return Reply::Enough;
-                }
-                table.row(values);
-            }
-            Event::Done(tag) => {
-                outcome.done(tag);
-                table.done(tag, outcome.row_count);
-            }
-            Event::CopyOut(bytes) => table.raw(bytes),
-            Event::CopyIn => return Reply::Data(copy_data()),
-            Event::Notice(fields) => eprint!("{}", report::notice(fields)),
-            Event::Error(fields) if outcome.is_cut() && fields.sqlstate == "57014" => outcome.done("SELECT"),
-            Event::Error(fields) => failed = Some(fields.clone()),
-            Event::Empty => {}
-        }
-        Reply::GoOn
-    };
-    open.run(sql, advice.word(), &mut see).await?;
-    outcome.took(started.elapsed());
-    table.finish(&outcome);
-    let Some(fields) = failed else {
-        answer.push(outcome);
-        return Ok(Exit::Ok);
-    };
-    let origin = Origin { file, statement };
-    eprint!("{}", report::error(&fields, &origin));
-    let exit = exit_of(&fields);
-    answer.failed(outcome, &fields, &origin, exit);
-    Ok(exit)
+    let message = format!("{}\nThe connection was lost after a write was sent: whether it happened is not known.", failure.message);
+    Failure::new(Exit::OutcomeUnknown, message).hint("Look at the data before you run it again")
 }
 
 /// The exit code that an error means.
@@ -213,12 +275,11 @@ pub fn exit_of(fields: &ErrorFields) -> Exit {
     }
 }
 
-/// COPY FROM STDIN takes what standard input holds.
-fn copy_data() -> Vec<u8> {
+/// COPY FROM STDIN of `-c` takes what standard input holds, whole: half a table is worse than none.
+fn standard_input() -> Reply {
     let mut data = Vec::new();
     match std::io::stdin().read_to_end(&mut data) {
-        Ok(_) => data,
-        // Nothing is worse than half a table: an unreadable input is an empty one.
-        Err(_) => Vec::new(),
+        Ok(_) => Reply::Data(data),
+        Err(_) => Reply::NoData("standard input cannot be read"),
     }
 }

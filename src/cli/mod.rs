@@ -18,6 +18,7 @@ pub mod output;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
+pub mod stop;
 #[cfg(feature = "server")]
 pub mod target;
 pub mod whoami;
@@ -48,6 +49,7 @@ More: dbgate --help, dbgate COMMAND --help
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    leave_when_the_reader_leaves();
     tls::install_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -69,6 +71,20 @@ pub fn main() -> ExitCode {
     // A task that reads standard input must not keep the program from ending.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// `dbgate ls | head -1` is no bug: where the reader of stdout has gone, `println!` panics, and the
+/// program ends quietly as one that SIGPIPE ends (128 + 13).
+fn leave_when_the_reader_leaves() {
+    const CLOSED_PIPE: i32 = 141;
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to std") && text.contains("Broken pipe") {
+            std::process::exit(CLOSED_PIPE);
+        }
+        usual(panic);
+    }));
 }
 
 /// Says what failed; text of a peer cannot move the cursor.
@@ -105,7 +121,7 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Command::Policy { pack } => generate::policy(&pack),
         #[cfg(feature = "server")]
-        Command::Demo(arguments) => demo::run(&arguments).await,
+        Command::Demo { once } => demo::run(once).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { output } => generate::man(&output),
         Command::HelpExitCodes => generate::exit_codes(),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::args::Format;
+use crate::cli::exec::Limits;
 use crate::cli::exit::{Exit, Failure};
 use crate::client::connect::Session;
 use crate::client::render::report::{Origin, Refusal};
@@ -107,11 +108,10 @@ impl Table {
     /// The last word on a result that was cut off.
     pub fn finish(&mut self, outcome: &Outcome) {
         self.flush();
-        if let (true, Format::Auto | Format::Table | Format::Csv | Format::Tsv) = (outcome.is_cut(), self.format) {
-            eprintln!(
-                "Cut off after {} rows: more exist. Aggregate, add WHERE or LIMIT, or raise --max-rows.",
-                outcome.limit
-            );
+        if let (Some((_, _, advice)), Format::Auto | Format::Table | Format::Csv | Format::Tsv) =
+            (outcome.advice(), self.format)
+        {
+            eprintln!("Cut off after {} rows. {advice}", outcome.row_count);
         }
     }
 
@@ -147,17 +147,25 @@ fn line<'a>(values: impl Iterator<Item = Option<&'a str>>, separator: char) -> S
 pub struct Outcome {
     digest: String,
     kind: &'static str,
-    pub limit: u64,
+    limits: Limits,
+    bytes: u64,
     tag: Option<String>,
     columns: Vec<Column>,
     rows: Vec<Box<RawValue>>,
     pub row_count: u64,
-    is_cut: bool,
+    cut: Option<Cut>,
     duration: Duration,
 }
 
+/// Which limit a result ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Rows,
+    Bytes,
+}
+
 impl Outcome {
-    pub fn new(sql: &str, limit: u64) -> Self {
+    pub fn new(sql: &str, limits: Limits) -> Self {
         let kind = match local::look(sql) {
             Look::Facts(facts) => facts.first().map_or("unknown", |facts| facts.effect.word()),
             Look::Unknown { .. } => "unknown",
@@ -165,12 +173,13 @@ impl Outcome {
         Self {
             digest: format!("sha256:{}", encoding::hex(&Sha256::digest(sql.as_bytes()))),
             kind: if kind == "transaction" { "session" } else { kind },
-            limit,
+            limits,
+            bytes: 0,
             tag: None,
             columns: Vec::new(),
             rows: Vec::new(),
             row_count: 0,
-            is_cut: false,
+            cut: None,
             duration: Duration::ZERO,
         }
     }
@@ -179,20 +188,33 @@ impl Outcome {
         self.columns = columns;
     }
 
-    /// Takes a row in; false once there are enough.
+    /// Takes a row in; false once there are enough. A limit counts as met only when a row more comes.
     pub fn row(&mut self, values: &[Option<&[u8]>], keep: bool) -> bool {
-        if self.row_count >= self.limit {
-            self.is_cut = true;
+        if self.cut.is_some() {
+            return false;
+        }
+        if self.row_count >= self.limits.rows {
+            self.cut = Some(Cut::Rows);
+            return false;
+        }
+        let spelled = keep.then(|| {
+            let types: Vec<_> = self.columns.iter().map(|column| column.type_oid).collect();
+            value::row(&types, values)
+        });
+        let length = spelled.as_ref().map_or_else(|| values.iter().flatten().map(|cell| cell.len() + 1).sum(), String::len);
+        self.bytes = self.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        if self.bytes > self.limits.bytes {
+            self.cut = Some(Cut::Bytes);
             return false;
         }
         self.row_count += 1;
-        if keep {
-            let types: Vec<_> = self.columns.iter().map(|column| column.type_oid).collect();
-            if let Ok(row) = RawValue::from_string(value::row(&types, values)) {
-                self.rows.push(row);
-            }
-        }
+        self.rows.extend(spelled.and_then(|row| RawValue::from_string(row).ok()));
         true
+    }
+
+    /// Whether nothing in it can have changed anything, as far as its text shows.
+    pub fn only_reads(&self) -> bool {
+        matches!(self.kind, "read" | "session")
     }
 
     pub fn done(&mut self, tag: &str) {
@@ -204,7 +226,19 @@ impl Outcome {
     }
 
     pub fn is_cut(&self) -> bool {
-        self.is_cut
+        self.cut.is_some()
+    }
+
+    /// The limit that cut the result off, and what helps.
+    fn advice(&self) -> Option<(&'static str, u64, &'static str)> {
+        Some(match self.cut? {
+            Cut::Rows => {
+                ("rows", self.limits.rows, "More rows exist. Aggregate, add WHERE or LIMIT, or raise --max-rows.")
+            }
+            Cut::Bytes => {
+                ("bytes", self.limits.bytes, "More rows exist. Name fewer columns, add WHERE or LIMIT, or raise --max-bytes.")
+            }
+        })
     }
 
     fn json(&self, index: usize, status: &str) -> String {
@@ -218,9 +252,10 @@ impl Outcome {
             .collect();
         let changed = self.tag.as_deref().filter(|tag| !tag.starts_with("SELECT"));
         let affected = changed.and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
-        let truncated = self.is_cut.then(|| {
-            json!({"by": "rows", "limit": self.limit, "total_known": null,
-                   "advice": "More rows exist. Aggregate, add WHERE or LIMIT, or raise --max-rows."})
+        // What was not cancelled was counted by the server.
+        let total = self.tag.as_deref().and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
+        let truncated = self.advice().map(|(by, limit, advice)| {
+            json!({"by": by, "limit": limit, "total_known": total, "advice": advice})
         });
         let rows: Vec<_> = self.rows.iter().map(|row| row.get()).collect();
         let milliseconds = self.duration.as_secs_f64() * 1000.0;
@@ -290,13 +325,19 @@ impl Answer {
             let message = format!("{} of {} columns masked: {}", masked.len(), outcome.columns.len(), names.join(", "));
             self.warnings.push(json!({"code": "masked_columns", "message": message}));
         }
-        self.is_truncated |= outcome.is_cut;
+        self.is_truncated |= outcome.is_cut();
         self.statements.push(outcome.json(self.statements.len(), "done"));
     }
 
     pub fn not_run(&mut self, sql: &str) {
-        let outcome = Outcome::new(sql, 0);
+        let outcome = Outcome::new(sql, Limits::NONE);
         self.statements.push(outcome.json(self.statements.len(), "not_run"));
+    }
+
+    /// The link broke while it ran.
+    pub fn lost(&mut self, outcome: Outcome) {
+        let status = if outcome.only_reads() { "failed" } else { "unknown" };
+        self.statements.push(outcome.json(self.statements.len(), status));
     }
 
     pub fn failed(&mut self, outcome: Outcome, fields: &ErrorFields, origin: &Origin<'_>, exit: Exit) {

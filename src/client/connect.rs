@@ -15,7 +15,7 @@ use crate::client::render::Column;
 use crate::client::render::report::Refusal;
 use crate::client::transcript::{self, ClientTranscript, Received, TranscriptError};
 use crate::core::encoding;
-use crate::core::grant::SessionId;
+use crate::core::grant::{Access, SessionId};
 use crate::core::secret::Secret;
 use crate::core::transcript::{Leaf, RowsDigest, SessionKey};
 use crate::core::wire::backend::{self, ErrorFields};
@@ -28,6 +28,9 @@ use crate::sys::tls::{self, TlsError};
 
 /// How long the gateway may take to let us in: it makes a role and connects to the target.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// SQLSTATE of a cancelled statement.
+const QUERY_CANCELED: &str = "57014";
 
 /// Why there is no session, or it broke.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,8 @@ pub enum Event<'a> {
     CopyOut(&'a [u8]),
     /// COPY … FROM STDIN wants its data.
     CopyIn,
+    /// The rest of the rows was cancelled, because what came was enough.
+    Cut,
 }
 
 /// What the receiver of events wants next.
@@ -64,7 +69,10 @@ pub enum Reply {
     GoOn,
     /// The data of a COPY FROM.
     Data(Vec<u8>),
-    /// Enough rows: cancel what is still to come.
+    /// There is no data for a COPY FROM: it fails, with this reason.
+    NoData(&'static str),
+    /// Enough rows. What is still to come is cancelled only where nothing can be undone by that;
+    /// else it is read and dropped.
     Enough,
 }
 
@@ -187,6 +195,9 @@ impl Session {
     ) -> Result<(), SessionError> {
         let (mut part, mut names) = (0, Vec::new());
         let mut digest = RowsDigest::new(self.transcript.key());
+        // A cancelled statement takes its transaction along, and a write of many rows must not fail
+        // because its echo is long: only a read of its own may be cut off.
+        let may_cut = self.credential.answer.access == Access::Read && self.status == b'I';
         let mut has_cancelled = false;
         loop {
             let message = self.connection.receive().await?;
@@ -226,7 +237,8 @@ impl Session {
                 b'E' => {
                     let fields = backend::error_fields(&message.body)?;
                     self.transcript.error(number, &fields.sqlstate)?;
-                    let reply = see(Event::Error(&fields));
+                    let is_our_cancel = has_cancelled && fields.sqlstate == QUERY_CANCELED;
+                    let reply = see(if is_our_cancel { Event::Cut } else { Event::Error(&fields) });
                     if fields.severity == "FATAL" {
                         return Err(DialError::Refused(Box::new(fields)).into());
                     }
@@ -250,7 +262,12 @@ impl Session {
                     frontend::copy_done(&mut out);
                     self.connection.send(&out).await?;
                 }
-                Reply::Enough if !has_cancelled => {
+                Reply::NoData(why) => {
+                    let mut out = BytesMut::new();
+                    frontend::copy_fail(why, &mut out);
+                    self.connection.send(&out).await?;
+                }
+                Reply::Enough if may_cut && !has_cancelled => {
                     has_cancelled = true;
                     self.connection.cancel_handle().cancel().await?;
                 }

@@ -5,6 +5,8 @@
 //! name the line of the file. What must stay true: a text is never changed, only cut, and each
 //! statement keeps its own `;`.
 
+use std::collections::VecDeque;
+
 /// One complete statement and where it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -343,12 +345,52 @@ fn dollar_tag(rest: &str) -> Option<&str> {
     is_tag.then(|| rest.get(..end + 2)).flatten()
 }
 
-/// Cuts a whole text; backslash commands come back in their place.
+/// A whole text, item by item. Data of `COPY … FROM STDIN` stands in the lines after its
+/// statement, as in psql and in dumps: only the server's answer tells that a statement wants it,
+/// so the text is cut no further ahead than the line of the statement that is asked for.
+#[derive(Debug)]
+pub struct Script<'a> {
+    lines: std::str::SplitInclusive<'a, char>,
+    splitter: Splitter,
+    ready: VecDeque<Item>,
+}
+
+impl<'a> Script<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self { lines: text.split_inclusive('\n'), splitter: Splitter::default(), ready: VecDeque::new() }
+    }
+
+    /// The lines from here up to `\.` or the end, as they are. Never cut into statements.
+    pub fn copy_data(&mut self) -> Vec<u8> {
+        let mut data = Vec::new();
+        for line in self.lines.by_ref() {
+            self.splitter.skip_line();
+            if line.trim_end_matches(['\n', '\r']) == "\\." {
+                break;
+            }
+            data.extend_from_slice(line.as_bytes());
+        }
+        data
+    }
+}
+
+impl Iterator for Script<'_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        while self.ready.is_empty() {
+            let Some(line) = self.lines.next() else {
+                return self.splitter.finish().map(Item::Statement);
+            };
+            self.ready.extend(self.splitter.push(line));
+        }
+        self.ready.pop_front()
+    }
+}
+
+/// Cuts a whole text without COPY data; backslash commands come back in their place.
 pub fn split(text: &str) -> Vec<Item> {
-    let mut splitter = Splitter::default();
-    let mut items: Vec<Item> = text.split_inclusive('\n').flat_map(|line| splitter.push(line)).collect();
-    items.extend(splitter.finish().map(Item::Statement));
-    items
+    Script::new(text).collect()
 }
 
 /// Line and column, both from 1 and in characters, of a position that counts characters from 1.
@@ -474,6 +516,20 @@ mod tests {
                 .collect();
             assert_eq!(joined.replace(' ', ""), whole.concat().replace(' ', ""), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn copy_data_is_taken_as_it_is_and_the_lines_go_on_behind_it() {
+        let mut script = Script::new("copy t from stdin; select 1;\n1\tdrop table t;\n\\N\n\\.\nselec;\n");
+        let statement = |item: Option<Item>| match item {
+            Some(Item::Statement(statement)) => (statement.text, statement.line),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(statement(script.next()), ("copy t from stdin;".into(), 1));
+        assert_eq!(script.copy_data(), b"1\tdrop table t;\n\\N\n");
+        assert_eq!(statement(script.next()), ("select 1;".into(), 1));
+        assert_eq!(statement(script.next()), ("selec;".into(), 5));
+        assert_eq!(script.next(), None);
     }
 
     #[test]
