@@ -14,6 +14,7 @@ mod gateway {
 }
 mod journeys {
     mod demo;
+    mod first_day;
 }
 
 /// A test file that nobody compiles passes for ever.

@@ -10,7 +10,7 @@ use crate::server::http::refusal::Refusal;
 use crate::server::state::State;
 
 /// What `dbgate login` asks the issuer for.
-const SCOPES: [&str; 4] = ["openid", "email", "profile", "offline_access"];
+const SCOPES: [&str; 5] = ["openid", "profile", "email", "groups", "offline_access"];
 
 /// What a client must know before it can sign in. Public.
 #[utoipa::path(get, path = "/v1/discovery", tag = "sign-in", responses(
