@@ -17,7 +17,8 @@ use crate::demo::walk::Walk;
 /// When PostgreSQL is not installed, or a step of the walk ends otherwise than it should.
 pub async fn run(once: bool) -> Result<Exit, Failure> {
     let screen = Screen::new();
-    let interrupted = interrupted().map_err(|error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}")))?;
+    let interrupted =
+        interrupted().map_err(|error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}")))?;
     tokio::pin!(interrupted);
     screen.title("dbgate demo: everything on this machine, nothing left behind");
     let stage = tokio::select! {
@@ -36,7 +37,10 @@ pub async fn run(once: bool) -> Result<Exit, Failure> {
     let exit = walked.map_err(|error| explain(&error))?;
     let left = struck.map_err(|error| explain(&error))?;
     if left > 0 {
-        return Err(Failure::new(Exit::Failed, format!("{left} just-in-time roles were left when the broker had stopped")));
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{left} just-in-time roles were left when the broker had stopped"),
+        ));
     }
     screen.title("Stopped. No role, no process, no file is left.");
     Ok(exit)

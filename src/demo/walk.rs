@@ -114,7 +114,10 @@ impl<'a> Walk<'a> {
     }
 
     async fn denied_drop(&mut self) -> anyhow::Result<()> {
-        self.begin("A DROP is denied", "Policy is asked before anything runs. The refusal says which rule, and what to do.");
+        self.begin(
+            "A DROP is denied",
+            "Policy is asked before anything runs. The refusal says which rule, and what to do.",
+        );
         self.exec(&[], "drop table customers").await?.expect(DENIED)?;
         self.unchanged().await
     }
@@ -246,7 +249,10 @@ impl<'a> Walk<'a> {
         let told: Vec<String> = counts.iter().map(|(table, rows)| format!("{} {table}", thousands(*rows))).collect();
         let expected = [("orders", 60_000), ("customers", 20_000)];
         for (table, rows) in expected {
-            ensure!(counts.iter().any(|(name, found)| name == table && *found == rows), "rows of `{table}` are missing");
+            ensure!(
+                counts.iter().any(|(name, found)| name == table && *found == rows),
+                "rows of `{table}` are missing"
+            );
         }
         self.screen.seen(&format!("Nothing is missing: {}.", told.join(", ")));
         Ok(())
