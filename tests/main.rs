@@ -8,6 +8,7 @@ mod cli {}
 mod broker {}
 mod gateway {
     mod life;
+    mod privileges;
     mod reads;
     mod writes;
 }

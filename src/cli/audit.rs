@@ -6,7 +6,6 @@ use std::path::Path;
 use crate::cli::exit::{Exit, Failure};
 use crate::core::audit::note::VerifierKey;
 use crate::core::audit::report::{Outcome, Report, Severity};
-use crate::core::audit::verify;
 use crate::core::text;
 use crate::sys::paths::Paths;
 
@@ -22,7 +21,7 @@ pub fn verify(file: &Path, keys: &[String], json: bool, out: &mut dyn Write) -> 
     }
     let bytes = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
     let keys = trusted(keys)?;
-    let report = verify::verify_bytes(&bytes, &keys);
+    let report = crate::core::audit::verify::verify_bytes(&bytes, &keys);
     let written = match json {
         true => serde_json::to_string(&report).map_err(std::io::Error::from).and_then(|text| writeln!(out, "{text}")),
         false => table(&report, out),
@@ -47,7 +46,8 @@ fn trusted(given: &[String]) -> Result<Vec<VerifierKey>, Failure> {
             .hint("Give one: dbgate audit verify FILE --key 'NAME+HASH+KEY'"));
     }
     let read = |text: &String| {
-        VerifierKey::parse(text.trim()).map_err(|_| Failure::new(Exit::Usage, format!("`{text}` is not a verifier key")))
+        VerifierKey::parse(text.trim())
+            .map_err(|_| Failure::new(Exit::Usage, format!("`{text}` is not a verifier key")))
     };
     kept.iter().map(read).collect()
 }
@@ -67,7 +67,14 @@ fn table(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
         Outcome::Incomplete => "INCOMPLETE",
     };
     let show = |text: &str| text::escape(text).into_owned();
-    writeln!(out, "{verdict}  session {}  {} on {}/{}", show(&summary.session), show(&summary.subject), show(&summary.target), show(&summary.database))?;
+    writeln!(
+        out,
+        "{verdict}  session {}  {} on {}/{}",
+        show(&summary.session),
+        show(&summary.subject),
+        show(&summary.target),
+        show(&summary.database)
+    )?;
     writeln!(out, "  recorded       {} to {}", show(&summary.opened), show(&summary.closed))?;
     writeln!(out, "  statements     {} ({} denied), {} rows", summary.statements, summary.denied, summary.rows)?;
     writeln!(out, "  lines          {} gateway, {} client", summary.gateway_lines, summary.client_lines)?;
