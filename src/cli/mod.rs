@@ -1,5 +1,6 @@
 //! What people and agents type.
 
+pub mod audit;
 pub mod exit;
 pub mod failure;
 pub mod login;

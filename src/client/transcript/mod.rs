@@ -5,6 +5,7 @@
 //! a crash leaves at most the last statement unsigned. The signing key lives in memory only: what
 //! waits in the [`spool`] is signed already and can be handed in without it.
 
+pub mod pins;
 mod spool;
 
 use std::collections::BTreeMap;
