@@ -23,14 +23,14 @@ use crate::core::audit::merkle::Frontier;
 use crate::core::audit::note::{Algorithm, Note, NoteError, NoteSigner, VerifierKey};
 use crate::core::audit::receipt::{self, ReceiptError};
 use crate::core::audit::verify::verify;
-use crate::core::audit::{Outcome, Report};
+use crate::core::audit::Report;
 use crate::core::encoding;
 use crate::core::grant::SessionId;
 use crate::core::transcript::{Chain, Domain, Leaf, LineError, SessionKey, content};
 use crate::sys::clock;
 use crate::sys::files::{self, FileError};
 
-pub use spool::{Spooled, spool};
+pub use spool::spool;
 
 /// How long written lines may wait to be made durable. The gateway has its own record of them.
 const SYNC: Duration = Duration::from_secs(5);
@@ -58,18 +58,6 @@ pub enum TranscriptError {
     OtherAccount,
 }
 
-/// What the client says of itself when the session begins.
-#[derive(Clone, Debug)]
-pub struct Begin {
-    /// `dbgate` and its version, or what drives it.
-    pub agent: String,
-    pub version: String,
-    /// The log's verifier key, as pinned or discovered.
-    pub log_key: VerifierKey,
-    /// The log's head that the grant's receipt led to.
-    pub checkpoint: Option<Checkpoint>,
-}
-
 /// Checks that the grant is in the log and names our key, before anything is done with it.
 pub fn accept_grant(
     line: &str,
@@ -85,18 +73,15 @@ pub fn accept_grant(
     Ok(checkpoint)
 }
 
-/// How a statement ended, as the client saw it.
-#[derive(Clone, Debug, Default)]
-pub struct ResultSeen {
+/// How a part of a statement looked from here.
+pub struct Received<'a> {
     /// Rows by DataRow messages; 0 for a COPY.
     pub rows: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
-    /// [`crate::core::transcript::RowsDigest`] over them; none where the driver did not show them.
-    pub rows_digest: Option<String>,
-    pub columns: Option<Vec<String>>,
-    /// `00000`.
-    pub sqlstate: String,
+    /// [`crate::core::transcript::RowsDigest`] over them.
+    pub rows_digest: &'a str,
+    pub columns: &'a [String],
 }
 
 /// The account that is being written.
@@ -104,7 +89,6 @@ pub struct ClientTranscript {
     folder: PathBuf,
     session: SessionId,
     signer: NoteSigner,
-    log_key: VerifierKey,
     key: SessionKey,
     chain: Chain,
     tree: Frontier,
@@ -127,7 +111,7 @@ impl ClientTranscript {
         signing: SigningKey,
         key: SessionKey,
         open_leaf: Leaf,
-        about: Begin,
+        agent: &str,
     ) -> Result<Self, TranscriptError> {
         files::make_private_folder(folder)?;
         let signer = NoteSigner::new(&session_origin(origin, &session), signing)?;
@@ -136,7 +120,6 @@ impl ClientTranscript {
             chain: Chain::new(session.clone(), open_leaf),
             folder: folder.to_owned(),
             signer,
-            log_key: about.log_key,
             tree: Frontier::default(),
             file,
             lines: Vec::new(),
@@ -148,14 +131,10 @@ impl ClientTranscript {
             key,
             session,
         };
-        let mut members = json!({
-            "agent": content::clip(&about.agent, 256), "ver": content::clip(&about.version, 256),
-            "open_h": open_leaf.hex(), "key_c": transcript.key.check_value(transcript.session.as_str()),
-            "log": transcript.log_key.to_string(),
+        let members = json!({
+            "agent": content::clip(agent, 256), "ver": env!("CARGO_PKG_VERSION"), "open_h": open_leaf.hex(),
+            "key_c": transcript.key.check_value(transcript.session.as_str()),
         });
-        if let (Some(checkpoint), Some(members)) = (about.checkpoint, members.as_object_mut()) {
-            members.insert("cp".into(), json!({"n": checkpoint.size, "root": checkpoint.root_hex()}));
-        }
         transcript.write("begin", members)?;
         transcript.sign()?;
         Ok(transcript)
@@ -163,6 +142,11 @@ impl ClientTranscript {
 
     pub fn session(&self) -> &SessionId {
         &self.session
+    }
+
+    /// The key that commits to rows.
+    pub fn key(&self) -> &SessionKey {
+        &self.key
     }
 
     /// Writes down a statement, before it is sent; returns its number, which the gateway counts
@@ -198,13 +182,13 @@ impl ClientTranscript {
     }
 
     /// Writes down how a part of a statement ended.
-    pub fn result(&mut self, number: u64, part: u64, seen: ResultSeen) -> Result<(), TranscriptError> {
+    pub fn result(&mut self, number: u64, part: u64, received: &Received<'_>) -> Result<(), TranscriptError> {
         let mut members = json!({
-            "no": number, "part": part, "rows": seen.rows, "bytes": seen.bytes, "state": seen.sqlstate,
+            "no": number, "part": part, "rows": received.rows, "bytes": received.bytes,
+            "rows_c": received.rows_digest, "state": "00000",
         });
         if let Some(members) = members.as_object_mut() {
-            members.extend(seen.rows_digest.map(|digest| ("rows_c".to_owned(), Value::from(digest))));
-            members.extend(seen.columns.iter().flat_map(|names| content::columns(names)));
+            members.extend(content::columns(received.columns));
         }
         self.write("result", members)?;
         self.sign()
@@ -238,23 +222,28 @@ impl ClientTranscript {
         TranscriptUpload { from: self.acknowledged, lines: self.lines.clone(), head: self.head(), done: self.has_ended }
     }
 
-    /// Ends the account, makes it durable and returns what is to be handed in. Ask for it before
+    /// Ends the account, makes it durable and returns what is to be handed in. Hand it in before
     /// Terminate is sent: `session.close` can then name the client's head.
     pub fn end(&mut self) -> Result<TranscriptUpload, TranscriptError> {
         if !self.has_ended {
             self.write("end", json!({"n_stmt": self.statements}))?;
-            self.has_ended = true;
             self.file.sync_data().map_err(|source| self.failed(source))?;
-            files::write_private(&spool::head_of(&self.folder, self.session.as_str()), self.head().as_bytes())?;
+            self.has_ended = true;
+            let whole = TranscriptUpload { from: 0, lines: self.all_lines()?, head: self.head(), done: true };
+            spool::keep(&self.folder, self.session.as_str(), &whole)?;
         }
         Ok(self.pending())
     }
 
+    /// The file in which the ended account waits until its evidence has come back.
+    pub fn spooled(&self) -> PathBuf {
+        spool::ended(&self.folder, self.session.as_str())
+    }
+
     /// Takes the gateway's receipt in: it must carry the log's cosignature of our own head.
-    pub fn mark_uploaded(&mut self, receipt: &TranscriptReceipt) -> Result<(), TranscriptError> {
+    pub fn mark_uploaded(&mut self, receipt: &TranscriptReceipt, log: &VerifierKey) -> Result<(), TranscriptError> {
         let note = Note::parse(&receipt.head)?;
-        let keys = [self.log_key.with_algorithm(Algorithm::Cosignature), self.signer.verifier()];
-        let signed = note.open(&keys)?;
+        let signed = note.open(&[log.with_algorithm(Algorithm::Cosignature), self.signer.verifier()])?;
         let head = Checkpoint::parse(note.text()).map_err(|_| TranscriptError::Receipt)?;
         // An upload in the middle may be answered when more lines have been written already.
         let is_ours = signed.len() == 2 && head.origin == self.signer.name() && head.size == receipt.commit_point;
@@ -264,28 +253,28 @@ impl ClientTranscript {
         }
         self.lines.drain(..handed);
         self.acknowledged = head.size;
-        if self.has_ended {
-            files::write_private(&spool::head_of(&self.folder, self.session.as_str()), receipt.head.as_bytes())?;
-        }
         Ok(())
     }
 
-    /// Verifies the evidence file, keeps it as `<session>.dbgt` and clears the spool. A file that
-    /// does not verify is kept as well, for it is evidence too; the spool then stays.
-    pub fn save_evidence(&self, evidence: &str) -> Result<(PathBuf, Report), TranscriptError> {
-        let report = verify(evidence, std::slice::from_ref(&self.log_key));
-        let path = files_of(&self.folder, self.session.as_str());
-        files::write_private(&path, evidence.as_bytes())?;
-        // The account in the file must be ours to the byte; verify only knows that our key signed it.
+    /// Verifies the evidence that came back: all that [`verify`] checks, and that the client's
+    /// account in it is the one this program wrote, to the byte.
+    pub fn check_evidence(&self, evidence: &str, log: &VerifierKey) -> Result<Report, TranscriptError> {
         let mut tree = Frontier::default();
         evidence.lines().filter_map(|line| line.strip_prefix("c ")).for_each(|line| tree.push(Leaf::of(line)));
         if (tree.size(), tree.root()) != (self.tree.size(), self.tree.root()) {
             return Err(TranscriptError::OtherAccount);
         }
-        if report.outcome() == Outcome::Good {
-            spool::clear(&self.folder, self.session.as_str())?;
+        Ok(verify(evidence, std::slice::from_ref(log)))
+    }
+
+    /// Every line, from the file where they are not in memory any more.
+    fn all_lines(&self) -> Result<Vec<String>, TranscriptError> {
+        if self.acknowledged == 0 {
+            return Ok(self.lines.clone());
         }
-        Ok((path, report))
+        let path = spool::lines_of(&self.folder, self.session.as_str());
+        let text = std::fs::read_to_string(&path).map_err(|source| TranscriptError::Write { path, source })?;
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The signed head over all lines so far.
@@ -328,11 +317,6 @@ impl ClientTranscript {
     fn failed(&self, source: std::io::Error) -> TranscriptError {
         TranscriptError::Write { path: spool::lines_of(&self.folder, self.session.as_str()), source }
     }
-}
-
-/// Where a session's evidence is kept.
-fn files_of(folder: &Path, session: &str) -> PathBuf {
-    folder.join(format!("{session}.dbgt"))
 }
 
 #[cfg(test)]

@@ -30,9 +30,12 @@ fn log() -> NoteSigner {
 
 fn begin(folder: &Folder) -> ClientTranscript {
     let session = SessionId::parse(SESSION).expect("an id");
-    let about = Begin { agent: "dbgate".into(), version: "0".into(), log_key: log().verifier(), checkpoint: None };
     let (signing, key) = (SigningKey::from_bytes(&[10; 32]), SessionKey::from_bytes([7; 32]));
-    ClientTranscript::begin(&folder.0, session, ORIGIN, signing, key, Leaf::of("open"), about).expect("an account")
+    ClientTranscript::begin(&folder.0, session, ORIGIN, signing, key, Leaf::of("open"), "dbgate").expect("an account")
+}
+
+fn seen() -> Received<'static> {
+    Received { rows: 1, bytes: 3, rows_digest: "00", columns: &[] }
 }
 
 fn receipt(upload: &TranscriptUpload) -> TranscriptReceipt {
@@ -50,10 +53,15 @@ fn an_account_is_chained_signed_and_private() {
     let folder = Folder::new();
     let mut account = begin(&folder);
     assert_eq!(account.statement("select 1", "allow").expect("written"), 1);
-    // On disk before anything is sent.
+    // On disk, and nobody else's, before anything is sent.
+    for name in ["pending", "head"] {
+        let path = folder.0.join(format!("{SESSION}.{name}"));
+        let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
     let text = std::fs::read_to_string(spool::lines_of(&folder.0, SESSION)).expect("the file");
     assert_eq!(text.lines().count(), 2);
-    account.result(1, 0, ResultSeen { rows: 1, sqlstate: "00000".into(), ..ResultSeen::default() }).expect("written");
+    account.result(1, 0, &seen()).expect("written");
     account.blocked("delete from t", "no_predicate").expect("written");
     assert_eq!(account.statement("selec", "unknown").expect("written"), 2);
     account.error(2, "42601").expect("written");
@@ -68,12 +76,9 @@ fn an_account_is_chained_signed_and_private() {
     }
     let (head, _) = Checkpoint::open(&upload.head, &[account.signer.verifier()]).expect("a signed head");
     assert_eq!((head.size, head.root), (7, tree.root()));
-    for name in ["lines", "head"] {
-        let path = folder.0.join(format!("{SESSION}.{name}"));
-        let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
-    }
-    assert_eq!(std::fs::metadata(&folder.0).expect("a folder").permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&account.spooled()), 0o600);
+    assert_eq!(mode(&folder.0), 0o700);
     assert!(!text.contains("select 1"), "a commitment, never the text");
 }
 
@@ -85,10 +90,10 @@ fn uploads_go_on_where_the_last_one_was_acknowledged() {
     let first = account.pending();
     assert_eq!((first.from, first.lines.len(), first.done), (0, 2, false));
     account.cancel(1).expect("written");
-    account.mark_uploaded(&receipt(&first)).expect("acknowledged");
+    account.mark_uploaded(&receipt(&first), &log().verifier()).expect("acknowledged");
     let last = account.end().expect("ended");
     assert_eq!((last.from, kinds(&last).join(" "), last.done), (2, "cancel end".to_owned(), true));
-    account.mark_uploaded(&receipt(&last)).expect("acknowledged");
+    account.mark_uploaded(&receipt(&last), &log().verifier()).expect("acknowledged");
     assert!(account.pending().lines.is_empty());
 }
 
@@ -107,9 +112,9 @@ fn a_receipt_must_be_the_logs_and_for_this_head() {
         TranscriptReceipt { head: good.head.replace("\n2\n", "\n1\n"), ..good.clone() },
     ];
     for receipt in bad {
-        assert!(account.mark_uploaded(&receipt).is_err(), "{receipt:?}");
+        assert!(account.mark_uploaded(&receipt, &log().verifier()).is_err(), "{receipt:?}");
     }
-    assert!(account.mark_uploaded(&good).is_ok());
+    assert!(account.mark_uploaded(&good, &log().verifier()).is_ok());
 }
 
 #[test]
@@ -117,17 +122,17 @@ fn what_a_crash_left_behind_waits_in_the_spool() {
     let folder = Folder::new();
     let mut account = begin(&folder);
     account.statement("select 1", "allow").expect("written");
-    account.result(1, 0, ResultSeen::default()).expect("written");
+    account.result(1, 0, &seen()).expect("written");
     account.statement("select 2", "allow").expect("written");
     assert!(spool(&folder.0).is_empty(), "a session that is still open is not touched");
     drop(account);
     let waiting = spool(&folder.0);
-    let [spooled] = waiting.as_slice() else { panic!("one account waits") };
-    assert_eq!(kinds(&spooled.upload), ["begin", "stmt", "result"], "signed up to the last complete statement");
-    assert!(spooled.upload.done);
-    let path = spooled.save_evidence("evidence").expect("kept");
-    assert_eq!(std::fs::read_to_string(path).expect("the file"), "evidence");
+    let [(_, upload, path)] = waiting.as_slice() else { panic!("one account waits") };
+    assert_eq!(kinds(upload), ["begin", "stmt", "result"], "signed up to the last complete statement");
+    assert!(upload.done);
+    files::remove(path).expect("handed in");
     assert!(spool(&folder.0).is_empty());
+    assert!(std::fs::read_dir(&folder.0).expect("the folder").next().is_none(), "nothing is left behind");
 }
 
 #[test]
@@ -135,10 +140,13 @@ fn an_acknowledged_account_waits_until_its_evidence_is_fetched() {
     let folder = Folder::new();
     let mut account = begin(&folder);
     let upload = account.end().expect("ended");
-    account.mark_uploaded(&receipt(&upload)).expect("acknowledged");
+    account.mark_uploaded(&receipt(&upload), &log().verifier()).expect("acknowledged");
+    let spooled = account.spooled();
     drop(account);
     let waiting = spool(&folder.0);
-    assert_eq!(waiting.first().map(|spooled| spooled.upload.head.clone()), Some(upload.head), "without the cosignature");
+    let [(session, again, path)] = waiting.as_slice() else { panic!("one account waits") };
+    assert_eq!((session.as_str(), &again.head, path), (SESSION, &upload.head, &spooled));
+    assert_eq!((again.from, again.lines.len()), (0, 2), "whole, whatever was acknowledged before");
 }
 
 #[test]
