@@ -8,10 +8,13 @@ mod cli {}
 mod broker {}
 mod gateway {
     mod life;
+    mod privileges;
     mod reads;
     mod writes;
 }
-mod journeys {}
+mod journeys {
+    mod demo;
+}
 
 /// A test file that nobody compiles passes for ever.
 #[test]

@@ -59,7 +59,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  dbgate ls")]
     Ls,
     /// Open an interactive session
-    #[command(after_help = "Examples:\n  dbgate connect demo\n  dbgate connect prod --access write --reason \"refund stuck\"")]
+    #[command(
+        after_help = "Examples:\n  dbgate connect demo\n  dbgate connect prod --access write --reason \"refund stuck\""
+    )]
     Connect {
         /// Target, as `dbgate ls` shows it
         target: String,
@@ -70,7 +72,9 @@ pub enum Command {
         no_history: bool,
     },
     /// Run statements and print what they answer
-    #[command(after_help = "Examples:\n  dbgate exec demo -c 'select 1' --format json\n  dbgate exec demo -f report.sql\n  echo 'select 1;' | dbgate exec demo -\n\nExit codes: dbgate help-exit-codes")]
+    #[command(
+        after_help = "Examples:\n  dbgate exec demo -c 'select 1' --format json\n  dbgate exec demo -f report.sql\n  echo 'select 1;' | dbgate exec demo -\n\nExit codes: dbgate help-exit-codes"
+    )]
     Exec(ExecArgs),
     /// Ask for a verdict without running anything
     #[command(after_help = "Example:\n  dbgate check demo -c 'delete from orders'")]
@@ -128,11 +132,7 @@ pub enum Command {
     /// Run everything on this machine and walk through the main job
     #[cfg(feature = "server")]
     #[command(after_help = "Examples:\n  dbgate demo\n  dbgate demo --once | cat")]
-    Demo {
-        /// End after the walk
-        #[arg(long)]
-        once: bool,
-    },
+    Demo(crate::cli::demo::DemoArguments),
     /// Print a completion script
     #[command(after_help = "Example:\n  dbgate completions bash > ~/.local/share/bash-completion/completions/dbgate")]
     Completions { shell: clap_complete::Shell },
@@ -151,7 +151,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Verify an evidence file with nothing but public keys
-    #[command(after_help = "Example:\n  dbgate audit verify session.dbgt --key 'gate.example.com/log+1234abcd+AZ…'\n\nExit: 0 good, 1 tampered, 3 valid but incomplete")]
+    #[command(
+        after_help = "Example:\n  dbgate audit verify session.dbgt --key 'gate.example.com/log+1234abcd+AZ…'\n\nExit: 0 good, 1 tampered, 3 valid but incomplete"
+    )]
     Verify {
         file: PathBuf,
         /// Public key of a log that is trusted; without it, the keys of brokers you signed in to

@@ -30,7 +30,12 @@ pub async fn psql(server: Option<&str>, target: &str, ask: &Asking, arguments: &
     let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
     let status = tokio::process::Command::from({
         let mut command = Command::new("psql");
-        command.arg(&native.conninfo).args(arguments).env_remove("PGPASSWORD").env_remove("PGHOST").env_remove("PGUSER");
+        command
+            .arg(&native.conninfo)
+            .args(arguments)
+            .env_remove("PGPASSWORD")
+            .env_remove("PGHOST")
+            .env_remove("PGUSER");
         command
     })
     .status()

@@ -15,7 +15,8 @@ pub fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
 
 /// Writes `dbgate.1` and a page for every command.
 pub fn man(folder: &Path) -> Result<Exit, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", folder.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(failed)?;
     Ok(Exit::Ok)
@@ -32,8 +33,9 @@ pub fn exit_codes() -> Result<Exit, Failure> {
 /// Prints a built-in policy.
 #[cfg(feature = "server")]
 pub fn policy(name: &str) -> Result<Exit, Failure> {
-    let sources = crate::core::policy::pack::sources(name)
-        .ok_or_else(|| Failure::new(Exit::Usage, format!("no built-in policy `{name}`")).hint("There is: production"))?;
+    let sources = crate::core::policy::pack::sources(name).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("no built-in policy `{name}`")).hint("There is: production")
+    })?;
     for source in sources {
         println!("// {}\n{}", source.name, source.text);
     }

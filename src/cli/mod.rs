@@ -14,6 +14,7 @@ pub mod generate;
 pub mod login;
 pub mod logout;
 pub mod ls;
+pub mod output;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
@@ -104,7 +105,7 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Command::Policy { pack } => generate::policy(&pack),
         #[cfg(feature = "server")]
-        Command::Demo { once } => demo::run(once).await,
+        Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { output } => generate::man(&output),
         Command::HelpExitCodes => generate::exit_codes(),

@@ -105,10 +105,8 @@ impl From<SessionError> for Failure {
                     None => failure,
                 }
             }
-            SessionError::Transcript(error) => {
-                Self::new(Exit::Unrecorded, format!("{error}, so nothing was run"))
-                    .hint("Check the disk and the folder's permissions, then run it again")
-            }
+            SessionError::Transcript(error) => Self::new(Exit::Unrecorded, format!("{error}, so nothing was run"))
+                .hint("Check the disk and the folder's permissions, then run it again"),
             other => Self::new(Exit::Connection, format!("The session broke: {other}"))
                 .hint("Run it again; what was not committed is rolled back"),
         }

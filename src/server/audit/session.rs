@@ -161,7 +161,9 @@ impl SessionRecord {
         let number = self.statements;
         let last = cleared.len().saturating_sub(1);
         let may_wait = self.durability == Durability::Writes
-            && cleared.iter().all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
+            && cleared
+                .iter()
+                .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
         for (part, one) in cleared.iter().enumerate() {
             let mut members = self.statement(number, part, one.facts(), protocol);
             members.insert("dec".to_owned(), "allow".into());
@@ -201,7 +203,13 @@ impl SessionRecord {
     }
 
     /// Records a statement that was refused.
-    pub async fn denied(&mut self, denial: &Denial, text: &str, protocol: Protocol, now: Moment) -> Result<u64, LogError> {
+    pub async fn denied(
+        &mut self,
+        denial: &Denial,
+        text: &str,
+        protocol: Protocol,
+        now: Moment,
+    ) -> Result<u64, LogError> {
         self.statements += 1;
         self.denied += 1;
         let members = json!({

@@ -48,7 +48,8 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
     };
     let id = upstream::new_id();
     let login_role = upstream::role_name(&grant, &id);
-    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
+    let key =
+        CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -86,15 +87,12 @@ struct About {
 type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
 
 /// Judges what the startup message asks for, as if it had come by SET.
-async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, ErrorFields> {
+async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, Box<ErrorFields>> {
     let served = state
         .target(&live.grant.target)
-        .ok_or_else(|| ErrorFields::fatal("3D000", "the target is not configured any more"))?;
+        .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy().clone();
-    let catalog = served
-        .catalog(&live.grant.database)
-        .await
-        .map_err(|_| unreachable_target(served))?;
+    let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
         let facts = Facts {
@@ -104,7 +102,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
             Verdict::Allow(_) => settings.insert(name, value),
             Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
-                return Err(ErrorFields::fatal("42501", denial.message));
+                return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
             }
         };
     }
@@ -113,14 +111,14 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
-fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, ErrorFields> {
+fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, Box<ErrorFields>> {
     let mut asked = Vec::new();
     for (name, value) in &startup.parameters {
         match name.as_str() {
             "user" | "database" | "replication" => {}
             _ if name.starts_with("_pq_.") => {}
             "options" => {
-                let refused = || ErrorFields::fatal("42501", "startup options other than -c name=value are refused");
+                let refused = || Box::new(ErrorFields::fatal("42501", "startup options other than -c name=value are refused"));
                 asked.extend(options(value).ok_or_else(refused)?);
             }
             _ => asked.push((name.clone(), value.clone())),
@@ -213,7 +211,9 @@ async fn connected(
         role: login_role,
         server_version: catalog.server_version_text.clone(),
         durability: state.config.audit.durability,
-        level: u8::from(about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION)),
+        level: u8::from(
+            about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION),
+        ),
     };
     let key = SessionKey::from_bytes(live.session_key);
     let leaf = Leaf(live.grant_leaf);

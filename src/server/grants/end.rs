@@ -13,10 +13,10 @@ use crate::core::api::ErrorCode;
 use crate::core::grant::{Grant, GrantId};
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::{record, roles};
 use crate::server::sessions::EndReason;
 use crate::server::state::State;
 use crate::server::store::StoreError;
+use crate::server::{record, roles};
 use crate::sys::clock;
 
 /// How long connections may take to end themselves, so that the client hears why.
