@@ -276,7 +276,13 @@ impl Issuer {
 
     async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
         // Discovery checks that the metadata names this very issuer, and brings the keys along.
-        let send = |request| self.http.send(request);
+        // The closure owns what it needs: one that borrowed would make this future not `Send`
+        // for every lifetime, which a task of the server must be.
+        let http = self.http.clone();
+        let send = move |request| {
+            let http = http.clone();
+            async move { http.send(request).await }
+        };
         match CoreProviderMetadata::discover_async(self.url.clone(), &send).await {
             Ok(metadata) => Ok(metadata.jwks().clone()),
             Err(openidconnect::DiscoveryError::Request(error)) => Err(error.to_string()),
