@@ -1,8 +1,14 @@
 //! What people and agents type.
 
 pub mod exit;
+pub mod failure;
+pub mod login;
+pub mod logout;
+pub mod ls;
 #[cfg(feature = "server")]
 pub mod serve;
+pub mod whoami;
+pub mod workstation;
 #[cfg(feature = "server")]
 pub mod target;
 

@@ -40,7 +40,8 @@ pub struct Broker {
 impl Broker {
     /// Prepares a client for `server`; connects to nothing yet.
     pub fn new(server: &Server) -> Result<Self, BrokerError> {
-        let http = Http::new(&server.url, server.ca_file.as_deref()).map_err(|error| unreachable(&server.url, &error))?;
+        let http =
+            Http::new(&server.url, server.ca_file.as_deref()).map_err(|error| unreachable(&server.url, &error))?;
         Ok(Self { http, url: server.url.clone() })
     }
 

@@ -36,7 +36,11 @@ impl TryFrom<u32> for Version {
     type Error = String;
 
     fn try_from(version: u32) -> Result<Self, String> {
-        if version == 1 { Ok(Self) } else { Err(format!("version {version} is not known; this dbgate reads version 1")) }
+        if version == 1 {
+            Ok(Self)
+        } else {
+            Err(format!("version {version} is not known; this dbgate reads version 1"))
+        }
     }
 }
 

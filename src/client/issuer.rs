@@ -15,17 +15,17 @@ use openidconnect::core::{
 use openidconnect::http::{Method, header};
 use openidconnect::{
     AdditionalProviderMetadata, AuthType, ClientId, DeviceAuthorizationUrl, DeviceCodeErrorResponseType,
-    DiscoveryError, EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponse, HttpRequest, IssuerUrl,
-    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadata,
-    RefreshToken, RequestTokenError, Scope, TokenResponse as _,
+    DiscoveryError, EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponse, HttpRequest, IssuerUrl, Nonce,
+    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadata, RefreshToken, RequestTokenError,
+    Scope, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::core::secret::Secret;
 use crate::core::text;
 use crate::core::time::Moment;
-use crate::sys::http::{self, Http, HttpError};
 use crate::sys::clock;
+use crate::sys::http::{self, Http, HttpError};
 
 /// Why the issuer gave no tokens.
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +125,9 @@ impl Issuer {
             return Err(IssuerError::NoDeviceFlow(self.url.clone()));
         };
         let client = self.client().set_device_authorization_url(endpoint);
-        let mut request =
-            client.exchange_device_code().add_scopes(scopes.iter().filter(|scope| *scope != "openid").cloned().map(Scope::new));
+        let mut request = client
+            .exchange_device_code()
+            .add_scopes(scopes.iter().filter(|scope| *scope != "openid").cloned().map(Scope::new));
         let mut verifier = None;
         if endpoints.code_challenge_methods_supported.iter().any(|method| method == "S256") {
             let (challenge, secret) = PkceCodeChallenge::new_random_sha256();
@@ -244,7 +245,8 @@ impl Issuer {
             .set_allowed_algs(offered.iter().filter(public_key).cloned())
             .set_time_fn(move || now.into());
         // No nonce was sent, so none may come back: it would be of somebody else's sign-in.
-        let no_nonce = |nonce: Option<&Nonce>| if nonce.is_none() { Ok(()) } else { Err("unexpected nonce".to_owned()) };
+        let no_nonce =
+            |nonce: Option<&Nonce>| if nonce.is_none() { Ok(()) } else { Err("unexpected nonce".to_owned()) };
         let claims =
             id_token.claims(&verifier, no_nonce).map_err(|error| IssuerError::NotVerified(printable(&error)))?;
         Ok(Moment::from_seconds(claims.expiration().timestamp()))

@@ -119,7 +119,11 @@ enum Source {
     /// A file that somebody else renews: read each time.
     File(PathBuf),
     Value(Secret),
-    Kept { store: Store, place: Place, kept: Mutex<Kept> },
+    Kept {
+        store: Store,
+        place: Place,
+        kept: Mutex<Kept>,
+    },
 }
 
 impl SignedIn {
@@ -226,7 +230,14 @@ impl SignedIn {
 impl Kept {
     fn new(issuer: &str, client_id: &str, tokens: Tokens) -> Self {
         let Tokens { id_token, refresh_token, expires } = tokens;
-        Self { version: 1, issuer: issuer.to_owned(), client_id: client_id.to_owned(), id_token, refresh_token, expires }
+        Self {
+            version: 1,
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            id_token,
+            refresh_token,
+            expires,
+        }
     }
 
     /// What was kept by another version or damaged is as good as nothing: sign in again.

@@ -177,7 +177,10 @@ impl Issuer {
             outcome => outcome?,
         };
         // `nbf` is no claim of OIDC, so the verifier leaves it to us.
-        if all.get("nbf").and_then(Value::as_i64).is_some_and(|from| Moment::from_seconds(from) > now.after(CLOCK_LEEWAY))
+        if all
+            .get("nbf")
+            .and_then(Value::as_i64)
+            .is_some_and(|from| Moment::from_seconds(from) > now.after(CLOCK_LEEWAY))
         {
             return Err(IdentityError::NotYet);
         }
@@ -204,19 +207,16 @@ impl Issuer {
         let latest_issue = now.after(CLOCK_LEEWAY).seconds();
         let types = TYPES.iter().filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok());
         let ours = [Some(&self.rule.client_id), self.rule.audience.as_ref()];
-        let verifier = CoreIdTokenVerifier::new_public_client(
-            ClientId::new(audience.to_owned()),
-            self.url.clone(),
-            keys.clone(),
-        )
-        .set_allowed_algs(ALGORITHMS)
-        .set_allowed_jose_types(types)
-        // A token that is also for somebody else could be replayed by them.
-        .set_other_audience_verifier_fn(move |other| ours.iter().flatten().any(|name| **name == **other))
-        .set_time_fn(move || SystemTime::into(time))
-        .set_issue_time_verifier_fn(move |issued| {
-            if issued.timestamp() <= latest_issue { Ok(()) } else { Err("issued in the future".to_owned()) }
-        });
+        let verifier =
+            CoreIdTokenVerifier::new_public_client(ClientId::new(audience.to_owned()), self.url.clone(), keys.clone())
+                .set_allowed_algs(ALGORITHMS)
+                .set_allowed_jose_types(types)
+                // A token that is also for somebody else could be replayed by them.
+                .set_other_audience_verifier_fn(move |other| ours.iter().flatten().any(|name| **name == **other))
+                .set_time_fn(move || SystemTime::into(time))
+                .set_issue_time_verifier_fn(move |issued| {
+                    if issued.timestamp() <= latest_issue { Ok(()) } else { Err("issued in the future".to_owned()) }
+                });
         // The nonce is the client's to check: it binds the token to the sign-in, not to us.
         let verified = token.claims(&verifier, |_: Option<&Nonce>| Ok(())).map_err(refusal)?;
         Ok(Claims {
@@ -276,8 +276,7 @@ impl Issuer {
 
     async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
         // Discovery checks that the metadata names this very issuer, and brings the keys along.
-        // The closure owns what it needs: one that borrowed would make this future not `Send`
-        // for every lifetime, which a task of the server must be.
+        // Owned, so that the future borrows nothing and may move between threads.
         let http = self.http.clone();
         let send = move |request| {
             let http = http.clone();

@@ -1,13 +1,14 @@
 //! Step 7, audit, as the broker needs it: what it writes into the log.
 
+use crate::core::api::KeyProof;
 use crate::core::grant::Grant;
-use crate::server::audit::{LogError, Recorded};
+use crate::server::audit::{GrantRecorded, LogError};
 use crate::server::sessions::EndReason;
 use crate::server::state::State;
 
 /// Writes the grant's record durably. Nothing is handed out before this has succeeded.
-pub async fn grant(state: &State, grant: &Grant) -> Result<Recorded, LogError> {
-    state.log.grant(grant).await
+pub async fn grant(state: &State, grant: &Grant, proof: Option<&KeyProof>) -> Result<GrantRecorded, LogError> {
+    state.log.grant(grant, proof).await
 }
 
 /// Records the end of a grant.

@@ -96,6 +96,14 @@ pub fn lock(path: &Path) -> Result<Lock, FileError> {
     Ok(Lock { _file: file })
 }
 
+/// Opens a private file that only grows. One process at a time: a second one is refused.
+pub fn append_private(path: &Path) -> Result<File, FileError> {
+    make_private_folder(folder_of(path))?;
+    let file = private_options().append(true).open(path).map_err(FileError::failed("open", path))?;
+    file.try_lock().map_err(|error| FileError::failed("lock", path)(error.into()))?;
+    Ok(file)
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

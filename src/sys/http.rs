@@ -124,9 +124,8 @@ fn tls(url: &Url, ca_file: Option<&Path>) -> Result<rustls::ClientConfig, HttpEr
 
 fn authorities(path: &Path) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, String> {
     use rustls::pki_types::pem::PemObject as _;
-    let found: Result<Vec<_>, _> = rustls::pki_types::CertificateDer::pem_file_iter(path)
-        .map_err(|error| error.to_string())?
-        .collect();
+    let found: Result<Vec<_>, _> =
+        rustls::pki_types::CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?.collect();
     match found {
         Ok(certificates) if certificates.is_empty() => Err("no certificate in it".to_owned()),
         Ok(certificates) => Ok(certificates),

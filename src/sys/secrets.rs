@@ -77,7 +77,9 @@ impl std::fmt::Display for Place {
 pub enum StoreError {
     #[error("unknown token store `{0}`: auto, keyring or file")]
     UnknownChoice(String),
-    #[error("the system keyring cannot be used: {0}\nRun with DBGATE_TOKEN_STORE=file to keep the token in a 0600 file")]
+    #[error(
+        "the system keyring cannot be used: {0}\nRun with DBGATE_TOKEN_STORE=file to keep the token in a 0600 file"
+    )]
     Keyring(String),
     #[error(transparent)]
     File(#[from] FileError),

@@ -1,6 +1,6 @@
 //! Rows in psql's shapes: aligned, and expanded one column a line.
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::client::render::Column;
 use crate::core::text;
@@ -48,14 +48,10 @@ pub fn aligned(held: &Held, null: &str) -> String {
         return "--\n".into();
     }
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for (component, symbol) in [
-        (TableComponent::VerticalLines, '|'),
-        (TableComponent::HeaderLines, '-'),
-        (TableComponent::MiddleHeaderIntersections, '+'),
-    ] {
-        table.set_style(component, symbol);
-    }
+    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let style = table.style_mut();
+    (style.header_lines.junction, style.content_lines.junction) = (Some('|'), Some('|'));
+    (style.header_separator.fill, style.header_separator.junction) = (Some('-'), Some('+'));
     table.set_header(held.columns.iter().map(|column| {
         Cell::new(text::escape(&column.name)).set_alignment(CellAlignment::Center)
     }));

@@ -134,7 +134,8 @@ async fn only_the_client_that_began_can_fetch_the_tokens() {
     let begun = desk.begin(&Form::read(challenge.as_bytes()), clock::now()).expect("a code");
     let (code, device) = (begun["user_code"].as_str().expect("text"), begun["device_code"].as_str().expect("text"));
     assert!(desk.answer(code, Answer::Approve("ana"), clock::now()));
-    let fetch = format!("client_id=dbgate-cli&grant_type={}&device_code={device}&code_verifier=guess", desk::DEVICE_GRANT);
+    let fetch =
+        format!("client_id=dbgate-cli&grant_type={}&device_code={device}&code_verifier=guess", desk::DEVICE_GRANT);
     assert_eq!(desk.token(&Form::read(fetch.as_bytes()), clock::now()), Err(Refusal::InvalidGrant));
 }
 
@@ -174,7 +175,8 @@ async fn forged_tokens_are_refused() {
 #[tokio::test]
 async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
     let issuer = start(0).await;
-    let rule = IssuerRule { audience: Some("https://gate.example.com".into()), ..IssuerRule::new(issuer.url(), CLIENT_ID) };
+    let rule =
+        IssuerRule { audience: Some("https://gate.example.com".into()), ..IssuerRule::new(issuer.url(), CLIENT_ID) };
     let verifier = Verifier::new(vec![rule]).expect("one rule");
     let (now, at) = (clock::now(), |seconds: i64| clock::now().seconds() + seconds);
     for accepted in [

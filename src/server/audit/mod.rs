@@ -1,1 +1,12 @@
-//! audit
+//! Step 7, audit: the gateway's log. Recorded before it happens, or it does not happen.
+//!
+//! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them;
+//! [`session`] is the gateway's account of one connection; [`recover`] reads the file at start.
+
+mod log;
+mod recover;
+mod session;
+mod writer;
+
+pub use log::{GrantRecorded, Log, LogError, Position};
+pub use session::{Protocol, Recorded, ResultRecord, SessionOpen, SessionRecord};

@@ -212,6 +212,7 @@ async fn connected(
         application: startup.parameters.get("application_name").cloned().unwrap_or_default(),
         role: login_role,
         server_version: catalog.server_version_text.clone(),
+        durability: state.config.audit.durability,
         level: u8::from(about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION)),
     };
     let key = SessionKey::from_bytes(live.session_key);

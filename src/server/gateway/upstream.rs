@@ -11,7 +11,6 @@ use crate::core::secret::Secret;
 use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
-use crate::server::scopes::ScopeRole;
 use crate::server::targets::{Target, TargetError};
 use crate::sys::dial::{Connection, Dial, DialError, Tls};
 use crate::sys::random;
@@ -51,9 +50,8 @@ pub async fn connect(
     let admin = target.admin(&grant.database).await?;
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
-    let scope_role = ScopeRole { name: live.scope_role.clone(), access: grant.access, missing: Vec::new() };
     let subject = &grant.identity.subject;
-    let login_role = roles::make_login(&admin, &scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
+    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let dialled = Connection::open(&Dial {
         host: target.host(),

@@ -81,7 +81,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         id,
     };
     state.store.add_grant(&grant, &who, &verifier).await?;
-    let recorded = match record::grant(state, &grant).await {
+    let recorded = match record::grant(state, &grant, request.proof.as_ref()).await {
         Ok(recorded) => recorded,
         Err(error) => {
             tracing::error!(grant = grant.id.as_str(), %error, "a grant could not be recorded, so it was not made");

@@ -162,7 +162,16 @@ impl From<IdentityError> for Refusal {
 
 impl From<TranscriptError> for Refusal {
     fn from(error: TranscriptError) -> Self {
-        Self::internal(&error)
+        match error {
+            TranscriptError::Refused(_) => Self::bad_request(error.to_string()),
+            TranscriptError::Conflict => Self::new(ErrorCode::Conflict, error.to_string()),
+            TranscriptError::NoSession => Self::not_found("session"),
+            TranscriptError::Log(error) => {
+                tracing::error!(error = %chain(&error), "a transcript could not be recorded");
+                Self::unrecorded()
+            }
+            TranscriptError::File(error) => Self::internal(&error),
+        }
     }
 }
 
