@@ -1,4 +1,4 @@
-//! Real parts to test against: a PostgreSQL of our own, and `dbgate` as a process.
+//! Real parts to test against: a PostgreSQL of our own, a gate in front of it, a certified issuer.
 
-pub mod dbgate;
-pub mod postgres;
+pub mod gate;
+pub mod oidc;

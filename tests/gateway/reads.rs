@@ -1,0 +1,53 @@
+//! Reading through the gate: what is masked comes back masked, everything else as it is.
+
+use dbgate::core::grant::Access;
+
+use crate::support::gate::{Gate, SHOP, column, refusal};
+
+#[tokio::test]
+async fn masked_columns_come_back_masked_however_they_are_asked_for() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let client = gate.connect(&grant).await;
+    let texts = [
+        "select email from customers where id = 3",
+        "select email from public.customers where id = 3",
+        "select public.customers.ssn from public.customers where public.customers.id = 3",
+        "select x from customers as c(a, b, x) where a = 3",
+        "select c.ssn from (select * from customers) c where id = 3",
+        "with c as (select * from customers) select ssn from c where id = 3",
+        "select to_jsonb(c)::text from customers c where id = 3",
+        "select c::text from customers c where id = 3",
+        "table customers limit 3",
+        "select string_agg(ssn, ',') from customers",
+    ];
+    for sql in texts {
+        let rows = column(&client, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let all = rows.join("\n");
+        assert!(!all.contains("123-45-") && !all.contains("user3@example.com"), "{sql}: {all}");
+    }
+    assert_eq!(column(&client, "select name from customers where id = 3").await.expect("reads"), ["name 3"]);
+    assert_eq!(column(&client, "select count(*) from customers where ssn is not null").await.expect("reads"), ["1000"]);
+    assert_eq!(column(&client, "select shout('a')").await.expect("reads"), ["A"]);
+    assert_eq!(column(&client, "select name from active_names order by id limit 1").await.expect("reads"), ["name 1"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_leaves_the_session_alive_and_says_where() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let client = gate.connect(&grant).await;
+    let (state, message) = refusal(&client, "selec 1").await;
+    assert_eq!((state.as_str(), message.as_str()), ("42601", "syntax error at or near \"selec\""));
+    assert_eq!(refusal(&client, "select nothing from customers").await.0, "42703");
+    assert_eq!(refusal(&client, "delete from orders where id = 1").await.0, "42501");
+    assert_eq!(refusal(&client, "drop table orders").await.0, "42501");
+    assert_eq!(column(&client, "select 1; select 2").await.expect("alive"), ["1", "2"]);
+    assert_eq!(column(&client, "").await.expect("empty"), Vec::<String>::new());
+    let row = client.query_one("select name, id + $1 from customers where id = $2", &[&1i32, &5i32]).await.expect("extended");
+    assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, i32>(1)), ("name 5", 6));
+    drop(client);
+    gate.stop().await;
+}

@@ -1,0 +1,65 @@
+//! Commit on our word: a write is counted before it is committed, and taken back when it is too large.
+
+use dbgate::core::grant::Access;
+
+use crate::support::gate::{Gate, SHOP, column, refusal};
+
+#[tokio::test]
+async fn a_small_write_commits_and_a_large_one_is_taken_back_with_its_cascade_counted() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    client.simple_query("update orders set amount = 1 where id = 1").await.expect("one row");
+    assert_eq!(gate.count("select amount::int8 from orders where id = 1").await, 1);
+
+    let (state, message) = refusal(&client, "delete from customers where status = 'idle'").await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("500") && message.contains("1,500"), "{message}");
+    assert_eq!(gate.count("select count(*) from customers").await, 1000);
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+
+    assert_eq!(refusal(&client, "delete from orders").await.0, "42501");
+    assert_eq!(refusal(&client, "delete from orders where true").await.0, "42501");
+    let counted = client.execute("delete from orders where customer_id = $1", &[&7i32]).await.expect("three rows");
+    assert_eq!(counted, 3);
+    assert_eq!(gate.count("select count(*) from orders").await, 2997);
+    let error = client.execute("delete from orders where customer_id > $1", &[&0i32]).await.expect_err("all of them");
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"));
+    assert_eq!(gate.count("select count(*) from orders").await, 2997);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn in_a_transaction_counts_add_up_and_a_rollback_is_the_clients_own() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    client.simple_query("begin; delete from orders where id = 1; rollback").await.expect("rolled back");
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    client.simple_query("begin").await.expect("begin");
+    client.simple_query("delete from orders where id <= 60").await.expect("60 rows");
+    assert_eq!(refusal(&client, "delete from orders where id <= 120").await.0, "42501", "120 in all");
+    assert_eq!(refusal(&client, "select 1").await.0, "25P02", "the transaction has failed");
+    client.simple_query("rollback").await.expect("rollback");
+    client.simple_query("begin; delete from orders where id <= 60; commit").await.expect("60 rows");
+    assert_eq!(gate.count("select count(*) from orders").await, 2940);
+    client.simple_query("delete from orders where id between 61 and 120").await.expect("a new transaction counts anew");
+    assert_eq!(gate.count("select count(*) from orders").await, 2880);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_function_that_writes_is_counted_like_a_write() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    let (state, message) = refusal(&client, "select touch_all()").await;
+    assert_eq!(state, "42501", "{message}");
+    let reader = gate.connect(&gate.grant_as("raj@example.com", Access::Read, 600).await).await;
+    assert!(reader.simple_query("select touch_all()").await.is_err());
+    assert_eq!(column(&client, "select 1").await.expect("alive"), ["1"]);
+    drop((client, reader));
+    gate.stop().await;
+}

@@ -1,0 +1,238 @@
+//! A broker and gateway in this process, in front of a database of the test's own.
+//!
+//! One PostgreSQL cluster serves all tests of a run; every test has a database, a policy folder
+//! and a data folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dbgate::cli::target::{InitArguments, TargetArguments, TargetCommand};
+use dbgate::core::api::{GrantAnswer, GrantRequest};
+use dbgate::core::encoding;
+use dbgate::core::grant::Access;
+use dbgate::core::identity::{Declared, Identity, Kind};
+use dbgate::core::time::Moment;
+use dbgate::demo::postgres::{Cluster, Installation, Settings};
+use dbgate::server::config::Config;
+use dbgate::server::grants::issue;
+use dbgate::server::run::{self, Running};
+use dbgate::sys::{files, random};
+use tokio_postgres::{Client, NoTls};
+
+/// A small shop with everything that the rules are about.
+pub const SHOP: &str = "
+create table customers (id int primary key, name text not null, email text, ssn text, status text not null default 'active');
+create table orders (id int primary key, customer_id int not null references customers on delete cascade, amount numeric(10,2));
+create table audit_trail (at timestamptz default now(), what text);
+insert into customers select i, 'name '||i, 'user'||i||'@example.com', '123-45-'||lpad(i::text,4,'0'),
+  case when i % 2 = 0 then 'idle' else 'active' end from generate_series(1,1000) i;
+insert into orders select i, 1+(i-1)%1000, i from generate_series(1,3000) i;
+create view active_names as select id, name from customers where status='active';
+create function touch_all() returns int language sql volatile as 'update orders set amount = amount; select 1';
+create function shout(text) returns text language sql immutable as 'select upper($1)';
+analyze;
+";
+
+const CLASSIFICATION: &str = "
+[[column]]
+match = \"public.customers.email\"
+tags = [\"pii\", \"email\"]
+
+[[column]]
+match = \"public.customers.ssn\"
+tags = [\"pii\"]
+";
+
+/// The cluster of this run.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let installation = Installation::find().expect("PostgreSQL server programs");
+        let parameters = [("wal_level", "logical"), ("max_prepared_transactions", "10"), ("max_connections", "200")];
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Cluster::start(&installation, "test", &Settings { parameters, ..Settings::default() }).expect("a cluster")
+    })
+}
+
+/// A superuser's connection.
+pub async fn superuser(database: &str) -> Client {
+    let (client, connection) = cluster().superuser(database).connect(NoTls).await.expect("superuser connects");
+    tokio::spawn(connection);
+    client
+}
+
+/// A gate with its database.
+pub struct Gate {
+    pub running: Running,
+    pub database: String,
+    pub folder: PathBuf,
+}
+
+impl Gate {
+    /// Starts one over a database made by `sql`.
+    pub async fn start(sql: &str) -> Self {
+        Self::start_with(sql, "").await
+    }
+
+    /// The same, with more lines for the target's section of `server.toml`.
+    pub async fn start_with(sql: &str, more: &str) -> Self {
+        // Roles belong to the whole cluster: making and preparing them is one test at a time.
+        static PREPARING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
+        let file = write_configuration(&folder, &database, more);
+        let guard = PREPARING.lock().await;
+        superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
+        superuser(&database).await.batch_execute(sql).await.expect("schema");
+        let dsn = format!("user=postgres password={}", cluster().password().expose());
+        files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
+        // One broker role for the cluster, and so one password for all tests.
+        files::write_private(&folder.join("broker-password"), b"broker password of the test run").expect("password");
+        let init = InitArguments {
+            name: "demo".into(),
+            apply: true,
+            config: file.clone(),
+            superuser_dsn_file: Some(folder.join("superuser")),
+        };
+        dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }).await.expect("target init");
+        let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
+        drop(guard);
+        Self { running, database, folder }
+    }
+
+    /// A grant for a person of the engineers.
+    pub async fn grant(&self, access: Access) -> GrantAnswer {
+        self.grant_as("ana@example.com", access, 600).await
+    }
+
+    /// A grant for a named person, for so many seconds.
+    pub async fn grant_as(&self, who: &str, access: Access, seconds: u64) -> GrantAnswer {
+        let identity = Identity {
+            kind: Kind::Human,
+            subject: who.into(),
+            sub: who.into(),
+            issuer: "http://127.0.0.1:1".into(),
+            groups: vec!["engineers".into()],
+            expires: Moment::from_seconds(4_000_000_000),
+        };
+        let request = GrantRequest {
+            target: "demo".into(),
+            database: None,
+            access,
+            seconds: Some(seconds),
+            reason: Some("a test".into()),
+            ticket: None,
+            declared: Declared::default(),
+            proof: None,
+        };
+        issue::issue(self.running.state(), identity, request).await.expect("a grant")
+    }
+
+    /// How libpq connects with a grant. The password goes through a file, as everywhere.
+    pub fn conninfo(&self, grant: &GrantAnswer) -> String {
+        let name = |kind: &str| self.folder.join(format!("{}.{kind}", grant.grant_id)).display().to_string();
+        let pass = format!("*:*:*:{}:{}\n", grant.user, grant.password.expose());
+        files::write_private(Path::new(&name("pass")), pass.as_bytes()).expect("passfile");
+        let ca = grant.gateway.ca_pem.clone().expect("a CA of our own");
+        files::write_private(Path::new(&name("ca")), ca.as_bytes()).expect("CA file");
+        format!(
+            "host={} port={} dbname={} user={} passfile={} sslmode=verify-full sslrootcert={}",
+            grant.gateway.host, grant.gateway.port, grant.wire_database, grant.user, name("pass"), name("ca")
+        )
+    }
+
+    /// A `tokio_postgres` client through the gate.
+    pub async fn connect(&self, grant: &GrantAnswer) -> Client {
+        self.try_connect(grant, grant.password.expose(), &grant.wire_database).await.expect("connects")
+    }
+
+    /// The same, with another password or database.
+    pub async fn try_connect(
+        &self,
+        grant: &GrantAnswer,
+        password: &str,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let tls = dbgate::sys::tls::client(grant.gateway.ca_pem.as_deref()).expect("TLS");
+        let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
+        let mut config = tokio_postgres::Config::new();
+        config.host(&grant.gateway.host).port(grant.gateway.port).dbname(database);
+        config.user(&grant.user).password(password);
+        config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
+        let (client, connection) = config.connect(tls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Roles of sessions in the target right now.
+    pub async fn login_roles(&self) -> Vec<String> {
+        let sql = "select rolname::text from pg_roles where rolname like 'dbgate_u_%' \
+                   and shobj_description(oid, 'pg_authid') like '% in ' || current_database() order by 1";
+        let rows = superuser(&self.database).await.query(sql, &[]).await.expect("roles");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// One number from the database itself, past the gate.
+    pub async fn count(&self, sql: &str) -> i64 {
+        superuser(&self.database).await.query_one(sql, &[]).await.expect(sql).get(0)
+    }
+
+    /// Stops and removes everything.
+    pub async fn stop(self) {
+        self.running.stop().await;
+        std::fs::remove_dir_all(&self.folder).expect("folder");
+    }
+}
+
+/// The first column of every row of a simple query, NULL as `-`.
+pub async fn column(client: &Client, sql: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("-").to_owned()),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+/// SQLSTATE and message of what must fail.
+pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
+    let error = client.simple_query(sql).await.expect_err(sql);
+    let error = error.as_db_error().expect("an error of the server");
+    (error.code().code().to_owned(), error.message().to_owned())
+}
+
+fn write_configuration(folder: &Path, database: &str, more: &str) -> PathBuf {
+    let policy = folder.join("policy");
+    files::make_private_folder(&policy).expect("policy folder");
+    std::fs::write(policy.join("classification.toml"), CLASSIFICATION).expect("classification");
+    let text = format!(
+        r#"version = 1
+
+[server]
+public_url = "http://127.0.0.1:8480"
+api_listen = "127.0.0.1:0"
+wire_listen = "127.0.0.1:0"
+data_dir = "data"
+
+[[identity.oidc]]
+issuer = "http://127.0.0.1:1"
+client_id = "dbgate-cli"
+
+[[targets]]
+name = "demo"
+environment = "production"
+dsn = "host=127.0.0.1 port={} dbname={database} sslmode=disable"
+admin = {{ user = "dbgate_broker", password_file = "broker-password" }}
+pack = "production"
+policy = "policy"
+{more}
+"#,
+        cluster().port()
+    );
+    let file = folder.join("server.toml");
+    std::fs::write(&file, text).expect("server.toml");
+    file
+}
