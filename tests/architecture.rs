@@ -18,14 +18,36 @@ const LAYERS: [(&str, &[&str]); 6] = [
 
 /// Crates that bring I/O, a clock, a terminal or an async runtime: `core` does without.
 const NOT_IN_CORE: [&str; 14] = [
-    "tokio", "tokio_postgres", "clap", "rustyline", "keyring", "openidconnect", "comfy_table", "dirs", "sqlx", "axum",
-    "reqwest", "rustls", "tracing", "anyhow",
+    "tokio",
+    "tokio_postgres",
+    "clap",
+    "rustyline",
+    "keyring",
+    "openidconnect",
+    "comfy_table",
+    "dirs",
+    "sqlx",
+    "axum",
+    "reqwest",
+    "rustls",
+    "tracing",
+    "anyhow",
 ];
 
 /// What has I/O, time, threads or global state in the standard library.
 const NOT_IN_CORE_STD: [&str; 12] = [
-    "std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io::stdin", "SystemTime", "Instant::now",
-    "async fn", "static mut", "thread_local!", "println!",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io::stdin",
+    "SystemTime",
+    "Instant::now",
+    "async fn",
+    "static mut",
+    "thread_local!",
+    "println!",
 ];
 
 /// Crates with one home: `(crate, the only places that may name it)`.
@@ -62,7 +84,9 @@ impl Source {
     /// Every place where the code says `word` as a path of its own.
     fn naming<'a>(&'a self, word: &'a str) -> impl Iterator<Item = String> + 'a {
         let says = move |line: &str| line.match_indices(word).any(|(at, _)| stands_alone(line, at, word));
-        self.code().filter(move |(_, line)| says(line)).map(|(number, line)| format!("src/{}:{number}: {line}", self.path))
+        self.code()
+            .filter(move |(_, line)| says(line))
+            .map(|(number, line)| format!("src/{}:{number}: {line}", self.path))
     }
 
     fn is_test_only(&self) -> bool {

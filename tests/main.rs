@@ -10,6 +10,7 @@ mod broker {
 }
 mod gateway {
     mod life;
+    mod privileges;
     mod reads;
     mod writes;
 }

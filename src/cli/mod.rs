@@ -1,18 +1,113 @@
-//! What people and agents type.
+//! What people and agents type: one command a file, flags in [`args`], exit codes in [`exit`].
 
+pub mod args;
+pub mod audit;
+pub mod check;
+pub mod connect;
+pub mod conninfo;
+#[cfg(feature = "server")]
+pub mod demo;
+pub mod exec;
 pub mod exit;
 pub mod failure;
+pub mod generate;
 pub mod login;
 pub mod logout;
 pub mod ls;
+pub mod output;
 #[cfg(feature = "server")]
 pub mod serve;
-pub mod whoami;
-pub mod workstation;
+pub mod session;
 #[cfg(feature = "server")]
 pub mod target;
+pub mod whoami;
+pub mod workstation;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::args::{AuditCommand, Cli, Command, Format};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::whoami::Form;
+use crate::core::text;
+use crate::sys::tls;
+
+const OVERVIEW: &str = "\
+dbgate: just-in-time access and an audited SQL shell for PostgreSQL.
+
+  dbgate login --server URL   sign in with your organisation's account
+  dbgate ls                   list the databases you may use
+  dbgate connect TARGET       open a session; statements are checked, masked and recorded
+  dbgate exec TARGET -c SQL   run statements from a script or an agent
+  dbgate demo                 see all of it on this machine
+
+More: dbgate --help, dbgate COMMAND --help
+";
 
 /// Runs the program with the arguments of this process.
-pub fn main() -> std::process::ExitCode {
-    exit::Exit::Ok.into()
+pub fn main() -> ExitCode {
+    tls::install_provider();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let Some(command) = cli.command else {
+        print!("{OVERVIEW}");
+        return if std::io::stdin().is_terminal() { Exit::Ok.into() } else { Exit::Usage.into() };
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::new(Exit::Failed, error.to_string())).into(),
+    };
+    let exit = runtime.block_on(run(command, &cli.global)).unwrap_or_else(|failure| fail(&failure));
+    // A task that reads standard input must not keep the program from ending.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+/// Says what failed; text of a peer cannot move the cursor.
+fn fail(failure: &Failure) -> Exit {
+    // Where stderr is closed there is nobody to tell; the exit code still does.
+    let _ = writeln!(std::io::stderr(), "{}", text::escape_keeping_lines(&failure.to_string()));
+    failure.exit
+}
+
+async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
+    let server = global.server.as_deref();
+    let form = if global.format == Format::Json { Form::Json } else { Form::Text };
+    match command {
+        Command::Login { ca_file, no_open } => {
+            let browser = if no_open { login::Browser::Leave } else { login::Browser::Open };
+            login::run(server, ca_file.as_deref(), browser).await.map(|()| Exit::Ok)
+        }
+        Command::Logout => logout::run(server).await.map(|()| Exit::Ok),
+        Command::Whoami => whoami::run(server, form).await.map(|()| Exit::Ok),
+        Command::Ls => ls::run(server, form).await.map(|()| Exit::Ok),
+        Command::Connect { target, ask, no_history } => connect::run(global, &target, &ask, no_history).await,
+        Command::Exec(arguments) => exec::run(global, &arguments).await,
+        Command::Check { target, source, ask } => check::run(global, &target, &source, &ask).await,
+        Command::Psql { target, ask, arguments } => conninfo::psql(server, &target, &ask, &arguments).await,
+        Command::Conninfo { target, ask } => conninfo::run(server, &target, &ask).await,
+        Command::Revoke { grant } => session::revoke(server, &grant).await,
+        Command::Audit { command: AuditCommand::Verify { file, keys } } => {
+            audit::verify(&file, &keys, global.format == Format::Json, &mut std::io::stdout())
+        }
+        #[cfg(feature = "server")]
+        Command::Serve(arguments) => serve::run(&arguments).await,
+        #[cfg(feature = "server")]
+        Command::Target(arguments) => target::run(&arguments).await,
+        #[cfg(feature = "server")]
+        Command::Policy { pack } => generate::policy(&pack),
+        #[cfg(feature = "server")]
+        Command::Demo(arguments) => demo::run(&arguments).await,
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { output } => generate::man(&output),
+        Command::HelpExitCodes => generate::exit_codes(),
+    }
 }

@@ -161,9 +161,7 @@ async fn known_schemas(target: &Target) -> Vec<String> {
 /// A superuser's connection: user and password from the file, TLS as for the target itself.
 async fn connect(target: &Target, file: &Path) -> Result<Client, Failure> {
     let bytes = files::read_private(file).map_err(|error| Failure::new(Exit::Config, chain(&error)))?;
-    let wrong = || {
-        Failure::new(Exit::Config, format!("{} is not of the form `user=… password=…`", file.display()))
-    };
+    let wrong = || Failure::new(Exit::Config, format!("{} is not of the form `user=… password=…`", file.display()));
     let dsn = String::from_utf8(bytes).map(Secret::new).map_err(|_| wrong())?;
     // The parser's own words could quote the password.
     let mut options: tokio_postgres::Config = dsn.expose().trim().parse().map_err(|_| wrong())?;

@@ -1,1 +1,322 @@
-//! connect
+//! Step 3, session: the connection through the gateway, as the workstation holds it.
+//!
+//! What must stay true: a statement is in the client's transcript before it is sent, and every
+//! answer is noted in it; the transcript is handed in before the connection says goodbye.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::client::broker::{Broker, BrokerError};
+use crate::client::credential::Credential;
+use crate::client::render::Column;
+use crate::client::render::report::Refusal;
+use crate::client::transcript::{self, ClientTranscript, Received, TranscriptError};
+use crate::core::encoding;
+use crate::core::grant::SessionId;
+use crate::core::secret::Secret;
+use crate::core::transcript::{Leaf, RowsDigest, SessionKey};
+use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frame::WireError;
+use crate::core::wire::frontend;
+use crate::sys::dial::{CancelHandle, Connection, Dial, DialError, Tls};
+use crate::sys::files::{self, FileError};
+use crate::sys::paths::Paths;
+use crate::sys::tls::{self, TlsError};
+
+/// How long the gateway may take to let us in: it makes a role and connects to the target.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why there is no session, or it broke.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the gateway's certificate authority is not usable")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Transcript(#[from] TranscriptError),
+    #[error("the gateway did not name the session's record")]
+    NoRecord,
+}
+
+/// What one statement brings, in order.
+pub enum Event<'a> {
+    Columns(Vec<Column>),
+    Row(&'a [Option<&'a [u8]>]),
+    /// The command tag of a part.
+    Done(&'a str),
+    Empty,
+    Notice(&'a ErrorFields),
+    Error(&'a ErrorFields),
+    /// Data of COPY … TO STDOUT.
+    CopyOut(&'a [u8]),
+    /// COPY … FROM STDIN wants its data.
+    CopyIn,
+}
+
+/// What the receiver of events wants next.
+pub enum Reply {
+    GoOn,
+    /// The data of a COPY FROM.
+    Data(Vec<u8>),
+    /// Enough rows: cancel what is still to come.
+    Enough,
+}
+
+/// An open session.
+pub struct Session {
+    connection: Connection,
+    transcript: ClientTranscript,
+    credential: Credential,
+    id: SessionId,
+    /// `I`, `T` or `E`, as the server last said.
+    status: u8,
+    folder: PathBuf,
+    is_lost: bool,
+}
+
+impl Session {
+    /// Opens the session of a credential.
+    pub async fn open(credential: Credential, paths: &Paths, application: &str) -> Result<Self, SessionError> {
+        let answer = &credential.answer;
+        let config = tls::client(answer.gateway.ca_pem.as_deref())?;
+        let connection = Connection::open(&Dial {
+            host: &answer.gateway.host,
+            port: answer.gateway.port,
+            database: &answer.wire_database,
+            user: &answer.user,
+            password: &answer.password,
+            tls: Tls::Verified(config),
+            parameters: &[
+                ("application_name", application),
+                ("client_encoding", "UTF8"),
+                ("datestyle", "ISO"),
+                ("timezone", "UTC"),
+                ("intervalstyle", "postgres"),
+                ("_pq_.dbgate", "1"),
+            ],
+            deadline: DEADLINE,
+        })
+        .await?;
+        let named = |name: &str| connection.parameters().get(name).cloned();
+        let id = named("dbgate.session").and_then(|text| SessionId::parse(&text)).ok_or(SessionError::NoRecord)?;
+        let leaf = named("dbgate.open").and_then(|text| Leaf::from_hex(&text)).ok_or(SessionError::NoRecord)?;
+        let key = encoding::unhex::<32>(answer.session_key.expose()).ok_or(SessionError::NoRecord)?;
+        let signing = credential.signing.clone().ok_or(SessionError::NoRecord)?;
+        let folder = paths.state().join("sessions");
+        let key = SessionKey::from_bytes(key);
+        let transcript =
+            ClientTranscript::begin(&folder, id.clone(), &credential.origin, signing, key, leaf, application)?;
+        Ok(Self { connection, transcript, credential, id, status: b'I', folder, is_lost: false })
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// What was granted.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// What the server says of itself.
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        self.connection.parameters()
+    }
+
+    /// `I` idle, `T` in a transaction, `E` in a failed one.
+    pub fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// Cancels what runs, from another task.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.connection.cancel_handle()
+    }
+
+    /// Sends one text by the simple protocol and reports everything that comes back.
+    pub async fn run(
+        &mut self,
+        sql: &str,
+        local: &str,
+        see: &mut (dyn FnMut(Event<'_>) -> Reply + Send),
+    ) -> Result<(), SessionError> {
+        let number = self.transcript.statement(sql, local)?;
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out);
+        self.connection.send(&out).await.inspect_err(|_| self.is_lost = true)?;
+        self.answers(number, see).await.inspect_err(|_| self.is_lost = true)
+    }
+
+    /// Asks for a verdict without running: the gateway judges a Parse as it judges a statement.
+    /// `None` when it may run.
+    pub async fn check(&mut self, sql: &str) -> Result<Option<ErrorFields>, SessionError> {
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", sql, &mut out);
+        frontend::sync(&mut out);
+        self.connection.send(&out).await?;
+        let mut refused = None;
+        loop {
+            let message = self.connection.receive().await?;
+            match message.tag {
+                b'E' => {
+                    let fields = backend::error_fields(&message.body)?;
+                    if Refusal::of(&fields).is_some() {
+                        // The gateway counts a refused statement; so does this account.
+                        let number = self.transcript.statement(sql, "unknown")?;
+                        self.transcript.error(number, &fields.sqlstate)?;
+                    }
+                    refused = Some(fields);
+                }
+                b'Z' => return Ok(refused),
+                _ => {}
+            }
+        }
+    }
+
+    async fn answers(
+        &mut self,
+        number: u64,
+        see: &mut (dyn FnMut(Event<'_>) -> Reply + Send),
+    ) -> Result<(), SessionError> {
+        let (mut part, mut names) = (0, Vec::new());
+        let mut digest = RowsDigest::new(self.transcript.key());
+        let mut has_cancelled = false;
+        loop {
+            let message = self.connection.receive().await?;
+            let reply = match message.tag {
+                b'T' => {
+                    let fields = backend::row_description(&message.body)?;
+                    names = fields.iter().map(|field| field.name.clone()).collect();
+                    let masks = &self.credential.answer.masks;
+                    see(Event::Columns(fields.iter().map(|field| Column::from_field(field, masks)).collect()))
+                }
+                b'D' => {
+                    digest.row(&message.body);
+                    see(Event::Row(&backend::data_row(&message.body)?))
+                }
+                b'd' => {
+                    digest.row(&message.body);
+                    see(Event::CopyOut(&message.body))
+                }
+                b'G' => see(Event::CopyIn),
+                b'C' => {
+                    let tag = backend::command_tag(&message.body)?;
+                    let is_copy = tag.starts_with("COPY");
+                    let done = std::mem::replace(&mut digest, RowsDigest::new(self.transcript.key()));
+                    let (rows, bytes) = (if is_copy { 0 } else { done.rows() }, done.bytes());
+                    let received = Received { rows, bytes, rows_digest: &done.finish(), columns: &names };
+                    self.transcript.result(number, part, &received)?;
+                    (part, names) = (part + 1, Vec::new());
+                    see(Event::Done(tag))
+                }
+                b'I' => {
+                    let nothing = RowsDigest::new(self.transcript.key()).finish();
+                    let received = Received { rows: 0, bytes: 0, rows_digest: &nothing, columns: &[] };
+                    self.transcript.result(number, part, &received)?;
+                    part += 1;
+                    see(Event::Empty)
+                }
+                b'E' => {
+                    let fields = backend::error_fields(&message.body)?;
+                    self.transcript.error(number, &fields.sqlstate)?;
+                    let reply = see(Event::Error(&fields));
+                    if fields.severity == "FATAL" {
+                        return Err(DialError::Refused(Box::new(fields)).into());
+                    }
+                    reply
+                }
+                b'N' => see(Event::Notice(&backend::error_fields(&message.body)?)),
+                b'Z' => {
+                    self.status = message.body.first().copied().unwrap_or(b'I');
+                    return Ok(());
+                }
+                _ => Reply::GoOn,
+            };
+            match reply {
+                Reply::GoOn => {}
+                Reply::Data(data) => {
+                    let mut out = BytesMut::new();
+                    for block in data.chunks(64 * 1024) {
+                        digest.row(block);
+                        frontend::copy_data(block, &mut out);
+                    }
+                    frontend::copy_done(&mut out);
+                    self.connection.send(&out).await?;
+                }
+                Reply::Enough if !has_cancelled => {
+                    has_cancelled = true;
+                    self.connection.cancel_handle().cancel().await?;
+                }
+                Reply::Enough => {}
+            }
+        }
+    }
+
+    /// Hands the transcript in, says goodbye, and keeps the evidence. The text says what could
+    /// not be done; nothing is lost by it, for the spool is tried again.
+    pub async fn close(mut self, broker: &Broker, token: &Secret) -> Result<Closed, SessionError> {
+        let upload = self.transcript.end()?;
+        let spooled = self.transcript.spooled();
+        let handed_in = broker.upload(token, self.id.as_str(), &upload).await;
+        if !self.is_lost {
+            let mut out = BytesMut::new();
+            frontend::terminate(&mut out);
+            // The gateway may be gone; the transcript is safe in any case.
+            let _ = self.connection.send(&out).await;
+        }
+        if let Err(error) = handed_in {
+            return Ok(Closed { evidence: None, problem: Some(error.to_string()) });
+        }
+        match keep(broker, token, &self.id, &self.folder).await {
+            Ok(path) => {
+                files::remove(&spooled).map_err(TranscriptError::File)?;
+                Ok(Closed { evidence: Some(path), problem: None })
+            }
+            Err(error) => Ok(Closed { evidence: None, problem: Some(error.to_string()) }),
+        }
+    }
+}
+
+/// What is left of a session.
+pub struct Closed {
+    /// The evidence file.
+    pub evidence: Option<PathBuf>,
+    /// What could not be handed in yet.
+    pub problem: Option<String>,
+}
+
+/// Why evidence could not be kept.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+async fn keep(broker: &Broker, token: &Secret, id: &SessionId, folder: &std::path::Path) -> Result<PathBuf, KeepError> {
+    let evidence = broker.evidence(token, id.as_str()).await?;
+    let path = folder.join(format!("{}.dbgt", id.as_str()));
+    files::write_private(&path, evidence.as_bytes())?;
+    Ok(path)
+}
+
+/// Hands in what earlier sessions could not; quiet, and tried again next time.
+pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths) {
+    let folder = paths.state().join("sessions");
+    for (session, upload, path) in transcript::spool(&folder) {
+        if broker.upload(token, session.as_str(), &upload).await.is_ok()
+            && keep(broker, token, &session, &folder).await.is_ok()
+        {
+            // Left behind, it would only be handed in once more.
+            let _ = files::remove(&path);
+        }
+    }
+}

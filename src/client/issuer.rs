@@ -112,9 +112,7 @@ impl Issuer {
     pub async fn discover(url: &str, client_id: &str, ca_file: Option<&Path>) -> Result<Self, IssuerError> {
         let http = Http::new(url, ca_file)?;
         let issuer = IssuerUrl::new(url.to_owned()).map_err(|_| HttpError::Address(url.to_owned()))?;
-        let metadata = Metadata::discover_async(issuer, &|request| http.send(request))
-            .await
-            .map_err(|error| discovery_error(url, error))?;
+        let metadata = Metadata::discover_async(issuer, &http).await.map_err(|error| discovery_error(url, error))?;
         Ok(Self { http, url: url.to_owned(), client_id: client_id.to_owned(), metadata })
     }
 
@@ -137,9 +135,9 @@ impl Issuer {
             verifier = Some(secret);
         }
         let details: CoreDeviceAuthorizationResponse = request
-            .request_async(&|request| self.http.send(request))
+            .request_async(&self.http)
             .await
-            .map_err(|error| self.token_error(error, |refusal| IssuerError::Refused(words(refusal))))?;
+            .map_err(|error| self.token_error(error, |refusal| IssuerError::Refused(printable(refusal))))?;
         // Shown, and maybe opened in a browser: nothing but a web address may be.
         http::checked(details.verification_uri().as_str())?;
         let complete_page = details.verification_uri_complete().map(|page| page.secret().clone());
@@ -166,12 +164,12 @@ impl Issuer {
         if let Some(verifier) = &invitation.verifier {
             request = request.add_extra_param("code_verifier", verifier.secret().clone());
         }
-        let answer = request.request_async(&|request| self.http.send(request), sleep, None).await;
+        let answer = request.request_async(&self.http, sleep, None).await;
         let answer: CoreTokenResponse = answer.map_err(|error| {
             self.token_error(error, |refusal| match refusal.error() {
                 DeviceCodeErrorResponseType::AccessDenied => IssuerError::Declined,
                 DeviceCodeErrorResponseType::ExpiredToken => IssuerError::CodeExpired,
-                _ => IssuerError::Refused(words(refusal)),
+                _ => IssuerError::Refused(printable(refusal)),
             })
         })?;
         self.tokens(&answer, None)
@@ -182,8 +180,8 @@ impl Issuer {
         let client = self.client();
         let kept = RefreshToken::new(refresh_token.expose().to_owned());
         let request = client.exchange_refresh_token(&kept).map_err(|error| self.malformed(&error))?;
-        let answer = request.request_async(&|request| self.http.send(request)).await;
-        let refused = |error| self.token_error(error, |refusal| IssuerError::Refused(words(refusal)));
+        let answer = request.request_async(&self.http).await;
+        let refused = |error| self.token_error(error, |refusal| IssuerError::Refused(printable(refusal)));
         self.tokens(&answer.map_err(refused)?, Some(refresh_token))
     }
 
@@ -273,11 +271,7 @@ impl Issuer {
     }
 }
 
-/// The refusal's own words, safe to print.
-fn words(refusal: &dyn std::fmt::Display) -> String {
-    printable(refusal)
-}
-
+/// Foreign words, safe to print.
 fn printable(text: &dyn std::fmt::Display) -> String {
     text::escape(&text.to_string()).into_owned()
 }

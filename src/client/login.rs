@@ -91,7 +91,8 @@ pub async fn login(
     invite(&invitation);
     let tokens = issuer.wait(&invitation, tokio::time::sleep).await?;
     let kept = Kept::new(&discovery.issuer, &discovery.client_id, tokens);
-    let place = store.save(&kept.to_secret())?;
+    let (keeper, secret) = (store.clone(), kept.to_secret());
+    let place = apart(move || keeper.save(&secret)).await?;
     Ok(NewLogin { place, expires: kept.expires, renews: kept.refresh_token.is_some(), token: kept.id_token })
 }
 
@@ -186,8 +187,7 @@ impl SignedIn {
     /// Renews under a lock: of several processes one asks the issuer, the others take its result.
     async fn renew(&self, store: &Store, current: Kept) -> Result<Kept, LoginError> {
         let path = store.lock_file();
-        let waiting = tokio::task::spawn_blocking(move || files::lock(&path));
-        let _lock = waiting.await.expect("locking a file does not panic")?;
+        let _lock = apart(move || files::lock(&path)).await?;
         let latest = store.load()?.and_then(|(secret, _)| Kept::read(&secret));
         let current = latest.filter(|latest| latest.expires > current.expires).unwrap_or(current);
         if current.lasts() {
@@ -225,6 +225,15 @@ impl SignedIn {
     fn ended(&self, at: Moment) -> LoginError {
         LoginError::Ended { host: self.server.host().to_owned(), ended: at.rfc3339() }
     }
+}
+
+/// Runs what may block (a keyring that asks for its password, another process's lock) on a thread
+/// that is not joined, so that Ctrl-C ends the program at once.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (answer, waiting) = tokio::sync::oneshot::channel();
+    // Nobody listens any more after Ctrl-C; then the result is of no use.
+    std::thread::spawn(move || answer.send(work()).is_ok());
+    waiting.await.expect("the work does not panic")
 }
 
 impl Kept {

@@ -26,9 +26,9 @@ pub struct Column {
 impl Column {
     /// From a RowDescription, looked up among the grant's masked columns by table OID and attribute.
     pub fn from_field(field: &Field, masks: &[MaskedColumn]) -> Self {
-        let masked = masks
-            .iter()
-            .find(|mask| field.table_oid != 0 && (mask.table_oid, mask.attribute) == (field.table_oid, field.attribute));
+        let masked = masks.iter().find(|mask| {
+            field.table_oid != 0 && (mask.table_oid, mask.attribute) == (field.table_oid, field.attribute)
+        });
         Self {
             name: field.name.clone(),
             type_oid: field.type_oid,
@@ -101,12 +101,8 @@ mod tests {
 
     #[test]
     fn the_footer_counts_rows_and_masked_columns() {
-        let column = |mask: Option<&str>| Column {
-            name: "a".into(),
-            type_oid: 25,
-            mask: mask.map(str::to_owned),
-            source: None,
-        };
+        let column =
+            |mask: Option<&str>| Column { name: "a".into(), type_oid: 25, mask: mask.map(str::to_owned), source: None };
         assert_eq!(footer(1, &[column(None)]), "(1 row)");
         assert_eq!(footer(2, &[column(None), column(Some("m"))]), "(2 rows, 1 column masked)");
         assert_eq!(footer(0, &[column(Some("m")), column(Some("m"))]), "(0 rows, 2 columns masked)");

@@ -20,7 +20,10 @@ pub struct Statement {
 pub enum Item {
     Statement(Statement),
     /// A backslash command: everything from the backslash to the end of the line.
-    Command { text: String, line: usize },
+    Command {
+        text: String,
+        line: usize,
+    },
 }
 
 /// What the text so far is in the middle of: the shell's continuation prompt shows it.
@@ -392,18 +395,18 @@ mod tests {
             ("select 1 -- a;b\n; select 2", &["select 1 -- a;b\n;", "select 2"]),
             ("select /* a; /* b; */ c; */ 1; select 2", &["select /* a; /* b; */ c; */ 1;", "select 2"]),
             ("select 2*/* x */3;", &["select 2*/* x */3;"]),
-            ("create rule r as on insert to t do (select 1; select 2); x", &[
-                "create rule r as on insert to t do (select 1; select 2);",
-                "x",
-            ]),
-            ("create function f() returns int begin atomic select 1; select case when true then 1 end; end; x", &[
-                "create function f() returns int begin atomic select 1; select case when true then 1 end; end;",
-                "x",
-            ]),
-            ("create or replace procedure p() begin atomic select 1; end; x", &[
-                "create or replace procedure p() begin atomic select 1; end;",
-                "x",
-            ]),
+            (
+                "create rule r as on insert to t do (select 1; select 2); x",
+                &["create rule r as on insert to t do (select 1; select 2);", "x"],
+            ),
+            (
+                "create function f() returns int begin atomic select 1; select case when true then 1 end; end; x",
+                &["create function f() returns int begin atomic select 1; select case when true then 1 end; end;", "x"],
+            ),
+            (
+                "create or replace procedure p() begin atomic select 1; end; x",
+                &["create or replace procedure p() begin atomic select 1; end;", "x"],
+            ),
             ("begin; end; x", &["begin;", "end;", "x"]),
             (";;  ; select 1;", &["select 1;"]),
             ("-- only a comment", &[]),

@@ -114,6 +114,7 @@ pub struct KeyProof {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct GrantAnswer {
     pub grant_id: String,
+    pub principal: Principal,
     /// The recorded session of the first connection.
     pub session_id: String,
     pub target: String,
@@ -139,6 +140,16 @@ pub struct GrantAnswer {
     pub masks: Vec<MaskedColumn>,
     /// What exists and can be read: for completion and local checks. Not an authority.
     pub catalog: Vec<CatalogRelation>,
+}
+
+/// Whom the grant is for, as the broker verified it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Principal {
+    /// `human`, `agent` or `workload`.
+    pub kind: String,
+    pub subject: String,
+    pub issuer: String,
 }
 
 /// A column that comes back masked for this grant.

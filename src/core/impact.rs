@@ -120,7 +120,10 @@ mod tests {
     fn only_the_difference_counts() {
         let before = baseline(&[counted(60)]);
         let impacts = difference(&before, &[counted(100)], &[]).expect("countable");
-        assert_eq!(impacts.iter().map(|i| (i.action, i.rows, i.direct)).collect::<Vec<_>>(), [(RowAction::Delete, 40, false)]);
+        assert_eq!(
+            impacts.iter().map(|i| (i.action, i.rows, i.direct)).collect::<Vec<_>>(),
+            [(RowAction::Delete, 40, false)]
+        );
         assert_eq!(difference(&before, &[counted(60)], &[]), Ok(vec![]));
     }
 

@@ -82,7 +82,7 @@ impl Issuer {
         let shared = Arc::new(Shared {
             url: url.clone(),
             hosts: [format!("127.0.0.1:{}", address.port()), format!("localhost:{}", address.port())],
-            desk: Mutex::new(Desk::new(&url, users, interval)?),
+            desk: Mutex::new(Desk::new(&url, users, interval)),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let service = router(shared.clone()).into_make_service_with_connect_info::<SocketAddr>();
@@ -107,8 +107,8 @@ impl Issuer {
     }
 
     /// Signs with a new key from now on; tokens of the old one stay valid, as in a planned rotation.
-    pub fn rotate_key(&self) -> anyhow::Result<()> {
-        self.shared.desk().rotate_key()
+    pub fn rotate_key(&self) {
+        self.shared.desk().rotate_key();
     }
 
     /// Stops answering. Open connections are finished first, but not waited for long.

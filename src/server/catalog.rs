@@ -23,8 +23,10 @@ pub enum CatalogError {
 }
 
 /// Types are printed with their schema only where the search path does not show them, so the path
-/// is emptied for the time of reading. One snapshot for all queries.
-const BEGIN: &str = "begin isolation level repeatable read read only; set local search_path = pg_catalog";
+/// is emptied for the time of reading. One snapshot for all queries. Compiling them would take longer
+/// than running them.
+const BEGIN: &str = "begin isolation level repeatable read read only; set local search_path = pg_catalog; \
+    set local jit = off";
 
 const SERVER: &str = "select current_database()::text, current_setting('server_version_num')::int8, \
     current_setting('server_version'), (select system_identifier::text from pg_control_system())";
@@ -65,13 +67,21 @@ const GENERATED: &str = "select distinct a.attrelid, a.attnum, d.refobjsubid::in
     where a.attgenerated <> ''";
 
 /// What views read. A whole-row reference leaves no trace in `pg_depend` beside column references,
-/// but its `varattno 0` stands in the rule: then every relation counts as a whole.
-const DEPENDS: &str = "select distinct r.ev_class, d.refobjid, \
-     case when r.ev_action::text ~ ':varattno 0 ' then 0 else d.refobjsubid end::int2 \
-    from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
-     join pg_class t on t.oid = d.refobjid join pg_namespace n on n.oid = t.relnamespace \
-    where r.ev_type = '1' and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class \
-     and n.nspname not in ('pg_catalog', 'information_schema')";
+/// but its `varattno 0` stands in the rule: then every relation counts as a whole. Without one, a
+/// dependency on no column (`count(*)`) reads none: the number of a system column says so.
+const DEPENDS: &str = concat!(
+    "select distinct w.ev_class, d.refobjid, \
+      case when w.whole then 0 when d.refobjsubid = 0 then -1 else d.refobjsubid end::int2 \
+     from (select r.oid, r.ev_class, r.ev_action::text ~ ':varattno 0 ' as whole from pg_rewrite r \
+       join pg_class v on v.oid = r.ev_class join pg_namespace n on n.oid = v.relnamespace \
+       where r.ev_type = '1' and ",
+    own!(),
+    "offset 0) w \
+     join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid \
+      and d.refclassid = 'pg_class'::regclass and d.refobjid <> w.ev_class \
+     join pg_class t on t.oid = d.refobjid join pg_namespace m on m.oid = t.relnamespace \
+     where m.nspname not in ('pg_catalog', 'information_schema')"
+);
 
 /// Views whose rows come through a function that cannot be followed: one with its owner's rights,
 /// or, in a materialized view, any of the database's own, since it ran with the view owner's rights.

@@ -61,7 +61,11 @@ impl Check<'_> {
         let facts = self.with_prepared(&statement.facts);
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
-            return Err(refused("cursor_with_hold", "a cursor WITH HOLD runs after the last count, so it may call only functions that cannot write", "declare it without WITH HOLD"));
+            return Err(refused(
+                "cursor_with_hold",
+                "a cursor WITH HOLD runs after the last count, so it may call only functions that cannot write",
+                "declare it without WITH HOLD",
+            ));
         }
         let cleared = match self.policy.judge(&self.subject, facts, self.scope, self.catalog, self.search_path) {
             Verdict::Allow(cleared) => cleared,
@@ -83,7 +87,8 @@ impl Check<'_> {
 
     /// EXECUTE does what the prepared statement does.
     fn with_prepared(&self, facts: &Facts) -> Facts {
-        let inner = facts.prepared.as_ref().filter(|_| facts.verb.ends_with("EXECUTE") || facts.effect == Effect::Unknown);
+        let inner =
+            facts.prepared.as_ref().filter(|_| facts.verb.ends_with("EXECUTE") || facts.effect == Effect::Unknown);
         match inner.and_then(|name| self.prepared.get(name)) {
             Some(planned) => {
                 let known = planned.cleared.facts();

@@ -4,17 +4,14 @@
 //! JWT access tokens (RFC 9068, `aud` is the rule's `audience`). Never accepted: no signature,
 //! HMAC signatures (a public client's secret is public), another issuer or audience, a further
 //! audience that no rule names, a token that has ended or does not hold yet, opaque tokens.
-//!
-//! The issuer's keys are cached. A key id that is not among them makes one new request, at most
-//! one every ten seconds, so that a flood of invented key ids cannot be turned on the issuer.
+
+mod keys;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openidconnect::core::{
-    CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm,
-    CoreJwsSigningAlgorithm, CoreProviderMetadata,
+    CoreGenderClaim, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
 };
 use openidconnect::{
     ClaimsVerificationError, ClientId, EmptyAdditionalClaims, IdToken, IssuerUrl, JsonWebTokenType, Nonce,
@@ -27,16 +24,11 @@ use crate::core::encoding;
 use crate::core::identity::Identity;
 use crate::core::text;
 use crate::core::time::Moment;
+use crate::server::identity::keys::{KeyCache, Need};
 use crate::sys::http::{Http, HttpError};
 
 /// A longer token is not read at all. Tokens with hundreds of groups stay below.
 const LONGEST_TOKEN: usize = 32 * 1024;
-/// After this long the keys are asked for again: a withdrawn key must not live on.
-const KEYS_FRESH: Duration = Duration::from_secs(600);
-/// Keys are used this long while the issuer does not answer.
-const KEYS_USABLE: Duration = Duration::from_secs(3600);
-/// The shortest time between two requests for keys.
-const BETWEEN_REQUESTS: Duration = Duration::from_secs(10);
 /// How far the issuer's clock may be ahead of ours.
 const CLOCK_LEEWAY: Duration = Duration::from_secs(60);
 
@@ -100,30 +92,7 @@ pub struct Verifier {
 
 struct Issuer {
     rule: IssuerRule,
-    url: IssuerUrl,
-    http: Http,
-    keys: Mutex<Keys>,
-    /// Held while keys are fetched, so that many requests make one fetch. It guards no data:
-    /// `keys` is never locked across an await.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Keys {
-    set: Option<Arc<CoreJsonWebKeySet>>,
-    fetched: Option<Moment>,
-    asked: Option<Moment>,
-    /// The outcome of the last request, where it failed.
-    failure: Option<String>,
-}
-
-/// What the caller needs the keys for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    /// Any keys that are fresh enough.
-    Fresh,
-    /// The cached ones lack the token's key.
-    Newer,
+    keys: KeyCache,
 }
 
 impl Verifier {
@@ -163,15 +132,15 @@ impl Issuer {
         let failed = |source| VerifierError::Issuer { issuer: rule.issuer.clone(), source };
         let http = Http::new(&rule.issuer, rule.ca_file.as_deref().map(Path::new)).map_err(failed)?;
         let url = IssuerUrl::new(rule.issuer.clone()).map_err(|_| failed(HttpError::Address(rule.issuer.clone())))?;
-        Ok(Self { rule, url, http, keys: Mutex::default(), fetching: tokio::sync::Mutex::default() })
+        Ok(Self { keys: KeyCache::new(url, http), rule })
     }
 
     async fn verify(&self, bearer: &str, all: &Map<String, Value>, now: Moment) -> Result<Identity, IdentityError> {
         let token: Token = bearer.parse().map_err(|_| IdentityError::NotAToken)?;
-        let keys = self.keys(Need::Fresh, now).await?;
+        let keys = self.keys.get(Need::Fresh, now).await?;
         let verified = match self.check(&token, &keys, now) {
             Err(IdentityError::UnknownKey) => {
-                let newer = self.keys(Need::Newer, now).await?;
+                let newer = self.keys.get(Need::Newer, now).await?;
                 self.check(&token, &newer, now)?
             }
             outcome => outcome?,
@@ -207,16 +176,19 @@ impl Issuer {
         let latest_issue = now.after(CLOCK_LEEWAY).seconds();
         let types = TYPES.iter().filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok());
         let ours = [Some(&self.rule.client_id), self.rule.audience.as_ref()];
-        let verifier =
-            CoreIdTokenVerifier::new_public_client(ClientId::new(audience.to_owned()), self.url.clone(), keys.clone())
-                .set_allowed_algs(ALGORITHMS)
-                .set_allowed_jose_types(types)
-                // A token that is also for somebody else could be replayed by them.
-                .set_other_audience_verifier_fn(move |other| ours.iter().flatten().any(|name| **name == **other))
-                .set_time_fn(move || SystemTime::into(time))
-                .set_issue_time_verifier_fn(move |issued| {
-                    if issued.timestamp() <= latest_issue { Ok(()) } else { Err("issued in the future".to_owned()) }
-                });
+        let verifier = CoreIdTokenVerifier::new_public_client(
+            ClientId::new(audience.to_owned()),
+            self.keys.issuer().clone(),
+            keys.clone(),
+        )
+        .set_allowed_algs(ALGORITHMS)
+        .set_allowed_jose_types(types)
+        // A token that is also for somebody else could be replayed by them.
+        .set_other_audience_verifier_fn(move |other| ours.iter().flatten().any(|name| **name == **other))
+        .set_time_fn(move || SystemTime::into(time))
+        .set_issue_time_verifier_fn(move |issued| {
+            if issued.timestamp() <= latest_issue { Ok(()) } else { Err("issued in the future".to_owned()) }
+        });
         // The nonce is the client's to check: it binds the token to the sign-in, not to us.
         let verified = token.claims(&verifier, |_: Option<&Nonce>| Ok(())).map_err(refusal)?;
         Ok(Claims {
@@ -225,68 +197,6 @@ impl Issuer {
             expires: Moment::from_seconds(verified.expiration().timestamp()),
             all: Map::new(),
         })
-    }
-
-    async fn keys(&self, need: Need, now: Moment) -> Result<Arc<CoreJsonWebKeySet>, IdentityError> {
-        if let Some(keys) = self.cached(need, now)? {
-            return Ok(keys);
-        }
-        let _one_at_a_time = self.fetching.lock().await;
-        // Whoever was before us may have fetched what we need.
-        if let Some(keys) = self.cached(need, now)? {
-            return Ok(keys);
-        }
-        let outcome = self.fetch().await;
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.asked = Some(now);
-        match outcome {
-            Ok(set) => {
-                let set = Arc::new(set);
-                *keys = Keys { set: Some(set.clone()), fetched: Some(now), asked: Some(now), failure: None };
-                Ok(set)
-            }
-            Err(why) => {
-                tracing::warn!(issuer = %self.rule.issuer, %why, "the issuer's keys cannot be fetched");
-                keys.failure = Some(why);
-                self.usable(&keys, now)
-            }
-        }
-    }
-
-    /// Keys that serve the need, `None` where the issuer must be asked.
-    fn cached(&self, need: Need, now: Moment) -> Result<Option<Arc<CoreJsonWebKeySet>>, IdentityError> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = keys.fetched.is_some_and(|at| now.since(at) < KEYS_FRESH);
-        let asked_just_now = keys.asked.is_some_and(|at| now.since(at) < BETWEEN_REQUESTS);
-        match need {
-            Need::Fresh if is_fresh => Ok(keys.set.clone()),
-            _ if asked_just_now => self.usable(&keys, now).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// What there is, fresh or not, unless it is too old to be trusted.
-    fn usable(&self, keys: &Keys, now: Moment) -> Result<Arc<CoreJsonWebKeySet>, IdentityError> {
-        let in_use = keys.fetched.is_some_and(|at| now.since(at) < KEYS_USABLE);
-        keys.set.clone().filter(|_| in_use).ok_or_else(|| IdentityError::IssuerDown {
-            issuer: self.rule.issuer.clone(),
-            why: keys.failure.clone().unwrap_or_else(|| "not asked yet".to_owned()),
-        })
-    }
-
-    async fn fetch(&self) -> Result<CoreJsonWebKeySet, String> {
-        // Discovery checks that the metadata names this very issuer, and brings the keys along.
-        // Owned, so that the future borrows nothing and may move between threads.
-        let http = self.http.clone();
-        let send = move |request| {
-            let http = http.clone();
-            async move { http.send(request).await }
-        };
-        match CoreProviderMetadata::discover_async(self.url.clone(), &send).await {
-            Ok(metadata) => Ok(metadata.jwks().clone()),
-            Err(openidconnect::DiscoveryError::Request(error)) => Err(error.to_string()),
-            Err(error) => Err(text::escape(&error.to_string()).into_owned()),
-        }
     }
 }
 

@@ -127,10 +127,12 @@ async fn terminate(client: &Client, login_role: &str) -> Result<u32, RoleError> 
     Ok(seen)
 }
 
-/// At start: ends every login role of this database that is not in `keep`, then drops the scopes
-/// nobody uses. Answers with the names of the roles that were ended.
+/// Ends every login role of this database that is not in `keep`, then drops the scope roles that
+/// no login role belongs to and `keep` does not name. Answers with the names of the login roles.
 ///
-/// Several gateways on one target must each keep the others' live roles.
+/// At start nothing is to be kept. Later `keep` must name the login roles of live sessions, also
+/// of those that are just being opened, and the scope roles of live grants that wait for their
+/// next connection. Several gateways on one target must each keep the others' roles.
 pub async fn sweep(client: &Client, keep: &[String]) -> Result<Vec<String>, RoleError> {
     let comment = role_sql::login_comment("");
     let leftovers = client
@@ -147,6 +149,6 @@ pub async fn sweep(client: &Client, keep: &[String]) -> Result<Vec<String>, Role
         end(client, &name).await?;
         ended.push(name);
     }
-    scopes::drop_unused(client, &[]).await?;
+    scopes::drop_unused(client, keep).await?;
     Ok(ended)
 }

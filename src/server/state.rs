@@ -60,8 +60,7 @@ impl State {
     }
 
     fn served(&self, target: &str) -> Result<&ServedTarget, Refusal> {
-        self.target(target)
-            .ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
+        self.target(target).ok_or_else(|| Refusal::new(ErrorCode::UnknownTarget, format!("no target `{target}`")))
     }
 
     /// Removes a grant that was never handed out.
@@ -100,8 +99,7 @@ struct Sweep {
 
 impl ServedTarget {
     pub fn new(target: Target, policy: Policy) -> Self {
-        let served =
-            Self { target, policy: Arc::new(policy), catalogs: RwLock::default(), sweeps: Mutex::default() };
+        let served = Self { target, policy: Arc::new(policy), catalogs: RwLock::default(), sweeps: Mutex::default() };
         served.must_sweep(served.database());
         served
     }

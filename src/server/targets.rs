@@ -52,11 +52,11 @@ pub enum TargetError {
     PasswordFile { target: String, path: String, source: std::io::Error },
     #[error("gate is up, but {target} ({address}) refuses connections")]
     Refused { target: String, address: String },
-    #[error("gate is up, but {target} ({address}) cannot be reached: {source}")]
+    #[error("gate is up, but {target} ({address}) cannot be reached: {}", cause(source))]
     Unreachable { target: String, address: String, source: tokio_postgres::Error },
     #[error("gate is up, but {target} ({address}) does not answer within {} s", DEADLINE.as_secs())]
     Deadline { target: String, address: String },
-    #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {source}")]
+    #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {}", cause(source))]
     Tls { target: String, address: String, source: tokio_postgres::Error },
     #[error("{target} ({address}) does not let `{user}` in: {message}")]
     SignIn { target: String, address: String, user: String, message: String },
@@ -200,6 +200,15 @@ impl Target {
     }
 }
 
+/// The innermost reason: the driver's own text only says at which step it failed.
+fn cause(error: &tokio_postgres::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}
+
 fn trusted(root: Option<&str>) -> Result<Arc<rustls::ClientConfig>, String> {
     let pem = match root {
         None => None,
@@ -286,6 +295,62 @@ mod tests {
         for wrong in ["host", "host='a", "hots=a", "host=a host=b", "host=a password=x"] {
             assert!(settings(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// Answers an SSLRequest as a target would, then shows `identity`'s certificate, if there is one.
+    async fn pose_as_target(identity: Option<(String, String)>) -> u16 {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0u8; 8];
+                stream.read_exact(&mut request).await.expect("an SSLRequest");
+                let answer = if identity.is_some() { b"S" } else { b"N" };
+                stream.write_all(answer).await.expect("answered");
+                if let Some((chain, key)) = &identity {
+                    let server = tls::server(chain, key, &[]).expect("a certificate");
+                    // The client hangs up in the middle: that is the point.
+                    let _ = tokio_rustls::TlsAcceptor::from(server).accept(stream).await;
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_another_authority_or_name_is_refused() {
+        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+        let (ours, other) = (made("localhost"), made("elsewhere.example"));
+        let folder = std::env::temp_dir().join(format!("dbgate-targets-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let root = folder.join("root.pem");
+        for (trusted, shown) in [(&made("localhost"), &ours), (&other, &other)] {
+            std::fs::write(&root, trusted.cert.pem()).expect("written");
+            let port = pose_as_target(Some((shown.cert.pem(), shown.signing_key.serialize_pem()))).await;
+            let dsn = format!("host=localhost port={port} dbname=shop sslrootcert={}", root.display());
+            let refused =
+                target(&dsn, false).expect("configured").admin("shop").await.expect_err("a wrong certificate");
+            assert!(matches!(refused, TargetError::Tls { .. }), "{refused}");
+        }
+        // Nor does it go on in clear text where the server says that it has no TLS.
+        let port = pose_as_target(None).await;
+        let dsn = format!("host=localhost port={port} dbname=shop sslrootcert={}", root.display());
+        let refused = target(&dsn, true).expect("configured").admin("shop").await.expect_err("no TLS");
+        assert!(matches!(refused, TargetError::Tls { .. }), "{refused}");
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_down_is_named_with_its_address() {
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            listener.local_addr().expect("bound").port()
+        };
+        let dsn = format!("host=127.0.0.1 port={port} dbname=shop sslmode=disable");
+        let refused = target(&dsn, false).expect("configured").admin("shop").await.expect_err("nobody listens");
+        let message = format!("gate is up, but prod (127.0.0.1:{port}) refuses connections");
+        assert_eq!(refused.to_string(), message);
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Transcripts {
         let key = grant.client_key.as_deref().and_then(encoding::unhex::<32>);
         let key = key.ok_or_else(|| refused("this session has no client key"))?;
         let origin = checkpoint::session_origin(self.log.origin(), &grant.session);
-        let key = VerifierKey::new(&origin, Algorithm::Ed25519, &key).map_err(|_| refused("the client key is not usable"))?;
+        let key =
+            VerifierKey::new(&origin, Algorithm::Ed25519, &key).map_err(|_| refused("the client key is not usable"))?;
         let (head, _) = Checkpoint::open(head, &[key]).map_err(|error| refused(&format!("the head: {error}")))?;
         if head.origin == origin { Ok(head) } else { Err(refused("the head is of another session")) }
     }

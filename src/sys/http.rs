@@ -3,12 +3,14 @@
 //! Bearer tokens travel in these requests. A redirect, a proxy before loopback or plain HTTP to
 //! another machine would hand them to somebody else, so each is refused here, in one place.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openidconnect::url::{Host, Url};
-use openidconnect::{HttpRequest, HttpResponse};
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 
 /// Making a connection; a broker that does not answer is said to be down after this long.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -75,6 +77,17 @@ impl Http {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+}
+
+/// What `openidconnect` sends its requests through. A named, boxed future: a closure's would not
+/// be `Send` for every lifetime, and a server moves it between threads.
+impl<'c> AsyncHttpClient<'c> for Http {
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 
@@ -161,5 +174,72 @@ mod tests {
         {
             assert!(checked(refused).is_err(), "{refused}");
         }
+    }
+
+    /// Answers one request with `answer`, over TLS where a configuration is given.
+    async fn answer_once(answer: &'static str, tls: Option<Arc<rustls::ServerConfig>>) -> u16 {
+        use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+        async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+            // A request without a body fits one read on loopback.
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            match tls {
+                None => talk(stream, answer).await,
+                Some(tls) => {
+                    if let Ok(stream) = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
+                        talk(stream, answer).await;
+                    }
+                }
+            }
+        });
+        port
+    }
+
+    async fn fetch(url: &str, ca_file: Option<&Path>) -> Result<HttpResponse, HttpError> {
+        let request = openidconnect::http::Request::get(url).body(Vec::new()).expect("a request");
+        Http::new(url, ca_file)?.send(request).await
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let moved = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let port = answer_once(moved, None).await;
+        let answer = fetch(&format!("http://127.0.0.1:{port}/"), None).await.expect("answered");
+        assert_eq!(answer.status().as_u16(), 302);
+    }
+
+    #[cfg(feature = "server")]
+    #[tokio::test]
+    async fn tls_is_trusted_by_the_given_authority_only() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("a key that fits");
+        let config = Arc::new(config);
+        let scratch = crate::sys::scratch::Scratch::new();
+        let authority = scratch.path().join("ca.pem");
+        std::fs::write(&authority, made.cert.pem()).expect("written");
+        let fine = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let url = |port: u16| format!("https://localhost:{port}/");
+
+        let port = answer_once(fine, Some(config.clone())).await;
+        assert_eq!(fetch(&url(port), Some(&authority)).await.expect("trusted").body(), b"ok");
+        let port = answer_once(fine, Some(config.clone())).await;
+        assert!(matches!(fetch(&url(port), None).await, Err(HttpError::Unreachable(_))));
+        let port = answer_once(fine, Some(config)).await;
+        let other_name = format!("https://127.0.0.1:{port}/");
+        assert!(matches!(fetch(&other_name, Some(&authority)).await, Err(HttpError::Unreachable(_))));
     }
 }

@@ -1,5 +1,7 @@
 //! The broker's API over real HTTP, with tokens of a real issuer and a real database behind it.
 
+#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test, as it must")]
+
 use std::time::{Duration, Instant};
 
 use dbgate::client::issuer::Issuer as Client;
@@ -199,7 +201,11 @@ async fn a_grant_is_its_owners_to_end_and_then_nothing_of_it_is_left() {
     let backends = format!("select count(*) from pg_stat_activity where usename = '{}'", roles[0]);
     assert_eq!(scene.gate.count(&backends).await, 0);
     assert!(client.simple_query("select 1").await.is_err());
-    assert_eq!(scene.call("DELETE", &path, Some(&ana), "").await.status, StatusCode::NO_CONTENT, "ending twice is fine");
+    assert_eq!(
+        scene.call("DELETE", &path, Some(&ana), "").await.status,
+        StatusCode::NO_CONTENT,
+        "ending twice is fine"
+    );
     let evidence = scene.get(&evidence, Some(&ana)).await;
     assert!(evidence.text.starts_with("dbgate-transcript/v1"), "{}", evidence.text);
     scene.stop().await;
@@ -224,7 +230,9 @@ async fn a_proof_of_the_clients_key_works_once_and_for_its_owner() {
     assert_eq!(scene.ask(&bob, &good).await.refusal(), (400, "bad_request".into()), "another's nonce");
     let answer = scene.ask(&ana, &good).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    assert!(answer.json()["grant_line"].as_str().expect("a line").contains(&encoding::hex(key.verifying_key().as_bytes())));
+    assert!(
+        answer.json()["grant_line"].as_str().expect("a line").contains(&encoding::hex(key.verifying_key().as_bytes()))
+    );
     assert_eq!(scene.ask(&ana, &good).await.refusal(), (400, "bad_request".into()), "a nonce that was used");
     let challenge = scene.call("POST", "/v1/challenges", Some(&ana), "").await.json();
     let wrong = request(challenge["nonce"].as_str().expect("a nonce"), "elsewhere/log");

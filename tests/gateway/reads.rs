@@ -46,7 +46,8 @@ async fn an_error_leaves_the_session_alive_and_says_where() {
     assert_eq!(refusal(&client, "drop table orders").await.0, "42501");
     assert_eq!(column(&client, "select 1; select 2").await.expect("alive"), ["1", "2"]);
     assert_eq!(column(&client, "").await.expect("empty"), Vec::<String>::new());
-    let row = client.query_one("select name, id + $1 from customers where id = $2", &[&1i32, &5i32]).await.expect("extended");
+    let row =
+        client.query_one("select name, id + $1 from customers where id = $2", &[&1i32, &5i32]).await.expect("extended");
     assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, i32>(1)), ("name 5", 6));
     drop(client);
     gate.stop().await;

@@ -55,6 +55,12 @@ pub fn cluster() -> &'static Cluster {
     })
 }
 
+/// Roles belong to the whole cluster: making and preparing them is one test at a time.
+pub static PREPARING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The broker's password: one role for the cluster, and so one password for all tests.
+pub const BROKER_PASSWORD: &str = "broker password of the test run";
+
 /// A superuser's connection.
 pub async fn superuser(database: &str) -> Client {
     let (client, connection) = cluster().superuser(database).connect(NoTls).await.expect("superuser connects");
@@ -77,8 +83,6 @@ impl Gate {
 
     /// The same, with more lines for the target's section of `server.toml`.
     pub async fn start_with(sql: &str, more: &str) -> Self {
-        // Roles belong to the whole cluster: making and preparing them is one test at a time.
-        static PREPARING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
@@ -88,8 +92,7 @@ impl Gate {
         superuser(&database).await.batch_execute(sql).await.expect("schema");
         let dsn = format!("user=postgres password={}", cluster().password().expose());
         files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
-        // One broker role for the cluster, and so one password for all tests.
-        files::write_private(&folder.join("broker-password"), b"broker password of the test run").expect("password");
+        files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
         let init = InitArguments {
             name: "demo".into(),
             apply: true,
@@ -139,7 +142,12 @@ impl Gate {
         files::write_private(Path::new(&name("ca")), ca.as_bytes()).expect("CA file");
         format!(
             "host={} port={} dbname={} user={} passfile={} sslmode=verify-full sslrootcert={}",
-            grant.gateway.host, grant.gateway.port, grant.wire_database, grant.user, name("pass"), name("ca")
+            grant.gateway.host,
+            grant.gateway.port,
+            grant.wire_database,
+            grant.user,
+            name("pass"),
+            name("ca")
         )
     }
 

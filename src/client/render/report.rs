@@ -89,7 +89,8 @@ fn plain(out: &mut String, fields: &ErrorFields, origin: &Origin<'_>) {
 fn denied(out: &mut String, fields: &ErrorFields, refusal: &Refusal, origin: &Origin<'_>) {
     let approval = refusal.approvers.is_some();
     let word = if approval { "NEEDS APPROVAL" } else { "DENIED" };
-    let _ = write!(out, "{word}  {}  rule {}", text::escape_keeping_lines(&fields.message), text::escape(&refusal.rule));
+    let _ =
+        write!(out, "{word}  {}  rule {}", text::escape_keeping_lines(&fields.message), text::escape(&refusal.rule));
     if !refusal.decision.is_empty() {
         let _ = write!(out, " · {}", text::escape(&refusal.decision));
     }
@@ -106,8 +107,7 @@ fn denied(out: &mut String, fields: &ErrorFields, refusal: &Refusal, origin: &Or
 
 /// A notice, on one line or more.
 pub fn notice(fields: &ErrorFields) -> String {
-    let mut out =
-        format!("{}:  {}\n", text::escape(&fields.severity), text::escape_keeping_lines(&fields.message));
+    let mut out = format!("{}:  {}\n", text::escape(&fields.severity), text::escape_keeping_lines(&fields.message));
     for (label, value) in [("DETAIL", &fields.detail), ("HINT", &fields.hint)] {
         if let Some(value) = value {
             let _ = writeln!(out, "{label}:  {}", text::escape_keeping_lines(value));
@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn a_refusal_points_at_the_word_and_says_what_helps() {
         let mut fields = ErrorFields::error("42501", "read session cannot write");
-        fields.detail = Some(r#"{"rule":"access-level","decision":"dec_1","code":"read_only","retryable":false}"#.into());
+        fields.detail =
+            Some(r#"{"rule":"access-level","decision":"dec_1","code":"read_only","retryable":false}"#.into());
         fields.hint = Some("Run: dbgate connect demo --access write".into());
         let statement = statement("delete from orders;", 1, 1);
         let expected = "DENIED  read session cannot write  rule access-level · dec_1\n  delete from orders;\n  ^^^^^^\n  Run: dbgate connect demo --access write\n";

@@ -52,9 +52,9 @@ pub fn aligned(held: &Held, null: &str) -> String {
     let style = table.style_mut();
     (style.header_lines.junction, style.content_lines.junction) = (Some('|'), Some('|'));
     (style.header_separator.fill, style.header_separator.junction) = (Some('-'), Some('+'));
-    table.set_header(held.columns.iter().map(|column| {
-        Cell::new(text::escape(&column.name)).set_alignment(CellAlignment::Center)
-    }));
+    table.set_header(
+        held.columns.iter().map(|column| Cell::new(text::escape(&column.name)).set_alignment(CellAlignment::Center)),
+    );
     for row in &held.rows {
         table.add_row(held.columns.iter().zip(row).map(|(column, value)| {
             let alignment = if column.is_number() { CellAlignment::Right } else { CellAlignment::Left };
@@ -113,12 +113,7 @@ mod tests {
     fn held(columns: &[(&str, u32)], rows: &[&[Option<&str>]]) -> Held {
         let columns: Vec<Column> = columns
             .iter()
-            .map(|(name, type_oid)| Column {
-                name: (*name).into(),
-                type_oid: *type_oid,
-                mask: None,
-                source: None,
-            })
+            .map(|(name, type_oid)| Column { name: (*name).into(), type_oid: *type_oid, mask: None, source: None })
             .collect();
         let mut held = Held::new(&columns);
         for row in rows {
@@ -129,10 +124,10 @@ mod tests {
 
     #[test]
     fn the_aligned_form_is_psqls() {
-        let held = held(&[("id", 23), ("email", 25), ("x", 25)], &[
-            &[Some("1"), Some("u***@e******.com"), None],
-            &[Some("12"), Some("b"), Some("y")],
-        ]);
+        let held = held(
+            &[("id", 23), ("email", 25), ("x", 25)],
+            &[&[Some("1"), Some("u***@e******.com"), None], &[Some("12"), Some("b"), Some("y")]],
+        );
         let expected = " id |      email       | x \n----+------------------+---\n  1 | u***@e******.com |\n 12 | b                | y\n";
         assert_eq!(aligned(&held, ""), expected);
     }

@@ -47,11 +47,8 @@ pub fn string(text: &str) -> Cow<'static, str> {
 
 /// One row as a JSON array.
 pub fn row(types: &[u32], values: &[Option<&[u8]>]) -> String {
-    let cells: Vec<_> = values
-        .iter()
-        .enumerate()
-        .map(|(index, value)| json(types.get(index).copied().unwrap_or(0), *value))
-        .collect();
+    let cells: Vec<_> =
+        values.iter().enumerate().map(|(index, value)| json(types.get(index).copied().unwrap_or(0), *value)).collect();
     format!("[{}]", cells.join(","))
 }
 

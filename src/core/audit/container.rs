@@ -78,7 +78,8 @@ impl Parts<'_> {
 impl Container {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, ContainerError> {
-        let whole = text.strip_suffix('\n').ok_or(ContainerError { line: 1, what: "the file does not end with a line feed" });
+        let whole =
+            text.strip_suffix('\n').ok_or(ContainerError { line: 1, what: "the file does not end with a line feed" });
         let lines: Vec<&str> = whole?.split('\n').collect();
         if lines.first() != Some(&MAGIC) {
             return Err(ContainerError { line: 1, what: "not a dbgate evidence file" });
@@ -93,7 +94,8 @@ impl Container {
             let (tag, body) = line.split_once(' ').ok_or(refuse("a line without a section tag"))?;
             // Sections come in one order: what has been passed does not come again.
             let place = order.find(tag).filter(|_| tag.len() == 1);
-            order = place.and_then(|place| order.get(place..)).ok_or(refuse("an unknown section, or one out of order"))?;
+            order =
+                place.and_then(|place| order.get(place..)).ok_or(refuse("an unknown section, or one out of order"))?;
             let piece = Piece { line: index + 1, text: body.to_owned() };
             match tag {
                 "a" if container.grant.is_none() => container.grant = Some(piece),

@@ -104,7 +104,12 @@ pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
         }
     }
     for number in theirs.statements.keys().filter(|number| !ours.statements.contains_key(number)) {
-        add(Kind::ClientOnly, Severity::Bad, *number, "signed by the client, absent from the gateway's account".to_owned());
+        add(
+            Kind::ClientOnly,
+            Severity::Bad,
+            *number,
+            "signed by the client, absent from the gateway's account".to_owned(),
+        );
     }
     let shared = |order: &[u64], other: &BTreeMap<u64, &Event>| -> Vec<u64> {
         order.iter().filter(|number| other.contains_key(number)).copied().collect()
@@ -138,11 +143,17 @@ fn compare_statements(number: u64, ours: &Event, theirs: &Event, add: &mut impl 
     }
 }
 
-fn compare_results(ours: &Account, theirs: &Account, has_ended: bool, add: &mut impl FnMut(Kind, Severity, u64, String)) {
+fn compare_results(
+    ours: &Account,
+    theirs: &Account,
+    has_ended: bool,
+    add: &mut impl FnMut(Kind, Severity, u64, String),
+) {
     for (place, event) in &ours.results {
         let Some(twin) = theirs.results.get(place) else {
             // A statement that failed later in the message, or a broken link, leaves it out.
-            let severity = if has_ended && !theirs.errors.contains_key(&place.0) { Severity::Warning } else { Severity::Note };
+            let severity =
+                if has_ended && !theirs.errors.contains_key(&place.0) { Severity::Warning } else { Severity::Note };
             add(Kind::Partial, severity, place.0, "the client did not record this result".to_owned());
             continue;
         };

@@ -8,9 +8,8 @@ use crate::core::audit::report::{Aspect, Finding, Severity};
 use crate::core::transcript::Event;
 
 /// Kinds of a session that this version knows.
-const KNOWN: [&str; 9] = [
-    "session.open", "stmt", "result", "error", "cancel", "impact", "notice", "result.unknown", "session.close",
-];
+const KNOWN: [&str; 9] =
+    ["session.open", "stmt", "result", "error", "cancel", "impact", "notice", "result.unknown", "session.close"];
 
 /// A line of the file together with what it says.
 pub(super) struct Placed {
@@ -63,7 +62,11 @@ impl Account {
             self.bad("lines after `session.close`");
         }
         if !KNOWN.contains(&event.kind.as_str()) {
-            self.add(Aspect::Integrity, Severity::Warning, format!("a kind this version does not know: `{}`", event.kind));
+            self.add(
+                Aspect::Integrity,
+                Severity::Warning,
+                format!("a kind this version does not know: `{}`", event.kind),
+            );
         }
     }
 
@@ -85,7 +88,11 @@ impl Account {
             }
             "result.unknown" => {
                 self.answer(number, part, "result");
-                self.add(Aspect::Completeness, Severity::Note, format!("the outcome of statement {number} is not known"));
+                self.add(
+                    Aspect::Completeness,
+                    Severity::Note,
+                    format!("the outcome of statement {number} is not known"),
+                );
             }
             "session.close" => self.totals(event),
             // The others add nothing up.

@@ -185,7 +185,13 @@ impl Check {
         match (self.level, has_client) {
             (0, false) => return,
             (0, true) => {
-                self.add(Aspect::ClientSigned, Severity::Bad, "client", None, "a client's account in a session without a client key");
+                self.add(
+                    Aspect::ClientSigned,
+                    Severity::Bad,
+                    "client",
+                    None,
+                    "a client's account in a session without a client key",
+                );
                 return;
             }
             (_, false) if promised.is_some() => {
@@ -252,15 +258,28 @@ impl Check {
         let line = Some(head.line);
         let origin = SessionId::parse(&open.event.session).map(|id| checkpoint::session_origin(log.name(), &id));
         let key = open.event.text("client_key").and_then(unhex::<32>);
-        let key = origin.as_deref().zip(key).and_then(|(name, key)| VerifierKey::new(name, Algorithm::Ed25519, &key).ok());
+        let key =
+            origin.as_deref().zip(key).and_then(|(name, key)| VerifierKey::new(name, Algorithm::Ed25519, &key).ok());
         let Some(key) = key else {
-            return self.add(Aspect::ClientSigned, Severity::Bad, "gateway", Some(open.line), "`client_key` is not a key");
+            return self.add(
+                Aspect::ClientSigned,
+                Severity::Bad,
+                "gateway",
+                Some(open.line),
+                "`client_key` is not a key",
+            );
         };
         let keys = [key, log.with_algorithm(Algorithm::Cosignature)];
         let (head, signed) = match Checkpoint::open(&head.text, &keys) {
             Ok(opened) => opened,
             Err(error) => {
-                return self.add(Aspect::ClientSigned, Severity::Bad, "head", line, format!("the client's head: {error}"));
+                return self.add(
+                    Aspect::ClientSigned,
+                    Severity::Bad,
+                    "head",
+                    line,
+                    format!("the client's head: {error}"),
+                );
             }
         };
         let mut tree = Frontier::default();

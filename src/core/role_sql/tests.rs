@@ -1,3 +1,5 @@
+//! The exact SQL, as a reviewer would check it.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -369,7 +369,12 @@ impl Visitor for Gather<'_> {
             // `TABLE name` holds bare text and no position.
             if let Some(name) = &table.table_name {
                 let relation = Name::new(table.schema_name.as_deref(), &name.to_ascii_lowercase());
-                self.facts.touches.push(Touch { relation, action: RowAction::Read, offset: None, has_predicate: false });
+                self.facts.touches.push(Touch {
+                    relation,
+                    action: RowAction::Read,
+                    offset: None,
+                    has_predicate: false,
+                });
             }
         }
         ControlFlow::Continue(())

@@ -18,9 +18,22 @@ const DEPTH: u8 = 3;
 
 /// Functions whose text arguments are keys, passwords or connection strings.
 const SECRET_FUNCTIONS: [&str; 16] = [
-    "dblink", "dblink_connect", "dblink_connect_u", "dblink_exec", "dblink_open", "dblink_send_query",
-    "pgp_sym_encrypt", "pgp_sym_decrypt", "pgp_sym_encrypt_bytea", "pgp_sym_decrypt_bytea", "pgp_pub_decrypt",
-    "crypt", "hmac", "encrypt", "decrypt", "encrypt_iv",
+    "dblink",
+    "dblink_connect",
+    "dblink_connect_u",
+    "dblink_exec",
+    "dblink_open",
+    "dblink_send_query",
+    "pgp_sym_encrypt",
+    "pgp_sym_decrypt",
+    "pgp_sym_encrypt_bytea",
+    "pgp_sym_decrypt_bytea",
+    "pgp_pub_decrypt",
+    "crypt",
+    "hmac",
+    "encrypt",
+    "decrypt",
+    "encrypt_iv",
 ];
 /// Options of servers and user mappings that carry secrets.
 const SECRET_OPTIONS: [&str; 8] =
@@ -155,7 +168,8 @@ impl Context {
             };
         }
         // `EXECUTE 'alter role x password ''y'''`: the constant is a statement with a secret in it.
-        let plain = whole.get(whole.find('\'')? + 1..whole.len().checked_sub(1)?)?.replace("''", "'").replace("\\'", "'");
+        let plain =
+            whole.get(whole.find('\'')? + 1..whole.len().checked_sub(1)?)?.replace("''", "'").replace("\\'", "'");
         if depth > 0 && matches!(redact_to(&plain, depth - 1), Cow::Owned(_)) {
             return Some(MARK.to_owned());
         }

@@ -25,7 +25,8 @@ fn append(chain: &mut Chain, value: &Value) -> Result<Line, LineError> {
 #[test]
 fn a_line_is_canonical_and_reads_back() {
     let mut chain = Chain::new(session(), Leaf::NONE);
-    let line = append(&mut chain, &json!({"no": 1, "norm": "a\u{1}\"\\\u{2028}ä\n", "z": {"b": [1, true], "a": -5}})).expect("a line");
+    let line = append(&mut chain, &json!({"no": 1, "norm": "a\u{1}\"\\\u{2028}ä\n", "z": {"b": [1, true], "a": -5}}))
+        .expect("a line");
     assert_eq!(
         line.as_str(),
         format!(
@@ -93,7 +94,8 @@ fn other_spellings_of_a_line_are_refused() {
 fn a_clock_that_is_set_back_does_not_turn_the_chain_back() {
     let mut chain = Chain::new(session(), Leaf::NONE);
     let late = chain.append("stmt", Moment::from_seconds(50), Duration::from_secs(2), BTreeMap::new()).expect("a line");
-    let early = chain.append("stmt", Moment::from_seconds(40), Duration::from_secs(1), BTreeMap::new()).expect("a line");
+    let early =
+        chain.append("stmt", Moment::from_seconds(40), Duration::from_secs(1), BTreeMap::new()).expect("a line");
     let (late, early) = (Event::parse(late.as_str()).expect("one"), Event::parse(early.as_str()).expect("two"));
     assert_eq!((early.at, early.since_start), (late.at, late.since_start));
 }
@@ -151,15 +153,33 @@ fn rows_rebuilt_from_values_commit_like_rows_from_the_wire() {
 fn secrets_are_redacted_and_nothing_else() {
     let secret = [
         ("create role x password 'hunter2'", "create role x password '[redacted:r1]'"),
-        ("ALTER USER x WITH ENCRYPTED PASSWORD E'hun\\'ter2' valid until 'infinity'", "ALTER USER x WITH ENCRYPTED PASSWORD '[redacted:r1]' valid until 'infinity'"),
-        ("alter role x password /* ' */ -- it's\n 'a'\n 'b'", "alter role x password /* ' */ -- it's\n '[redacted:r1]'\n '[redacted:r1]'"),
+        (
+            "ALTER USER x WITH ENCRYPTED PASSWORD E'hun\\'ter2' valid until 'infinity'",
+            "ALTER USER x WITH ENCRYPTED PASSWORD '[redacted:r1]' valid until 'infinity'",
+        ),
+        (
+            "alter role x password /* ' */ -- it's\n 'a'\n 'b'",
+            "alter role x password /* ' */ -- it's\n '[redacted:r1]'\n '[redacted:r1]'",
+        ),
         ("alter role x password $q$it's$q$;select 'kept'", "alter role x password '[redacted:r1]';select 'kept'"),
-        ("create user mapping for x server s options (user 'u', password 'p')", "create user mapping for x server s options (user 'u', password '[redacted:r1]')"),
+        (
+            "create user mapping for x server s options (user 'u', password 'p')",
+            "create user mapping for x server s options (user 'u', password '[redacted:r1]')",
+        ),
         ("alter server s options (set \"password\" 'p')", "alter server s options (set \"password\" '[redacted:r1]')"),
-        ("create subscription s connection 'host=h password=p' publication p", "create subscription s connection '[redacted:r1]' publication p"),
-        ("alter system set primary_conninfo = 'host=h password=p'", "alter system set primary_conninfo = '[redacted:r1]'"),
+        (
+            "create subscription s connection 'host=h password=p' publication p",
+            "create subscription s connection '[redacted:r1]' publication p",
+        ),
+        (
+            "alter system set primary_conninfo = 'host=h password=p'",
+            "alter system set primary_conninfo = '[redacted:r1]'",
+        ),
         ("select dblink_connect('c', 'password=p')", "select dblink_connect('[redacted:r1]', '[redacted:r1]')"),
-        ("select pgp_sym_decrypt(body, upper('key')) from t where a = 'x'", "select pgp_sym_decrypt(body, upper('[redacted:r1]')) from t where a = 'x'"),
+        (
+            "select pgp_sym_decrypt(body, upper('key')) from t where a = 'x'",
+            "select pgp_sym_decrypt(body, upper('[redacted:r1]')) from t where a = 'x'",
+        ),
         ("select set_config('app.password', 'p', false)", "select set_config('app.password', '[redacted:r1]', false)"),
         ("select 'AKIAIOSFODNN7EXAMPLE'", "select '[redacted:r1]'"),
         ("copy t to program 'curl https://u:p@h/x'", "copy t to program 'curl https://[redacted:r1]@h/x'"),

@@ -1,42 +1,30 @@
-//! Signs tokens with ES256 and publishes the keys. ring makes no RSA keys, and none are needed.
+//! Signs tokens with Ed25519 and publishes the keys.
 
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 
 use crate::core::encoding;
 use crate::sys::random;
 
-/// As JOSE calls it.
-pub const ALGORITHM: &str = "ES256";
+/// As JOSE calls it (RFC 8037).
+pub const ALGORITHM: &str = "EdDSA";
 
 /// One signing key.
 pub struct Signer {
-    key: EcdsaKeyPair,
+    key: SigningKey,
     id: String,
-    random: SystemRandom,
 }
 
 impl Signer {
     /// A new key with a new id.
-    pub fn new() -> anyhow::Result<Self> {
-        let random = SystemRandom::new();
-        let failed = |_| anyhow::anyhow!("the demo issuer cannot make a key");
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
-            .map_err(|error| anyhow::anyhow!("the demo issuer cannot read its own key: {error}"))?;
-        Ok(Self { key, id: encoding::hex(&random::bytes::<8>()), random })
+    pub fn new() -> Self {
+        Self { key: SigningKey::from_bytes(&random::bytes()), id: encoding::hex(&random::bytes::<8>()) }
     }
 
     /// The public half as a JSON web key.
     pub fn public(&self) -> Value {
-        // Uncompressed point: 0x04, 32 bytes x, 32 bytes y.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(32);
-        json!({
-            "kty": "EC", "crv": "P-256", "use": "sig", "alg": ALGORITHM, "kid": self.id,
-            "x": encoding::base64url(x), "y": encoding::base64url(y),
-        })
+        let point = encoding::base64url(self.key.verifying_key().as_bytes());
+        json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": ALGORITHM, "kid": self.id, "x": point })
     }
 
     /// A JWT with these claims.
@@ -44,7 +32,7 @@ impl Signer {
         let header = json!({ "alg": ALGORITHM, "typ": "JWT", "kid": self.id });
         let encoded = |part: &Value| encoding::base64url(part.to_string().as_bytes());
         let message = format!("{}.{}", encoded(&header), encoded(claims));
-        let signature = self.key.sign(&self.random, message.as_bytes()).expect("the key fits its algorithm");
-        format!("{message}.{}", encoding::base64url(signature.as_ref()))
+        let signature = self.key.sign(message.as_bytes());
+        format!("{message}.{}", encoding::base64url(&signature.to_bytes()))
     }
 }

@@ -162,7 +162,10 @@ impl Sessions {
             let (at, since) = (open.last.at, open.last.since_start);
             for (number, part) in &open.pending {
                 let members = fields(json!({"no": number, "part": part}));
-                lines.push(Closing { session: session.clone(), line: open.chain.append("result.unknown", at, since, members)? });
+                lines.push(Closing {
+                    session: session.clone(),
+                    line: open.chain.append("result.unknown", at, since, members)?,
+                });
             }
             let members = fields(json!({
                 "reason": "crash", "n_stmt": open.statements, "n_deny": open.denied, "n_err": open.errors,

@@ -7,7 +7,7 @@ use crate::core::grant::{Grant, SessionId};
 use crate::core::policy::{Cleared, Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::time::Moment;
-use crate::core::transcript::{Chain, Domain, Leaf, Line, SessionKey, content, redact};
+use crate::core::transcript::{Chain, Domain, Leaf, Line, RowsDigest, SessionKey, content, redact};
 use crate::server::config::Durability;
 
 /// Objects and relations named in one line; more are counted.
@@ -161,7 +161,9 @@ impl SessionRecord {
         let number = self.statements;
         let last = cleared.len().saturating_sub(1);
         let may_wait = self.durability == Durability::Writes
-            && cleared.iter().all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
+            && cleared
+                .iter()
+                .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
         for (part, one) in cleared.iter().enumerate() {
             let mut members = self.statement(number, part, one.facts(), protocol);
             members.insert("dec".to_owned(), "allow".into());
@@ -179,8 +181,35 @@ impl SessionRecord {
         Ok(Recorded { number, cleared })
     }
 
+    /// Records a text without a statement: nothing runs, but the client sent it and has it written down.
+    pub async fn nothing(&mut self, text: &str, protocol: Protocol, now: Moment) -> Result<(), LogError> {
+        self.statements += 1;
+        let mut members = self.statement(self.statements, 0, &Facts::plain("", Effect::Read), protocol);
+        members.insert("dec".to_owned(), "allow".into());
+        members.extend(self.text(text));
+        self.write("stmt", members, now, true).await?;
+        let result = ResultRecord {
+            tag: String::new(),
+            rows: 0,
+            bytes: 0,
+            columns: Vec::new(),
+            masked: Vec::new(),
+            rows_digest: RowsDigest::new(&self.key).finish(),
+            sqlstate: "00000".to_owned(),
+            micros: 0,
+            transaction: 'I',
+        };
+        self.result(self.statements, 0, result, now).await
+    }
+
     /// Records a statement that was refused.
-    pub async fn denied(&mut self, denial: &Denial, text: &str, protocol: Protocol, now: Moment) -> Result<u64, LogError> {
+    pub async fn denied(
+        &mut self,
+        denial: &Denial,
+        text: &str,
+        protocol: Protocol,
+        now: Moment,
+    ) -> Result<u64, LogError> {
         self.statements += 1;
         self.denied += 1;
         let members = json!({

@@ -158,7 +158,8 @@ mod tests {
     #[tokio::test]
     async fn once_the_disk_is_full_nothing_is_acknowledged_again() {
         let mut chain = Chain::for_log("TEST", Leaf::NONE);
-        let mut line = || chain.append("log.beat", Moment::from_seconds(1), Duration::ZERO, Default::default()).expect("a line");
+        let mut line =
+            || chain.append("log.beat", Moment::from_seconds(1), Duration::ZERO, Default::default()).expect("a line");
         let writer = Writer::start(Full(line().as_str().len() + 2), Stored::default());
         assert_eq!(writer.append(line(), "~TEST").await, Some(0));
         assert_eq!(writer.append(line(), "~TEST").await, None);

@@ -165,7 +165,8 @@ fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
             None
         }
     };
-    let identity = root.section("identity", findings).map(|section| issuers(section, folder, findings)).unwrap_or_default();
+    let identity =
+        root.section("identity", findings).map(|section| issuers(section, folder, findings)).unwrap_or_default();
     let targets = targets(root.sections("targets", findings), folder, findings);
     let audit = root.section("audit", findings).map(|section| audit(section, findings)).unwrap_or_default();
     if identity.is_empty() {

@@ -119,11 +119,7 @@ async fn within_tls(tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<Opened
 }
 
 /// SCRAM against the grant's verifier. `None` when the client was told no.
-async fn authenticate(
-    client: &mut Client,
-    startup: &Startup,
-    state: &State,
-) -> Result<Option<Arc<LiveGrant>>, End> {
+async fn authenticate(client: &mut Client, startup: &Startup, state: &State) -> Result<Option<Arc<LiveGrant>>, End> {
     let user = startup.parameters.get("user").map_or("", String::as_str);
     let grant = state.grants.by_user(user);
     let verifier = grant.as_ref().and_then(|grant| Verifier::parse(&grant.verifier));
@@ -149,13 +145,20 @@ async fn authenticate(
 /// The grant is for one database; anything else is refused by name.
 fn wrong_place(startup: &Startup, grant: &LiveGrant) -> Option<ErrorFields> {
     let asked = startup.parameters.get("database").or_else(|| startup.parameters.get("user"))?;
-    if startup.parameters.get("replication").is_some_and(|value| !matches!(value.as_str(), "false" | "off" | "no" | "0")) {
+    if startup
+        .parameters
+        .get("replication")
+        .is_some_and(|value| !matches!(value.as_str(), "false" | "off" | "no" | "0"))
+    {
         return Some(ErrorFields::fatal("0A000", "replication is not served"));
     }
     let full = format!("{}/{}", grant.grant.target, grant.grant.database);
     (*asked != grant.grant.target && *asked != full).then(|| ErrorFields {
         hint: Some(format!("Connect with dbname={}", grant.grant.target)),
-        ..ErrorFields::fatal("28000", format!("this credential is for target \"{}\", not \"{asked}\"", grant.grant.target))
+        ..ErrorFields::fatal(
+            "28000",
+            format!("this credential is for target \"{}\", not \"{asked}\"", grant.grant.target),
+        )
     })
 }
 

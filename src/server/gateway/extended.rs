@@ -120,10 +120,8 @@ impl Session {
         let (parameters, text) = (bound.parameters, bound.text);
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let cleared = vec![planned.cleared.clone()];
-        let recorded = self
-            .record
-            .allowed(cleared, &text, forwarded, Some(&parameters), Protocol::Extended, clock::now())
-            .await?;
+        let recorded =
+            self.record.allowed(cleared, &text, forwarded, Some(&parameters), Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
             return self.deny(&denial, &text).await;
         }
@@ -142,7 +140,9 @@ impl Session {
     /// from a cursor is FETCH, which is judged; here it is refused unless nothing can come of it.
     async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         if self.is_cursor(portal) {
-            return self.deny(&refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"), "").await;
+            return self
+                .deny(&refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"), "")
+                .await;
         }
         // Either the server refuses the name, or the statement was empty.
         self.pass(message, Step::Execute);
@@ -249,5 +249,9 @@ impl Session {
 }
 
 fn reserved(name: &str) -> Box<Denial> {
-    refused("reserved_name", &format!("names that start with `{RESERVED}` belong to the gateway"), &format!("rename `{name}`"))
+    refused(
+        "reserved_name",
+        &format!("names that start with `{RESERVED}` belong to the gateway"),
+        &format!("rename `{name}`"),
+    )
 }

@@ -48,7 +48,8 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
     };
     let id = upstream::new_id();
     let login_role = upstream::role_name(&grant, &id);
-    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
+    let key =
+        CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -91,10 +92,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         .target(&live.grant.target)
         .ok_or_else(|| ErrorFields::fatal("3D000", "the target is not configured any more"))?;
     let policy = served.policy().clone();
-    let catalog = served
-        .catalog(&live.grant.database)
-        .await
-        .map_err(|_| unreachable_target(served))?;
+    let catalog = served.catalog(&live.grant.database).await.map_err(|_| unreachable_target(served))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
         let facts = Facts {
@@ -213,7 +211,9 @@ async fn connected(
         role: login_role,
         server_version: catalog.server_version_text.clone(),
         durability: state.config.audit.durability,
-        level: u8::from(about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION)),
+        level: u8::from(
+            about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION),
+        ),
     };
     let key = SessionKey::from_bytes(live.session_key);
     let leaf = Leaf(live.grant_leaf);

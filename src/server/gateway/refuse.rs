@@ -112,7 +112,8 @@ impl Session {
 
     /// The target did something else than what was judged: roll back and end the session.
     pub(super) async fn wrong_tag(&mut self, tag: &str) -> Result<bool, End> {
-        let denial = refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
+        let denial =
+            refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
         self.record.denied(&denial, tag, Protocol::Simple, clock::now()).await?;
         if self.is_holding() {
             self.veto(&denial, Mode::Simple).await?;

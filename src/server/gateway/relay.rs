@@ -337,7 +337,8 @@ impl Session {
                 columns.map(move |column| (relation.oid, column))
             });
             if field.table_oid == 0
-                && let Some((oid, column)) = candidates.find(|(_, c)| c.name == field.name && c.type_oid == field.type_oid)
+                && let Some((oid, column)) =
+                    candidates.find(|(_, c)| c.name == field.name && c.type_oid == field.type_oid)
             {
                 (field.table_oid, field.attribute) = (oid, column.number);
             }

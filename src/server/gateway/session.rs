@@ -213,7 +213,8 @@ impl Session {
             // What is left of a COPY that the target has ended.
             Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail => Ok(()),
             Frontend::FunctionCall => {
-                let error = ErrorFields::error("0A000", "fast-path function calls are not served: they have no text to judge");
+                let error =
+                    ErrorFields::error("0A000", "fast-path function calls are not served: they have no text to judge");
                 self.client.error(&error);
                 crate::core::wire::backend::write_ready(self.status, &mut self.client.out);
                 Ok(())

@@ -30,6 +30,7 @@ impl Session {
             Err(error) => return self.refuse(&refused("unparseable", &error.to_string(), "simplify it"), sql).await,
         };
         if statements.is_empty() {
+            self.record.nothing(sql, Protocol::Simple, clock::now()).await?;
             frame::write(&mut self.client.out, b'I', |_| ());
             backend::write_ready(self.status, &mut self.client.out);
             return Ok(());

@@ -51,7 +51,8 @@ pub async fn connect(
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
     let subject = &grant.identity.subject;
-    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
+    let login_role =
+        roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let dialled = Connection::open(&Dial {
         host: target.host(),

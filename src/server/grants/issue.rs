@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn};
+use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn, Principal};
 use crate::core::audit::checkpoint::possession_text;
 use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
@@ -89,7 +89,8 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
             return Err(Refusal::unrecorded());
         }
     };
-    let answer = Answer { served, scope: &scope, password, session_key, line: recorded.line, receipt: recorded.receipt };
+    let answer =
+        Answer { served, scope: &scope, password, session_key, line: recorded.line, receipt: recorded.receipt };
     let answer = answer.assemble(state, &grant);
     tracing::info!(grant = grant.id.as_str(), target = grant.target, access = grant.access.word(), "granted");
     place.fill(grant, Credential { verifier, scope, scope_role, session_key, grant_leaf: recorded.leaf });
@@ -215,6 +216,11 @@ impl Answer<'_> {
         };
         GrantAnswer {
             grant_id: grant.id.as_str().to_owned(),
+            principal: Principal {
+                kind: grant.identity.kind.word().to_owned(),
+                subject: grant.identity.subject.clone(),
+                issuer: grant.identity.issuer.clone(),
+            },
             session_id: grant.session.as_str().to_owned(),
             target: grant.target.clone(),
             environment: grant.environment.clone(),

@@ -27,11 +27,7 @@ impl Caller {
 const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// Lets a request through if its token is good, and notes who it is.
-pub async fn require(
-    Shared(state): Shared<Arc<State>>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
+pub async fn require(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let token = token(request.headers())?;
     let identity = state.verifier.verify(token, clock::now()).await.map_err(Refusal::from)?;
     request.extensions_mut().insert(Caller(identity));

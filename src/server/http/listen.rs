@@ -115,7 +115,11 @@ impl Quiet {
 }
 
 impl AsyncRead for Quiet {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, into) {
             self.silence.as_mut().reset(Instant::now() + SILENCE);
             return Poll::Ready(result);

@@ -69,12 +69,7 @@ pub const ROUTES: [Route; 11] = [
     route("get", "/openapi.json", Who::Anyone, || get(openapi::document)),
 ];
 
-const fn route(
-    method: &'static str,
-    path: &'static str,
-    who: Who,
-    handler: fn() -> MethodRouter<Arc<State>>,
-) -> Route {
+const fn route(method: &'static str, path: &'static str, who: Who, handler: fn() -> MethodRouter<Arc<State>>) -> Route {
     Route { method, path, who, handler }
 }
 
@@ -102,9 +97,9 @@ pub fn router(state: Arc<State>) -> Router {
 
 /// Ends a request that takes too long.
 async fn deadline(request: Request, next: Next) -> Result<Response, Refusal> {
-    tokio::time::timeout(LONGEST_REQUEST, next.run(request)).await.map_err(|_| {
-        Refusal::new(ErrorCode::Internal, "the request took too long").status(StatusCode::GATEWAY_TIMEOUT)
-    })
+    tokio::time::timeout(LONGEST_REQUEST, next.run(request))
+        .await
+        .map_err(|_| Refusal::new(ErrorCode::Internal, "the request took too long").status(StatusCode::GATEWAY_TIMEOUT))
 }
 
 /// Answers hold credentials: nothing on the way may keep them, no browser may guess their kind.

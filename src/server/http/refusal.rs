@@ -179,7 +179,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status.unwrap_or_else(|| self.usual_status());
         let retryable = self.is_retryable();
-        let body = ApiError { error: ApiErrorBody { code: self.code, message: self.message, hint: self.hint, retryable } };
+        let body =
+            ApiError { error: ApiErrorBody { code: self.code, message: self.message, hint: self.hint, retryable } };
         let mut response = (status, Json(body)).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -72,13 +72,21 @@ fn script() -> Script {
     Script {
         grant: with(json!({"pop": {"nonce": nonce, "sig": signature}})),
         gateway: vec![
-            ("session.open", with(json!({"level": 1, "role": "dbgate_u_1", "who": "ana@example.com", "key_c": key().check_value(SESSION)}))),
+            (
+                "session.open",
+                with(
+                    json!({"level": 1, "role": "dbgate_u_1", "who": "ana@example.com", "key_c": key().check_value(SESSION)}),
+                ),
+            ),
             ("stmt", stmt(1, "select id, email from customers", "allow")),
             ("result", result(1)),
             ("stmt", stmt(2, "drop table customers", "deny")),
             ("stmt", stmt(3, "selec", "allow")),
             ("error", json!({"no": 3, "state": "42601"})),
-            ("session.close", json!({"reason": "client", "n_stmt": 3, "n_deny": 1, "n_err": 1, "rows": rows.0, "bytes_out": rows.1, "role_dropped": true})),
+            (
+                "session.close",
+                json!({"reason": "client", "n_stmt": 3, "n_deny": 1, "n_err": 1, "rows": rows.0, "bytes_out": rows.1, "role_dropped": true}),
+            ),
         ],
         client: vec![
             ("begin", json!({"agent": "dbgate", "key_c": key().check_value(SESSION)})),
@@ -328,7 +336,9 @@ fn every_member_of_every_line_is_covered() {
 #[test]
 fn the_operator_cannot_rewrite_what_the_client_signed() {
     let cases: Vec<(&str, fn(&mut Script))> = vec![
-        ("another text", |s| set(&mut s.gateway[1], "stmt_c", json!(content::statement_commitment(&key(), "delete from customers")))),
+        ("another text", |s| {
+            set(&mut s.gateway[1], "stmt_c", json!(content::statement_commitment(&key(), "delete from customers")))
+        }),
         ("other rows", |s| set(&mut s.gateway[2], "rows_c", json!("00"))),
         ("fewer rows", |s| {
             set(&mut s.gateway[2], "rows", json!(0));
@@ -457,19 +467,40 @@ fn parts_of_other_files_and_other_keys_do_not_fit() {
     let other_session = SessionId::parse("01JD5Q3B8VYYYYYYYYYYYYYYYY").expect("an id");
     let cases = [
         ("the client part absent", Evidence { client: Vec::new(), ..honest.clone() }),
-        ("another session key", Evidence { head: client_head(&honest.client, other_key, &session()), ..honest.clone() }),
-        ("the head of another session", Evidence { head: client_head(&honest.client, client(), &other_session), ..honest.clone() }),
-        ("another log key", Evidence { receipt: receipt(&other_log, &honest.grant, &honest.gateway), ..honest.clone() }),
-        ("another origin", Evidence { receipt: receipt(&other_origin, &honest.grant, &honest.gateway), ..honest.clone() }),
-        ("a receipt of an earlier line", Evidence { receipt: receipt(&log(), &honest.grant, &honest.gateway[..6]), ..honest.clone() }),
+        (
+            "another session key",
+            Evidence { head: client_head(&honest.client, other_key, &session()), ..honest.clone() },
+        ),
+        (
+            "the head of another session",
+            Evidence { head: client_head(&honest.client, client(), &other_session), ..honest.clone() },
+        ),
+        (
+            "another log key",
+            Evidence { receipt: receipt(&other_log, &honest.grant, &honest.gateway), ..honest.clone() },
+        ),
+        (
+            "another origin",
+            Evidence { receipt: receipt(&other_origin, &honest.grant, &honest.gateway), ..honest.clone() },
+        ),
+        (
+            "a receipt of an earlier line",
+            Evidence { receipt: receipt(&log(), &honest.grant, &honest.gateway[..6]), ..honest.clone() },
+        ),
     ];
     for (what, evidence) in cases {
         assert_eq!(evidence.outcome(), Outcome::Tampered, "{what}");
     }
     assert_eq!(verify(&honest.write(), &[]).outcome(), Outcome::Tampered, "no key, no trust");
-    let without_receipt: String = honest.write().lines().filter(|l| !l.starts_with("r ")).map(|l| format!("{l}\n")).collect();
+    let without_receipt: String =
+        honest.write().lines().filter(|l| !l.starts_with("r ")).map(|l| format!("{l}\n")).collect();
     assert_eq!(verify(&without_receipt, &trusted()).outcome(), Outcome::Tampered);
-    let without_client: String = honest.write().lines().filter(|l| !l.starts_with("c ") && !l.starts_with("h ")).map(|l| format!("{l}\n")).collect();
+    let without_client: String = honest
+        .write()
+        .lines()
+        .filter(|l| !l.starts_with("c ") && !l.starts_with("h "))
+        .map(|l| format!("{l}\n"))
+        .collect();
     assert_eq!(verify(&without_client, &trusted()).outcome(), Outcome::Tampered, "the close names a client head");
 }
 
@@ -480,7 +511,8 @@ fn findings_name_the_line_and_what_is_wrong() {
     let report = verify(&bad, &trusted());
     let place = good.lines().position(|line| line.starts_with("g ") && line.contains("42601")).expect("the line") + 1;
     // The line after it is the one that no longer links.
-    let finding = report.findings.iter().find(|f| f.section == "gateway" && f.severity == Severity::Bad).expect("a finding");
+    let finding =
+        report.findings.iter().find(|f| f.section == "gateway" && f.severity == Severity::Bad).expect("a finding");
     assert_eq!(finding.line, Some(place + 1));
     assert_eq!(finding.what, "it does not name the hash of the line before it");
     assert_ne!(report.integrity, State::Good);
@@ -518,12 +550,13 @@ fn write_vectors() {
         "cases": [commit(Domain::Statement, "select 1"), commit(Domain::Parameters, ""), commit(Domain::Copy, "a\tb\n"), commit(Domain::Error, "ä")],
     });
     write("commitments.json", &format!("{}\n", serde_json::to_string_pretty(&commitments).expect("JSON")));
-    let redactions: Vec<Value> = ["create role x password 'p'", "select 'a', 1 -- c", "do $$begin alter role x password 'p'; end$$"]
-        .iter()
-        .map(|sql| {
-            let redacted = crate::core::transcript::redact::redact(sql);
-            json!({"sql": sql, "redacted": redacted, "normalised": crate::core::transcript::redact::normalise(sql)})
-        })
-        .collect();
+    let redactions: Vec<Value> =
+        ["create role x password 'p'", "select 'a', 1 -- c", "do $$begin alter role x password 'p'; end$$"]
+            .iter()
+            .map(|sql| {
+                let redacted = crate::core::transcript::redact::redact(sql);
+                json!({"sql": sql, "redacted": redacted, "normalised": crate::core::transcript::redact::normalise(sql)})
+            })
+            .collect();
     write("redactions.json", &format!("{}\n", serde_json::to_string_pretty(&redactions).expect("JSON")));
 }

@@ -159,8 +159,8 @@ fn dangerous(function: &Name) -> Option<Denial> {
 
 /// A SECURITY DEFINER function runs with its owner's rights and may read what is masked here.
 fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
-    let hides = !scope.withheld.is_empty() || scope.relations.values().any(|relation| relation.is_masked());
-    if !hides || catalog.definer_functions.is_empty() {
+    let hides = || !scope.withheld.is_empty() || scope.relations.values().any(|relation| relation.is_masked());
+    if catalog.definer_functions.is_empty() || !hides() {
         return None;
     }
     let is_definer = |function: &&Name| {

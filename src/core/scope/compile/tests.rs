@@ -1,3 +1,5 @@
+//! Scopes of a catalog made by hand: what flows, what is withheld, what is granted.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -78,18 +78,18 @@ fn positions_are_bytes_also_after_wide_letters() {
     let Look::Facts(all) = look(sql) else { panic!("parses") };
     let at = |facts: &Facts| facts.touches.first().and_then(|touch| touch.offset).expect("has a place");
     assert_eq!(all.iter().map(at).collect::<Vec<_>>(), [sql.find("kunden").expect("in"), sql.find('x').expect("in")]);
-    assert_eq!(all.iter().map(|facts| sql.get(facts.start..facts.end)).collect::<Vec<_>>(), [
-        Some("select 'ä'\n from  kunden"),
-        Some("delete from  x"),
-    ]);
+    assert_eq!(
+        all.iter().map(|facts| sql.get(facts.start..facts.end)).collect::<Vec<_>>(),
+        [Some("select 'ä'\n from  kunden"), Some("delete from  x"),]
+    );
 }
 
 #[test]
 fn what_is_not_read_here_is_left_to_the_server() {
-    assert_eq!(look("selec 1"), Look::Unknown {
-        why: "Expected: an SQL statement, found: selec".into(),
-        at: Some((1, 1)),
-    });
+    assert_eq!(
+        look("selec 1"),
+        Look::Unknown { why: "Expected: an SQL statement, found: selec".into(), at: Some((1, 1)) }
+    );
     for sql in ["do $$ begin end $$", "reindex table t", "select U&\"s\\0073n\" from users", "vacuum (full) t"] {
         assert!(matches!(look(sql), Look::Unknown { .. }) || one(sql).effect == Effect::Unknown, "{sql}");
     }

@@ -1,0 +1,266 @@
+//! Every flag, once: the parser, the help, the man pages and the completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::core::grant::Access;
+
+/// Just-in-time access and an audited SQL shell for PostgreSQL
+#[derive(Debug, Parser)]
+#[command(name = "dbgate", version, about, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Broker to use, as in https://gate.example.com
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// How the answer is written
+    #[arg(long, global = true, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Auto,
+    Table,
+    Json,
+    Ndjson,
+    Csv,
+    Tsv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sign in
+    #[command(after_help = "Example:\n  dbgate login --server https://gate.example.com")]
+    Login {
+        /// PEM file of the authority that signed the broker's certificate
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
+        /// Do not open a browser; print address and code only
+        #[arg(long)]
+        no_open: bool,
+    },
+    /// Sign out and forget the token
+    #[command(after_help = "Example:\n  dbgate logout")]
+    Logout,
+    /// Show who you are signed in as, and where the token is kept
+    #[command(after_help = "Example:\n  dbgate whoami --format json")]
+    Whoami,
+    /// List the targets you may use
+    #[command(after_help = "Example:\n  dbgate ls")]
+    Ls,
+    /// Open an interactive session
+    #[command(
+        after_help = "Examples:\n  dbgate connect demo\n  dbgate connect prod --access write --reason \"refund stuck\""
+    )]
+    Connect {
+        /// Target, as `dbgate ls` shows it
+        target: String,
+        #[command(flatten)]
+        ask: Asking,
+        /// Do not read or write the history file
+        #[arg(short = 'X')]
+        no_history: bool,
+    },
+    /// Run statements and print what they answer
+    #[command(
+        after_help = "Examples:\n  dbgate exec demo -c 'select 1' --format json\n  dbgate exec demo -f report.sql\n  echo 'select 1;' | dbgate exec demo -\n\nExit codes: dbgate help-exit-codes"
+    )]
+    Exec(ExecArgs),
+    /// Ask for a verdict without running anything
+    #[command(after_help = "Example:\n  dbgate check demo -c 'delete from orders'")]
+    Check {
+        target: String,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        ask: Asking,
+    },
+    /// Start psql on a target; the password never shows in its arguments
+    #[command(after_help = "Example:\n  dbgate psql demo -- -c '\\dt'")]
+    Psql {
+        target: String,
+        #[command(flatten)]
+        ask: Asking,
+        /// Passed on to psql
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Print how a native client connects; the password is in a file, not in the text
+    #[command(after_help = "Example:\n  psql \"$(dbgate conninfo demo)\"")]
+    Conninfo {
+        target: String,
+        #[command(flatten)]
+        ask: Asking,
+    },
+    /// Give a grant back before its time
+    #[command(after_help = "Example:\n  dbgate revoke gr_0123456789ABCDEF")]
+    Revoke {
+        /// As printed by `conninfo` and in the session's banner
+        grant: String,
+    },
+    /// Check evidence offline
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Run broker and gateway
+    #[cfg(feature = "server")]
+    #[command(after_help = "Example:\n  dbgate serve --config /etc/dbgate/server.toml")]
+    Serve(crate::cli::serve::ServeArguments),
+    /// Prepare the databases behind the gateway
+    #[cfg(feature = "server")]
+    #[command(after_help = "Example:\n  dbgate target init prod --config /etc/dbgate/server.toml")]
+    Target(crate::cli::target::TargetArguments),
+    /// Print a built-in policy, to be read and edited
+    #[cfg(feature = "server")]
+    #[command(after_help = "Example:\n  dbgate policy production > policy/production.cedar")]
+    Policy {
+        /// Name of the pack
+        #[arg(default_value = "production")]
+        pack: String,
+    },
+    /// Run everything on this machine and walk through the main job
+    #[cfg(feature = "server")]
+    #[command(after_help = "Examples:\n  dbgate demo\n  dbgate demo --once | cat")]
+    Demo(crate::cli::demo::DemoArguments),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  dbgate completions bash > ~/.local/share/bash-completion/completions/dbgate")]
+    Completions { shell: clap_complete::Shell },
+    /// Write the man pages
+    #[command(after_help = "Example:\n  dbgate man -o ~/.local/share/man/man1")]
+    Man {
+        /// Folder to write to
+        #[arg(short, value_name = "DIR", default_value = "man")]
+        output: PathBuf,
+    },
+    /// Explain the exit codes
+    #[command(after_help = "Example:\n  dbgate help-exit-codes")]
+    HelpExitCodes,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Verify an evidence file with nothing but public keys
+    #[command(
+        after_help = "Example:\n  dbgate audit verify session.dbgt --key 'gate.example.com/log+1234abcd+AZ…'\n\nExit: 0 good, 1 tampered, 3 valid but incomplete"
+    )]
+    Verify {
+        file: PathBuf,
+        /// Public key of a log that is trusted; without it, the keys of brokers you signed in to
+        #[arg(long = "key", value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
+
+/// What is asked of the broker for a session.
+#[derive(Clone, Debug, Args)]
+pub struct Asking {
+    /// Database, where the target has several
+    #[arg(short, long)]
+    pub database: Option<String>,
+    /// How far the session may go: read, write or admin
+    #[arg(long, default_value = "read")]
+    pub access: Access,
+    /// For how long, as in 90s, 30m or 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    pub seconds: Option<u64>,
+    /// Why; recorded with the session
+    #[arg(long, env = "DBGATE_REASON")]
+    pub reason: Option<String>,
+    /// Ticket; recorded with the session
+    #[arg(long, env = "DBGATE_TICKET")]
+    pub ticket: Option<String>,
+    /// Name of the program that acts; recorded as declared, grants nothing
+    #[arg(long, env = "DBGATE_AGENT")]
+    pub agent: Option<String>,
+    /// Its model
+    #[arg(long, env = "DBGATE_AGENT_MODEL")]
+    pub model: Option<String>,
+    /// Its task
+    #[arg(long, env = "DBGATE_TASK")]
+    pub task: Option<String>,
+}
+
+/// Where statements come from.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    /// Statements; may be repeated
+    #[arg(short = 'c', value_name = "SQL")]
+    pub commands: Vec<String>,
+    /// Files of statements, after -c; may be repeated
+    #[arg(short = 'f', value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// `-` reads standard input
+    #[arg(value_name = "-", value_parser = ["-"])]
+    pub stdin: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    /// Target, as `dbgate ls` shows it
+    pub target: String,
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub ask: Asking,
+    /// Most rows of a result; more are cut off, and that is said
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<u64>,
+    /// Exit 8 when a result was cut off
+    #[arg(long)]
+    pub fail_on_truncate: bool,
+    /// Go on after an error; the exit code still tells of it
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    pub on_error: OnError,
+    /// For the whole call, as in 30s; then what runs is cancelled
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub timeout: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    Stop,
+    Continue,
+}
+
+/// `90s`, `30m`, `2h`, or plain seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time; write 90s, 30m or 2h");
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 's')) => (text.get(..at), 1),
+        Some((at, 'm')) => (text.get(..at), 60),
+        Some((at, 'h')) => (text.get(..at), 3600),
+        _ => (Some(text), 1),
+    };
+    let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("30m"), Ok(1800));
+        assert_eq!(seconds("2h"), Ok(7200));
+        assert_eq!(seconds("5"), Ok(5));
+        assert!(seconds("m").is_err() && seconds("1d").is_err() && seconds("").is_err());
+    }
+}

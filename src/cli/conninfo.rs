@@ -1,0 +1,136 @@
+//! `dbgate conninfo` and `dbgate psql`: native clients, without a secret in any argument list.
+//!
+//! The password lies in a passfile (0600) in a folder of ours; what is printed names the file.
+//! Files of grants that have ended are removed at the next call.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cli::args::Asking;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session::{self, Granted};
+use crate::sys::paths::Paths;
+use crate::sys::{clock, files};
+
+/// Prints the connection string of a new grant.
+pub async fn run(server: Option<&str>, target: &str, ask: &Asking) -> Result<Exit, Failure> {
+    let granted = session::grant(server, target, ask, false).await?;
+    let native = Native::write(&granted)?;
+    let answer = &granted.credential.answer;
+    println!("{}", native.conninfo);
+    eprintln!("Valid until {}. Give it back: dbgate revoke {}", answer.expires_at, answer.grant_id);
+    Ok(Exit::Ok)
+}
+
+/// Runs psql with a grant of its own, and gives the grant back when psql ends.
+pub async fn psql(server: Option<&str>, target: &str, ask: &Asking, arguments: &[String]) -> Result<Exit, Failure> {
+    let granted = session::grant(server, target, ask, false).await?;
+    let native = Native::write(&granted)?;
+    // Ctrl-C is psql's: it cancels a statement there and must not end us.
+    let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+    let status = tokio::process::Command::from({
+        let mut command = Command::new("psql");
+        command
+            .arg(&native.conninfo)
+            .args(arguments)
+            .env_remove("PGPASSWORD")
+            .env_remove("PGHOST")
+            .env_remove("PGUSER");
+        command
+    })
+    .status()
+    .await;
+    ignored.abort();
+    native.remove();
+    // It expires by itself if this fails.
+    let _ = granted.desk.broker.revoke(&granted.token, &granted.credential.answer.grant_id).await;
+    let status = status.map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot start psql: {error}"))
+            .hint("Install it (Debian: apt install postgresql-client), or use: dbgate connect")
+    })?;
+    Ok(match status.code() {
+        Some(0) => Exit::Ok,
+        Some(2) => Exit::Connection,
+        Some(3) => Exit::Sql,
+        _ => Exit::Failed,
+    })
+}
+
+/// The files of one native client's grant.
+struct Native {
+    folder: PathBuf,
+    conninfo: String,
+}
+
+impl Native {
+    fn write(granted: &Granted) -> Result<Self, Failure> {
+        let all = granted.desk.paths.state().join("native");
+        clear(&all);
+        let answer = &granted.credential.answer;
+        let folder = all.join(&answer.grant_id);
+        let (pass, ca) = (folder.join("pass"), folder.join("ca.pem"));
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        let line = format!("*:*:*:{}:{}\n", escaped(&answer.user), escaped(answer.password.expose()));
+        files::write_private(&pass, line.as_bytes())?;
+        files::write_private(&folder.join("expires"), answer.expires_at.as_bytes())?;
+        let trust = match &answer.gateway.ca_pem {
+            Some(pem) => {
+                files::write_private(&ca, pem.as_bytes())?;
+                format!("sslmode=verify-full sslrootcert={}", quoted(&ca.display().to_string()))
+            }
+            None => "sslmode=verify-full sslrootcert=system".to_owned(),
+        };
+        let conninfo = format!(
+            "host={} port={} dbname={} user={} passfile={} {trust}",
+            quoted(&answer.gateway.host),
+            answer.gateway.port,
+            quoted(&answer.wire_database),
+            quoted(&answer.user),
+            quoted(&pass.display().to_string()),
+        );
+        Ok(Self { folder, conninfo })
+    }
+
+    fn remove(&self) {
+        // What stays is useless without its grant, and is removed at the next call.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes the files of grants whose time is over.
+fn clear(all: &Path) {
+    let now = clock::now().rfc3339();
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let expires = std::fs::read_to_string(entry.path().join("expires")).unwrap_or_default();
+        // RFC 3339 in UTC sorts as text.
+        if expires < now {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A value of a connection string (PostgreSQL manual, section 34.1.1).
+fn quoted(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    match !value.is_empty() && value.chars().all(is_plain) {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")),
+    }
+}
+
+/// The folder of a grant's files; for programs that clean up after themselves.
+pub fn folder(paths: &Paths, grant: &str) -> PathBuf {
+    paths.state().join("native").join(grant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn values_of_a_connection_string_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("/a/b.pem"), "/a/b.pem");
+        assert_eq!(quoted("it's \\ x"), "'it\\'s \\\\ x'");
+        assert_eq!(quoted(""), "''");
+    }
+}

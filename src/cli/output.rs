@@ -1,0 +1,381 @@
+//! What goes to stdout: rows as tables, CSV, TSV or NDJSON; the JSON document of `exec`.
+//!
+//! The rules: stdout is the answer and nothing else; colours never appear when it is piped; JSON
+//! is one document for every outcome; text of the database is escaped before a terminal sees it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::cli::args::Format;
+use crate::cli::exit::{Exit, Failure};
+use crate::client::connect::Session;
+use crate::client::render::report::{Origin, Refusal};
+use crate::client::render::table::{self, Held};
+use crate::client::render::value;
+use crate::client::render::{self, Column};
+use crate::core::api::GrantAnswer;
+use crate::core::encoding;
+use crate::core::statement::local::{self, Look};
+use crate::core::wire::backend::ErrorFields;
+
+/// Rows held to lay a table out; the widths of a longer result come from its first rows.
+const HELD_ROWS: usize = 10_000;
+
+/// Rows as they come, in the format that was asked for.
+pub struct Table {
+    format: Format,
+    held: Option<Held>,
+    types: Vec<u32>,
+    masked: Vec<Column>,
+}
+
+impl Table {
+    pub fn new(format: Format) -> Self {
+        Self { format, held: None, types: Vec::new(), masked: Vec::new() }
+    }
+
+    pub fn columns(&mut self, columns: &[Column]) {
+        self.types = columns.iter().map(|column| column.type_oid).collect();
+        self.masked = columns.to_vec();
+        let names = || columns.iter().map(|column| column.name.as_str());
+        match self.format {
+            Format::Auto | Format::Table => self.held = Some(Held::new(columns)),
+            Format::Csv => write(&line(names().map(Some), ',')),
+            Format::Tsv => write(&line(names().map(Some), '\t')),
+            Format::Ndjson => {
+                let columns: Vec<_> = columns
+                    .iter()
+                    .map(|c| json!({"name": c.name, "type": value::type_name(c.type_oid), "mask": c.mask}))
+                    .collect();
+                write(&format!("{}\n", json!({"event": "columns", "columns": columns})));
+            }
+            Format::Json => {}
+        }
+    }
+
+    pub fn row(&mut self, values: &[Option<&[u8]>]) {
+        let text = |value: &Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        match self.format {
+            Format::Auto | Format::Table => {
+                let Some(held) = &mut self.held else { return };
+                held.push(values);
+                if held.rows.len() >= HELD_ROWS {
+                    self.flush();
+                }
+            }
+            Format::Csv | Format::Tsv => {
+                let texts: Vec<_> = values.iter().map(text).collect();
+                let separator = if self.format == Format::Csv { ',' } else { '\t' };
+                write(&line(texts.iter().map(Option::as_deref), separator));
+            }
+            Format::Ndjson => {
+                write(&format!("{{\"event\":\"row\",\"row\":{}}}\n", value::row(&self.types, values)));
+            }
+            Format::Json => {}
+        }
+    }
+
+    pub fn done(&mut self, tag: &str, rows: u64) {
+        match self.format {
+            Format::Auto | Format::Table => {
+                if self.held.is_some() {
+                    self.flush();
+                    write(&format!("{}\n\n", render::footer(rows, &self.masked)));
+                    self.held = None;
+                } else {
+                    write(&format!("{tag}\n"));
+                }
+            }
+            Format::Ndjson => {
+                write(&format!("{}\n", json!({"event": "result", "command_tag": tag, "row_count": rows})))
+            }
+            Format::Csv | Format::Tsv | Format::Json => {}
+        }
+    }
+
+    /// Data of COPY TO STDOUT goes out as it is.
+    pub fn raw(&self, bytes: &[u8]) {
+        // A reader that went away needs no more.
+        let _ = std::io::stdout().write_all(bytes);
+    }
+
+    /// The last word on a result that was cut off.
+    pub fn finish(&mut self, outcome: &Outcome) {
+        self.flush();
+        if let (true, Format::Auto | Format::Table | Format::Csv | Format::Tsv) = (outcome.is_cut(), self.format) {
+            eprintln!(
+                "Cut off after {} rows: more exist. Aggregate, add WHERE or LIMIT, or raise --max-rows.",
+                outcome.limit
+            );
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(held) = &mut self.held {
+            write(&table::aligned(held, ""));
+            held.rows.clear();
+        }
+    }
+}
+
+/// A reader that went away needs no more.
+fn write(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// One line of CSV (RFC 4180) or TSV.
+fn line<'a>(values: impl Iterator<Item = Option<&'a str>>, separator: char) -> String {
+    let cell = |value: Option<&str>| {
+        let text = value.unwrap_or("");
+        match text.contains([separator, '"', '\n', '\r']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            // An empty text is told from NULL by its quotes.
+            false if value == Some("") => "\"\"".to_owned(),
+            false => text.to_owned(),
+        }
+    };
+    let cells: Vec<_> = values.map(cell).collect();
+    format!("{}\n", cells.join(&separator.to_string()))
+}
+
+/// What one statement answered, as far as the JSON document keeps it.
+pub struct Outcome {
+    digest: String,
+    kind: &'static str,
+    pub limit: u64,
+    tag: Option<String>,
+    columns: Vec<Column>,
+    rows: Vec<Box<RawValue>>,
+    pub row_count: u64,
+    is_cut: bool,
+    duration: Duration,
+}
+
+impl Outcome {
+    pub fn new(sql: &str, limit: u64) -> Self {
+        let kind = match local::look(sql) {
+            Look::Facts(facts) => facts.first().map_or("unknown", |facts| facts.effect.word()),
+            Look::Unknown { .. } => "unknown",
+        };
+        Self {
+            digest: format!("sha256:{}", encoding::hex(&Sha256::digest(sql.as_bytes()))),
+            kind: if kind == "transaction" { "session" } else { kind },
+            limit,
+            tag: None,
+            columns: Vec::new(),
+            rows: Vec::new(),
+            row_count: 0,
+            is_cut: false,
+            duration: Duration::ZERO,
+        }
+    }
+
+    pub fn columns(&mut self, columns: Vec<Column>) {
+        self.columns = columns;
+    }
+
+    /// Takes a row in; false once there are enough.
+    pub fn row(&mut self, values: &[Option<&[u8]>], keep: bool) -> bool {
+        if self.row_count >= self.limit {
+            self.is_cut = true;
+            return false;
+        }
+        self.row_count += 1;
+        if keep {
+            let types: Vec<_> = self.columns.iter().map(|column| column.type_oid).collect();
+            if let Ok(row) = RawValue::from_string(value::row(&types, values)) {
+                self.rows.push(row);
+            }
+        }
+        true
+    }
+
+    pub fn done(&mut self, tag: &str) {
+        self.tag = Some(tag.to_owned());
+    }
+
+    pub fn took(&mut self, duration: Duration) {
+        self.duration = duration;
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    fn json(&self, index: usize, status: &str) -> String {
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| {
+                json!({"name": column.name, "type": value::type_name(column.type_oid), "oid": column.type_oid,
+                       "mask": column.mask, "source": column.source})
+            })
+            .collect();
+        let changed = self.tag.as_deref().filter(|tag| !tag.starts_with("SELECT"));
+        let affected = changed.and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
+        let truncated = self.is_cut.then(|| {
+            json!({"by": "rows", "limit": self.limit, "total_known": null,
+                   "advice": "More rows exist. Aggregate, add WHERE or LIMIT, or raise --max-rows."})
+        });
+        let rows: Vec<_> = self.rows.iter().map(|row| row.get()).collect();
+        let milliseconds = self.duration.as_secs_f64() * 1000.0;
+        let mut out = json!({
+            "index": index, "digest": self.digest, "kind": self.kind, "status": status, "command_tag": self.tag,
+            "rows_affected": affected, "columns": columns, "row_count": self.rows.len(), "truncated": truncated,
+            "notices": [], "duration_ms": (milliseconds * 1000.0).round() / 1000.0, "trust": "untrusted-data",
+        })
+        .to_string();
+        // Rows are spliced in as they were spelled: numbers keep every digit.
+        out.pop();
+        let _ = write!(out, ",\"rows\":[{}]}}", rows.join(","));
+        out
+    }
+}
+
+/// Everything the JSON document says.
+pub struct Answer {
+    target: Value,
+    principal: Value,
+    session: Value,
+    statements: Vec<String>,
+    denial: Option<Value>,
+    error: Option<Value>,
+    warnings: Vec<Value>,
+    /// Path of the evidence file.
+    pub evidence: Option<String>,
+    is_truncated: bool,
+}
+
+impl Answer {
+    pub fn new(target: &str) -> Self {
+        Self {
+            target: json!({"name": target}),
+            principal: json!({"kind": "human", "subject": "unknown"}),
+            session: Value::Null,
+            statements: Vec::new(),
+            denial: None,
+            error: None,
+            warnings: Vec::new(),
+            evidence: None,
+            is_truncated: false,
+        }
+    }
+
+    pub fn granted(&mut self, answer: &GrantAnswer) {
+        self.target = json!({"name": answer.target, "database": answer.database, "environment": answer.environment});
+        self.principal = json!({"kind": answer.principal.kind, "subject": answer.principal.subject, "issuer": answer.principal.issuer});
+        self.session =
+            json!({"id": answer.session_id, "access": answer.access.word(), "expires_at": answer.expires_at});
+    }
+
+    pub fn opened(&mut self, session: &Session) {
+        if let (Some(target), Some(version)) = (self.target.as_object_mut(), session.parameters().get("server_version"))
+        {
+            target.insert("server_version".to_owned(), version.as_str().into());
+        }
+    }
+
+    pub fn push(&mut self, outcome: Outcome) {
+        let masked: Vec<_> = outcome.columns.iter().filter(|column| column.mask.is_some()).collect();
+        if !masked.is_empty() {
+            let names: Vec<_> = masked
+                .iter()
+                .map(|c| format!("{} ({})", c.source.as_deref().unwrap_or(&c.name), c.mask.as_deref().unwrap_or("")))
+                .collect();
+            let message = format!("{} of {} columns masked: {}", masked.len(), outcome.columns.len(), names.join(", "));
+            self.warnings.push(json!({"code": "masked_columns", "message": message}));
+        }
+        self.is_truncated |= outcome.is_cut;
+        self.statements.push(outcome.json(self.statements.len(), "done"));
+    }
+
+    pub fn not_run(&mut self, sql: &str) {
+        let outcome = Outcome::new(sql, 0);
+        self.statements.push(outcome.json(self.statements.len(), "not_run"));
+    }
+
+    pub fn failed(&mut self, outcome: Outcome, fields: &ErrorFields, origin: &Origin<'_>, exit: Exit) {
+        let index = self.statements.len();
+        let (line, column) = origin.place(fields);
+        let position = json!({"file": origin.file, "line": line, "column": column});
+        match Refusal::of(fields) {
+            Some(refusal) => {
+                let remedies: Vec<_> =
+                    fields.hint.iter().map(|hint| json!({"kind": "ask_human", "note": hint})).collect();
+                self.denial = Some(json!({
+                    "decision_id": refusal.decision, "code": refusal.code, "rule": refusal.rule,
+                    "statement_index": index, "message": fields.message, "objects": refusal.objects,
+                    "position": position, "retryable": refusal.retryable, "remedies": remedies,
+                }));
+                self.statements.push(outcome.json(index, "denied"));
+            }
+            None => {
+                self.error = Some(json!({
+                    "code": exit.word(), "sqlstate": fields.sqlstate, "message": fields.message,
+                    "detail": fields.detail, "hint": fields.hint, "position": position, "retryable": false,
+                }));
+                self.statements.push(outcome.json(index, "failed"));
+            }
+        }
+    }
+
+    pub fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
+
+    /// The document.
+    pub fn document(&self, exit: Exit, failure: Option<&Failure>) -> String {
+        let status = match exit {
+            Exit::Ok | Exit::Incomplete => "ok",
+            Exit::Sql => "sql_error",
+            Exit::Denied if self.denial.is_some() => "denied",
+            Exit::AuthRequired => "auth_required",
+            Exit::Timeout => "timeout",
+            Exit::Interrupted => "cancelled",
+            Exit::OutcomeUnknown => "outcome_unknown",
+            _ => "unavailable",
+        };
+        let error = self.error.clone().or_else(|| {
+            failure.map(|failure| json!({"code": failure.exit.word(), "message": failure.message, "hint": failure.hint, "retryable": false}))
+        });
+        let mut head = json!({
+            "schema": "dbgate.exec/1", "status": status, "exit_code": exit.code(), "target": self.target,
+            "principal": self.principal, "session": self.session, "warnings": self.warnings,
+            "audit": {"record_ids": [], "transcript": self.evidence},
+        });
+        if let Some(members) = head.as_object_mut() {
+            members.extend(self.denial.clone().map(|denial| ("denial".to_owned(), denial)));
+            members.extend(error.map(|error| ("error".to_owned(), error)));
+        }
+        let mut text = head.to_string();
+        text.pop();
+        let _ = write!(text, ",\"statements\":[{}]}}", self.statements.join(","));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_quotes_what_must_be_quoted_and_tells_null_from_empty() {
+        assert_eq!(line([Some("a,b"), None, Some(""), Some("q\"")].into_iter(), ','), "\"a,b\",,\"\",\"q\"\"\"\n");
+    }
+
+    #[test]
+    fn a_failure_before_any_session_is_still_one_valid_document() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../docs/schema/exec-1.schema.json")).expect("a schema");
+        let failure = Failure::new(Exit::AuthRequired, "sign in").hint("Run: dbgate login");
+        let document = Answer::new("demo").document(failure.exit, Some(&failure));
+        let document: Value = serde_json::from_str(&document).expect("JSON");
+        assert!(jsonschema::is_valid(&schema, &document), "{document}");
+        assert_eq!(document.get("status"), Some(&json!("auth_required")));
+    }
+}

@@ -1,0 +1,114 @@
+//! What `connect`, `exec` and `check` share: from flags to an open session, and back.
+
+use std::io::IsTerminal as _;
+
+use crate::cli::args::Asking;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::workstation::Workstation;
+use crate::client::connect::{self, Session, SessionError};
+use crate::client::credential::{self, Ask, Credential};
+use crate::core::grant::SessionId;
+use crate::core::identity::Declared;
+use crate::core::secret::Secret;
+use crate::sys::dial::DialError;
+use crate::sys::files;
+
+/// A workstation that is signed in and holds a grant.
+pub struct Granted {
+    pub desk: Workstation,
+    pub token: Secret,
+    pub credential: Credential,
+}
+
+/// Asks the broker for a grant; `sign` says whether this program keeps a transcript of it.
+pub async fn grant(server: Option<&str>, target: &str, asking: &Asking, sign: bool) -> Result<Granted, Failure> {
+    let desk = Workstation::open(server, None)?;
+    let token = desk.token().await?;
+    let declared = Declared { agent: asking.agent.clone(), model: asking.model.clone(), task: asking.task.clone() };
+    let ask = Ask {
+        target: target.to_owned(),
+        database: asking.database.clone(),
+        access: asking.access,
+        seconds: asking.seconds,
+        reason: asking.reason.clone(),
+        ticket: asking.ticket.clone(),
+        declared,
+        sign,
+    };
+    let credential = credential::obtain(&desk.broker, &token, ask).await?;
+    pin(&desk, &credential);
+    Ok(Granted { desk, token, credential })
+}
+
+/// Keeps the log's public key, so that evidence can be verified offline later. A key that changed
+/// is not replaced: the old one is what earlier evidence was signed with.
+fn pin(desk: &Workstation, credential: &Credential) {
+    let name: String = credential.log_key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let path = desk.paths.state().join("pins").join(name);
+    if !path.exists() {
+        // Without the pin, `audit verify` asks for the key: nothing is lost.
+        let _ = files::write_private(&path, credential.log_key.as_bytes());
+    }
+}
+
+/// Opens the session of a grant.
+pub async fn open(granted: Granted, application: &str) -> Result<(Session, Workstation, Secret), Failure> {
+    let Granted { desk, token, credential } = granted;
+    connect::flush_spool(&desk.broker, &token, &desk.paths).await;
+    let session = Session::open(credential, &desk.paths, application).await?;
+    Ok((session, desk, token))
+}
+
+/// Ends a session: transcript in, evidence kept. Gives the grant back as well: nobody needs it now.
+pub async fn close(session: Session, desk: &Workstation, token: &Secret) -> Result<Option<String>, Failure> {
+    let grant = session.credential().answer.grant_id.clone();
+    let closed = session.close(&desk.broker, token).await?;
+    if let Some(problem) = closed.problem {
+        eprintln!("The transcript could not be handed in yet ({problem}); it is kept and tried again next time.");
+    }
+    // It expires by itself if this fails.
+    let _ = desk.broker.revoke(token, &grant).await;
+    Ok(closed.evidence.map(|path| path.display().to_string()))
+}
+
+/// `dbgate revoke`.
+pub async fn revoke(server: Option<&str>, grant: &str) -> Result<Exit, Failure> {
+    let desk = Workstation::open(server, None)?;
+    desk.broker.revoke(&desk.token().await?, grant).await?;
+    eprintln!("Grant {grant} has ended; its role is gone.");
+    Ok(Exit::Ok)
+}
+
+/// Whether a person sits at both ends.
+pub fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// The first letters of a session's id, for banners.
+pub fn short(id: &SessionId) -> String {
+    id.as_str().chars().take(10).collect()
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Dial(DialError::Refused(fields)) => {
+                let exit = match fields.sqlstate.as_str() {
+                    "42501" | "57P01" => Exit::Denied,
+                    "ZG005" => Exit::Unrecorded,
+                    "28P01" | "28000" => Exit::AuthRequired,
+                    _ => Exit::Connection,
+                };
+                let failure = Self::new(exit, fields.message);
+                match fields.hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            SessionError::Transcript(error) => Self::new(Exit::Unrecorded, format!("{error}, so nothing was run"))
+                .hint("Check the disk and the folder's permissions, then run it again"),
+            other => Self::new(Exit::Connection, format!("The session broke: {other}"))
+                .hint("Run it again; what was not committed is rolled back"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The line being typed: Tab completes keywords, relations and their columns.
+//!
+//! Names come from the grant's catalog: they are advice, and nothing that may not be read is in it.
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+
+use crate::core::api::GrantAnswer;
+
+const KEYWORDS: [&str; 30] = [
+    "select",
+    "from",
+    "where",
+    "group by",
+    "order by",
+    "having",
+    "limit",
+    "offset",
+    "join",
+    "left join",
+    "on",
+    "using",
+    "insert into",
+    "values",
+    "update",
+    "set",
+    "delete from",
+    "returning",
+    "with",
+    "union",
+    "distinct",
+    "count(*)",
+    "begin",
+    "commit",
+    "rollback",
+    "explain",
+    "and",
+    "or",
+    "not",
+    "null",
+];
+
+/// Completes what is being typed.
+pub struct Typing {
+    relations: Vec<(String, Vec<String>)>,
+    masked: Vec<(String, String)>,
+}
+
+impl Typing {
+    /// From what the grant may read.
+    pub fn new(answer: &GrantAnswer) -> Self {
+        let relations = answer.catalog.iter().map(|one| (one.name.clone(), one.columns.clone())).collect();
+        let masked = answer.masks.iter().map(|mask| (mask.relation.clone(), mask.column.clone())).collect();
+        Self { relations, masked }
+    }
+
+    /// What could stand at the end of `line`: where the word begins, and the words.
+    pub fn candidates(&self, line: &str) -> (usize, Vec<Pair>) {
+        let start = line.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        let word = line.get(start..).unwrap_or("").to_lowercase();
+        let before = line.get(..start).unwrap_or("");
+        let mut found = Vec::new();
+        if let Some(owner) = before.strip_suffix('.') {
+            let alias = owner.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+            let relation = self.behind(line, alias);
+            for (name, columns) in self.relations.iter().filter(|(name, _)| *name == relation) {
+                found.extend(columns.iter().map(|column| self.column(name, column)));
+            }
+        } else {
+            found.extend(self.relations.iter().map(|(name, _)| pair(name, name)));
+            for (name, columns) in self.relations.iter().filter(|(name, _)| mentions(line, name)) {
+                found.extend(columns.iter().map(|column| self.column(name, column)));
+            }
+            found.extend(KEYWORDS.iter().map(|keyword| pair(keyword, keyword)));
+        }
+        found.retain(|candidate| candidate.replacement.starts_with(&word));
+        found.dedup_by(|left, right| left.replacement == right.replacement);
+        (start, found)
+    }
+
+    /// The relation an alias stands for: `from customers c` or `from customers as c`.
+    fn behind(&self, line: &str, alias: &str) -> String {
+        let words: Vec<_> =
+            line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+        let known = |word: &str| self.relations.iter().any(|(name, _)| name == word);
+        let named = words.windows(3).find_map(|window| match window {
+            [relation, second, _] if known(relation) && *second == alias => Some(*relation),
+            [relation, keyword, third] if known(relation) && keyword.eq_ignore_ascii_case("as") && *third == alias => {
+                Some(*relation)
+            }
+            _ => None,
+        });
+        named.unwrap_or(alias).to_owned()
+    }
+
+    fn column(&self, relation: &str, column: &str) -> Pair {
+        let is_masked = self.masked.iter().any(|(r, c)| r == relation && c == column);
+        pair(&if is_masked { format!("{column} ▒") } else { column.to_owned() }, column)
+    }
+}
+
+fn pair(display: &str, replacement: &str) -> Pair {
+    Pair { display: display.to_owned(), replacement: replacement.to_owned() }
+}
+
+fn mentions(line: &str, name: &str) -> bool {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
+impl Completer for Typing {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        Ok(self.candidates(line.get(..position).unwrap_or(line)))
+    }
+}
+
+impl Hinter for Typing {
+    type Hint = String;
+}
+
+impl Highlighter for Typing {}
+impl Validator for Typing {}
+impl Helper for Typing {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        let typing = Typing {
+            relations: vec![
+                ("customers".into(), vec!["id".into(), "email".into()]),
+                ("orders".into(), vec!["total".into()]),
+            ],
+            masked: vec![("customers".into(), "email".into())],
+        };
+        typing.candidates(line).1.into_iter().map(|pair| pair.display).collect()
+    }
+
+    #[test]
+    fn columns_follow_their_relation_through_an_alias() {
+        assert_eq!(words("select * from customers c where c."), ["id", "email ▒"]);
+        assert_eq!(words("select * from customers as c where c.e"), ["email ▒"]);
+        assert_eq!(words("select * from cust"), ["customers"]);
+        assert_eq!(words("select * from orders where tot"), ["total"]);
+    }
+}

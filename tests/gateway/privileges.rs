@@ -1,0 +1,492 @@
+//! What PostgreSQL itself enforces, without the gateway in front: a just-in-time role, asked
+//! directly, and its end. The server works as a broker role without superuser rights.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::support::gate::{self, BROKER_PASSWORD, PREPARING};
+use dbgate::core::grant::Access;
+use dbgate::core::identity::{Identity, Kind};
+use dbgate::core::mask;
+use dbgate::core::policy::file::Source;
+use dbgate::core::policy::{Policy, Subject, pack};
+use dbgate::core::role_sql::{self, PrepareTarget};
+use dbgate::core::scope::{RelationName, Scope, compile};
+use dbgate::core::secret::Secret;
+use dbgate::core::time::Moment;
+use dbgate::core::wire::scram::{ITERATIONS, Verifier};
+use dbgate::server::scopes::ScopeRole;
+use dbgate::server::{catalog, roles, scopes};
+
+const SHOP: &str = "
+    create schema hr;
+    create domain tax_id as text not null check (value ~ '^TX-');
+    create table customers (id serial primary key, name text not null, email text not null unique, ssn char(11),
+        tax tax_id, card varchar(19), born date, email_norm text generated always as (lower(email)) stored);
+    insert into customers (name, email, ssn, tax, card, born) values
+        ('Ana', 'canary@example.com', '123-45-6789', 'TX-1', '4111111111111111', '1980-05-17'),
+        ('Bo', 'no-at-sign', null, 'TX-2', '42', null);
+    create table orders (id int primary key, customer_id int references customers on delete cascade, note text);
+    insert into orders values (1, 1, 'fast'), (2, 2, 'slow');
+    create table events (id int, actor text, at date) partition by range (at);
+    create table events_2025 partition of events for values from ('2025-01-01') to ('2026-01-01');
+    insert into events values (1, 'canary actor', '2025-02-03');
+    create table hr.persons (id int, iban text);
+    create table hr.employees (title text) inherits (hr.persons);
+    insert into hr.employees values (1, 'canary iban', 'boss');
+    create view order_list as select id, note from orders;
+    create view directory as select id, email from customers;
+    create view whole as select id, to_jsonb(c) as j from customers c;
+    create view counted as select count(*) as n from customers;
+    create function by_invoker(i int) returns text language sql stable as 'select email from customers where id = i';
+    create function by_definer(i int) returns text language sql stable security definer
+        as 'select email from customers where id = i';
+    create view through_definer as select by_definer(1) as e;
+    create materialized view summary as select by_invoker(1) as e;
+    create table notes (id int, owner name, body text);
+    alter table notes enable row level security;
+    create policy own on notes using (owner = current_user);
+    insert into notes values (1, 'somebody else', 'canary note');
+    analyze";
+
+const CLASSIFICATION: &str = r#"
+[[column]]
+match = "public.customers.email"
+tags = ["secret"]
+[[column]]
+match = "public.customers.ssn"
+tags = ["pii"]
+[[column]]
+match = "public.customers.tax"
+tags = ["pii"]
+[[column]]
+match = "public.events_2025.actor"
+tags = ["pii"]
+[[column]]
+match = "hr.persons.iban"
+tags = ["pii"]
+"#;
+
+/// A prepared database and the two connections that manage it.
+struct Bench {
+    database: String,
+    superuser: Client,
+    broker: Client,
+}
+
+/// Connects over TCP with a password, as the gateway does.
+async fn connect(user: &str, password: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(gate::cluster().host()).port(gate::cluster().port()).user(user).password(password).dbname(database);
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn bench() -> Bench {
+    let database = format!("rights_{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<6>()));
+    let _one_at_a_time = PREPARING.lock().await;
+    let create = format!("create database {database}");
+    gate::superuser("postgres").await.batch_execute(&create).await.expect("a database");
+    let superuser = gate::superuser(&database).await;
+    superuser.batch_execute(SHOP).await.expect("a shop");
+    let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
+    let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas };
+    let sql = role_sql::prepare_target(&prepare);
+    superuser.batch_execute(&sql.join(";\n")).await.expect("prepared");
+    superuser.batch_execute(&sql.join(";\n")).await.expect("preparing again changes nothing");
+    let password = format!("alter role dbgate_broker password '{BROKER_PASSWORD}'");
+    superuser.batch_execute(&password).await.expect("a password");
+    let broker = connect(role_sql::BROKER, BROKER_PASSWORD, &database).await.expect("broker");
+    Bench { database, superuser, broker }
+}
+
+impl Bench {
+    async fn scope(&self, access: Access, extra: &str) -> Scope {
+        let mut sources = pack::rules("production").expect("pack");
+        sources.push(Source::new("classification.toml", CLASSIFICATION));
+        sources.push(Source::new("extra.cedar", extra));
+        let policy = Policy::parse(&sources).expect("a valid policy");
+        let identity = Identity {
+            kind: Kind::Human,
+            subject: "ana@acme.io".into(),
+            sub: "1".into(),
+            issuer: "https://id.acme.io".into(),
+            groups: vec!["engineers".into()],
+            expires: Moment::from_seconds(0),
+        };
+        let subject = Subject {
+            identity: &identity,
+            target: "shop",
+            environment: "production",
+            database: &self.database,
+            access,
+            reason: None,
+            ticket: None,
+        };
+        let catalog = catalog::read(&self.broker, &self.database).await.expect("a catalog");
+        assert!(policy.classification().unmatched(&catalog).is_empty());
+        compile::compile(&policy, &subject, &catalog)
+    }
+
+    async fn login(&self, scope: &ScopeRole, id: &str) -> (String, Result<Client, tokio_postgres::Error>) {
+        let verifier = Verifier::derive(&Secret::new("pw"), b"sixteen bytes...", ITERATIONS).to_string();
+        let until = dbgate::sys::clock::now().after(Duration::from_secs(600));
+        // Roles are the cluster's: other tests, and earlier runs that failed, have theirs.
+        let id = format!("{id}{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<4>()));
+        let made = roles::make_login(&self.broker, scope, "ana@acme.io", &id, &verifier, until);
+        let name = made.await.expect("a login role");
+        let client = connect(&name, "pw", &self.database).await;
+        (name, client)
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        self.superuser.query_one(sql, &[]).await.expect("a count").get(0)
+    }
+}
+
+/// Everything a statement answers, errors and notices' text included.
+async fn answer(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(messages) => {
+            let rows = messages.iter().filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join("|"))
+                }
+                _ => None,
+            });
+            rows.collect::<Vec<_>>().join("\n")
+        }
+        Err(error) => format!("{:?}", error.as_db_error().expect("PostgreSQL's own refusal")),
+    }
+}
+
+fn spliced(scope: &Scope, relation: &str) -> String {
+    let name = RelationName::new("public", relation);
+    mask::splice_text(&name, scope.relations.get(&name).expect("granted"), false)
+}
+
+#[tokio::test]
+async fn a_masked_column_cannot_be_read_in_any_spelling() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Write, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    assert!(role.missing.is_empty());
+    let (name, client) = bench.login(&role, "a1").await;
+    let client = client.expect("signed in");
+    let who = answer(&client, "select session_user || ' ' || current_user").await;
+    assert_eq!(who, format!("{name} {}", role.name));
+    client.batch_execute("prepare p as select email from customers").await.expect("nothing is read yet");
+    let refused = [
+        "select email from customers",
+        "select * from customers",
+        "table customers",
+        "select c from customers c",
+        "select to_jsonb(c) from customers c",
+        "select (c).email from customers c",
+        "select email_norm from customers",
+        "select name from customers where email like 'c%'",
+        "select name from customers order by email",
+        "select count(*) from customers group by email",
+        "select name from only customers where length(email) > 3",
+        "copy customers to stdout",
+        "copy customers (email) to stdout",
+        "copy (select email from customers) to stdout",
+        "select query_to_xml('select email from customers', true, false, '')",
+        "select table_to_xml('customers', true, false, '')",
+        "do $$ begin raise exception '%', (select email from customers limit 1); end $$",
+        "select by_invoker(1)",
+        "update customers set name = email",
+        "update customers set name = name returning email",
+        "update customers set name = name where email > 'a'",
+        "delete from customers returning *",
+        "insert into orders (id, note) select 9, email from customers",
+        "insert into customers (name, email, tax) values ('x', 'y', 'TX-9') returning *",
+        "merge into orders o using customers c on o.customer_id = c.id when matched then update set note = c.email",
+        "with x as (select email from customers) select * from x",
+        "execute p",
+        "declare d cursor with hold for select email from customers",
+        "explain analyze select email from customers",
+        "create temp table t as select email from customers",
+        "select * from directory",
+        "select * from whole",
+        "select * from through_definer",
+        "select * from summary",
+        "select actor from events",
+        "select actor from events_2025",
+        "select iban from hr.persons",
+        "select iban from hr.employees",
+        "select email from customers for update",
+        "alter table customers disable trigger all",
+        "truncate orders",
+        "drop table orders",
+        "create table public.mine (i int)",
+        "select pg_read_file('PG_VERSION')",
+        "select setval('customers_id_seq', 1)",
+    ];
+    for sql in refused {
+        let seen = answer(&client, sql).await;
+        assert!(!seen.contains("canary") && seen.contains("42501"), "{sql}\n{seen}");
+    }
+    let stats =
+        answer(&client, "select most_common_vals, histogram_bounds from pg_stats where attname = 'email'").await;
+    assert_eq!(stats, "");
+    // An error must not show the row it failed on.
+    let failing = answer(&client, "update customers set name = null where id = 1").await;
+    assert!(failing.contains("23502") && !failing.contains("canary"), "{failing}");
+    // PostgreSQL answers with a warning; what counts is that nothing was granted.
+    let _ = answer(&client, "grant select on customers to public").await;
+    let public =
+        "select count(*) from pg_class c, aclexplode(c.relacl) a where c.oid = 'customers'::regclass and a.grantee = 0";
+    assert_eq!(bench.count(public).await, 0);
+    // The one way that privileges cannot close: PUBLIC may run it. The judge refuses to call it.
+    assert_eq!(answer(&client, "select by_definer(1)").await, "canary@example.com");
+    drop(client);
+    roles::end(&bench.broker, &name).await.expect("ended");
+}
+
+#[tokio::test]
+async fn what_is_allowed_works_and_the_splice_shows_masks() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Write, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    let (name, client) = bench.login(&role, "a2").await;
+    let client = client.expect("signed in");
+    let inline = spliced(&scope, "customers");
+    let cases = [
+        ("select id, name from customers order by 1".to_owned(), "1|Ana\n2|Bo"),
+        (
+            format!("select id, email, ssn, tax, email_norm from {inline} customers order by id"),
+            "1|NULL|***        |NULL|NULL\n2|NULL|***        |NULL|NULL",
+        ),
+        (format!("select to_jsonb(c) ->> 'name' from {inline} c where id = 1 for update"), "Ana"),
+        ("select count(*) from customers".to_owned(), "2"),
+        ("select * from counted".to_owned(), "2"),
+        ("select note from orders where id = 1".to_owned(), "fast"),
+        ("select ctid is not null from orders where id = 1".to_owned(), "t"),
+        ("select * from order_list where id = 1".to_owned(), "1|fast"),
+        ("select id from events".to_owned(), "1"),
+        (
+            "insert into customers (name, email, tax) values ('Cy', 'cy@example.com', 'TX-3') returning id".to_owned(),
+            "3",
+        ),
+        ("update customers set name = 'Cyd' where id = 3 returning name".to_owned(), "Cyd"),
+        ("delete from customers where id = 3 returning id".to_owned(), "3"),
+        ("select id from notes".to_owned(), ""),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(answer(&client, &sql).await, expected, "{sql}");
+    }
+    drop(client);
+    roles::end(&bench.broker, &name).await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_read_scope_cannot_write_even_in_a_read_write_transaction() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Read, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    let (name, client) = bench.login(&role, "a3").await;
+    let client = client.expect("signed in");
+    assert!(answer(&client, "delete from orders").await.contains("25006"));
+    client.batch_execute("begin read write").await.expect("read-only mode is a comfort only");
+    assert!(answer(&client, "delete from orders where id = 1").await.contains("42501"));
+    client.batch_execute("rollback").await.expect("rolled back");
+    client.batch_execute("begin read write").await.expect("again");
+    assert!(answer(&client, "select nextval('customers_id_seq')").await.contains("42501"));
+    drop(client);
+    roles::end(&bench.broker, &name).await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_disclosing_mask_reads_through_a_view_that_updates_and_keeps_null() {
+    let bench = bench().await;
+    let rule = |id: &str, column: &str, mask: &str| {
+        format!(
+            "@id(\"{id}\") @mask(\"{mask}\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+             when {{ resource.relation == \"customers\" && resource.name == \"{column}\" }};\n"
+        )
+    };
+    let extra = [
+        rule("c", "card", "last4"),
+        rule("b", "born", "year"),
+        rule("n", "name", "email"),
+        rule("notes", "body", "partial").replace("customers", "notes"),
+    ];
+    let scope = bench.scope(Access::Write, &extra.concat()).await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    assert_eq!(scopes::ensure(&bench.broker, &scope).await.expect("made once"), role);
+    let (name, client) = bench.login(&role, "a4").await;
+    let client = client.expect("signed in");
+    let view = spliced(&scope, "customers");
+    assert!(view.starts_with("\"dbgate_m_"), "{view}");
+    let shown = answer(&client, &format!("select card, born, name, email from {view} customers order by id")).await;
+    assert_eq!(shown, "***1111|1980-01-01|***|NULL\n***|NULL|***|NULL");
+    let back = answer(&client, &format!("update {view} as customers set id = id where id = 1 returning card")).await;
+    assert_eq!(back, "***1111");
+    assert_eq!(answer(&client, &format!("select card from {view} c where id = 1 for update")).await, "***1111");
+    assert!(answer(&client, "select card from customers").await.contains("42501"));
+    let written = answer(&client, &format!("update {view} set card = 'x' where id = 1")).await;
+    assert!(written.contains("cannot update column"), "{written}");
+    // A view would get around the row policies.
+    assert!(scope.withheld.get(&RelationName::new("public", "notes")).is_some_and(|why| why.contains("row-level")));
+    assert!(answer(&client, "select id from notes").await.contains("42501"));
+    drop(client);
+    roles::end(&bench.broker, &name).await.expect("ended");
+    assert!(scopes::drop_unused(&bench.broker, &[]).await.expect("dropped").contains(&role.name));
+    assert_eq!(bench.count("select count(*) from pg_namespace where nspname like 'dbgate_m_%'").await, 0);
+}
+
+#[tokio::test]
+async fn the_email_mask_shows_first_letters_and_the_domains_shape() {
+    let bench = bench().await;
+    let client = &bench.superuser;
+    let masked = mask::expression("email", "email", "text").expect("fits").sql;
+    let sql = format!("select id, {masked} from customers order by id");
+    assert_eq!(answer(client, &sql).await, "1|c***@e******.com\n2|***");
+    for (mask, kind, value, expected) in [
+        ("email", "text", "user@mail.example.co.uk", "u***@m**************.uk"),
+        ("email", "text", "@example.com", "***"),
+        ("email", "character varying(9)", "user@example.com", "u***@e***"),
+        ("partial", "text", "4111111111111111", "41***11"),
+        ("partial", "text", "1234567", "***"),
+        ("year", "timestamp with time zone", "2025-06-07 00:00+00", "2025-01-01 00:00:00+00"),
+        ("month", "timestamp without time zone", "2025-06-07 01:02:03", "2025-06-01 00:00:00"),
+        ("month", "date", "2025-06-07", "2025-06-01"),
+    ] {
+        let expression = mask::expression(mask, "v", kind).expect("fits").sql;
+        client.batch_execute("set timezone = 'UTC'").await.expect("set");
+        let shown = answer(client, &format!("select {expression} from (select '{value}'::{kind} as v) x")).await;
+        assert_eq!(shown, expected, "{mask} {kind} {value}");
+    }
+}
+
+#[tokio::test]
+async fn a_live_session_dies_with_its_role_within_two_seconds() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Write, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    let (name, client) = bench.login(&role, "a5").await;
+    let client = client.expect("signed in");
+    // What would keep a role from being dropped: things it owns, default privileges, open work.
+    client.batch_execute("alter default privileges grant select on tables to public").await.expect("any role may");
+    client
+        .batch_execute("create temp table t (i int); begin; update orders set note = 'x' where id = 1")
+        .await
+        .expect("busy");
+    roles::disable_login(&bench.broker, &name).await.expect("disabled");
+    let again = connect(&name, "pw", &bench.database).await.expect_err("nobody logs in any more");
+    assert!(again.as_db_error().is_some_and(|error| error.code().code() == "28000"), "{again}");
+    let started = Instant::now();
+    let ended = roles::end(&bench.broker, &name).await.expect("ended");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(ended, roles::Ended { terminated: 1, dropped: true });
+    let gone = format!("select count(*) from pg_roles where rolname = '{name}'");
+    assert_eq!(bench.count(&gone).await, 0);
+    assert_eq!(bench.count(&format!("select count(*) from pg_stat_activity where usename = '{name}'")).await, 0);
+    assert!(client.simple_query("select 1").await.is_err());
+    assert_eq!(bench.count("select count(*) from orders where note = 'x'").await, 0);
+    // Ending what has ended is no error.
+    let ended = roles::end(&bench.broker, &name).await.expect("ended already");
+    assert_eq!(ended, roles::Ended { terminated: 0, dropped: true });
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_is_ours_and_leaves_what_is_not() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Read, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    let (left, _client) = bench.login(&role, "left").await;
+    let (kept, _kept_client) = bench.login(&role, "kept").await;
+    let foreign = format!(
+        "create role dbgate_u_foreign_{0}; create role dbgate_s_{0}; create role dbgate_u_other_{0}; \
+         comment on role dbgate_u_other_{0} is 'dbgate login in another'",
+        bench.database
+    );
+    bench.superuser.batch_execute(&foreign).await.expect("roles that only look like ours");
+    let swept = roles::sweep(&bench.broker, std::slice::from_ref(&kept)).await.expect("swept");
+    assert_eq!(swept, [left]);
+    let names = bench.superuser.query("select rolname::text from pg_roles where rolname ~ '^dbgate_[us]_'", &[]);
+    let names: Vec<String> = names.await.expect("names").iter().map(|row| row.get(0)).collect();
+    assert!(names.contains(&kept) && names.contains(&role.name), "{names:?}");
+    for start in ["dbgate_u_foreign_", "dbgate_s_", "dbgate_u_other_"] {
+        assert!(names.contains(&format!("{start}{}", bench.database)), "{names:?}");
+    }
+    let foreign = format!("dbgate_u_foreign_{}", bench.database);
+    assert!(matches!(roles::end(&bench.broker, &foreign).await, Err(roles::RoleError::NotOurs(_))));
+
+    assert_eq!(roles::sweep(&bench.broker, &[]).await.expect("swept"), [kept]);
+    let left = format!("select count(*) from pg_roles where rolname = '{}'", role.name);
+    assert_eq!(bench.count(&left).await, 0, "a scope that nobody uses goes too");
+    let drop =
+        format!("drop role dbgate_u_foreign_{0}; drop role dbgate_s_{0}; drop role dbgate_u_other_{0}", bench.database);
+    bench.superuser.batch_execute(&drop).await.expect("cleaned up");
+}
+
+#[tokio::test]
+async fn a_role_of_the_same_name_is_never_taken_for_a_scope() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Read, "").await;
+    let name = role_sql::scope_role(&scope.digest());
+    bench.superuser.batch_execute(&format!("create role {name}")).await.expect("an impostor");
+    let refused = scopes::ensure(&bench.broker, &scope).await;
+    assert!(matches!(refused, Err(scopes::ScopeError::NotOurs(_))), "{refused:?}");
+    bench.superuser.batch_execute(&format!("drop role {name}")).await.expect("gone");
+}
+
+#[tokio::test]
+async fn a_relation_that_init_has_not_covered_is_left_out_until_it_has() {
+    let bench = bench().await;
+    bench.superuser.batch_execute("create schema late; create table late.t (i int)").await.expect("made");
+    let scope = bench.scope(Access::Read, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("the rest is granted");
+    assert_eq!(role.missing, [RelationName::new("late", "t")]);
+    let schemas = ["late".to_owned()];
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &bench.database, schemas: &schemas };
+    let one_at_a_time = PREPARING.lock().await;
+    bench.superuser.batch_execute(&role_sql::prepare_target(&prepare).join(";\n")).await.expect("covered");
+    drop(one_at_a_time);
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("completed");
+    assert!(role.missing.is_empty());
+    let can = format!("select has_table_privilege('{}', 'late.t', 'SELECT')::int::int8", role.name);
+    assert_eq!(bench.count(&can).await, 1);
+    // What an owner makes later is covered by default privileges.
+    bench.superuser.batch_execute("create table late.u (i int)").await.expect("made");
+    let scope = bench.scope(Access::Read, "").await;
+    assert!(scopes::ensure(&bench.broker, &scope).await.expect("all of it").missing.is_empty());
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn the_scope_says_exactly_what_postgres_allows() {
+    let bench = bench().await;
+    let scope = bench.scope(Access::Write, "").await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    // The list comes from PostgreSQL, not from our own snapshot.
+    let columns = bench
+        .superuser
+        .query(
+            "select n.nspname::text, c.relname::text, a.attname::text, has_column_privilege($1::name, c.oid, a.attnum, 'SELECT'), \
+             has_column_privilege($1::name, c.oid, a.attnum, 'UPDATE'), has_table_privilege($1::name, c.oid, 'DELETE') \
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid \
+             where n.nspname in ('public', 'hr') and c.relkind in ('r', 'p', 'v', 'm') and a.attnum > 0",
+            &[&role.name],
+        )
+        .await
+        .expect("privileges");
+    for row in columns {
+        let (schema, name, column): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        let relation = scope.relations.get(&RelationName::new(&schema, &name));
+        let found = relation.and_then(|relation| relation.columns.iter().find(|one| one.name == column));
+        let clear = found.is_some_and(|one| one.mask.is_none());
+        let may = |right: fn(&dbgate::core::scope::RelationScope) -> bool| relation.is_some_and(right);
+        let generated = found.is_some_and(|one| one.is_generated);
+        let place = format!("{schema}.{name}.{column}");
+        assert_eq!(row.get::<_, bool>(3), clear && may(|relation| relation.read), "read {place}");
+        assert_eq!(row.get::<_, bool>(4), clear && !generated && may(|relation| relation.update), "update {place}");
+        assert_eq!(row.get::<_, bool>(5), may(|relation| relation.delete), "delete {place}");
+    }
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
