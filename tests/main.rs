@@ -5,7 +5,9 @@
 mod support;
 
 mod cli {}
-mod broker {}
+mod broker {
+    mod api;
+}
 mod gateway {
     mod life;
     mod privileges;
