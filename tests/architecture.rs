@@ -227,3 +227,27 @@ fn no_file_is_a_drawer() {
     let broken = sources().into_iter().filter(|source| is_drawer(&source.path));
     none("if it has no better name, it is not one thing", broken.map(|s| format!("src/{}", s.path)).collect());
 }
+
+#[test]
+fn every_dependency_is_explained() {
+    let read =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a readable file");
+    let (manifest, page) = (read("Cargo.toml"), read("docs/dependencies.md"));
+    let mut section = "";
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if ["[dependencies]", "[dev-dependencies]"].contains(&section)
+            && let Some((name, _)) = line.split_once(" = ")
+        {
+            names.push(name);
+        }
+    }
+    let explained = |name: &str| page.contains(&format!("| `{name}` |"));
+    let missing = names.iter().filter(|name| !explained(name)).map(|name| (*name).to_owned()).collect();
+    none("docs/dependencies.md says of each dependency why it is here", missing);
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name));
+    let gone = rows.filter(|name| !names.contains(name)).map(str::to_owned).collect();
+    none("docs/dependencies.md explains what is not there any more", gone);
+}

@@ -5,7 +5,9 @@
 mod support;
 
 mod cli {}
-mod broker {}
+mod broker {
+    mod api;
+}
 mod gateway {
     mod life;
     mod privileges;
@@ -14,6 +16,7 @@ mod gateway {
 }
 mod journeys {
     mod demo;
+    mod first_day;
 }
 
 /// A test file that nobody compiles passes for ever.

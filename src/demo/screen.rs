@@ -29,7 +29,8 @@ impl Screen {
     /// Looks at standard output and the environment once.
     pub fn new() -> Self {
         let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let colour = std::io::stdout().is_terminal() && said("NO_COLOR").is_none() && said("TERM").as_deref() != Some("dumb");
+        let colour =
+            std::io::stdout().is_terminal() && said("NO_COLOR").is_none() && said("TERM").as_deref() != Some("dumb");
         let columns = said("COLUMNS").and_then(|columns| columns.parse().ok()).unwrap_or(WIDEST);
         Self { colour, width: columns.clamp(NARROWEST, WIDEST) }
     }

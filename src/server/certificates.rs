@@ -154,9 +154,10 @@ mod tests {
 
     #[test]
     fn the_authority_stays_and_certificates_verify_under_it() {
-        let folder = crate::server::store::tests::folder();
-        let (first, ..) = self_made(&folder, "gate.localhost", clock::now()).expect("made");
-        let (again, chain, key) = self_made(&folder, "gate.localhost", clock::now()).expect("made again");
+        let scratch = crate::sys::scratch::Scratch::new();
+        let folder = scratch.path();
+        let (first, ..) = self_made(folder, "gate.localhost", clock::now()).expect("made");
+        let (again, chain, key) = self_made(folder, "gate.localhost", clock::now()).expect("made again");
         assert_eq!(first, again);
         assert!(tls::server(&chain, &key, &["postgresql"]).is_ok());
         assert!(tls::roots(Some(&again)).is_ok());

@@ -14,7 +14,6 @@ pub mod grants;
 pub mod http;
 pub mod identity;
 pub mod prepare;
-pub mod record;
 pub mod roles;
 pub mod run;
 pub mod scopes;

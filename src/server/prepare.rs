@@ -34,7 +34,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
     let log = Log::open(&data.join("log"), &config.log_origin(), &signing_key(&data)?).await?;
     let transcripts = Transcripts::open(&data.join("transcripts"), log.clone())?;
     Ok(State {
-        verifier: Verifier::new(config.identity.clone())?,
+        verifier: Verifier::new(config.identity.iter().map(|section| section.rule.clone()).collect())?,
         gateway: GatewayAddress {
             host: config.server.gateway_host.clone(),
             port: wire_port,

@@ -22,7 +22,7 @@ use crate::server::identity::VerifierError;
 use crate::server::state::State;
 use crate::server::store::StoreError;
 use crate::server::targets::TargetError;
-use crate::server::{gateway, http, prepare, record};
+use crate::server::{gateway, http, prepare};
 use crate::sys::files::FileError;
 
 /// How long open requests and connections may take to come to their end.
@@ -108,7 +108,7 @@ impl Running {
                 task.abort();
             }
         }
-        record::close(&self.state).await;
+        self.state.log.stop().await;
         self.state.store.close().await;
         tracing::info!("stopped");
     }

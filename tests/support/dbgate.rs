@@ -27,9 +27,9 @@ impl Program {
         command
     }
 
-    /// Runs it to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program runs")
+    /// Where it keeps its files.
+    pub fn home(&self) -> &std::path::Path {
+        &self.home
     }
 }
 

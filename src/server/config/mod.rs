@@ -4,6 +4,7 @@
 //! never a value: it is the name of a file (`*_file`) that only its owner can read. Relative
 //! paths are relative to the file they stand in.
 
+mod policy;
 pub mod section;
 
 use std::net::SocketAddr;
@@ -13,8 +14,6 @@ use serde::Deserialize;
 
 use crate::core::claims::IssuerRule;
 use crate::core::identity::Kind;
-use crate::core::policy::file::Source;
-use crate::core::policy::{Policy, pack};
 use crate::server::targets::TargetConfig;
 
 pub use section::Problem;
@@ -23,6 +22,9 @@ use section::{Findings, Section};
 /// The form of the file that this program reads.
 const VERSION: u32 = 1;
 
+/// What people ask for at sign-in where the file does not say.
+const SCOPES: [&str; 4] = ["openid", "email", "groups", "offline_access"];
+
 /// The whole of `server.toml`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,7 +32,7 @@ pub struct Config {
     pub file: PathBuf,
     pub server: Server,
     /// In order; the first for people is the one that `dbgate login` uses.
-    pub identity: Vec<IssuerRule>,
+    pub identity: Vec<IssuerSection>,
     pub targets: Vec<TargetSection>,
     pub audit: Audit,
 }
@@ -55,6 +57,14 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The authority to hand to clients of the gateway, where it is not a public one.
     pub authority: Option<PathBuf>,
+}
+
+/// One of `[[identity.oidc]]`: whose tokens are accepted, and what people ask for at sign-in.
+#[derive(Clone, Debug)]
+pub struct IssuerSection {
+    pub rule: IssuerRule,
+    /// Scopes of the sign-in. Issuers differ in what they know: some refuse `groups`.
+    pub scopes: Vec<String>,
 }
 
 /// One of `[[targets]]`: what the database is, and what may be done in it.
@@ -130,64 +140,14 @@ impl Config {
     }
 
     /// The issuer that people sign in with: the first rule for people.
-    pub fn sign_in(&self) -> Option<&IssuerRule> {
-        self.identity.iter().find(|rule| rule.kind == Kind::Human)
+    pub fn sign_in(&self) -> Option<&IssuerSection> {
+        self.identity.iter().find(|section| section.rule.kind == Kind::Human)
     }
 
     /// The origin of this broker's log: where it is, without a scheme.
     pub fn log_origin(&self) -> String {
         format!("{}/log", host_of(&self.server.public_url).unwrap_or_default())
     }
-
-    /// Reads and validates the policy of one target.
-    pub fn load_policy(&self, target: &TargetSection) -> Result<Policy, ConfigError> {
-        let PolicySource { pack, folder, line } = &target.policy;
-        let problem = |file: &Path, line: usize, message: String| {
-            ConfigError(vec![Problem { file: file.to_owned(), line, message }])
-        };
-        let mut sources = Vec::new();
-        if let Some(name) = pack {
-            let found = if folder.is_some() { pack::rules(name) } else { pack::sources(name) };
-            sources = found.ok_or_else(|| {
-                problem(&self.file, *line, format!("unknown pack `{name}`; known: {}", pack::NAMES.join(", ")))
-            })?;
-        }
-        if let Some(folder) = folder {
-            let own = policy_sources(folder).map_err(|error| problem(folder, 0, format!("cannot be read: {error}")))?;
-            sources.extend(own);
-        }
-        if sources.is_empty() {
-            let place = folder.as_deref().unwrap_or(&self.file);
-            return Err(problem(place, 0, "holds no policy: put `*.cedar` files there".into()));
-        }
-        Policy::parse(&sources).map_err(|problems| policy_problems(folder.as_deref(), problems))
-    }
-}
-
-/// The files of a policy folder that belong to a policy, by name, so that the order and with it
-/// the digest do not depend on the file system.
-fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let belongs = name.ends_with(".cedar") || name.ends_with(".toml");
-        if belongs && !name.starts_with('.') {
-            sources.push(Source { name, text: std::fs::read_to_string(entry.path())? });
-        }
-    }
-    sources.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(sources)
-}
-
-fn policy_problems(folder: Option<&Path>, problems: Vec<crate::core::policy::file::Problem>) -> ConfigError {
-    let place = |file: &str| folder.map_or_else(|| PathBuf::from(file), |folder| folder.join(file));
-    ConfigError(
-        problems
-            .into_iter()
-            .map(|problem| Problem { file: place(&problem.file), line: problem.line, message: problem.message })
-            .collect(),
-    )
 }
 
 fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
@@ -301,14 +261,20 @@ fn host_of(url: &str) -> Result<String, String> {
     }
 }
 
-fn issuers(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Vec<IssuerRule> {
-    let rules = section.sections("oidc", findings).into_iter().filter_map(|one| one.rest::<IssuerRule>(findings));
-    let mut rules: Vec<_> = rules.collect();
-    for rule in &mut rules {
-        rule.ca_file = rule.ca_file.take().map(|file| folder.join(file).display().to_string());
+fn issuers(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Vec<IssuerSection> {
+    let mut issuers = Vec::new();
+    for mut one in section.sections("oidc", findings) {
+        let scopes = match one.take::<Vec<String>>("scopes", findings) {
+            Some((_, scopes)) => scopes,
+            None => SCOPES.map(str::to_owned).to_vec(),
+        };
+        if let Some(mut rule) = one.rest::<IssuerRule>(findings) {
+            rule.ca_file = rule.ca_file.map(|file| folder.join(file).display().to_string());
+            issuers.push(IssuerSection { rule, scopes });
+        }
     }
     section.finish(findings);
-    rules
+    issuers
 }
 
 fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_>) -> Vec<TargetSection> {

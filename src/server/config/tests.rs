@@ -112,3 +112,33 @@ fn the_host_of_a_url_is_found() {
         assert_eq!(host_of(url).ok().as_deref(), expected, "{url}");
     }
 }
+
+#[test]
+fn the_examples_are_valid() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/server.toml"));
+    let config = Config::load(file).expect("examples/server.toml");
+    for target in &config.targets {
+        assert!(crate::server::targets::Target::new(target.target.clone()).is_ok());
+        assert_eq!(config.load_policy(target).err().map(|error| error.to_string()), None);
+    }
+}
+
+#[test]
+fn mistakes_of_a_policy_are_told_with_file_and_line() {
+    let scratch = crate::sys::scratch::Scratch::new();
+    let policy = scratch.path().join("policy");
+    std::fs::create_dir(&policy).expect("a folder");
+    std::fs::write(policy.join("own.cedar"), "@id(\"a\")\npermit (principal, action == Action::\"raed\", resource);\n")
+        .expect("a file");
+    let load = |from: &str, to: &str| {
+        let text = GOOD.replace(from, to);
+        let config = Config::parse(&scratch.path().join("server.toml"), &text).expect("a good file");
+        config.load_policy(config.targets.first().expect("a target")).err().map(|error| error.to_string())
+    };
+    let own = load("pack = \"production\"", "policy = \"policy\"").expect("an unknown action");
+    assert!(own.contains("policy/own.cedar:2: "), "{own}");
+    let unknown = load("pack = \"production\"", "pack = \"prodcution\"").expect("an unknown pack");
+    assert!(unknown.contains("server.toml:18: unknown pack `prodcution`"), "{unknown}");
+    let missing = load("pack = \"production\"", "policy = \"elsewhere\"").expect("no folder");
+    assert!(missing.contains("elsewhere: cannot be read"), "{missing}");
+}

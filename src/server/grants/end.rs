@@ -13,10 +13,10 @@ use crate::core::api::ErrorCode;
 use crate::core::grant::{Grant, GrantId};
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::{Refusal, chain};
+use crate::server::roles;
 use crate::server::sessions::EndReason;
 use crate::server::state::State;
 use crate::server::store::StoreError;
-use crate::server::{record, roles};
 use crate::sys::clock;
 
 /// How long connections may take to end themselves, so that the client hears why.
@@ -65,7 +65,7 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
     }
     if state.grants.finish_end(&grant.id) {
         // The end itself does not wait for the log: leaving rights standing would be worse.
-        if let Err(error) = record::end(state, grant, reason).await {
+        if let Err(error) = state.log.grant_end(grant, reason.word()).await {
             tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
         }
         state.store.finish_end(&grant.id, clock::now()).await?;
@@ -98,7 +98,7 @@ pub async fn clear_leftovers(state: &State) {
 /// Notes the end of a grant whose process is gone; its roles are the sweep's business.
 async fn forget(state: &State, grant: &Grant) -> Result<(), StoreError> {
     state.store.begin_end(&grant.id, EndReason::Stopping.word()).await?;
-    if let Err(error) = record::end(state, grant, EndReason::Stopping).await {
+    if let Err(error) = state.log.grant_end(grant, EndReason::Stopping.word()).await {
         tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
     }
     state.store.finish_end(&grant.id, clock::now()).await

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn, Principal};
+use crate::core::audit::checkpoint::possession_text;
 use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
 use crate::core::identity::Identity;
@@ -19,7 +20,6 @@ use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::server::grants::{Credential, principal};
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::record;
 use crate::server::scopes::{self, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
@@ -81,7 +81,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         id,
     };
     state.store.add_grant(&grant, &who, &verifier).await?;
-    let recorded = match record::grant(state, &grant, request.proof.as_ref()).await {
+    let recorded = match state.log.grant(&grant, request.proof.as_ref()).await {
         Ok(recorded) => recorded,
         Err(error) => {
             tracing::error!(grant = grant.id.as_str(), %error, "a grant could not be recorded, so it was not made");
@@ -164,7 +164,7 @@ fn is_proof(proof: &KeyProof, origin: &str) -> bool {
     let Some(key) = encoding::unhex::<32>(&proof.client_key) else { return false };
     let Some(signature) = encoding::unhex::<64>(&proof.signature) else { return false };
     let Ok(key) = VerifyingKey::from_bytes(&key) else { return false };
-    let message = format!("dbgate-pop/v1\n{}\n{origin}\n", proof.nonce);
+    let message = possession_text(&proof.nonce, origin);
     key.verify_strict(message.as_bytes(), &Signature::from_bytes(&signature)).is_ok()
 }
 

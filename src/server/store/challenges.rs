@@ -49,7 +49,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_nonce_works_once_for_its_principal_and_not_after_its_time() {
-        let store = scratch().await;
+        let (store, _folder) = scratch().await;
         let at = Moment::from_seconds;
         assert!(store.add_challenge("n1", "alice", at(100), at(400)).await.expect("add"));
         assert!(!store.use_challenge("n1", "mallory", at(101)).await.expect("another principal"));
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn unused_nonces_are_limited_for_each_principal_and_expire() {
-        let store = scratch().await;
+        let (store, _folder) = scratch().await;
         let at = Moment::from_seconds;
         for number in 0..MOST {
             assert!(store.add_challenge(&format!("a{number}"), "alice", at(0), at(300)).await.expect("add"));

@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_grant_is_found_by_its_id_and_its_session() {
-        let store = scratch().await;
+        let (store, _folder) = scratch().await;
         let grant = grant(1);
         store.add_grant(&grant, "alice", "SCRAM").await.expect("add");
         let (found, principal) = store.grant(&grant.id).await.expect("query").expect("grant");
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_of_two_enders_carries_it_out() {
-        let store = scratch().await;
+        let (store, _folder) = scratch().await;
         let grant = grant(1);
         store.add_grant(&grant, "alice", "SCRAM").await.expect("add");
         let (one, other) = tokio::join!(store.begin_end(&grant.id, "revoked"), store.begin_end(&grant.id, "expired"));
@@ -106,11 +106,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_written_is_there_when_the_store_is_opened_again() {
-        let folder = crate::server::store::tests::folder();
-        let store = Store::open(&folder).await.expect("open");
+        let (store, folder) = scratch().await;
         store.add_grant(&grant(3), "alice", "SCRAM").await.expect("add");
         store.close().await;
-        let store = Store::open(&folder).await.expect("open again");
+        let store = Store::open(folder.path()).await.expect("open again");
         assert_eq!(store.unfinished_grants().await.expect("query").len(), 1);
     }
 }

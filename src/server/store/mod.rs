@@ -66,25 +66,16 @@ impl Store {
 
 #[cfg(test)]
 pub mod tests {
-    use std::path::PathBuf;
-
     use super::Store;
-    use crate::core::encoding;
     use crate::core::grant::{Access, Grant, GrantId, SessionId};
     use crate::core::identity::{Declared, Identity, Kind};
     use crate::core::time::Moment;
-    use crate::sys::random;
+    use crate::sys::scratch::Scratch;
 
-    /// A folder of its own under the system's temporary folder.
-    pub fn folder() -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("dbgate-test-{}", encoding::hex(&random::bytes::<8>())));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        folder
-    }
-
-    /// An empty store.
-    pub async fn scratch() -> Store {
-        Store::open(&folder()).await.expect("a store opens")
+    /// An empty store, and the folder it lives in for as long as the test does.
+    pub async fn scratch() -> (Store, Scratch) {
+        let folder = Scratch::new();
+        (Store::open(folder.path()).await.expect("a store opens"), folder)
     }
 
     /// A grant whose ids come from `number`.
