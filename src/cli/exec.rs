@@ -232,7 +232,7 @@ impl Run<'_> {
             }
         };
         outcome.took(started.elapsed());
-        table.finish(&outcome);
+        table.finish(&outcome, ran.is_err() || failed.is_some());
         if let Err(failure) = ran {
             let failure = unless_known(failure, &outcome);
             self.answer.lost(outcome);

@@ -21,6 +21,7 @@ use crate::client::render::value;
 use crate::client::render::{self, Column};
 use crate::core::api::GrantAnswer;
 use crate::core::encoding;
+use crate::core::text;
 use crate::core::statement::local::{self, Look};
 use crate::core::wire::backend::ErrorFields;
 
@@ -60,7 +61,7 @@ impl Table {
     }
 
     pub fn row(&mut self, values: &[Option<&[u8]>]) {
-        let text = |value: &Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let decoded = |value: &Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         match self.format {
             Format::Auto | Format::Table => {
                 let Some(held) = &mut self.held else { return };
@@ -70,7 +71,7 @@ impl Table {
                 }
             }
             Format::Csv | Format::Tsv => {
-                let texts: Vec<_> = values.iter().map(text).collect();
+                let texts: Vec<_> = values.iter().map(decoded).collect();
                 let separator = if self.format == Format::Csv { ',' } else { '\t' };
                 write(&line(texts.iter().map(Option::as_deref), separator));
             }
@@ -89,7 +90,7 @@ impl Table {
                     write(&format!("{}\n\n", render::footer(rows, &self.masked)));
                     self.held = None;
                 } else {
-                    write(&format!("{tag}\n"));
+                    write(&format!("{}\n", text::escape(tag)));
                 }
             }
             Format::Ndjson => {
@@ -105,9 +106,13 @@ impl Table {
         let _ = std::io::stdout().write_all(bytes);
     }
 
-    /// The last word on a result that was cut off.
-    pub fn finish(&mut self, outcome: &Outcome) {
-        self.flush();
+    /// The last word on a result that was cut off. Of one that failed no more is shown.
+    pub fn finish(&mut self, outcome: &Outcome, has_failed: bool) {
+        if has_failed {
+            self.held = None;
+        } else if self.held.is_some() {
+            self.done("", outcome.row_count);
+        }
         if let (Some((_, _, advice)), Format::Auto | Format::Table | Format::Csv | Format::Tsv) =
             (outcome.advice(), self.format)
         {

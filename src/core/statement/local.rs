@@ -304,6 +304,23 @@ impl Gather<'_> {
         }
     }
 
+    /// `TABLE name`, also below UNION and kin: bare text without a position, which the walk does not meet.
+    fn bare_tables(&mut self, body: &SetExpr) {
+        let mut open = vec![body];
+        while let Some(body) = open.pop() {
+            match body {
+                SetExpr::SetOperation { left, right, .. } => open.extend([right.as_ref(), left.as_ref()]),
+                SetExpr::Table(table) => {
+                    let Some(name) = &table.table_name else { continue };
+                    let relation = Name::new(table.schema_name.as_deref(), &name.to_ascii_lowercase());
+                    let action = RowAction::Read;
+                    self.facts.touches.push(Touch { relation, action, offset: None, has_predicate: false });
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn transaction(&mut self, statement: &Statement) {
         self.facts.transaction = match statement {
             Statement::StartTransaction { .. } => Some(TransactionVerb::Begin),
@@ -365,18 +382,7 @@ impl Visitor for Gather<'_> {
             self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
         self.facts.locks |= !query.locks.is_empty();
-        if let SetExpr::Table(table) = query.body.as_ref() {
-            // `TABLE name` holds bare text and no position.
-            if let Some(name) = &table.table_name {
-                let relation = Name::new(table.schema_name.as_deref(), &name.to_ascii_lowercase());
-                self.facts.touches.push(Touch {
-                    relation,
-                    action: RowAction::Read,
-                    offset: None,
-                    has_predicate: false,
-                });
-            }
-        }
+        self.bare_tables(&query.body);
         ControlFlow::Continue(())
     }
 
