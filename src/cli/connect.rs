@@ -15,8 +15,9 @@ use crate::client::render::report::{self, Origin};
 use crate::client::render::table::{self, Held};
 use crate::client::render::{self};
 use crate::client::script::{Item, Pending, Splitter, Statement};
+use crate::client::shell::describe;
 use crate::client::shell::line::{Line, Prompter};
-use crate::client::shell::meta::{self, Meta};
+use crate::client::shell::meta::{self, Expanded, Meta};
 use crate::core::text;
 
 /// Runs `dbgate connect`.
@@ -70,19 +71,23 @@ fn banner(open: &Session) {
 }
 
 /// What the person has switched.
+#[derive(Clone, Copy)]
 struct Shell {
-    is_expanded: bool,
+    expanded: Expanded,
     is_timing: bool,
+    /// Columns of the terminal, where that is known.
+    width: Option<usize>,
 }
 
 async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
     let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
-    let mut shell = Shell { is_expanded: false, is_timing: false };
+    let mut shell = Shell { expanded: Expanded::Off, is_timing: false, width: None };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
     loop {
         let prompt = prompt(open, &splitter);
+        shell.width = prompter.width();
         match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
             Line::Typed(line) => {
                 typed.push_str(&line);
@@ -97,7 +102,7 @@ async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, 
                     return Ok(Exit::Ok);
                 }
                 for item in items {
-                    if !act(open, item, &mut shell).await? {
+                    if !act(open, item, &mut shell, &mut splitter).await? {
                         return Ok(Exit::Ok);
                     }
                 }
@@ -123,21 +128,35 @@ fn prompt(open: &Session, splitter: &Splitter) -> String {
     format!("{}/{} {}{transaction}{letter}> ", answer.target, answer.database, answer.access.prompt())
 }
 
-/// Does what was typed; false to quit.
-async fn act(open: &mut Session, item: Item, shell: &mut Shell) -> Result<bool, Failure> {
+/// Does what was typed; false to quit. `splitter` holds what is typed so far.
+async fn act(open: &mut Session, item: Item, shell: &mut Shell, splitter: &mut Splitter) -> Result<bool, Failure> {
     match item {
-        Item::Statement(statement) => statement_typed(open, &statement, shell).await?,
+        Item::Statement(statement) => statement_typed(open, &statement.text, *shell).await?,
         Item::Command { text, .. } => match meta::parse(&text) {
             Meta::Quit => return Ok(false),
             Meta::Help => print!("{}", meta::HELP),
             Meta::Expanded(setting) => {
-                shell.is_expanded = setting.unwrap_or(!shell.is_expanded);
-                println!("Expanded display is {}.", if shell.is_expanded { "on" } else { "off" });
+                let other = if shell.expanded == Expanded::Off { Expanded::On } else { Expanded::Off };
+                shell.expanded = setting.unwrap_or(other);
+                println!("{}", expanded_is(shell.expanded));
             }
             Meta::Timing(setting) => {
                 shell.is_timing = setting.unwrap_or(!shell.is_timing);
                 println!("Timing is {}.", if shell.is_timing { "on" } else { "off" });
             }
+            Meta::Go { expanded } => {
+                if let Some(statement) = splitter.finish() {
+                    let shell = if expanded { Shell { expanded: Expanded::On, ..*shell } } else { *shell };
+                    statement_typed(open, &statement.text, shell).await?;
+                }
+            }
+            Meta::Print => println!("{}", text::escape_keeping_lines(splitter.text().trim_end())),
+            Meta::Reset => {
+                splitter.clear();
+                println!("Query buffer reset (cleared).");
+            }
+            Meta::Describe(name) => describe(open, &name).await?,
+            Meta::List(sql) => statement_typed(open, &sql, *shell).await?,
             Meta::Conninfo => {
                 let answer = &open.credential().answer;
                 println!(
@@ -158,21 +177,61 @@ async fn act(open: &mut Session, item: Item, shell: &mut Shell) -> Result<bool, 
                     println!("  masked  {}.{}.{}  ({})", mask.schema, mask.relation, mask.column, mask.mask);
                 }
             }
-            Meta::Queries(queries) => {
-                for sql in queries {
-                    let statement = Statement { text: sql, line: 1, column: 1 };
-                    statement_typed(open, &statement, shell).await?;
-                }
-            }
             Meta::Unknown(message) => eprintln!("{}", text::escape(&message)),
         },
     }
     Ok(true)
 }
 
+/// As psql says it.
+fn expanded_is(setting: Expanded) -> &'static str {
+    match setting {
+        Expanded::Off => "Expanded display is off.",
+        Expanded::On => "Expanded display is on.",
+        Expanded::Auto => "Expanded display is used automatically.",
+    }
+}
+
+/// `\d NAME`: three queries, one picture.
+async fn describe(open: &mut Session, name: &str) -> Result<(), Failure> {
+    let Some(found) = rows(open, &describe::find(name)).await? else { return Ok(()) };
+    let oid = found.first().and_then(|row| row.get(3)?.as_deref()?.parse::<u32>().ok());
+    let (Some(relation), Some(oid)) = (found.first(), oid) else {
+        eprintln!("Did not find any relation named \"{}\".", text::escape(name));
+        return Ok(());
+    };
+    let Some(columns) = rows(open, &describe::columns(oid)).await? else { return Ok(()) };
+    let Some(footers) = rows(open, &describe::footers(oid)).await? else { return Ok(()) };
+    println!("{}", describe::show(relation, &columns, &footers, &open.credential().answer.masks));
+    Ok(())
+}
+
+/// The rows of a query of our own; none, and the error is shown, where it failed.
+async fn rows(open: &mut Session, sql: &str) -> Result<Option<describe::Rows>, Failure> {
+    let (mut rows, mut failed) = (describe::Rows::new(), None);
+    let text = |value: &Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let mut see = |event: Event<'_>| {
+        match event {
+            Event::Row(values) => rows.push(values.iter().map(text).collect()),
+            Event::Error(fields) => failed = Some(fields.clone()),
+            _ => {}
+        }
+        Reply::GoOn
+    };
+    open.run(sql, Advice::Fine.word(), &mut see).await?;
+    match failed {
+        Some(fields) => {
+            let statement = Statement { text: sql.to_owned(), line: 1, column: 1 };
+            eprint!("{}", report::error(&fields, &Origin { file: None, statement: &statement }));
+            Ok(None)
+        }
+        None => Ok(Some(rows)),
+    }
+}
+
 /// Checks, sends and shows one statement; Ctrl-C cancels it.
-async fn statement_typed(open: &mut Session, statement: &Statement, shell: &Shell) -> Result<(), Failure> {
-    let sql = statement.text.trim_end().trim_end_matches(';');
+async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Result<(), Failure> {
+    let sql = typed.trim_end().trim_end_matches(';');
     if sql.trim().is_empty() {
         return Ok(());
     }
@@ -191,13 +250,14 @@ async fn statement_typed(open: &mut Session, statement: &Statement, shell: &Shel
         }
     });
     let started = Instant::now();
-    let mut shown = Shown { held: None, failed: None, is_expanded: shell.is_expanded };
+    let mut shown = Shown { held: None, failed: None, expanded: shell.expanded, width: shell.width };
     let outcome = open.run(sql, advice.word(), &mut |event| shown.see(event)).await;
     watching.abort();
     outcome?;
     if let Some(fields) = &shown.failed {
-        let origin = Origin { file: None, statement };
-        eprint!("{}", report::error(fields, &origin));
+        // Lines count within the statement: nobody counts the lines of a conversation.
+        let statement = Statement { text: typed.to_owned(), line: 1, column: 1 };
+        eprint!("{}", report::error(fields, &Origin { file: None, statement: &statement }));
     }
     if shell.is_timing {
         println!("{}", render::timing(started.elapsed()));
@@ -209,7 +269,8 @@ async fn statement_typed(open: &mut Session, statement: &Statement, shell: &Shel
 struct Shown {
     held: Option<(Held, Vec<render::Column>)>,
     failed: Option<crate::core::wire::backend::ErrorFields>,
-    is_expanded: bool,
+    expanded: Expanded,
+    width: Option<usize>,
 }
 
 impl Shown {
@@ -222,12 +283,7 @@ impl Shown {
                 }
             }
             Event::Done(tag) => match self.held.take() {
-                Some((held, columns)) => {
-                    let rows = u64::try_from(held.rows.len()).unwrap_or(u64::MAX);
-                    let body = if self.is_expanded { table::expanded(&held, "") } else { table::aligned(&held, "") };
-                    print!("{body}");
-                    println!("{}\n", render::footer(rows, &columns));
-                }
+                Some((held, columns)) => self.show(&held, &columns),
                 None => println!("{}", text::escape(tag)),
             },
             Event::Notice(fields) => eprint!("{}", report::notice(fields)),
@@ -239,5 +295,20 @@ impl Shown {
             Event::Empty | Event::Cut => {}
         }
         Reply::GoOn
+    }
+    fn show(&self, held: &Held, columns: &[render::Column]) {
+        let rows = u64::try_from(held.rows.len()).unwrap_or(u64::MAX);
+        let is_expanded = match self.expanded {
+            Expanded::Off => false,
+            Expanded::On => true,
+            Expanded::Auto => self.width.is_some_and(|width| held.width() > width),
+        };
+        // As in psql, records are numbered and need no count; what is masked is said all the same.
+        let is_counted = !is_expanded || rows == 0 || columns.iter().any(|column| column.mask.is_some());
+        print!("{}", if is_expanded { table::expanded(held, "") } else { table::aligned(held, "") });
+        if is_counted {
+            println!("{}", render::footer(rows, columns));
+        }
+        println!();
     }
 }

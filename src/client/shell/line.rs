@@ -11,7 +11,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
-use rustyline::{Config, Context, Editor, Helper};
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use crate::core::api::GrantAnswer;
 use crate::sys::files;
@@ -67,7 +67,7 @@ pub struct Prompter {
 impl Prompter {
     /// With a history file, or none at all.
     pub fn new(answer: &GrantAnswer, history: Option<PathBuf>) -> io::Result<Self> {
-        let config = Config::builder().auto_add_history(false).build();
+        let config = Config::builder().auto_add_history(false).completion_type(CompletionType::List).build();
         let mut editor = Editor::with_config(config).map_err(io::Error::other)?;
         editor.set_helper(Some(Typing::new(answer)));
         if let Some(path) = &history {
@@ -86,6 +86,11 @@ impl Prompter {
             Err(ReadlineError::Eof) => Ok(Line::End),
             Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    /// Columns of the terminal, where that is known.
+    pub fn width(&mut self) -> Option<usize> {
+        self.editor.dimensions().map(|(columns, _)| usize::from(columns))
     }
 
     /// Keeps what was typed, as one entry; not what begins with a blank or names a password.

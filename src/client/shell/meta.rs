@@ -6,27 +6,53 @@
 pub enum Meta {
     Quit,
     Help,
-    Expanded(Option<bool>),
+    Expanded(Option<Expanded>),
     Timing(Option<bool>),
     Conninfo,
     Gate,
-    Queries(Vec<String>),
+    /// `\d NAME`.
+    Describe(String),
+    /// A list, as one query.
+    List(String),
+    /// Runs what is typed so far, expanded for `\gx`.
+    Go {
+        expanded: bool,
+    },
+    /// Shows what is typed so far.
+    Print,
+    /// Throws it away.
+    Reset,
     Unknown(String),
 }
 
+/// How rows are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expanded {
+    Off,
+    On,
+    /// Where a row is wider than the terminal.
+    Auto,
+}
+
 pub const HELP: &str = "\
-  \\d           list tables, views and sequences
-  \\d NAME      describe a table or view
-  \\dt          list tables
-  \\x [on|off]  expanded display
-  \\timing      show how long statements take
-  \\conninfo    what this session is connected to
-  \\gate        who, where, how long; what is masked
-  \\q           quit
-  Statements end with `;`. Ctrl-C cancels what runs.
+  \\gate             who, where, how long; what is masked
+  \\d                list tables, views and sequences
+  \\d NAME           describe a table or view
+  \\dt \\dv \\dm \\ds   list tables, views, materialized views, sequences
+  \\di \\dn           list indexes, schemas
+  \\g \\gx            run what is typed, \\gx expanded
+  \\p \\r             show, throw away what is typed
+  \\x [on|off|auto]  expanded display
+  \\timing [on|off]  show how long statements take
+  \\conninfo         what this session is connected to
+  \\q                quit
+Statements end with `;`. Ctrl-C cancels what runs; a line that begins with a blank is not kept.
 ";
 
-const COMMANDS: [&str; 10] = ["d", "dt", "x", "timing", "conninfo", "gate", "q", "?", "quit", "d+"];
+/// Every command, for suggestions.
+const COMMANDS: [&str; 18] = [
+    "d", "dt", "dv", "dm", "ds", "di", "dn", "x", "timing", "conninfo", "gate", "g", "gx", "p", "r", "q", "quit", "?",
+];
 
 /// Reads a command with its backslash.
 pub fn parse(text: &str) -> Meta {
@@ -35,32 +61,64 @@ pub fn parse(text: &str) -> Meta {
     match (command, argument) {
         ("q" | "quit", _) => Meta::Quit,
         ("?" | "h" | "help", _) => Meta::Help,
-        ("x", setting) => on_or_off(setting).map_or_else(|wrong| wrong, Meta::Expanded),
-        ("timing", setting) => on_or_off(setting).map_or_else(|wrong| wrong, Meta::Timing),
+        ("x", setting) => expanded(setting),
+        ("timing", setting) => on_or_off(setting),
         ("conninfo", _) => Meta::Conninfo,
         ("gate", _) => Meta::Gate,
-        ("d" | "d+", Some(name)) => Meta::Queries(describe(name)),
-        ("d", None) => Meta::Queries(vec![list("'r','p','v','m','S','f'")]),
-        ("dt", _) => Meta::Queries(vec![list("'r','p'")]),
+        ("g", None) => Meta::Go { expanded: false },
+        ("gx", None) => Meta::Go { expanded: true },
+        ("g" | "gx", Some(_)) => Meta::Unknown("output goes to the screen only: \\g takes no argument".into()),
+        ("p", _) => Meta::Print,
+        ("r", _) => Meta::Reset,
+        ("d" | "d+", Some(name)) => Meta::Describe(name.to_owned()),
+        ("d", None) => Meta::List(relations("'r','p','v','m','S','f'")),
+        ("dt", None) => Meta::List(relations("'r','p'")),
+        ("dv", None) => Meta::List(relations("'v'")),
+        ("dm", None) => Meta::List(relations("'m'")),
+        ("ds", None) => Meta::List(relations("'S'")),
+        ("di", None) => Meta::List(INDEXES.to_owned()),
+        ("dn", None) => Meta::List(SCHEMAS.to_owned()),
+        ("password", _) => Meta::Unknown("no password exists to change: each grant has its own, and it ends".into()),
+        (other, _) if COMMANDS.contains(&other) => {
+            Meta::Unknown(format!("\\{other} takes no pattern here; \\d NAME describes one relation"))
+        }
         (other, _) => {
-            let near = COMMANDS.iter().find(|known| other.starts_with(*known) || known.starts_with(other));
-            let hint = near.map_or(String::new(), |known| format!(" Did you mean \\{known}?"));
-            Meta::Unknown(format!("invalid command \\{other}.{hint} (\\? lists all)"))
+            let near = nearest(other).map_or(String::new(), |known| format!(" Did you mean \\{known}?"));
+            Meta::Unknown(format!("invalid command \\{other}.{near} (\\? lists all)"))
         }
     }
 }
 
-fn on_or_off(word: Option<&str>) -> Result<Option<bool>, Meta> {
+/// The command that begins like this one, else one that differs in one letter.
+fn nearest(word: &str) -> Option<&'static str> {
+    let begins = |known: &&&str| word.len() > 1 && (known.starts_with(word) || (known.len() > 1 && word.starts_with(**known)));
+    let one_off = |known: &&&str| {
+        known.len() == word.len() && known.chars().zip(word.chars()).filter(|(one, other)| one != other).count() == 1
+    };
+    COMMANDS.iter().find(begins).or_else(|| COMMANDS.iter().filter(|known| known.len() > 1).find(one_off)).copied()
+}
+
+fn expanded(word: Option<&str>) -> Meta {
     match word {
-        None => Ok(None),
-        Some("on") => Ok(Some(true)),
-        Some("off") => Ok(Some(false)),
-        Some(other) => Err(Meta::Unknown(format!("`{other}` is neither on nor off"))),
+        None => Meta::Expanded(None),
+        Some("on") => Meta::Expanded(Some(Expanded::On)),
+        Some("off") => Meta::Expanded(Some(Expanded::Off)),
+        Some("auto") => Meta::Expanded(Some(Expanded::Auto)),
+        Some(other) => Meta::Unknown(format!("`{other}` is none of on, off, auto")),
+    }
+}
+
+fn on_or_off(word: Option<&str>) -> Meta {
+    match word {
+        None => Meta::Timing(None),
+        Some("on") => Meta::Timing(Some(true)),
+        Some("off") => Meta::Timing(Some(false)),
+        Some(other) => Meta::Unknown(format!("`{other}` is neither on nor off")),
     }
 }
 
 /// Relations in view, with psql's headings.
-fn list(kinds: &str) -> String {
+fn relations(kinds: &str) -> String {
     format!(
         "select n.nspname as \"Schema\", c.relname as \"Name\", \
          case c.relkind when 'r' then 'table' when 'p' then 'partitioned table' when 'v' then 'view' \
@@ -72,25 +130,15 @@ fn list(kinds: &str) -> String {
     )
 }
 
-/// Columns, then indexes, of the relation a name means.
-fn describe(name: &str) -> Vec<String> {
-    let literal = format!("'{}'", name.replace('\'', "''"));
-    vec![
-        format!(
-            "select a.attname as \"Column\", pg_catalog.format_type(a.atttypid, a.atttypmod) as \"Type\", \
-             case when a.attnotnull then 'not null' else '' end as \"Nullable\", \
-             coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') as \"Default\" \
-             from pg_catalog.pg_attribute a \
-             left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
-             where a.attrelid = {literal}::pg_catalog.regclass and a.attnum > 0 and not a.attisdropped order by a.attnum"
-        ),
-        format!(
-            "select i.relname as \"Index\", pg_catalog.pg_get_indexdef(x.indexrelid) as \"Definition\" \
-             from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid \
-             where x.indrelid = {literal}::pg_catalog.regclass order by 1"
-        ),
-    ]
-}
+const INDEXES: &str = "select n.nspname as \"Schema\", c.relname as \"Name\", 'index' as \"Type\", \
+     pg_catalog.pg_get_userbyid(c.relowner) as \"Owner\", t.relname as \"Table\" \
+     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+     join pg_catalog.pg_index i on i.indexrelid = c.oid join pg_catalog.pg_class t on t.oid = i.indrelid \
+     where c.relkind in ('i','I') and n.nspname not in ('pg_catalog', 'information_schema') \
+     and n.nspname !~ '^pg_toast' and pg_catalog.pg_table_is_visible(c.oid) order by 1, 2";
+
+const SCHEMAS: &str = "select n.nspname as \"Name\", pg_catalog.pg_get_userbyid(n.nspowner) as \"Owner\" \
+     from pg_catalog.pg_namespace n where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1";
 
 #[cfg(test)]
 mod tests {
@@ -99,15 +147,26 @@ mod tests {
     #[test]
     fn an_unknown_command_is_an_error_and_never_a_query() {
         assert_eq!(parse("\\foo"), Meta::Unknown("invalid command \\foo. (\\? lists all)".into()));
-        assert!(matches!(parse("\\timi"), Meta::Unknown(message) if message.contains("\\timing")));
-        assert_eq!(parse("\\q"), Meta::Quit);
-        assert_eq!(parse("\\x on"), Meta::Expanded(Some(true)));
-        assert!(matches!(parse("\\d customers"), Meta::Queries(queries) if queries.len() == 2));
+        assert!(matches!(parse("\\timi"), Meta::Unknown(message) if message.contains("mean \\timing?")));
+        assert!(matches!(parse("\\dq"), Meta::Unknown(message) if message.contains("mean \\dt?")));
+        assert!(matches!(parse("\\password"), Meta::Unknown(message) if message.starts_with("no password")));
     }
 
     #[test]
-    fn a_name_cannot_leave_its_quotes() {
-        let Meta::Queries(queries) = parse("\\d x';drop") else { panic!("queries") };
-        assert!(queries.iter().all(|sql| sql.contains("'x'';drop'")));
+    fn commands_are_read_with_their_arguments() {
+        assert_eq!(parse("\\q"), Meta::Quit);
+        assert_eq!(parse("\\x"), Meta::Expanded(None));
+        assert_eq!(parse("\\x auto"), Meta::Expanded(Some(Expanded::Auto)));
+        assert_eq!(parse("\\timing off;"), Meta::Timing(Some(false)));
+        assert_eq!(parse("\\d customers"), Meta::Describe("customers".into()));
+        assert_eq!(parse("\\gx"), Meta::Go { expanded: true });
+        assert!(matches!(parse("\\dt"), Meta::List(sql) if sql.contains("relkind in ('r','p')")));
+    }
+
+    #[test]
+    fn the_help_names_every_command() {
+        for command in COMMANDS.iter().filter(|command| !matches!(**command, "?" | "quit")) {
+            assert!(HELP.contains(&format!("\\{command}")), "{command}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! The interactive shell: the line being typed ([`line`]) and backslash commands ([`meta`]).
+//! The interactive shell: the line being typed ([`line`]), backslash commands ([`meta`]),
+//! and what `\d NAME` shows ([`describe`]).
 
+pub mod describe;
 pub mod line;
 pub mod meta;
