@@ -28,7 +28,6 @@ fn effects_and_relations_are_seen() {
         ("select 1", Effect::Read, ""),
         ("select * from customers c join s.orders o on o.cid = c.id", Effect::Read, "read customers, read s.orders"),
         ("select (select max(id) from Orders) from \"Big\"", Effect::Read, "read orders, read Big"),
-        ("(table customers)", Effect::Read, "read customers"),
         ("with c as (select * from t) select * from c", Effect::Read, "read t"),
         ("with d as (delete from t returning *) select * from d", Effect::Write, "delete t!"),
         ("delete from orders", Effect::Write, "delete orders!"),

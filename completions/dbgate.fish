@@ -1,0 +1,275 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_dbgate_global_optspecs
+    string join \n server= format= h/help V/version
+end
+
+function __fish_dbgate_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_dbgate_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_dbgate_using_subcommand
+    set -l cmd (__fish_dbgate_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c dbgate -n "__fish_dbgate_needs_command" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_needs_command" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_needs_command" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_needs_command" -s V -l version -d 'Print version'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "login" -d 'Sign in'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "logout" -d 'Sign out and forget the token'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "whoami" -d 'Show who you are signed in as, and where the token is kept'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "ls" -d 'List the targets you may use'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "connect" -d 'Open an interactive session'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "exec" -d 'Run statements and print what they answer'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "check" -d 'Ask for a verdict without running anything'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "psql" -d 'Start psql on a target; the password never shows in its arguments'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "conninfo" -d 'Print how a native client connects; the password is in a file, not in the text'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "revoke" -d 'Give a grant back before its time'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "audit" -d 'Check evidence offline'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "serve" -d 'Run broker and gateway'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "target" -d 'Prepare the databases behind the gateway'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "policy" -d 'Print a built-in policy, to be read and edited'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "demo" -d 'Run everything on this machine and walk through the main job'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "completions" -d 'Print a completion script'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "man" -d 'Write the man pages'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "help-exit-codes" -d 'Explain the exit codes'
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l ca-file -d 'PEM file of the authority that signed the broker\'s certificate' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l no-open -d 'Do not open a browser; print address and code only'
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s X -d 'Do not read or write the history file'
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s c -d 'Statements; may be repeated' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s f -d 'Files of statements, after -c; may be repeated' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-rows -d 'Most rows of a result; more are cut off, and that is said' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l on-error -d 'Go on after an error; the exit code still tells of it' -r -f -a "stop\t''
+continue\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l timeout -d 'For the whole call, as in 30s; then what runs is cancelled' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l fail-on-truncate -d 'Exit 8 when a result was cut off'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s c -d 'Statements; may be repeated' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s f -d 'Files of statements, after -c; may be repeated' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -f -a "verify" -d 'Verify an evidence file with nothing but public keys'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l key -d 'Public key of a log that is trusted; without it, the keys of brokers you signed in to' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l check -d 'Read configuration and policies, list every problem, and stop'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -f -a "init" -d 'Print the SQL that prepares a target; with --apply, run it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l apply -d 'Run the SQL instead of printing it; may be repeated, and covers what was added since'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l once -d 'End after the walk, leaving nothing behind'
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -s o -d 'Folder to write to' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -s h -l help -d 'Print help'
