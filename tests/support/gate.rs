@@ -83,10 +83,19 @@ impl Gate {
 
     /// The same, for people who sign in at this issuer.
     pub async fn start_for(sql: &str, issuer: &str) -> Self {
+        Self::make(sql, issuer, "").await
+    }
+
+    /// The same, with more lines at the end of `server.toml`.
+    pub async fn start_with(sql: &str, more: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", more).await
+    }
+
+    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, &database, issuer);
+        let file = write_configuration(&folder, &database, issuer, more);
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
         superuser(&database).await.batch_execute(sql).await.expect("schema");
@@ -194,7 +203,7 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
     (error.code().code().to_owned(), error.message().to_owned())
 }
 
-fn write_configuration(folder: &Path, database: &str, issuer: &str) -> PathBuf {
+fn write_configuration(folder: &Path, database: &str, issuer: &str, more: &str) -> PathBuf {
     let policy = folder.join("policy");
     files::make_private_folder(&policy).expect("policy folder");
     std::fs::write(policy.join("classification.toml"), CLASSIFICATION).expect("classification");
@@ -218,7 +227,7 @@ dsn = "host=127.0.0.1 port={} dbname={database} sslmode=disable"
 admin = {{ user = "dbgate_broker", password_file = "broker-password" }}
 pack = "production"
 policy = "policy"
-"#,
+{more}"#,
         cluster().port()
     );
     let file = folder.join("server.toml");

@@ -18,12 +18,12 @@ use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use crate::core::api::{TranscriptReceipt, TranscriptUpload};
+use crate::core::audit::Report;
 use crate::core::audit::checkpoint::{Checkpoint, session_origin};
 use crate::core::audit::merkle::Frontier;
 use crate::core::audit::note::{Algorithm, Note, NoteError, NoteSigner, VerifierKey};
 use crate::core::audit::receipt::{self, ReceiptError};
 use crate::core::audit::verify::verify;
-use crate::core::audit::Report;
 use crate::core::encoding;
 use crate::core::grant::SessionId;
 use crate::core::transcript::{Chain, Domain, Leaf, LineError, SessionKey, content};

@@ -66,9 +66,8 @@ mod tests {
     #[test]
     fn a_log_that_changes_its_key_is_noticed() {
         let folder = std::env::temp_dir().join(format!("dbgate-pins-{}", encoding::hex(&random::bytes::<8>())));
-        let key = |name: &str, seed| {
-            NoteSigner::new(name, SigningKey::from_bytes(&[seed; 32])).expect("a name").verifier()
-        };
+        let key =
+            |name: &str, seed| NoteSigner::new(name, SigningKey::from_bytes(&[seed; 32])).expect("a name").verifier();
         assert!(pinned(&folder).expect("none yet").is_empty());
         assert!(pin(&folder, &key("gate.example/log", 1)).is_ok());
         assert!(pin(&folder, &key("gate.example/log", 1)).is_ok());

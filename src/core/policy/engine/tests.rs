@@ -1,6 +1,5 @@
 //! Verdicts both ways: what a policy lets through, and what it stops.
 
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
