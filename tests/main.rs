@@ -14,7 +14,10 @@ mod gateway {
     mod reads;
     mod writes;
 }
-mod journeys {}
+mod journeys {
+    mod demo;
+    mod first_day;
+}
 
 /// A test file that nobody compiles passes for ever.
 #[test]

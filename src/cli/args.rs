@@ -132,7 +132,11 @@ pub enum Command {
     /// Run everything on this machine and walk through the main job
     #[cfg(feature = "server")]
     #[command(after_help = "Examples:\n  dbgate demo\n  dbgate demo --once | cat")]
-    Demo(crate::cli::demo::DemoArguments),
+    Demo {
+        /// End after the walk, leaving nothing behind
+        #[arg(long)]
+        once: bool,
+    },
     /// Print a completion script
     #[command(after_help = "Example:\n  dbgate completions bash > ~/.local/share/bash-completion/completions/dbgate")]
     Completions { shell: clap_complete::Shell },

@@ -10,22 +10,12 @@ use crate::demo::postgres::PostgresError;
 use crate::demo::screen::Screen;
 use crate::demo::stage::Stage;
 use crate::demo::walk::Walk;
-use crate::sys::tls;
-
-/// Try it all on this machine: a PostgreSQL of its own, sample data, a walk through
-#[derive(Clone, Debug, clap::Args)]
-pub struct DemoArguments {
-    /// End after the walk, leaving nothing behind
-    #[arg(long)]
-    pub once: bool,
-}
 
 /// Sets the stage, walks, stays until Ctrl-C unless `once`, and takes everything down.
 ///
 /// # Errors
 /// When PostgreSQL is not installed, or a step of the walk ends otherwise than it should.
-pub async fn run(arguments: &DemoArguments) -> Result<Exit, Failure> {
-    tls::install_provider();
+pub async fn run(once: bool) -> Result<Exit, Failure> {
     let screen = Screen::new();
     let interrupted =
         interrupted().map_err(|error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}")))?;
@@ -39,7 +29,7 @@ pub async fn run(arguments: &DemoArguments) -> Result<Exit, Failure> {
         walked = walk(&stage, screen) => walked.map(|()| Exit::Ok),
         () = &mut interrupted => Ok(Exit::Interrupted),
     };
-    if matches!(walked, Ok(Exit::Ok)) && !arguments.once {
+    if matches!(walked, Ok(Exit::Ok)) && !once {
         go_on(&stage, screen);
         interrupted.await;
     }
@@ -100,8 +90,13 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 fn explain(error: &anyhow::Error) -> Failure {
-    let failure = Failure::new(Exit::Failed, format!("{error:#}"));
-    match error.downcast_ref::<PostgresError>().and_then(PostgresError::hint) {
+    let missing = error.downcast_ref::<PostgresError>();
+    let exit = match missing {
+        Some(PostgresError::NotInstalled | PostgresError::NotThere(_)) => Exit::Config,
+        _ => Exit::Failed,
+    };
+    let failure = Failure::new(exit, format!("{error:#}"));
+    match missing.and_then(PostgresError::hint) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }

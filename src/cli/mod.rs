@@ -105,7 +105,7 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Command::Policy { pack } => generate::policy(&pack),
         #[cfg(feature = "server")]
-        Command::Demo(arguments) => demo::run(&arguments).await,
+        Command::Demo { once } => demo::run(once).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { output } => generate::man(&output),
         Command::HelpExitCodes => generate::exit_codes(),

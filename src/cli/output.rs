@@ -330,10 +330,11 @@ impl Answer {
 
     /// The document.
     pub fn document(&self, exit: Exit, failure: Option<&Failure>) -> String {
+        let denial = self.denial.clone().or_else(|| denied_at_the_door(exit, failure));
         let status = match exit {
             Exit::Ok | Exit::Incomplete => "ok",
             Exit::Sql => "sql_error",
-            Exit::Denied if self.denial.is_some() => "denied",
+            Exit::Denied if denial.is_some() => "denied",
             Exit::AuthRequired => "auth_required",
             Exit::Timeout => "timeout",
             Exit::Interrupted => "cancelled",
@@ -349,7 +350,7 @@ impl Answer {
             "audit": {"record_ids": [], "transcript": self.evidence},
         });
         if let Some(members) = head.as_object_mut() {
-            members.extend(self.denial.clone().map(|denial| ("denial".to_owned(), denial)));
+            members.extend(denial.map(|denial| ("denial".to_owned(), denial)));
             members.extend(error.map(|error| ("error".to_owned(), error)));
         }
         let mut text = head.to_string();
@@ -357,6 +358,15 @@ impl Answer {
         let _ = write!(text, ",\"statements\":[{}]}}", self.statements.join(","));
         text
     }
+}
+
+/// A grant that policy refused: there was no session, and so no statement that was denied.
+fn denied_at_the_door(exit: Exit, failure: Option<&Failure>) -> Option<Value> {
+    let failure = failure.filter(|_| exit == Exit::Denied)?;
+    Some(json!({
+        "decision_id": "", "code": "grant_refused", "rule": "connect", "message": failure.message, "retryable": false,
+        "remedies": failure.hint.iter().map(|hint| json!({"kind": "ask_human", "note": hint})).collect::<Vec<_>>(),
+    }))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ const PORT_ATTEMPTS: u32 = 5;
 pub enum PostgresError {
     #[error("no PostgreSQL server (`initdb` and `postgres`) was found on this machine")]
     NotInstalled,
+    #[error("DBGATE_POSTGRES_BIN names `{}`, where there is no `initdb` and `postgres`", .0.display())]
+    NotThere(PathBuf),
     #[error("PostgreSQL refuses to run as root, and there is neither a `postgres` nor a `nobody` account to run it as")]
     NoAccount,
     #[error("cannot use the temporary folder")]
@@ -73,13 +75,16 @@ impl Installation {
     /// # Errors
     /// [`PostgresError::NotInstalled`] when there is none.
     pub fn find() -> Result<Self, PostgresError> {
-        let told = std::env::var_os("DBGATE_POSTGRES_BIN").map(PathBuf::from);
+        let complete = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+        // Who names a folder means that one: another version found elsewhere would be a surprise.
+        if let Some(told) = std::env::var_os("DBGATE_POSTGRES_BIN").map(PathBuf::from) {
+            return if complete(&told) { Ok(Self { folder: told }) } else { Err(PostgresError::NotThere(told)) };
+        }
         let asked = || {
             let output = Command::new("pg_config").arg("--bindir").output().ok()?;
             Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
         };
-        let places = told.into_iter().chain(search_path()).chain(asked()).chain(usual_places());
-        let complete = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+        let places = search_path().chain(asked()).chain(usual_places());
         places.into_iter().find(complete).map(|folder| Self { folder }).ok_or(PostgresError::NotInstalled)
     }
 

@@ -12,14 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::client::broker::Broker;
-use crate::client::config::Server;
-use crate::client::login::SignedIn;
 use crate::demo::data;
 use crate::demo::screen::{Screen, thousands};
 use crate::demo::stage::{PERSON, Stage, session_roles};
-use crate::sys::paths::Paths;
-use crate::sys::secrets::{Store, StoreChoice};
 
 /// Exit codes as a script sees them: the contract is checked from outside, not against the enum.
 const OK: i32 = 0;
@@ -237,15 +232,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// `DELETE /v1/grants/ID` with Ana's own token, for every grant that is in force.
+    /// Ana gives back every grant that is in force.
     async fn revoke(&self) -> anyhow::Result<()> {
-        let server = Server::new(&self.stage.server, None)?;
-        let store = Store::new(StoreChoice::File, &Paths::under(&self.stage.home()), &server.url);
-        let token = SignedIn::load(&server, store)?.token().await?;
-        let broker = Broker::new(&server)?;
         for grant in self.stage.grants() {
-            self.screen.command(&format!("curl -X DELETE {}/v1/grants/{grant}", self.stage.server));
-            broker.revoke(&token, &grant).await?;
+            self.screen.command(&format!("dbgate revoke {grant}"));
+            let outcome = self.run(&["revoke", &grant]).await?;
+            self.screen.output(&outcome.said);
+            outcome.expect(OK)?;
         }
         Ok(())
     }

@@ -78,15 +78,20 @@ pub struct Gate {
 impl Gate {
     /// Starts one over a database made by `sql`.
     pub async fn start(sql: &str) -> Self {
-        Self::start_with(sql, "").await
+        Self::start_for(sql, "http://127.0.0.1:1").await
     }
 
-    /// The same, with more lines for the target's section of `server.toml`.
-    pub async fn start_with(sql: &str, more: &str) -> Self {
+    /// The same, for people who sign in at this issuer.
+    pub async fn start_for(sql: &str, issuer: &str) -> Self {
+        Self::start_with(sql, issuer, "").await
+    }
+
+    /// The same, with more lines at the end of `server.toml`.
+    pub async fn start_with(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, &database, more);
+        let file = write_configuration(&folder, &database, issuer, more);
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
         superuser(&database).await.batch_execute(sql).await.expect("schema");
@@ -131,24 +136,6 @@ impl Gate {
             proof: None,
         };
         issue::issue(self.running.state(), identity, request).await.expect("a grant")
-    }
-
-    /// How libpq connects with a grant. The password goes through a file, as everywhere.
-    pub fn conninfo(&self, grant: &GrantAnswer) -> String {
-        let name = |kind: &str| self.folder.join(format!("{}.{kind}", grant.grant_id)).display().to_string();
-        let pass = format!("*:*:*:{}:{}\n", grant.user, grant.password.expose());
-        files::write_private(Path::new(&name("pass")), pass.as_bytes()).expect("passfile");
-        let ca = grant.gateway.ca_pem.clone().expect("a CA of our own");
-        files::write_private(Path::new(&name("ca")), ca.as_bytes()).expect("CA file");
-        format!(
-            "host={} port={} dbname={} user={} passfile={} sslmode=verify-full sslrootcert={}",
-            grant.gateway.host,
-            grant.gateway.port,
-            grant.wire_database,
-            grant.user,
-            name("pass"),
-            name("ca")
-        )
     }
 
     /// A `tokio_postgres` client through the gate.
@@ -212,7 +199,7 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
     (error.code().code().to_owned(), error.message().to_owned())
 }
 
-fn write_configuration(folder: &Path, database: &str, more: &str) -> PathBuf {
+fn write_configuration(folder: &Path, database: &str, issuer: &str, more: &str) -> PathBuf {
     let policy = folder.join("policy");
     files::make_private_folder(&policy).expect("policy folder");
     std::fs::write(policy.join("classification.toml"), CLASSIFICATION).expect("classification");
@@ -226,7 +213,7 @@ wire_listen = "127.0.0.1:0"
 data_dir = "data"
 
 [[identity.oidc]]
-issuer = "http://127.0.0.1:1"
+issuer = "{issuer}"
 client_id = "dbgate-cli"
 
 [[targets]]

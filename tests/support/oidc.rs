@@ -12,12 +12,6 @@ use openidconnect::{HttpRequest, HttpResponse, http};
 
 /// Pages between the first and "Sign-in Success": code, confirmation, sign-in, consent, redirects.
 const MOST_STEPS: usize = 20;
-/// The client that the provider knows.
-pub const CLIENT_ID: &str = "dbgate-cli";
-/// A client whose tokens are for somebody else.
-pub const OTHER_CLIENT_ID: &str = "another-client";
-/// What a client asks for to get names, groups and renewal.
-pub const SCOPES: [&str; 4] = ["openid", "email", "groups", "offline_access"];
 
 /// A running provider. Dropping it ends the process.
 pub struct Oidc {

@@ -10,6 +10,7 @@ pub mod container;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod receipt;
 pub mod reconcile;
 pub mod report;
 mod semantics;

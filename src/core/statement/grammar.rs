@@ -77,7 +77,7 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
     let mut walk = Walk { facts: &mut facts, start, scope: Vec::new() };
-    walk.node(tree, RowAction::Read, true);
+    walk.node(tree);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
@@ -274,9 +274,9 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    fn node(&mut self, tree: &Tree, action: RowAction, has_predicate: bool) {
+    fn node(&mut self, tree: &Tree) {
         match tree {
-            Tree::List(items) => items.iter().for_each(|item| self.node(item, action, has_predicate)),
+            Tree::List(items) => items.iter().for_each(|item| self.node(item)),
             Tree::Node(kind, fields) => {
                 self.note(tree);
                 let before = self.scope.len();
@@ -298,7 +298,7 @@ impl Walk<'_> {
                         // What a statement makes or locks is not something it reads.
                         ("IntoClause", "rel") | ("CreateStmt" | "ViewStmt", "relation" | "view") => {}
                         ("LockingClause", "locked_rels") => {}
-                        _ => self.node(field, RowAction::Read, true),
+                        _ => self.node(field),
                     }
                 }
                 self.scope.truncate(before);
@@ -360,7 +360,7 @@ impl Walk<'_> {
             self.scope.extend(expressions.iter().map(|cte| cte.get("ctename").text().to_owned()));
         }
         for expression in expressions {
-            self.node(expression, RowAction::Read, true);
+            self.node(expression);
             if !is_recursive {
                 self.scope.push(expression.get("ctename").text().to_owned());
             }

@@ -135,9 +135,8 @@ impl Scan<'_> {
         let mut at = open + 1;
         while at < self.rest.len() {
             let byte = self.byte(at);
-            if backslash && byte == b'\\' {
-                at += 2;
-            } else if byte == quote && self.byte(at + 1) == quote {
+            let is_escape = backslash && byte == b'\\';
+            if is_escape || (byte == quote && self.byte(at + 1) == quote) {
                 at += 2;
             } else if byte == quote {
                 return (kind, at + 1, false);

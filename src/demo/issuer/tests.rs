@@ -1,7 +1,5 @@
 //! Sign-in from end to end: the client's code, this issuer over real HTTP, the broker's verifier.
 
-#![expect(clippy::indexing_slicing, reason = "a test that indexes past the end fails, as it should")]
-
 use std::sync::Mutex;
 
 use openidconnect::HttpRequest;

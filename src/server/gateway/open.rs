@@ -17,8 +17,6 @@ use super::session::{End, Session};
 use super::upstream;
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
-use crate::core::scope::Scope;
-use crate::core::scope::catalog::Catalog;
 use crate::core::session::Pipeline;
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::transcript::{Leaf, SessionKey};
@@ -87,12 +85,12 @@ struct About {
 type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
 
 /// Judges what the startup message asks for, as if it had come by SET.
-async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, ErrorFields> {
+async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, Box<ErrorFields>> {
     let served = state
         .target(&live.grant.target)
-        .ok_or_else(|| ErrorFields::fatal("3D000", "the target is not configured any more"))?;
+        .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy().clone();
-    let catalog = served.catalog(&live.grant.database).await.map_err(|_| unreachable_target(served))?;
+    let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
         let facts = Facts {
@@ -102,7 +100,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
             Verdict::Allow(_) => settings.insert(name, value),
             Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
-                return Err(ErrorFields::fatal("42501", denial.message));
+                return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
             }
         };
     }
@@ -111,14 +109,15 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
-fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, ErrorFields> {
+fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, Box<ErrorFields>> {
     let mut asked = Vec::new();
     for (name, value) in &startup.parameters {
         match name.as_str() {
             "user" | "database" | "replication" => {}
             _ if name.starts_with("_pq_.") => {}
             "options" => {
-                let refused = || ErrorFields::fatal("42501", "startup options other than -c name=value are refused");
+                let refused =
+                    || Box::new(ErrorFields::fatal("42501", "startup options other than -c name=value are refused"));
                 asked.extend(options(value).ok_or_else(refused)?);
             }
             _ => asked.push((name.clone(), value.clone())),
@@ -246,7 +245,6 @@ async fn connected(
         is_dirty: false,
         is_skipping: false,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
-        views: views(&live.scope, &catalog),
         grant: live.clone(),
         policy,
         catalog,
@@ -296,21 +294,6 @@ fn greet(
     }
     let secret = <[u8; 4]>::try_from(key.secret.as_slice()).map_or(0, i32::from_be_bytes);
     backend::write_key(key.process, secret, &mut client.out);
-}
-
-/// Columns of masking views, by `(oid, attribute)`, to the columns they stand for.
-fn views(scope: &Scope, catalog: &Catalog) -> BTreeMap<(u32, i16), (u32, i16)> {
-    let mut views = BTreeMap::new();
-    for relation in scope.relations.values() {
-        let Some((schema, name)) = &relation.view else { continue };
-        let Some(view) = catalog.resolve(Some(schema), name, &[]) else { continue };
-        for column in &view.columns {
-            if let Some(base) = relation.columns.iter().find(|base| base.name == column.name) {
-                views.insert((view.oid, column.number), (relation.oid, base.number));
-            }
-        }
-    }
-    views
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.

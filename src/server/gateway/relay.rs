@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::session::{End, Session};
+use crate::core::scope::{ColumnScope, RelationScope};
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::transcript::RowsDigest;
 use crate::core::wire::backend::{self, Field};
@@ -320,27 +321,19 @@ impl Session {
         self.show(message)
     }
 
-    /// Gives masked columns of a spliced relation the numbers of the column they stand for, so
-    /// that drivers see the table they asked for. Cosmetic: nothing is decided by it.
+    /// Gives columns that a splice took from a masked relation the numbers of the column they stand
+    /// for, so that drivers see the table they asked for. Cosmetic: nothing is decided by it.
     fn map_back(&self, fields: &mut [Field]) {
         let Some(planned) = self.executions.front().map(|execution| execution.planned.clone()) else { return };
+        let masked: Vec<_> = planned.masked.iter().filter_map(|name| self.scope().relations.get(name)).collect();
         for field in fields.iter_mut() {
-            if field.table_oid != 0
-                && let Some((oid, number)) = self.views.get(&(field.table_oid, field.attribute))
-            {
-                (field.table_oid, field.attribute) = (*oid, *number);
-                continue;
-            }
-            let masked = planned.masked.iter().filter_map(|name| self.scope().relations.get(name));
-            let mut candidates = masked.flat_map(|relation| {
-                let columns = relation.columns.iter().filter(|column| column.mask.is_some());
-                columns.map(move |column| (relation.oid, column))
-            });
-            if field.table_oid == 0
-                && let Some((oid, column)) =
-                    candidates.find(|(_, c)| c.name == field.name && c.type_oid == field.type_oid)
-            {
-                (field.table_oid, field.attribute) = (oid, column.number);
+            let found = match field.table_oid {
+                0 => masked.iter().find_map(|relation| constant_of(relation, field)),
+                oid if self.scope().relations.values().any(|relation| relation.oid == oid) => None,
+                _ => of_view(&masked, field),
+            };
+            if let Some((oid, number)) = found {
+                (field.table_oid, field.attribute) = (oid, number);
             }
         }
     }
@@ -398,6 +391,27 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// The masked column that a constant of this name and type stands for.
+fn constant_of(relation: &RelationScope, field: &Field) -> Option<(u32, i16)> {
+    let is_it = |c: &&ColumnScope| c.mask.is_some() && c.name == field.name && c.type_oid == field.type_oid;
+    relation.columns.iter().find(is_it).map(|column| (relation.oid, column.number))
+}
+
+/// The column behind one of a masking view: the view has the relation's columns in their order.
+/// Where several relations have views, the name decides.
+fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
+    let with_view: Vec<_> = masked.iter().filter(|relation| relation.view.is_some()).collect();
+    let place = usize::try_from(field.attribute).ok()?.checked_sub(1)?;
+    let column = |relation: &RelationScope| Some((relation.oid, relation.columns.get(place)?.number));
+    match with_view.as_slice() {
+        [only] => column(only),
+        several => several
+            .iter()
+            .find(|relation| relation.columns.get(place).is_some_and(|column| column.name == field.name))
+            .and_then(|relation| column(relation)),
     }
 }
 

@@ -136,8 +136,6 @@ pub struct Session {
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) has_masks: bool,
-    /// Masking views: their columns to the columns they stand for.
-    pub(super) views: BTreeMap<(u32, i16), (u32, i16)>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     pub(super) columns: Vec<String>,

@@ -530,6 +530,10 @@ fn write_vectors() {
     write("log.vkey", &format!("{}\n", log().verifier()));
     write("bad-text.dbgt", &operator(|s| set(&mut s.gateway[1], "stmt_c", json!("00"))).write());
     write("bad-edit.dbgt", &honest.write().replacen("\"42601\"", "\"42602\"", 1));
+    let mut open = honest.clone();
+    open.gateway.truncate(6);
+    open.receipt = receipt(&log(), &open.grant, &open.gateway);
+    write("open.dbgt", &open.write());
     write("bad-cut.dbgt", &honest.write().replace("end\n", ""));
     let mut tree = Tree::default();
     let mut roots = vec![hex(&tree.root_at(0).expect("a root"))];
