@@ -72,7 +72,9 @@ fn given(keys: &[String]) -> Result<Vec<VerifierKey>, Failure> {
             Some(keys) => read.extend(keys),
             None => {
                 let message = format!("`{}` is neither a log key nor a file with one", escape(key));
-                return Err(Failure::new(UNUSABLE, message).hint("A log key looks like: gate.example.com/log+1a2b3c4d+AbCd…"));
+                return Err(
+                    Failure::new(UNUSABLE, message).hint("A log key looks like: gate.example.com/log+1a2b3c4d+AbCd…")
+                );
             }
         }
     }
@@ -94,7 +96,8 @@ fn as_text(report: &Report) -> String {
     let summary = &report.summary;
     if report.integrity == State::Good {
         text += &format!("Session {} of {}\n", escape(&summary.session), escape(&summary.subject));
-        text += &format!("  on {} ({}) as {}\n", escape(&summary.target), escape(&summary.database), escape(&summary.role));
+        text +=
+            &format!("  on {} ({}) as {}\n", escape(&summary.target), escape(&summary.database), escape(&summary.role));
         let closed = if summary.closed.is_empty() { "not closed" } else { &summary.closed };
         text += &format!("  from {} to {closed}\n", summary.opened);
         text += &format!(
@@ -103,7 +106,8 @@ fn as_text(report: &Report) -> String {
             summary.denied,
             counted(summary.rows, "row")
         );
-        text += &format!("  log {}, line {} of {}\n\n", escape(&summary.origin), summary.log_index + 1, summary.log_size);
+        text +=
+            &format!("  log {}, line {} of {}\n\n", escape(&summary.origin), summary.log_index + 1, summary.log_size);
     }
     for (name, state) in [
         ("integrity", report.integrity),
@@ -122,7 +126,9 @@ fn as_text(report: &Report) -> String {
     text += match report.outcome() {
         Outcome::Good => "\nOK\n",
         Outcome::Tampered => "\nTAMPERED: keep the file as it is, and fetch the session's evidence again\n",
-        Outcome::Incomplete => "\nINCOMPLETE: genuine so far; fetch it again when the session is closed and handed in\n",
+        Outcome::Incomplete => {
+            "\nINCOMPLETE: genuine so far; fetch it again when the session is closed and handed in\n"
+        }
     };
     text
 }

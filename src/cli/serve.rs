@@ -80,7 +80,7 @@ fn failure(error: &StartError, file: &Path) -> Failure {
         StartError::Target(_) | StartError::Identity(_) => Failure::new(Exit::Config, chain(error))
             .hint(format!("Correct it, then run: dbgate serve --check --config {}", file.display())),
         StartError::Store(_) | StartError::Log(_) => Failure::new(Exit::Failed, chain(error))
-            .hint("Nothing was started: what cannot be recorded does not run. Check data_dir and the disk."),
+            .hint("Nothing was started: what cannot be recorded does not run. Is another `dbgate serve` using data_dir, or the disk full?"),
         StartError::Listen { .. } => {
             Failure::new(Exit::Failed, chain(error)).hint("Another program may use the port. See: ss -ltnp")
         }
