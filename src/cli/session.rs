@@ -7,11 +7,12 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::workstation::Workstation;
 use crate::client::connect::{self, Session, SessionError};
 use crate::client::credential::{self, Ask, Credential};
+use crate::client::transcript::pins;
+use crate::core::audit::VerifierKey;
 use crate::core::grant::SessionId;
 use crate::core::identity::Declared;
 use crate::core::secret::Secret;
 use crate::sys::dial::DialError;
-use crate::sys::files;
 
 /// A workstation that is signed in and holds a grant.
 pub struct Granted {
@@ -36,19 +37,16 @@ pub async fn grant(server: Option<&str>, target: &str, asking: &Asking, sign: bo
         sign,
     };
     let credential = credential::obtain(&desk.broker, &token, ask).await?;
-    pin(&desk, &credential);
+    pin(&desk, &credential)?;
     Ok(Granted { desk, token, credential })
 }
 
-/// Keeps the log's public key, so that evidence can be verified offline later. A key that changed
-/// is not replaced: the old one is what earlier evidence was signed with.
-fn pin(desk: &Workstation, credential: &Credential) {
-    let name: String = credential.log_key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let path = desk.paths.state().join("pins").join(name);
-    if !path.exists() {
-        // Without the pin, `audit verify` asks for the key: nothing is lost.
-        let _ = files::write_private(&path, credential.log_key.as_bytes());
-    }
+/// Keeps the log's public key, so that evidence can be verified offline later. A key that is not
+/// the one kept is refused: whoever took the broker over could announce a log of their own.
+fn pin(desk: &Workstation, credential: &Credential) -> Result<(), Failure> {
+    let key = VerifierKey::parse(&credential.log_key)
+        .map_err(|_| Failure::new(Exit::Connection, "The broker's answer cannot be used: its log key is not one"))?;
+    pins::pin(&desk.paths.state().join("pins"), &key).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
 }
 
 /// Opens the session of a grant.

@@ -1,7 +1,5 @@
 //! The broker's API over real HTTP, with tokens of a real issuer and a real database behind it.
 
-#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test, as it must")]
-
 use std::time::{Duration, Instant};
 
 use dbgate::client::issuer::Issuer as Client;
@@ -53,9 +51,14 @@ impl Scene {
         ];
         let issuer = Issuer::start(&users, Duration::ZERO).await.expect("issuer");
         // A second target that nobody answers for: port 1 of this machine.
-        let more = "[[targets]]\nname = \"down\"\nenvironment = \"production\"\npack = \"production\"\n\
-                    dsn = \"host=127.0.0.1 port=1 dbname=x sslmode=disable\"\nadmin = { user = \"dbgate_broker\" }\n";
-        let gate = Gate::start_with(sql, issuer.url(), more).await;
+        let more = format!(
+            "\n[[targets]]\nname = \"down\"\nenvironment = \"production\"\n\
+             dsn = \"host=127.0.0.1 port=1 dbname=x sslmode=disable\"\nadmin = {{ user = \"dbgate_broker\" }}\n\
+             pack = \"production\"\n\
+             \n[[identity.oidc]]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
+            issuer.url()
+        );
+        let gate = Gate::start_with(sql, &more).await;
         let http = Http::new(&url(&gate, ""), None).expect("HTTP");
         Self { issuer, gate, http }
     }

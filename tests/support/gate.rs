@@ -83,11 +83,15 @@ impl Gate {
 
     /// The same, for people who sign in at this issuer.
     pub async fn start_for(sql: &str, issuer: &str) -> Self {
-        Self::start_with(sql, issuer, "").await
+        Self::make(sql, issuer, "").await
     }
 
     /// The same, with more lines at the end of `server.toml`.
-    pub async fn start_with(sql: &str, issuer: &str, more: &str) -> Self {
+    pub async fn start_with(sql: &str, more: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", more).await
+    }
+
+    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
@@ -223,8 +227,7 @@ dsn = "host=127.0.0.1 port={} dbname={database} sslmode=disable"
 admin = {{ user = "dbgate_broker", password_file = "broker-password" }}
 pack = "production"
 policy = "policy"
-{more}
-"#,
+{more}"#,
         cluster().port()
     );
     let file = folder.join("server.toml");

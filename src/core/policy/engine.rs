@@ -114,7 +114,6 @@ impl Policy {
     }
 
     /// Whether the principal may have a session like this at all.
-    #[expect(clippy::result_large_err, reason = "a refusal is rare, and its reader takes it apart at once")]
     pub fn may_connect(&self, subject: &Subject<'_>) -> Result<(), Denial> {
         let asking = Asking::new(self, subject);
         let what = format!("connect to {} with {} access", subject.target, subject.access.word());

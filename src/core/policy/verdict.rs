@@ -27,6 +27,12 @@ impl Cleared {
         Self { facts, policy: policy.to_owned() }
     }
 
+    /// A clearance that no policy gave, for tests of what comes after the judge.
+    #[cfg(test)]
+    pub(crate) fn assumed(facts: Facts) -> Self {
+        Self::new(facts, "test")
+    }
+
     /// What was judged.
     pub fn facts(&self) -> &Facts {
         &self.facts

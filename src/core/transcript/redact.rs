@@ -6,6 +6,9 @@
 
 use std::borrow::Cow;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::core::encoding;
 use crate::core::transcript::content::clip;
 use crate::core::transcript::lexer::{self, Kind, Token};
 
@@ -79,6 +82,13 @@ pub fn shape(sql: &str) -> String {
         }
     }
     text
+}
+
+/// Names a statement's shape: statements that differ in their literals only have the same one.
+/// The first eight bytes of SHA-256 over [`shape`].
+pub fn fingerprint(shape: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(shape.as_bytes()).into();
+    encoding::hex(digest.first_chunk::<8>().expect("32 bytes begin with 8"))
 }
 
 fn redact_to(sql: &str, depth: u8) -> Cow<'_, str> {

@@ -1,33 +1,48 @@
 //! The log: lines in, positions and proofs out.
+//!
+//! What must stay true: a checkpoint is signed only over lines that are durable, and is itself
+//! durable before anyone sees it; its size never goes down.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use super::recover;
-use super::writer::{Stored, Writer};
+use super::writer::{Entry, Kind, NotTaken, Stored, Writer};
 use crate::core::api::KeyProof;
 use crate::core::audit::checkpoint::Checkpoint;
+use crate::core::audit::merkle;
 use crate::core::audit::note::{Note, NoteError, NoteSigner};
 use crate::core::audit::proof::Proof;
 use crate::core::encoding;
 use crate::core::grant::{Grant, SessionId};
 use crate::core::time::Moment;
-use crate::core::transcript::{Chain, Leaf, Line, LineError};
+use crate::core::transcript::{Chain, Leaf, Line, LineError, content};
 use crate::sys::files::{self, FileError};
 use crate::sys::{clock, random};
+
+/// The file of lines.
+pub const LINES: &str = "log.ndjson";
+/// How long a line may stand without a signed checkpoint over it.
+const CADENCE: Duration = Duration::from_secs(1);
+/// How long the log may be silent: a beat proves that nothing happened.
+const BEAT: Duration = Duration::from_secs(60);
+/// Most of a text from outside that a line takes.
+const LONGEST_TEXT: usize = 1024;
 
 /// Why something is not recorded, or the log does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("the audit log does not accept records")]
     Stopped,
+    #[error("too many records wait to be written")]
+    Busy,
     #[error("a record does not fit the log: {0}")]
     Line(#[from] LineError),
     #[error(transparent)]
@@ -38,6 +53,19 @@ pub enum LogError {
     Tampered { line: u64, what: String },
     #[error("the log's name is not usable")]
     Name(#[from] NoteError),
+    #[error("the session's record is closed")]
+    Closed,
+    #[error("there is no statement to record")]
+    Nothing,
+}
+
+impl From<NotTaken> for LogError {
+    fn from(reason: NotTaken) -> Self {
+        match reason {
+            NotTaken::Full => Self::Busy,
+            NotTaken::Failed => Self::Stopped,
+        }
+    }
 }
 
 /// Where a line stands in the log.
@@ -61,40 +89,45 @@ pub struct Log {
     file: File,
     /// The log's own lines: starts, policies, grants.
     chain: Mutex<Chain>,
-    opened: Moment,
-    is_failed: AtomicBool,
+    started: Instant,
+    /// Size of the newest checkpoint on disk.
+    signed: Mutex<u64>,
 }
 
 impl Log {
-    /// Opens the log in `folder`, checks it against its last checkpoint, and notes the start.
+    /// Opens the log in `folder`, checks it against its last checkpoint, closes what a crash left
+    /// open, and notes the start.
     pub async fn open(folder: &Path, origin: &str, key: &[u8; 32]) -> Result<Arc<Self>, LogError> {
         files::make_private_folder(folder)?;
         let signer = NoteSigner::new(origin, SigningKey::from_bytes(key))?;
-        let path = folder.join("log.ndjson");
+        let path = folder.join(LINES);
         // Locked first: a second process must not cut what the first is writing.
         let append = files::append_private(&path)?;
         let recovered = recover::read(folder, &path, &signer.verifier())?;
-        let last = recovered.last;
         let instance = encoding::crockford(&random::bytes::<10>());
         let log = Arc::new(Self {
             file: File::open(&path)?,
             writer: Writer::start(append, recovered.stored),
             signer,
             folder: folder.to_owned(),
-            chain: Mutex::new(Chain::for_log(&instance, last)),
-            opened: clock::now(),
-            is_failed: AtomicBool::new(false),
+            chain: Mutex::new(Chain::for_log(&instance, recovered.last)),
+            started: Instant::now(),
+            signed: Mutex::new(recovered.signed),
         });
         let build = env!("CARGO_PKG_VERSION");
-        log.own("log.start", json!({"inst": instance, "build": build, "n": log.size()})).await?;
+        let start = json!({
+            "inst": instance, "build": build, "n": log.size(),
+            "last_cp": {"n": recovered.signed, "root": encoding::hex(&recovered.root)},
+        });
+        log.own("log.start", start).await?;
         if let Some((bytes, digest)) = recovered.torn {
             log.own("log.recovered", json!({"torn_bytes": bytes, "torn_sha256": digest})).await?;
         }
-        for line in recovered.crashed {
-            let session = line.session.clone();
-            log.append(line.line, &session).await?;
+        for closing in recovered.crashed {
+            log.append(closing.line, &closing.session, closing.kind).await?;
         }
         log.checkpoint()?;
+        keep_up(&log);
         Ok(log)
     }
 
@@ -110,53 +143,48 @@ impl Log {
 
     /// Whether records are still taken.
     pub fn is_accepting(&self) -> bool {
-        !self.is_failed.load(Ordering::Acquire)
+        self.writer.is_accepting()
     }
 
-    /// Appends a line; returns when it is durable.
-    pub async fn append(&self, line: Line, session: &str) -> Result<Position, LogError> {
-        match self.writer.append(line, session).await {
-            Some(index) => Ok(Position(index)),
-            None => {
-                self.is_failed.store(true, Ordering::Release);
-                Err(LogError::Stopped)
-            }
-        }
+    /// Appends a line; returns when it is durable. Once this was polled the line is in the queue:
+    /// giving up waiting does not take it back.
+    pub async fn append(&self, line: Line, session: &str, kind: Kind) -> Result<Position, LogError> {
+        self.durable(self.queue(line, session, kind)?).await
     }
 
-    /// Appends a line that is made durable with the next ones.
-    pub fn append_soon(&self, line: Line, session: &str) -> Result<(), LogError> {
-        if self.writer.append_soon(line, session) {
-            return Ok(());
-        }
-        self.is_failed.store(true, Ordering::Release);
-        Err(LogError::Stopped)
+    /// Queues a line and returns at once; [`Log::durable`] waits for it.
+    pub(super) fn queue(&self, line: Line, session: &str, kind: Kind) -> Result<super::writer::Pending, LogError> {
+        Ok(self.writer.append(Entry { line, session: session.to_owned(), kind })?)
     }
 
-    /// Records a grant, with the proof that the client holds its key.
+    pub(super) async fn durable(&self, pending: super::writer::Pending) -> Result<Position, LogError> {
+        pending.durable().await.map(Position).ok_or(LogError::Stopped)
+    }
+
+    /// Records a grant, with the proof that the client holds its key. Durable, and under a signed
+    /// checkpoint, when it returns: only then may the credential be handed out.
     pub async fn grant(&self, grant: &Grant, proof: Option<&KeyProof>) -> Result<GrantRecorded, LogError> {
-        let mut members = json!({
+        let clip = |text: &str| content::clip(text, LONGEST_TEXT).to_owned();
+        let mut members = fields(json!({
             "gr": grant.id.as_str(), "ses": grant.session.as_str(), "cred": grant.user,
             "sub": grant.identity.sub, "iss": grant.identity.issuer, "who": grant.identity.subject,
-            "kind": grant.identity.kind.word(), "target": grant.target, "db": grant.database,
+            "kind": grant.identity.kind.word(), "target": grant.target, "db": grant.database, "env": grant.environment,
             "access": grant.access.word(), "scope": grant.scope, "pol": grant.policy,
             "nbf": grant.not_before.seconds(), "exp": grant.expires.seconds(),
-        });
+        }));
         let optional = [
             ("client_key", grant.client_key.clone()),
-            ("reason", grant.reason.clone()),
-            ("ticket", grant.ticket.clone()),
-            ("agent", grant.declared.agent.clone()),
-            ("model", grant.declared.model.clone()),
-            ("task", grant.declared.task.clone()),
+            ("reason", grant.reason.as_deref().map(clip)),
+            ("ticket", grant.ticket.as_deref().map(clip)),
+            ("agent", grant.declared.agent.as_deref().map(clip)),
+            ("model", grant.declared.model.as_deref().map(clip)),
+            ("task", grant.declared.task.as_deref().map(clip)),
         ];
-        if let Some(members) = members.as_object_mut() {
-            members.extend(optional.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
-            if let Some(proof) = proof {
-                members.insert("pop".to_owned(), json!({"nonce": proof.nonce, "sig": proof.signature}));
-            }
+        members.extend(optional.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
+        if let Some(proof) = proof {
+            members.insert("pop".to_owned(), json!({"nonce": proof.nonce, "sig": proof.signature}));
         }
-        let (line, position) = self.own("grant", members).await?;
+        let (line, position) = self.own("grant", Value::Object(members.into_iter().collect())).await?;
         Ok(GrantRecorded { receipt: self.receipt(position)?, leaf: line.leaf().0, line: line.as_str().to_owned() })
     }
 
@@ -165,28 +193,35 @@ impl Log {
         self.own("grant.end", json!({"gr": grant.id.as_str(), "reason": reason})).await.map(drop)
     }
 
-    /// Records that a client's account came in after its session had closed.
-    pub async fn late_head(&self, session: &SessionId, size: u64, root: &str) -> Result<(), LogError> {
+    /// Records the policy of a target by its digest, before it takes effect.
+    pub async fn policy(&self, target: &str, digest: &str) -> Result<(), LogError> {
+        self.own("log.policy", json!({"target": content::clip(target, LONGEST_TEXT), "pol": digest})).await.map(drop)
+    }
+
+    /// Records the head of a client's account as it was taken in.
+    pub async fn client_head(&self, session: &SessionId, size: u64, root: &str) -> Result<(), LogError> {
         self.own("client.head", json!({"ses": session.as_str(), "n": size, "root": root})).await.map(drop)
     }
 
-    /// Writes the last line and signs the last checkpoint.
+    /// Writes the last line, signs the last checkpoint and takes no more records.
     pub async fn stop(&self) {
-        let stopped = self.own("log.stop", json!({})).await.map(drop).and_then(|()| self.checkpoint());
-        if let Err(error) = stopped {
+        let stopped = self.own("log.stop", json!({})).await;
+        self.writer.stop();
+        if let Err(error) = stopped.map(drop).and_then(|()| self.checkpoint()) {
             tracing::error!(%error, "the log was not closed in order");
         }
     }
 
     /// A checkpoint and the proof that the line at `position` is under it, as a C2SP tlog-proof.
     pub fn receipt(&self, position: Position) -> Result<String, LogError> {
+        // One at a time from reading the size to the disk: a checkpoint is never replaced by a smaller one.
+        let mut newest = self.newest();
         let (checkpoint, path) = {
             let stored = self.writer.stored();
             let size = stored.tree.size();
             (self.head(&stored), stored.tree.inclusion(position.0, size).ok_or(LogError::Stopped)?)
         };
-        let signed = checkpoint.sign(&self.signer);
-        self.keep(&signed)?;
+        let signed = self.keep(&checkpoint, &mut newest)?;
         Ok(Proof { index: position.0, path, checkpoint: signed }.write())
     }
 
@@ -199,23 +234,36 @@ impl Log {
     pub fn session_lines(&self, session: &SessionId) -> Result<Option<(Vec<String>, Position)>, LogError> {
         let places: Vec<(u64, (u64, u32))> = {
             let stored = self.writer.stored();
-            let Some(indexes) = stored.sessions.get(session.as_str()) else { return Ok(None) };
+            let Some(lines) = stored.sessions.get(session.as_str()) else { return Ok(None) };
             let place = |index: &u64| {
                 let at = usize::try_from(*index).ok()?;
                 Some((*index, *stored.places.get(at)?))
             };
-            indexes.iter().filter_map(place).collect()
+            lines.indexes.iter().filter_map(place).collect()
         };
         let lines = places.iter().map(|(_, place)| self.read(*place)).collect::<Result<Vec<_>, _>>()?;
         Ok(places.last().map(|(index, _)| (lines, Position(*index))))
     }
 
-    /// The line with this hash among the log's own of this and earlier runs.
-    pub fn find(&self, leaf: Leaf) -> Result<Option<String>, LogError> {
+    /// The hash of a session's first line, and whether its last one is written.
+    pub fn session_state(&self, session: &SessionId) -> Option<(Leaf, bool)> {
+        let stored = self.writer.stored();
+        let lines = stored.sessions.get(session.as_str())?;
+        Some((stored.tree.leaf(*lines.indexes.first()?)?, lines.is_closed))
+    }
+
+    /// Waits until the session's last line is durable; as long as it takes.
+    pub async fn closed(&self, session: &SessionId) {
+        let is_closed = |stored: &Stored| stored.sessions.get(session.as_str()).is_some_and(|lines| lines.is_closed);
+        self.writer.wait_until(is_closed).await;
+    }
+
+    /// The grant whose line has this hash.
+    pub fn find_grant(&self, leaf: Leaf) -> Result<Option<String>, LogError> {
         let place = {
             let stored = self.writer.stored();
-            let index = (0..stored.tree.size()).rev().find(|index| stored.tree.leaf(*index) == Some(leaf));
-            index.and_then(|index| stored.places.get(usize::try_from(index).ok()?).copied())
+            let index = stored.grants.get(&leaf).and_then(|index| usize::try_from(*index).ok());
+            index.and_then(|index| stored.places.get(index).copied())
         };
         place.map(|place| self.read(place)).transpose()
     }
@@ -230,33 +278,73 @@ impl Log {
         self.writer.stored().tree.size()
     }
 
+    fn newest(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn head(&self, stored: &Stored) -> Checkpoint {
         let size = stored.tree.size();
-        let root = stored.tree.root_at(size).unwrap_or_else(crate::core::audit::merkle::empty_root);
+        let root = stored.tree.root_at(size).unwrap_or_else(merkle::empty_root);
         Checkpoint { origin: self.origin().to_owned(), size, root }
     }
 
-    fn checkpoint(&self) -> Result<(), LogError> {
+    /// Signs a checkpoint over everything that is durable, unless the newest covers it already.
+    pub(super) fn checkpoint(&self) -> Result<(), LogError> {
+        let mut newest = self.newest();
         let checkpoint = self.head(&self.writer.stored());
-        self.keep(&checkpoint.sign(&self.signer))
+        if checkpoint.size > *newest {
+            self.keep(&checkpoint, &mut newest)?;
+        }
+        Ok(())
     }
 
-    /// Keeps the newest signed checkpoint: at the next start the log must still agree with it.
-    fn keep(&self, signed: &str) -> Result<(), LogError> {
-        Ok(files::write_private(&self.folder.join(recover::CHECKPOINT), signed.as_bytes())?)
+    /// Signs, and keeps the newest checkpoint: at the next start the log must still agree with it.
+    fn keep(&self, checkpoint: &Checkpoint, newest: &mut u64) -> Result<String, LogError> {
+        let signed = checkpoint.sign(&self.signer);
+        files::write_private(&self.folder.join(recover::CHECKPOINT), signed.as_bytes())?;
+        *newest = checkpoint.size;
+        Ok(signed)
     }
 
     /// Appends one of the log's own lines.
     async fn own(&self, kind: &str, members: Value) -> Result<(Line, Position), LogError> {
-        let (line, name) = {
+        let (line, pending) = {
+            // Queued under the lock: the file holds the chain in its order.
             let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = clock::now();
-            let line = chain.append(kind, now, now.since(self.opened), fields(members))?;
-            (line, chain.session().to_owned())
+            let (now, since) = (clock::now(), self.started.elapsed());
+            let line = chain.next(kind, now, since, fields(members))?;
+            let pending = self.queue(line.clone(), chain.session(), Kind::of(kind))?;
+            chain.advance(&line, now, since);
+            (line, pending)
         };
-        let position = self.append(line.clone(), &name).await?;
+        let position = self.durable(pending).await?;
         Ok((line, position))
     }
+}
+
+/// Signs a checkpoint at least every second in which something was recorded, and writes a beat
+/// when nothing was for a minute. Ends with the log.
+fn keep_up(log: &Arc<Log>) {
+    let log = Arc::downgrade(log);
+    tokio::spawn(async move {
+        let (mut last, mut size) = (Instant::now(), 0);
+        loop {
+            tokio::time::sleep(CADENCE).await;
+            let Some(log) = log.upgrade().filter(|log| log.is_accepting()) else { return };
+            let theirs = log.clone();
+            // It waits for the disk, so not on a thread that serves sessions.
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || theirs.checkpoint()).await {
+                tracing::error!(%error, "no checkpoint of the audit log can be kept");
+            }
+            if log.size() != size {
+                (last, size) = (Instant::now(), log.size());
+            } else if last.elapsed() >= BEAT
+                && let Err(error) = log.own("log.beat", json!({"n": size})).await
+            {
+                tracing::error!(%error, "the audit log has stopped");
+            }
+        }
+    });
 }
 
 /// The members of a JSON object as a line takes them.

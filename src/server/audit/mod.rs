@@ -10,3 +10,7 @@ mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
 pub use session::{Protocol, Recorded, ResultRecord, SessionOpen, SessionRecord};
+pub use writer::Kind;
+
+#[cfg(test)]
+pub(crate) mod tests;

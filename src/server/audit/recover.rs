@@ -8,8 +8,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::log::{LogError, fields};
-use super::writer::Stored;
+use super::writer::{Entry, Kind, Stored};
 use crate::core::audit::checkpoint::Checkpoint;
+use crate::core::audit::merkle::{self, Hash};
 use crate::core::audit::note::VerifierKey;
 use crate::core::encoding;
 use crate::core::grant::SessionId;
@@ -28,47 +29,75 @@ pub struct Recovered {
     pub torn: Option<(u64, String)>,
     /// Lines that close what a crash left open.
     pub crashed: Vec<Closing>,
+    /// Size and root of the newest checkpoint.
+    pub signed: u64,
+    pub root: Hash,
 }
 
 /// A line that closes a session after a crash.
+#[derive(Clone)]
 pub struct Closing {
     pub session: String,
     pub line: Line,
+    pub kind: Kind,
 }
 
-/// Reads the file; cuts a torn last line off and keeps the cut bytes beside it.
+/// Reads the file. Up to the last signed checkpoint every line must be as it was signed. Behind it
+/// stands what was written in the last second before a crash: from the first line that is torn or
+/// does not follow, it is cut off and kept beside the log.
 ///
 /// # Errors
-/// When the lines do not reproduce the last signed checkpoint, or are not lines at all.
+/// When the lines do not reproduce the last signed checkpoint.
 pub fn read(folder: &Path, path: &Path, key: &VerifierKey) -> Result<Recovered, LogError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let (lines, tail) = bytes.split_at(whole);
-    let torn = cut(folder, path, whole, tail)?;
-    let text = std::str::from_utf8(lines).map_err(|_| tampered(0, "not UTF-8"))?;
-    let mut stored = Stored::default();
-    let mut sessions = Sessions::default();
-    let mut last = Leaf::NONE;
-    for line in text.lines() {
+    let checkpoint = checkpoint(folder, key)?;
+    let signed = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+    let (mut stored, mut sessions) = (Stored::default(), Sessions::default());
+    let (mut last, mut whole) = (Leaf::NONE, 0);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let number = stored.tree.size() + 1;
-        let event = Event::parse(line).map_err(|error| tampered(number, &error.to_string()))?;
-        sessions.take(&event).map_err(|what| tampered(number, what))?;
-        last = event.line.leaf();
-        stored.push(&event.line, &event.session);
+        match admit(line, &mut sessions) {
+            Ok(event) => {
+                if checkpoint.is_none() && !event.kind.starts_with("log.") {
+                    return Err(tampered(number, "its checkpoint is missing"));
+                }
+                last = event.line.leaf();
+                let (session, kind) = (event.session, Kind::of(&event.kind));
+                stored.push(&Entry { line: event.line, session, kind });
+                whole += line.len();
+            }
+            Err(what) if number <= signed => return Err(tampered(number, &what)),
+            Err(_) => break,
+        }
     }
-    check(folder, &stored, key)?;
-    Ok(Recovered { stored, last, torn, crashed: sessions.close()? })
+    let root = checkpoint.as_ref().map_or_else(merkle::empty_root, |checkpoint| checkpoint.root);
+    match stored.tree.root_at(signed) {
+        Some(found) if found == root => {}
+        Some(_) => return Err(tampered(signed, "its lines are not the ones that were signed")),
+        None => return Err(tampered(stored.tree.size() + 1, "lines that were signed are missing")),
+    }
+    let torn = cut(folder, path, whole, bytes.get(whole..).unwrap_or_default())?;
+    Ok(Recovered { stored, last, torn, crashed: sessions.close()?, signed, root })
+}
+
+/// Reads one line; it must be whole, canonical, and next in its session's chain.
+fn admit(line: &[u8], sessions: &mut Sessions) -> Result<Event, String> {
+    let text = line.strip_suffix(b"\n").ok_or("it is cut off")?;
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    let event = Event::parse(text).map_err(|error| error.to_string())?;
+    sessions.take(&event)?;
+    Ok(event)
 }
 
 fn tampered(line: u64, what: &str) -> LogError {
     LogError::Tampered { line, what: what.to_owned() }
 }
 
-/// Cuts an unfinished last line: it was never acknowledged to anyone.
+/// Cuts the tail and keeps what was cut.
 fn cut(folder: &Path, path: &Path, whole: usize, tail: &[u8]) -> Result<Option<(u64, String)>, LogError> {
     if tail.is_empty() {
         return Ok(None);
@@ -81,20 +110,19 @@ fn cut(folder: &Path, path: &Path, whole: usize, tail: &[u8]) -> Result<Option<(
     Ok(Some((u64::try_from(tail.len()).unwrap_or(0), digest)))
 }
 
-/// The tree must reproduce the last checkpoint that was signed.
-fn check(folder: &Path, stored: &Stored, key: &VerifierKey) -> Result<(), LogError> {
+/// The last checkpoint, signed by this log's key.
+fn checkpoint(folder: &Path, key: &VerifierKey) -> Result<Option<Checkpoint>, LogError> {
     let path = folder.join(CHECKPOINT);
     if !path.exists() {
-        return Ok(());
+        return Ok(None);
     }
     let note = String::from_utf8_lossy(&files::read_private(&path)?).into_owned();
     let (checkpoint, _) = Checkpoint::open(&note, std::slice::from_ref(key))
         .map_err(|error| tampered(0, &format!("its checkpoint: {error}")))?;
-    match stored.tree.root_at(checkpoint.size) {
-        Some(root) if root == checkpoint.root => Ok(()),
-        Some(_) => Err(tampered(checkpoint.size, "its lines are not the ones that were signed")),
-        None => Err(tampered(checkpoint.size, "lines that were signed are missing")),
+    if checkpoint.origin != key.name() {
+        return Err(tampered(0, "its checkpoint is of another log"));
     }
+    Ok(Some(checkpoint))
 }
 
 /// Sessions seen so far, as far as closing them needs.
@@ -106,6 +134,7 @@ struct Sessions {
 struct Open {
     chain: Chain,
     last: Event,
+    level: u64,
     statements: u64,
     denied: u64,
     errors: u64,
@@ -115,64 +144,87 @@ struct Open {
     pending: BTreeSet<(u64, u64)>,
 }
 
-impl Sessions {
-    /// Takes in a line; a break in a session's chain is an error.
-    fn take(&mut self, event: &Event) -> Result<(), &'static str> {
-        let Some(session) = SessionId::parse(&event.session) else { return Ok(()) };
-        let known = self.open.entry(event.session.clone()).or_insert_with(|| Open {
-            chain: Chain::new(session, event.previous),
-            last: event.clone(),
+impl Open {
+    fn new(session: SessionId, first: &Event) -> Self {
+        Self {
+            chain: Chain::new(session, first.previous),
+            last: first.clone(),
+            level: first.number("level").unwrap_or(0),
             statements: 0,
             denied: 0,
             errors: 0,
             rows: 0,
             bytes: 0,
             pending: BTreeSet::new(),
-        });
-        known.chain.admit(event)?;
-        known.last = event.clone();
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        self.last = event.clone();
         let place = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
         match event.kind.as_str() {
             "stmt" => {
-                known.statements = place.0;
+                self.statements = place.0;
                 match event.text("dec") {
-                    Some("allow") => drop(known.pending.insert(place)),
-                    _ => known.denied += 1,
+                    Some("allow") => drop(self.pending.insert(place)),
+                    _ => self.denied += 1,
                 }
             }
             "result" => {
-                known.rows += event.number("rows").unwrap_or(0);
-                known.bytes += event.number("bytes").unwrap_or(0);
-                known.pending.remove(&place);
+                self.rows += event.number("rows").unwrap_or(0);
+                self.bytes += event.number("bytes").unwrap_or(0);
+                self.pending.remove(&place);
             }
+            "result.unknown" => drop(self.pending.remove(&place)),
             "error" => {
-                known.errors += 1;
-                known.pending.retain(|(number, _)| *number != place.0);
+                self.errors += 1;
+                self.pending.retain(|(number, _)| *number != place.0);
             }
-            "session.close" => drop(self.open.remove(&event.session)),
+            // The others open and close nothing.
             _ => {}
+        }
+    }
+
+    /// Statements whose outcome nobody saw are said to be unknown; then the session is closed.
+    fn close(mut self, session: &str) -> Result<Vec<Closing>, LogError> {
+        let (at, since) = (self.last.at, self.last.since_start);
+        let mut lines = Vec::new();
+        let mut add = |kind: &str, members| -> Result<(), LogError> {
+            let line = self.chain.append(kind, at, since, fields(members))?;
+            lines.push(Closing { session: session.to_owned(), line, kind: Kind::of(kind) });
+            Ok(())
+        };
+        for (number, part) in &self.pending {
+            add("result.unknown", json!({"no": number, "part": part}))?;
+        }
+        let client = if self.level == 0 { "none" } else { "pending" };
+        let totals = json!({
+            "reason": "crash", "n_stmt": self.statements, "n_deny": self.denied, "n_err": self.errors,
+            "rows": self.rows, "bytes_out": self.bytes, "role_dropped": false, "client": client,
+        });
+        add("session.close", totals)?;
+        Ok(lines)
+    }
+}
+
+impl Sessions {
+    /// Takes in a line; a break in a session's chain is an error.
+    fn take(&mut self, event: &Event) -> Result<(), &'static str> {
+        let Some(session) = SessionId::parse(&event.session) else { return Ok(()) };
+        if !self.open.contains_key(&event.session) && event.kind != "session.open" {
+            return Err("it belongs to a session that is not open");
+        }
+        let open = self.open.entry(event.session.clone()).or_insert_with(|| Open::new(session, event));
+        open.chain.admit(event)?;
+        open.take(event);
+        if event.kind == "session.close" {
+            self.open.remove(&event.session);
         }
         Ok(())
     }
 
-    /// What a crash left open, closed: statements whose outcome nobody saw are said to be unknown.
     fn close(self) -> Result<Vec<Closing>, LogError> {
-        let mut lines = Vec::new();
-        for (session, mut open) in self.open {
-            let (at, since) = (open.last.at, open.last.since_start);
-            for (number, part) in &open.pending {
-                let members = fields(json!({"no": number, "part": part}));
-                lines.push(Closing {
-                    session: session.clone(),
-                    line: open.chain.append("result.unknown", at, since, members)?,
-                });
-            }
-            let members = fields(json!({
-                "reason": "crash", "n_stmt": open.statements, "n_deny": open.denied, "n_err": open.errors,
-                "rows": open.rows, "bytes_out": open.bytes, "role_dropped": false, "client": "pending",
-            }));
-            lines.push(Closing { session, line: open.chain.append("session.close", at, since, members)? });
-        }
-        Ok(lines)
+        let closed = self.open.into_iter().map(|(session, open)| open.close(&session));
+        Ok(closed.collect::<Result<Vec<_>, _>>()?.concat())
     }
 }

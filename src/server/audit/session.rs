@@ -1,19 +1,24 @@
 //! The gateway's account of one connection: every statement before it runs, every outcome after.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Position, fields};
+use super::writer::{Kind, Pending};
 use crate::core::grant::{Grant, SessionId};
 use crate::core::policy::{Cleared, Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::time::Moment;
 use crate::core::transcript::{Chain, Domain, Leaf, Line, RowsDigest, SessionKey, content, redact};
 use crate::server::config::Durability;
+use crate::sys::clock;
 
 /// Objects and relations named in one line; more are counted.
 const MOST_OBJECTS: usize = 32;
-/// How much of a normalised text a line keeps, in bytes.
-const LONGEST_TEXT: usize = 8 * 1024;
+/// Most of their names: with the longest normalised text a line stays below its limit.
+const LONGEST_NAME: usize = 128;
 
 /// What the record says of a connection when it opens.
 pub struct SessionOpen {
@@ -84,7 +89,7 @@ pub struct SessionRecord {
     session: SessionId,
     key: SessionKey,
     who: String,
-    opened: Moment,
+    opened: Instant,
     open_line: Line,
     durability: Durability,
     level: u8,
@@ -93,6 +98,9 @@ pub struct SessionRecord {
     errors: u64,
     rows: u64,
     bytes: u64,
+    /// Statements that were let through and have no outcome yet, by number and part.
+    pending: BTreeSet<(u64, u64)>,
+    is_closed: bool,
 }
 
 impl SessionRecord {
@@ -119,14 +127,14 @@ impl SessionRecord {
             members.insert("client_key".to_owned(), client_key.as_str().into());
         }
         let line = chain.append("session.open", now, std::time::Duration::ZERO, fields(members))?;
-        log.append(line.clone(), session.as_str()).await?;
+        log.append(line.clone(), session.as_str(), Kind::Other).await?;
         Ok(Self {
             log: log.clone(),
             chain,
             session,
             key,
             who: grant.identity.subject.clone(),
-            opened: now,
+            opened: Instant::now(),
             open_line: line,
             durability: about.durability,
             level: about.level,
@@ -135,6 +143,8 @@ impl SessionRecord {
             errors: 0,
             rows: 0,
             bytes: 0,
+            pending: BTreeSet::new(),
+            is_closed: false,
         })
     }
 
@@ -157,9 +167,8 @@ impl SessionRecord {
         protocol: Protocol,
         now: Moment,
     ) -> Result<Recorded, LogError> {
-        self.statements += 1;
-        let number = self.statements;
-        let last = cleared.len().saturating_sub(1);
+        let number = self.statements + 1;
+        let mut recorded = None;
         let may_wait = self.durability == Durability::Writes
             && cleared
                 .iter()
@@ -175,19 +184,28 @@ impl SessionRecord {
                 ];
                 members.extend(optional.into_iter().filter_map(|(name, hash)| Some((name.to_owned(), hash?.into()))));
             }
-            // The queue keeps its order: when the last line is durable, so are the ones before it.
-            self.write("stmt", members, now, part == last && !may_wait).await?;
+            recorded = Some(self.queue("stmt", members, now)?);
+            // Counted as soon as they are queued: who gives up waiting does not take them back.
+            self.statements = number;
+            self.pending.insert((number, u64::try_from(part).unwrap_or(u64::MAX)));
+        }
+        // The queue keeps its order: when the last line is durable, so are the ones before it.
+        match recorded.ok_or(LogError::Nothing)? {
+            _ if may_wait => {}
+            last => drop(self.log.durable(last).await?),
         }
         Ok(Recorded { number, cleared })
     }
 
     /// Records a text without a statement: nothing runs, but the client sent it and has it written down.
     pub async fn nothing(&mut self, text: &str, protocol: Protocol, now: Moment) -> Result<(), LogError> {
-        self.statements += 1;
-        let mut members = self.statement(self.statements, 0, &Facts::plain("", Effect::Read), protocol);
+        let number = self.statements + 1;
+        let mut members = self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
         members.insert("dec".to_owned(), "allow".into());
         members.extend(self.text(text));
-        self.write("stmt", members, now, true).await?;
+        self.queue("stmt", members, now)?;
+        self.statements = number;
+        self.pending.insert((number, 0));
         let result = ResultRecord {
             tag: String::new(),
             rows: 0,
@@ -199,7 +217,7 @@ impl SessionRecord {
             micros: 0,
             transaction: 'I',
         };
-        self.result(self.statements, 0, result, now).await
+        self.result(number, 0, result, now).await
     }
 
     /// Records a statement that was refused.
@@ -210,25 +228,22 @@ impl SessionRecord {
         protocol: Protocol,
         now: Moment,
     ) -> Result<u64, LogError> {
-        self.statements += 1;
-        self.denied += 1;
-        let members = json!({
-            "no": self.statements, "part": 0, "proto": protocol.word(), "who": self.who, "dec": "deny",
+        let number = self.statements + 1;
+        let mut members = object(json!({
+            "no": number, "part": 0, "proto": protocol.word(), "who": self.who, "dec": "deny",
             "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
-        });
-        let mut members = match members {
-            Value::Object(members) => members,
-            _ => serde_json::Map::new(),
-        };
+        }));
         members.extend(self.text(text));
-        self.write("stmt", members, now, true).await?;
-        Ok(self.statements)
+        let recorded = self.queue("stmt", members, now)?;
+        self.statements = number;
+        self.denied += 1;
+        self.log.durable(recorded).await?;
+        Ok(number)
     }
 
     /// Records how a part ended.
     pub async fn result(&mut self, number: u64, part: u32, result: ResultRecord, now: Moment) -> Result<(), LogError> {
-        self.rows += result.rows;
-        self.bytes += result.bytes;
+        let (rows, bytes) = (result.rows, result.bytes);
         let members = json!({
             "no": number, "part": part, "tag": content::clip(&result.tag, 256), "rows": result.rows,
             "bytes": result.bytes, "rows_c": result.rows_digest, "state": result.sqlstate, "us": result.micros,
@@ -236,13 +251,38 @@ impl SessionRecord {
         });
         let mut members = object(members);
         members.extend(content::columns(&result.columns));
-        self.write("result", members, now, false).await
+        self.write("result", members, now, false).await?;
+        self.rows += rows;
+        self.bytes += bytes;
+        self.pending.remove(&(number, u64::from(part)));
+        Ok(())
     }
 
-    /// Records that the target refused or failed a statement.
+    /// Records that the target refused or failed a statement: none of its parts has another outcome.
     pub async fn error(&mut self, number: u64, sqlstate: &str, now: Moment) -> Result<(), LogError> {
+        let members = object(json!({"no": number, "state": content::clip(sqlstate, 64)}));
+        self.write("error", members, now, false).await?;
         self.errors += 1;
-        self.write("error", object(json!({"no": number, "state": sqlstate})), now, false).await
+        self.pending.retain(|(pending, _)| *pending != number);
+        Ok(())
+    }
+
+    /// Records that the gateway itself stopped a statement after it had let it through: by what it
+    /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
+    pub async fn vetoed(&mut self, number: u64, denial: &Denial, now: Moment) -> Result<(), LogError> {
+        let members = json!({
+            "no": number, "state": "42501", "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
+            "code": content::clip(&denial.code, 256),
+        });
+        self.write("error", object(members), now, true).await?;
+        self.errors += 1;
+        self.pending.retain(|(pending, _)| *pending != number);
+        Ok(())
+    }
+
+    /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
+    pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
+        self.write("cancel", object(json!({"no": number, "by": by})), now, false).await
     }
 
     /// Records what a held write changed, and whether it was let stand.
@@ -251,7 +291,7 @@ impl SessionRecord {
             .iter()
             .take(MOST_OBJECTS)
             .map(|impact| {
-                json!({"rel": content::clip(&format!("{}.{}", impact.schema, impact.relation), 256),
+                json!({"rel": content::clip(&format!("{}.{}", impact.schema, impact.relation), LONGEST_NAME),
                        "act": impact.action.word(), "rows": impact.rows, "direct": impact.direct})
             })
             .collect();
@@ -267,17 +307,35 @@ impl SessionRecord {
         head: Option<(u64, String)>,
         now: Moment,
     ) -> Result<Position, LogError> {
+        let pending = self.queue_close(reason, role_dropped, head, now)?;
+        self.log.durable(pending).await
+    }
+
+    fn queue_close(
+        &mut self,
+        reason: &str,
+        role_dropped: bool,
+        head: Option<(u64, String)>,
+        now: Moment,
+    ) -> Result<Pending, LogError> {
+        // What has no outcome by now will never have one that was seen.
+        for (number, part) in std::mem::take(&mut self.pending) {
+            self.queue("result.unknown", object(json!({"no": number, "part": part})), now)?;
+        }
         let mut members = object(json!({
-            "reason": reason, "n_stmt": self.statements, "n_deny": self.denied, "n_err": self.errors,
-            "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
+            "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
+            "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
         }));
         match (head, self.level) {
-            (Some((size, root)), _) => drop(members.insert("client_head".to_owned(), json!({"n": size, "root": root}))),
-            (None, 0) => drop(members.insert("client".to_owned(), "none".into())),
+            (Some((size, root)), 1..) => {
+                drop(members.insert("client_head".to_owned(), json!({"n": size, "root": root})))
+            }
+            (_, 0) => drop(members.insert("client".to_owned(), "none".into())),
             (None, _) => drop(members.insert("client".to_owned(), "pending".into())),
         }
-        let line = self.line("session.close", members, now)?;
-        self.log.append(line, self.session.as_str()).await
+        let pending = self.queue("session.close", members, now)?;
+        self.is_closed = true;
+        Ok(pending)
     }
 
     /// Members that every part of a statement has.
@@ -286,7 +344,7 @@ impl SessionRecord {
             .touches
             .iter()
             .take(MOST_OBJECTS)
-            .map(|touch| content::clip(&format!("{} {}", touch.action.word(), touch.relation), 256).into())
+            .map(|touch| content::clip(&format!("{} {}", touch.action.word(), touch.relation), LONGEST_NAME).into())
             .collect();
         object(json!({
             "no": number, "part": part, "proto": protocol.word(), "who": self.who, "verb": facts.verb,
@@ -296,15 +354,29 @@ impl SessionRecord {
 
     /// Members that tell the text without disclosing its literals.
     fn text(&self, text: &str) -> serde_json::Map<String, Value> {
-        let normal = redact::normalise(text);
-        object(json!({
-            "stmt_c": content::statement_commitment(&self.key, text), "len": text.len(),
-            "norm": content::clip(&normal, LONGEST_TEXT),
-        }))
+        let shape = redact::shape(text);
+        let norm = content::clip(&shape, redact::LONGEST_NORMALISED);
+        let mut members = object(json!({
+            "stmt_c": content::statement_commitment(&self.key, text), "len": text.len(), "norm": norm,
+            "fp": redact::fingerprint(&shape),
+        }));
+        if norm.len() < shape.len() {
+            members.insert("norm_cut".to_owned(), true.into());
+        }
+        members
     }
 
-    fn line(&mut self, kind: &str, members: serde_json::Map<String, Value>, now: Moment) -> Result<Line, LogError> {
-        Ok(self.chain.append(kind, now, now.since(self.opened), members.into_iter().collect())?)
+    /// Makes the next line and queues it. The chain moves on only once the line is in the queue:
+    /// a line that was not taken leaves no gap.
+    fn queue(&mut self, kind: &str, members: serde_json::Map<String, Value>, now: Moment) -> Result<Pending, LogError> {
+        if self.is_closed {
+            return Err(LogError::Closed);
+        }
+        let since = self.opened.elapsed();
+        let line = self.chain.next(kind, now, since, members.into_iter().collect())?;
+        let pending = self.log.queue(line.clone(), self.session.as_str(), Kind::of(kind))?;
+        self.chain.advance(&line, now, since);
+        Ok(pending)
     }
 
     async fn write(
@@ -314,10 +386,22 @@ impl SessionRecord {
         now: Moment,
         is_durable: bool,
     ) -> Result<(), LogError> {
-        let line = self.line(kind, members, now)?;
-        match is_durable {
-            true => self.log.append(line, self.session.as_str()).await.map(drop),
-            false => self.log.append_soon(line, self.session.as_str()),
+        let pending = self.queue(kind, members, now)?;
+        if is_durable {
+            self.log.durable(pending).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection whose task ended in an unforeseen way is closed in the record all the same, so
+/// that the session does not look as if it still went on.
+impl Drop for SessionRecord {
+    fn drop(&mut self) {
+        if !self.is_closed
+            && let Err(error) = self.queue_close("crash", false, None, clock::now())
+        {
+            tracing::error!(%error, session = self.session.as_str(), "the end of a session could not be recorded");
         }
     }
 }

@@ -78,7 +78,6 @@ impl Policy {
 
     /// The verdict on what a held write really did, before it is committed. `facts` is the
     /// statement where a single one did it.
-    #[expect(clippy::result_large_err, reason = "a refusal is rare, and its reader takes it apart at once")]
     pub fn judge_impact(
         &self,
         subject: &Subject<'_>,

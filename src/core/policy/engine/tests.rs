@@ -1,7 +1,5 @@
 //! Verdicts both ways: what a policy lets through, and what it stops.
 
-#![expect(clippy::result_large_err, reason = "closures that pass a judgement on")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
