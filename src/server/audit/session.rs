@@ -327,7 +327,9 @@ impl SessionRecord {
             "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
         }));
         match (head, self.level) {
-            (Some((size, root)), 1..) => drop(members.insert("client_head".to_owned(), json!({"n": size, "root": root}))),
+            (Some((size, root)), 1..) => {
+                drop(members.insert("client_head".to_owned(), json!({"n": size, "root": root})))
+            }
             (_, 0) => drop(members.insert("client".to_owned(), "none".into())),
             (None, _) => drop(members.insert("client".to_owned(), "pending".into())),
         }

@@ -292,7 +292,10 @@ async fn what_a_crash_left_open_is_closed_at_the_next_start() {
     let kinds: Vec<String> = lines.iter().map(|line| Event::parse(line).expect("a line").kind).collect();
     assert_eq!(kinds, ["session.open", "stmt", "result", "stmt", "result.unknown", "session.close"]);
     let last = Event::parse(lines.last().expect("lines")).expect("a line");
-    assert_eq!((last.text("reason"), last.text("client"), last.number("rows")), (Some("crash"), Some("pending"), Some(4)));
+    assert_eq!(
+        (last.text("reason"), last.text("client"), last.number("rows")),
+        (Some("crash"), Some("pending"), Some(4))
+    );
     let report = verify(&evidence(&log, &grant), &trusted(&log));
     assert_eq!((report.integrity, report.outcome()), (State::Good, Outcome::Incomplete), "{:#?}", report.findings);
 }
@@ -462,7 +465,8 @@ async fn the_largest_statement_still_fits_a_line() {
         has_predicate: false,
     };
     facts.touches = vec![touch; 4000];
-    let recorded = record.allowed(vec![Cleared::assumed(facts)], &text, None, None, Protocol::Simple, clock::now()).await;
+    let recorded =
+        record.allowed(vec![Cleared::assumed(facts)], &text, None, None, Protocol::Simple, clock::now()).await;
     let number = recorded.expect("it fits").number();
     let result = ResultRecord { columns: vec![name; 1600], masked: (0..1600).collect(), ..seen(1) };
     record.result(number, 0, result, clock::now()).await.expect("it fits");

@@ -53,7 +53,12 @@ impl Client {
         let origin = session_origin(ORIGIN, &self.session);
         let signer = NoteSigner::new(&origin, self.signing.clone()).expect("a name");
         let head = Checkpoint { origin, size: tree.size(), root: tree.root() }.sign(&signer);
-        TranscriptUpload { from: from.try_into().expect("small"), lines: self.lines[from..to].to_vec(), head, done: false }
+        TranscriptUpload {
+            from: from.try_into().expect("small"),
+            lines: self.lines[from..to].to_vec(),
+            head,
+            done: false,
+        }
     }
 
     fn whole(&self) -> TranscriptUpload {
@@ -205,7 +210,10 @@ async fn uploads_that_do_not_fit_are_refused() {
         ("another head", TranscriptUpload { head: client.upload(0, 4).head, ..good.clone() }),
         ("another key", other_key.upload(0, 5)),
         ("a changed line", TranscriptUpload { from: 4, lines: vec![edited[4].clone() + " "], ..good.clone() }),
-        ("a line that does not follow", TranscriptUpload { from: 4, lines: vec![client.lines[0].clone()], ..good.clone() }),
+        (
+            "a line that does not follow",
+            TranscriptUpload { from: 4, lines: vec![client.lines[0].clone()], ..good.clone() },
+        ),
         ("no head", TranscriptUpload { head: String::new(), ..good.clone() }),
     ];
     for (what, upload) in refused {
