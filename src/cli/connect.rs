@@ -3,10 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{Config, Editor};
-
 use crate::cli::args::{Asking, Format, Global, OnError};
 use crate::cli::exec::{self, Limits};
 use crate::cli::exit::{Exit, Failure};
@@ -18,7 +14,7 @@ use crate::client::render::report::{self, Origin};
 use crate::client::render::table::{self, Held};
 use crate::client::render::{self};
 use crate::client::script::{Item, Pending, Splitter, Statement};
-use crate::client::shell::line::Typing;
+use crate::client::shell::line::{Line, Prompter};
 use crate::client::shell::meta::{self, Meta};
 use crate::core::text;
 
@@ -79,27 +75,20 @@ struct Shell {
 }
 
 async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, Failure> {
-    let failed = |error: ReadlineError| Failure::new(Exit::Failed, format!("the terminal: {error}"));
-    let config = Config::builder().auto_add_history(false).build();
-    let mut editor: Editor<Typing, FileHistory> = Editor::with_config(config).map_err(failed)?;
-    editor.set_helper(Some(Typing::new(&open.credential().answer)));
-    if let Some(path) = &history {
-        crate::sys::files::make_private_folder(path.parent().unwrap_or(path))?;
-        // The first session has no history yet.
-        let _ = editor.load_history(path);
-    }
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
+    let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
     let mut shell = Shell { is_expanded: false, is_timing: false };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
     loop {
         let prompt = prompt(open, &splitter);
-        match tokio::task::block_in_place(|| editor.readline(&prompt)) {
-            Ok(line) => {
+        match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
+            Line::Typed(line) => {
                 typed.push_str(&line);
                 typed.push('\n');
                 let items = splitter.push(&format!("{line}\n"));
                 if !items.is_empty() && matches!(splitter.pending(), Pending::Nothing) {
-                    remember(&mut editor, &typed, history.as_ref());
+                    prompter.remember(&typed);
                     typed.clear();
                 }
                 let word = line.trim();
@@ -112,29 +101,12 @@ async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, 
                     }
                 }
             }
-            Err(ReadlineError::Interrupted) => {
+            Line::Cleared => {
                 splitter.clear();
                 typed.clear();
             }
-            Err(ReadlineError::Eof) => return Ok(Exit::Ok),
-            Err(error) => return Err(failed(error)),
+            Line::End => return Ok(Exit::Ok),
         }
-    }
-}
-
-/// Keeps what was typed, as one entry; not what begins with a blank or names a password.
-fn remember(editor: &mut Editor<Typing, FileHistory>, typed: &str, history: Option<&PathBuf>) {
-    let entry = typed.trim_end();
-    if entry.starts_with(' ') || entry.to_lowercase().contains("password") {
-        return;
-    }
-    // A history that cannot be kept is no reason to stop.
-    let _ = editor.add_history_entry(entry);
-    if let Some(path) = history
-        && editor.save_history(path).is_ok()
-    {
-        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
-        let _ = std::fs::set_permissions(path, mode);
     }
 }
 

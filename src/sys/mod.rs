@@ -11,5 +11,4 @@ pub mod random;
 #[cfg(test)]
 pub mod scratch;
 pub mod secrets;
-pub mod terminal;
 pub mod tls;

@@ -1,7 +1,5 @@
 //! The broker's API over real HTTP, with tokens of a real issuer and a real database behind it.
 
-#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test, as it must")]
-
 use std::time::{Duration, Instant};
 
 use dbgate::client::issuer::Issuer as Client;

@@ -48,7 +48,7 @@ async fn a_wrong_password_another_database_and_an_unknown_user_are_refused_alike
 #[tokio::test]
 async fn a_grant_ends_when_its_time_is_over() {
     let gate = Gate::start(SHOP).await;
-    let grant = gate.grant_as("ana@example.com", Access::Read, 1).await;
+    let grant = gate.grant_as("ana@example.com", Access::Read, 4).await;
     let client = gate.connect(&grant).await;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !gate.login_roles().await.is_empty() {

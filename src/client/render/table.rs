@@ -52,15 +52,25 @@ pub fn aligned(held: &Held, null: &str) -> String {
     let style = table.style_mut();
     (style.header_lines.junction, style.content_lines.junction) = (Some('|'), Some('|'));
     (style.header_separator.fill, style.header_separator.junction) = (Some('-'), Some('+'));
-    table.set_header(
-        held.columns.iter().map(|column| Cell::new(text::escape(&column.name)).set_alignment(CellAlignment::Center)),
-    );
     for row in &held.rows {
         table.add_row(held.columns.iter().zip(row).map(|(column, value)| {
             let alignment = if column.is_number() { CellAlignment::Right } else { CellAlignment::Left };
             Cell::new(value.as_deref().unwrap_or(null)).set_alignment(alignment)
         }));
     }
+    // psql centres a heading with the odd blank behind it.
+    let widths: Vec<_> = table
+        .column_max_content_widths()
+        .into_iter()
+        .map(usize::from)
+        .chain(std::iter::repeat(0))
+        .take(held.columns.len())
+        .collect();
+    table.set_header(held.columns.iter().zip(widths).map(|(column, width)| {
+        let name = text::escape(&column.name);
+        let before = width.saturating_sub(name.chars().count()) / 2;
+        Cell::new(format!("{:before$}{name}", "")).set_alignment(CellAlignment::Left)
+    }));
     let mut out = String::new();
     for (number, line) in table.lines().enumerate() {
         // psql pads its header and nothing else to the full width.
@@ -148,7 +158,7 @@ mod tests {
     #[test]
     fn a_cell_cannot_forge_a_row_or_move_the_cursor() {
         let held = held(&[("a", 25)], &[&[Some("x\n y\u{1b}[2J")]]);
-        assert_eq!(aligned(&held, ""), "        a         \n------------------\n x\\n y\\u{1b}[2J\n");
+        assert_eq!(aligned(&held, ""), "       a        \n----------------\n x\\n y\\u{1b}[2J\n");
     }
 
     #[test]

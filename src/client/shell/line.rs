@@ -2,13 +2,19 @@
 //!
 //! Names come from the grant's catalog: they are advice, and nothing that may not be read is in it.
 
+use std::io;
+use std::path::PathBuf;
+
 use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
-use rustyline::{Context, Helper};
+use rustyline::{Config, Context, Editor, Helper};
 
 use crate::core::api::GrantAnswer;
+use crate::sys::files;
 
 const KEYWORDS: [&str; 30] = [
     "select",
@@ -42,6 +48,59 @@ const KEYWORDS: [&str; 30] = [
     "not",
     "null",
 ];
+
+/// What the person did at the prompt.
+pub enum Line {
+    Typed(String),
+    /// Ctrl-C: what was typed is thrown away.
+    Cleared,
+    /// Ctrl-D.
+    End,
+}
+
+/// The line editor with its history, one file a target, readable by its owner only.
+pub struct Prompter {
+    editor: Editor<Typing, FileHistory>,
+    history: Option<PathBuf>,
+}
+
+impl Prompter {
+    /// With a history file, or none at all.
+    pub fn new(answer: &GrantAnswer, history: Option<PathBuf>) -> io::Result<Self> {
+        let config = Config::builder().auto_add_history(false).build();
+        let mut editor = Editor::with_config(config).map_err(io::Error::other)?;
+        editor.set_helper(Some(Typing::new(answer)));
+        if let Some(path) = &history {
+            // Made private before anything is written to it; the first session has nothing to load.
+            drop(files::append_private(path).map_err(io::Error::other)?);
+            let _ = editor.load_history(path);
+        }
+        Ok(Self { editor, history })
+    }
+
+    /// Waits for a line. Blocks the thread.
+    pub fn ask(&mut self, prompt: &str) -> io::Result<Line> {
+        match self.editor.readline(prompt) {
+            Ok(line) => Ok(Line::Typed(line)),
+            Err(ReadlineError::Interrupted) => Ok(Line::Cleared),
+            Err(ReadlineError::Eof) => Ok(Line::End),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Keeps what was typed, as one entry; not what begins with a blank or names a password.
+    pub fn remember(&mut self, typed: &str) {
+        let entry = typed.trim_end();
+        if entry.starts_with(' ') || entry.to_lowercase().contains("password") {
+            return;
+        }
+        // A history that cannot be kept is no reason to stop.
+        let _ = self.editor.add_history_entry(entry);
+        if let Some(path) = &self.history {
+            let _ = self.editor.save_history(path);
+        }
+    }
+}
 
 /// Completes what is being typed.
 pub struct Typing {
