@@ -56,7 +56,7 @@ const HOMES: [(&str, &[&str]); 6] = [
     ("sqlparser", &["core/statement/local.rs"]),
     ("cedar_policy", &["core/policy/"]),
     ("sqlx", &["server/store/"]),
-    ("rustyline", &["client/shell/"]),
+    ("rustyline", &["client/shell/", "cli/connect.rs"]),
     ("anyhow", &["cli/", "demo/"]),
 ];
 

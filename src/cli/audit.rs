@@ -139,8 +139,8 @@ fn counted(number: u64, what: &str) -> String {
 
 const fn word(state: State) -> &'static str {
     match state {
-        State::Good => "ok",
-        State::Bad => "BAD",
+        State::Good => "good",
+        State::Bad => "bad",
         State::Missing => "missing",
         State::NotApplicable => "not applicable (a native client)",
     }
@@ -148,7 +148,7 @@ const fn word(state: State) -> &'static str {
 
 fn told(finding: &Finding) -> String {
     let weight = match finding.severity {
-        Severity::Bad => "BAD",
+        Severity::Bad => "!!",
         Severity::Missing => "missing",
         Severity::Warning => "warning",
         Severity::Note => "note",
@@ -174,7 +174,7 @@ mod tests {
     fn a_genuine_file_is_told_in_a_table() {
         let (result, text) = run("good.dbgt", false);
         assert_eq!(result.expect("readable"), Exit::Ok, "{text}");
-        assert!(text.contains("  integrity      ok\n") && text.ends_with("\nOK\n"), "{text}");
+        assert!(text.contains("  integrity      good\n") && text.ends_with("\nOK\n"), "{text}");
         let (_, text) = run("good.dbgt", true);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((value["outcome"].as_str(), value["integrity"].as_str()), (Some("good"), Some("good")));

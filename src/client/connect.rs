@@ -14,6 +14,7 @@ use crate::client::credential::Credential;
 use crate::client::render::Column;
 use crate::client::render::report::Refusal;
 use crate::client::transcript::{self, ClientTranscript, Received, TranscriptError};
+use crate::core::audit::{Outcome, VerifierKey};
 use crate::core::encoding;
 use crate::core::grant::{Access, SessionId};
 use crate::core::secret::Secret;
@@ -82,6 +83,8 @@ pub struct Session {
     transcript: ClientTranscript,
     credential: Credential,
     id: SessionId,
+    /// The key by which receipts and evidence are checked.
+    log: VerifierKey,
     /// `I`, `T` or `E`, as the server last said.
     status: u8,
     folder: PathBuf,
@@ -92,6 +95,10 @@ impl Session {
     /// Opens the session of a credential.
     pub async fn open(credential: Credential, paths: &Paths, application: &str) -> Result<Self, SessionError> {
         let answer = &credential.answer;
+        let signing = credential.signing.clone().ok_or(SessionError::NoRecord)?;
+        let log = VerifierKey::parse(&credential.log_key).map_err(TranscriptError::Head)?;
+        // Before anything is done with it: the grant must be in the log, under our key.
+        transcript::accept_grant(&answer.grant_line, &answer.receipt, &log, &signing)?;
         let config = tls::client(answer.gateway.ca_pem.as_deref())?;
         let connection = Connection::open(&Dial {
             host: &answer.gateway.host,
@@ -115,12 +122,11 @@ impl Session {
         let id = named("dbgate.session").and_then(|text| SessionId::parse(&text)).ok_or(SessionError::NoRecord)?;
         let leaf = named("dbgate.open").and_then(|text| Leaf::from_hex(&text)).ok_or(SessionError::NoRecord)?;
         let key = encoding::unhex::<32>(answer.session_key.expose()).ok_or(SessionError::NoRecord)?;
-        let signing = credential.signing.clone().ok_or(SessionError::NoRecord)?;
         let folder = paths.state().join("sessions");
         let key = SessionKey::from_bytes(key);
         let transcript =
             ClientTranscript::begin(&folder, id.clone(), &credential.origin, signing, key, leaf, application)?;
-        Ok(Self { connection, transcript, credential, id, status: b'I', folder, is_lost: false })
+        Ok(Self { connection, transcript, credential, id, log, status: b'I', folder, is_lost: false })
     }
 
     /// The session's id.
@@ -288,15 +294,29 @@ impl Session {
             // The gateway may be gone; the transcript is safe in any case.
             let _ = self.connection.send(&out).await;
         }
-        if let Err(error) = handed_in {
-            return Ok(Closed { evidence: None, problem: Some(error.to_string()) });
+        let problem = |error: &dyn std::error::Error| Ok(Closed { evidence: None, problem: Some(error.to_string()) });
+        let receipt = match handed_in {
+            Ok(receipt) => receipt,
+            Err(error) => return problem(&error),
+        };
+        if let Err(error) = self.transcript.mark_uploaded(&receipt, &self.log) {
+            return problem(&error);
         }
-        match keep(broker, token, &self.id, &self.folder).await {
-            Ok(path) => {
+        let (path, evidence) = match keep(broker, token, &self.id, &self.folder).await {
+            Ok(kept) => kept,
+            Err(error) => return problem(&error),
+        };
+        match self.transcript.check_evidence(&evidence, &self.log) {
+            Ok(report) if report.outcome() == Outcome::Good => {
                 files::remove(&spooled).map_err(TranscriptError::File)?;
                 Ok(Closed { evidence: Some(path), problem: None })
             }
-            Err(error) => Ok(Closed { evidence: None, problem: Some(error.to_string()) }),
+            // The account stays on the spool: it is what proves the difference.
+            Ok(_) => {
+                let why = format!("the evidence does not verify; run: dbgate audit verify {}", path.display());
+                Ok(Closed { evidence: Some(path), problem: Some(why) })
+            }
+            Err(error) => problem(&error),
         }
     }
 }
@@ -318,11 +338,17 @@ enum KeepError {
     File(#[from] FileError),
 }
 
-async fn keep(broker: &Broker, token: &Secret, id: &SessionId, folder: &std::path::Path) -> Result<PathBuf, KeepError> {
+/// Fetches the evidence and keeps it, whatever it says: it is evidence either way.
+async fn keep(
+    broker: &Broker,
+    token: &Secret,
+    id: &SessionId,
+    folder: &std::path::Path,
+) -> Result<(PathBuf, String), KeepError> {
     let evidence = broker.evidence(token, id.as_str()).await?;
     let path = folder.join(format!("{}.dbgt", id.as_str()));
     files::write_private(&path, evidence.as_bytes())?;
-    Ok(path)
+    Ok((path, evidence))
 }
 
 /// Hands in what earlier sessions could not; quiet, and tried again next time.

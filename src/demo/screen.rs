@@ -65,11 +65,20 @@ impl Screen {
         line(&format!("\n   {} {}", self.tone(Tone::Quiet, "$"), self.tone(Tone::Command, text)));
     }
 
-    /// What a program said. Its text has been made safe for terminals by the program itself.
+    /// What a program said. Its text has been made safe for terminals by the program itself. Rows
+    /// that are too long for the page are broken at spaces; tables of the walk are not.
     pub fn output(self, text: &str) {
+        let bar = self.tone(Tone::Quiet, "│");
         for row in text.trim_end().lines() {
-            line(format!("   {} {row}", self.tone(Tone::Quiet, "│")).trim_end());
+            for part in fold(row, self.width.saturating_sub(5)) {
+                line(format!("   {bar} {part}").trim_end());
+            }
         }
+    }
+
+    /// An empty line.
+    pub fn gap(self) {
+        line("");
     }
 
     /// What was seen by looking from another side.
@@ -118,6 +127,26 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     rows
 }
 
+/// One row of output as rows that fit, broken at spaces and otherwise as it was; the further ones
+/// are set in below the first.
+fn fold(row: &str, width: usize) -> Vec<String> {
+    let indent = " ".repeat(row.chars().take_while(|c| *c == ' ').count() + 2);
+    let (mut rows, mut rest) = (Vec::new(), row.to_owned());
+    while let Some((end, _)) = rest.char_indices().nth(width) {
+        let (fits, _) = rest.split_at(end);
+        // The indentation is no place to break; a word longer than the line stays whole.
+        let text = fits.len() - fits.trim_start().len();
+        let found = fits.rfind(' ').filter(|at| *at > text).or_else(|| rest.get(end..)?.find(' ').map(|at| at + end));
+        let Some(at) = found else { break };
+        let (head, tail) = rest.split_at(at);
+        let next = format!("{indent}{}", tail.trim_start());
+        rows.push(head.trim_end().to_owned());
+        rest = next;
+    }
+    rows.push(rest);
+    rows
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -140,6 +169,13 @@ mod tests {
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrap("unbreakable a", 4), ["unbreakable", "a"]);
         assert!(wrap("", 10).is_empty());
+    }
+
+    #[test]
+    fn long_output_is_set_in_and_short_output_is_left_alone() {
+        assert_eq!(fold("  a |   b", 9), ["  a |   b"]);
+        assert_eq!(fold("  one  two three", 10), ["  one  two", "    three"]);
+        assert_eq!(fold("http://a.long.address and more", 10), ["http://a.long.address", "  and more"]);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Stage {
 /// # Errors
 /// What PostgreSQL says.
 pub async fn session_roles(outside: &Client) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
-    let sql = "select rolname::text, coalesce(to_char(rolvaliduntil, 'HH24:MI:SS'), '') \
+    let sql = "select rolname::text, coalesce(to_char(rolvaliduntil at time zone 'UTC', 'HH24:MI:SS'), '') \
                from pg_roles where rolname like 'dbgate\\_u\\_%' order by rolname";
     outside.query(sql, &[]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

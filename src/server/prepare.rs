@@ -63,7 +63,8 @@ pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartE
                 let target = Target::new(section.target.clone())?;
                 if let Some(file) = &section.target.admin.password_file {
                     // Read again at each connection; here only to refuse a file that others can read.
-                    files::read_private(file)?;
+                    let unreadable = |source| StartError::Password { target: name.clone(), source };
+                    files::read_private(file).map_err(unreadable)?;
                 }
                 targets.insert(name, ServedTarget::new(target, policy));
             }

@@ -43,6 +43,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the audit log")]
     Log(#[from] LogError),
+    #[error("target `{target}`: the broker's password")]
+    Password { target: String, source: FileError },
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]

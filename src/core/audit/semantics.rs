@@ -36,7 +36,7 @@ struct Account {
     line: usize,
     /// Decision and line by number and part.
     statements: BTreeMap<(u64, u64), (bool, usize)>,
-    answered: BTreeSet<u64>,
+    answered: BTreeSet<(u64, u64)>,
     last: (u64, u64),
     denied: u64,
     errors: u64,
@@ -84,7 +84,9 @@ impl Account {
                 if !self.statements.contains_key(&(number, 0)) {
                     self.bad(format!("an error of statement {number}, which was not recorded"));
                 }
-                self.answered.insert(number);
+                // An error ends the message: parts that had no result by then have none.
+                let parts = self.statements.range((number, 0)..=(number, u64::MAX)).map(|(place, _)| *place);
+                self.answered.extend(parts);
             }
             "result.unknown" => {
                 self.answer(number, part, "result");
@@ -121,9 +123,8 @@ impl Account {
 
     /// Only what was allowed can have an outcome.
     fn answer(&mut self, number: u64, part: u64, what: &str) {
-        let exact = self.statements.get(&(number, part)).or_else(|| self.statements.get(&(number, 0)));
-        match exact {
-            Some((true, _)) => drop(self.answered.insert(number)),
+        match self.statements.get(&(number, part)) {
+            Some((true, _)) => drop(self.answered.insert((number, part))),
             Some((false, _)) => self.bad(format!("a {what} of statement {number}, which was denied")),
             None => self.bad(format!("a {what} of statement {number}, which was not recorded")),
         }
@@ -152,7 +153,7 @@ impl Account {
         let open: Vec<(u64, usize)> = self
             .statements
             .iter()
-            .filter(|((number, _), (is_allowed, _))| *is_allowed && !self.answered.contains(number))
+            .filter(|(place, (is_allowed, _))| *is_allowed && !self.answered.contains(place))
             .map(|((number, _), (_, line))| (*number, *line))
             .collect();
         for (number, line) in open {

@@ -345,7 +345,7 @@ mod tests {
         let refused = (0..QUEUE * 2 + BATCH).find_map(|_| writer.append(next()).err());
         assert_eq!(refused, Some(NotTaken::Full));
         assert!(writer.is_accepting(), "full is not broken");
-        (0..QUEUE).for_each(|_| let _ = go.send(()));
+        (0..QUEUE).for_each(|_| assert!(go.send(()).is_ok()));
         writer.wait_until(|stored| stored.tree.size() >= u64::try_from(QUEUE).unwrap_or(0)).await;
         assert!(writer.append(next()).is_ok());
     }

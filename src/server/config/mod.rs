@@ -23,7 +23,7 @@ use section::{Findings, Section};
 const VERSION: u32 = 1;
 
 /// What people ask for at sign-in where the file does not say.
-const SCOPES: [&str; 4] = ["openid", "email", "groups", "offline_access"];
+const SCOPES: [&str; 5] = ["openid", "profile", "email", "groups", "offline_access"];
 
 /// The whole of `server.toml`.
 #[derive(Clone, Debug)]
@@ -165,14 +165,17 @@ fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
             None
         }
     };
-    let identity =
-        root.section("identity", findings).map(|section| issuers(section, folder, findings)).unwrap_or_default();
-    let targets = targets(root.sections("targets", findings), folder, findings);
+    let section = root.section("identity", findings);
+    let has_identity = section.is_some();
+    let identity = section.map(|section| issuers(section, folder, findings)).unwrap_or_default();
+    let sections = root.sections("targets", findings);
+    let has_targets = !sections.is_empty();
+    let targets = targets(sections, folder, findings);
     let audit = root.section("audit", findings).map(|section| audit(section, findings)).unwrap_or_default();
-    if identity.is_empty() {
+    if !has_identity {
         findings.add(0, "nobody can sign in: `[[identity.oidc]]` is missing");
     }
-    if targets.is_empty() {
+    if !has_targets {
         findings.add(0, "there is nothing to connect to: `[[targets]]` is missing");
     }
     root.finish(findings);

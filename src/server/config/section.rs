@@ -116,6 +116,7 @@ impl<'t> Section<'t> {
         findings: &mut Findings<'_>,
     ) -> Option<(usize, T)> {
         if !self.entries.contains_key(key) {
+            self.asked.push(key);
             findings.add(self.line(findings), format!("`{key}` is missing{}", self.place()));
             return None;
         }

@@ -1,3 +1,5 @@
+//! A table of mistakes and the lines they are told with.
+
 use super::*;
 
 const GOOD: &str = r#"version = 1

@@ -518,6 +518,14 @@ fn findings_name_the_line_and_what_is_wrong() {
     assert_ne!(report.integrity, State::Good);
 }
 
+#[test]
+fn the_published_vectors_are_what_this_code_writes() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a vector");
+    assert_eq!(read("good.dbgt"), build(&script()).write());
+    assert_eq!(read("log.vkey"), format!("{}\n", log().verifier()));
+}
+
 /// Writes the vectors that `tests/vectors/verify.py` reads. Run it after a change of the format.
 #[test]
 #[ignore = "writes tests/vectors; run it by name after a change of the format"]
