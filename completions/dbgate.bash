@@ -379,11 +379,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__exec)
-<<<<<<< HEAD
             opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --format --help -"
-=======
-            opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --max-rows --fail-on-truncate --on-error --timeout --server --format --help -"
->>>>>>> main
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -437,13 +433,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-<<<<<<< HEAD
                 --max-bytes)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-=======
->>>>>>> main
                 --on-error)
                     COMPREPLY=($(compgen -W "stop continue" -- "${cur}"))
                     return 0

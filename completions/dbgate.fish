@@ -113,10 +113,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l agent -d 'Name of
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l task -d 'Its task' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-rows -d 'Most rows of a result; more are cut off, and that is said' -r
-<<<<<<< HEAD
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-bytes -d 'Most bytes of a result\'s rows; more are cut off, and that is said' -r
-=======
->>>>>>> main
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l on-error -d 'Go on after an error; the exit code still tells of it' -r -f -a "stop\t''
 continue\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l timeout -d 'For the whole call, as in 30s; then what runs is cancelled' -r

@@ -118,10 +118,7 @@ impl Limits {
 
     fn of(arguments: &ExecArgs) -> Self {
         let usual = if arguments.ask.agent.is_some() { Self::AGENT } else { Self::NONE };
-        Self {
-            rows: arguments.max_rows.unwrap_or(usual.rows),
-            bytes: arguments.max_bytes.unwrap_or(usual.bytes),
-        }
+        Self { rows: arguments.max_rows.unwrap_or(usual.rows), bytes: arguments.max_bytes.unwrap_or(usual.bytes) }
     }
 }
 
@@ -261,7 +258,10 @@ fn unless_known(failure: Failure, outcome: &Outcome) -> Failure {
     if failure.exit != Exit::Connection || outcome.only_reads() {
         return failure;
     }
-    let message = format!("{}\nThe connection was lost after a write was sent: whether it happened is not known.", failure.message);
+    let message = format!(
+        "{}\nThe connection was lost after a write was sent: whether it happened is not known.",
+        failure.message
+    );
     Failure::new(Exit::OutcomeUnknown, message).hint("Look at the data before you run it again")
 }
 

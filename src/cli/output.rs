@@ -21,8 +21,8 @@ use crate::client::render::value;
 use crate::client::render::{self, Column};
 use crate::core::api::GrantAnswer;
 use crate::core::encoding;
-use crate::core::text;
 use crate::core::statement::local::{self, Look};
+use crate::core::text;
 use crate::core::wire::backend::ErrorFields;
 
 /// Rows held to lay a table out; the widths of a longer result come from its first rows.
@@ -206,7 +206,8 @@ impl Outcome {
             let types: Vec<_> = self.columns.iter().map(|column| column.type_oid).collect();
             value::row(&types, values)
         });
-        let length = spelled.as_ref().map_or_else(|| values.iter().flatten().map(|cell| cell.len() + 1).sum(), String::len);
+        let length =
+            spelled.as_ref().map_or_else(|| values.iter().flatten().map(|cell| cell.len() + 1).sum(), String::len);
         self.bytes = self.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
         if self.bytes > self.limits.bytes {
             self.cut = Some(Cut::Bytes);
@@ -240,9 +241,11 @@ impl Outcome {
             Cut::Rows => {
                 ("rows", self.limits.rows, "More rows exist. Aggregate, add WHERE or LIMIT, or raise --max-rows.")
             }
-            Cut::Bytes => {
-                ("bytes", self.limits.bytes, "More rows exist. Name fewer columns, add WHERE or LIMIT, or raise --max-bytes.")
-            }
+            Cut::Bytes => (
+                "bytes",
+                self.limits.bytes,
+                "More rows exist. Name fewer columns, add WHERE or LIMIT, or raise --max-bytes.",
+            ),
         })
     }
 
@@ -259,9 +262,9 @@ impl Outcome {
         let affected = changed.and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
         // What was not cancelled was counted by the server.
         let total = self.tag.as_deref().and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
-        let truncated = self.advice().map(|(by, limit, advice)| {
-            json!({"by": by, "limit": limit, "total_known": total, "advice": advice})
-        });
+        let truncated = self
+            .advice()
+            .map(|(by, limit, advice)| json!({"by": by, "limit": limit, "total_known": total, "advice": advice}));
         let rows: Vec<_> = self.rows.iter().map(|row| row.get()).collect();
         let milliseconds = self.duration.as_secs_f64() * 1000.0;
         let mut out = json!({

@@ -30,7 +30,9 @@ pub struct TargetArguments {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum TargetCommand {
     /// Print the SQL that prepares a target; with --apply, run it
-    #[command(after_help = "Examples:\n  dbgate target init prod\n  dbgate target init prod --apply --superuser-dsn-file /run/secrets/postgres")]
+    #[command(
+        after_help = "Examples:\n  dbgate target init prod\n  dbgate target init prod --apply --superuser-dsn-file /run/secrets/postgres"
+    )]
     Init(InitArguments),
 }
 

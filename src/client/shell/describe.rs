@@ -67,7 +67,9 @@ pub fn show(relation: &[Option<String>], columns: &Rows, footers: &Rows, masks: 
     let part = |index: usize| relation.get(index).and_then(Option::as_deref).unwrap_or("");
     let (schema, name, kind) = (part(0), part(1), part(2));
     let masked = |column: &str| {
-        masks.iter().find(|mask| (mask.schema.as_str(), mask.relation.as_str(), mask.column.as_str()) == (schema, name, column))
+        masks
+            .iter()
+            .find(|mask| (mask.schema.as_str(), mask.relation.as_str(), mask.column.as_str()) == (schema, name, column))
     };
     let any_masked = columns.iter().any(|row| row.first().and_then(Option::as_deref).and_then(masked).is_some());
     let mut headings = vec!["Column", "Type", "Collation", "Nullable", "Default"];
@@ -132,7 +134,7 @@ mod tests {
             table_oid: 1,
             attribute: 2,
         };
-        let expected = "                        Table \"public.customers\"\n\
+        let expected = "                      Table \"public.customers\"\n\
             \x20Column |  Type  | Collation | Nullable | Default  | Masked for you \n\
             --------+--------+-----------+----------+----------+----------------\n\
             \x20id     | bigint |           | not null |          |\n\

@@ -50,9 +50,8 @@ Statements end with `;`. Ctrl-C cancels what runs; a line that begins with a bla
 ";
 
 /// Every command, for suggestions.
-const COMMANDS: [&str; 18] = [
-    "d", "dt", "dv", "dm", "ds", "di", "dn", "x", "timing", "conninfo", "gate", "g", "gx", "p", "r", "q", "quit", "?",
-];
+const COMMANDS: [&str; 18] =
+    ["d", "dt", "dv", "dm", "ds", "di", "dn", "x", "timing", "conninfo", "gate", "g", "gx", "p", "r", "q", "quit", "?"];
 
 /// Reads a command with its backslash.
 pub fn parse(text: &str) -> Meta {
@@ -91,7 +90,8 @@ pub fn parse(text: &str) -> Meta {
 
 /// The command that begins like this one, else one that differs in one letter.
 fn nearest(word: &str) -> Option<&'static str> {
-    let begins = |known: &&&str| word.len() > 1 && (known.starts_with(word) || (known.len() > 1 && word.starts_with(**known)));
+    let begins =
+        |known: &&&str| word.len() > 1 && (known.starts_with(word) || (known.len() > 1 && word.starts_with(**known)));
     let one_off = |known: &&&str| {
         known.len() == word.len() && known.chars().zip(word.chars()).filter(|(one, other)| one != other).count() == 1
     };
