@@ -421,6 +421,7 @@ fn denied_at_the_door(exit: Exit, failure: Option<&Failure>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::script::Statement;
 
     #[test]
     fn csv_quotes_what_must_be_quoted_and_tells_null_from_empty() {
@@ -436,5 +437,57 @@ mod tests {
         let document: Value = serde_json::from_str(&document).expect("JSON");
         assert!(jsonschema::is_valid(&schema, &document), "{document}");
         assert_eq!(document.get("status"), Some(&json!("auth_required")));
+    }
+
+    fn outcome(limits: Limits, rows: usize) -> Outcome {
+        let mut outcome = Outcome::new("select n from t", limits);
+        outcome.columns(vec![Column { name: "n".into(), type_oid: 20, mask: Some("null".into()), source: None }]);
+        for _ in 0..rows {
+            outcome.row(&[Some(b"12345678")], true);
+        }
+        outcome
+    }
+
+    #[test]
+    fn a_limit_is_met_only_when_a_row_more_comes() {
+        let three = Limits { rows: 3, ..Limits::NONE };
+        assert_eq!(outcome(three, 3).advice(), None);
+        let cut = outcome(three, 5);
+        assert_eq!((cut.advice().map(|(by, limit, _)| (by, limit)), cut.row_count), (Some(("rows", 3)), 3));
+        // A row is spelled ["12345678"]: twelve bytes.
+        let cut = outcome(Limits { bytes: 30, ..Limits::NONE }, 5);
+        assert_eq!((cut.advice().map(|(by, limit, _)| (by, limit)), cut.row_count), (Some(("bytes", 30)), 2));
+    }
+
+    #[test]
+    fn every_outcome_is_a_valid_document() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../docs/schema/exec-1.schema.json")).expect("a schema");
+        let statement = Statement { text: "drop table t".into(), line: 2, column: 1 };
+        let origin = Origin { file: Some("f.sql"), statement: &statement };
+        let mut refusal = ErrorFields::error("42501", "no");
+        refusal.detail = Some(r#"{"rule":"r","decision":"dec_1","code":"c","retryable":false}"#.into());
+        refusal.hint = Some("ask".into());
+        for (fields, exit, status) in [
+            (None, Exit::Ok, "ok"),
+            (Some(ErrorFields::error("42601", "syntax error")), Exit::Sql, "sql_error"),
+            (Some(refusal), Exit::Denied, "denied"),
+        ] {
+            let mut answer = Answer::new("demo");
+            answer.push(outcome(Limits { rows: 2, ..Limits::NONE }, 3));
+            if let Some(fields) = fields {
+                answer.failed(Outcome::new(&statement.text, Limits::NONE), &fields, &origin, exit);
+                answer.not_run("select 2");
+            }
+            let document: Value = serde_json::from_str(&answer.document(exit, None)).expect("JSON");
+            assert!(jsonschema::is_valid(&schema, &document), "{document}");
+            assert_eq!(document.get("status"), Some(&json!(status)));
+        }
+        let mut answer = Answer::new("demo");
+        answer.lost(Outcome::new("delete from t where id = 1", Limits::NONE));
+        let failure = Failure::new(Exit::OutcomeUnknown, "lost");
+        let document: Value = serde_json::from_str(&answer.document(failure.exit, Some(&failure))).expect("JSON");
+        assert!(jsonschema::is_valid(&schema, &document), "{document}");
+        assert_eq!(document.pointer("/statements/0/status"), Some(&json!("unknown")));
     }
 }

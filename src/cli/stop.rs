@@ -42,6 +42,8 @@ impl Watch {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
+            // Asked for twice: the person does not want to wait for an orderly end.
+            #[expect(clippy::disallowed_methods, reason = "a second Ctrl-C ends the process at once")]
             std::process::exit(i32::from(Exit::Interrupted.code()));
         });
         Ok(Self { stopped, task })

@@ -259,15 +259,7 @@ impl Session {
             };
             match reply {
                 Reply::GoOn => {}
-                Reply::Data(data) => {
-                    let mut out = BytesMut::new();
-                    for block in data.chunks(64 * 1024) {
-                        digest.row(block);
-                        frontend::copy_data(block, &mut out);
-                    }
-                    frontend::copy_done(&mut out);
-                    self.connection.send(&out).await?;
-                }
+                Reply::Data(data) => self.connection.send(&copy_in(&data, &mut digest)).await?,
                 Reply::NoData(why) => {
                     let mut out = BytesMut::new();
                     frontend::copy_fail(why, &mut out);
@@ -319,6 +311,17 @@ impl Session {
             Err(error) => problem(&error),
         }
     }
+}
+
+/// The data of a COPY FROM as messages, noted in the digest as it travels.
+fn copy_in(data: &[u8], digest: &mut RowsDigest) -> BytesMut {
+    let mut out = BytesMut::new();
+    for block in data.chunks(64 * 1024) {
+        digest.row(block);
+        frontend::copy_data(block, &mut out);
+    }
+    frontend::copy_done(&mut out);
+    out
 }
 
 /// What is left of a session.

@@ -73,7 +73,7 @@ pub fn show(relation: &[Option<String>], columns: &Rows, footers: &Rows, masks: 
     };
     let any_masked = columns.iter().any(|row| row.first().and_then(Option::as_deref).and_then(masked).is_some());
     let mut headings = vec!["Column", "Type", "Collation", "Nullable", "Default"];
-    headings.extend(any_masked.then_some("Masked for you"));
+    headings.extend(any_masked.then_some("Mask"));
     let headings: Vec<Column> = headings
         .into_iter()
         .map(|heading| Column { name: heading.to_owned(), type_oid: TEXT, mask: None, source: None })
@@ -134,9 +134,9 @@ mod tests {
             table_oid: 1,
             attribute: 2,
         };
-        let expected = "                      Table \"public.customers\"\n\
-            \x20Column |  Type  | Collation | Nullable | Default  | Masked for you \n\
-            --------+--------+-----------+----------+----------+----------------\n\
+        let expected = "                  Table \"public.customers\"\n\
+            \x20Column |  Type  | Collation | Nullable | Default  |  Mask   \n\
+            --------+--------+-----------+----------+----------+---------\n\
             \x20id     | bigint |           | not null |          |\n\
             \x20email  | text   |           |          | ''::text | ▒ email\n\
             Indexes:\n\
@@ -145,7 +145,7 @@ mod tests {
             Referenced by:\n\
             \x20   TABLE \"orders\" CONSTRAINT \"c\" FOREIGN KEY (c) REFERENCES customers(id)\n";
         assert_eq!(show(&relation, &columns, &footers, std::slice::from_ref(&mask)), expected);
-        assert!(!show(&relation, &columns, &footers, &[]).contains("Masked"));
+        assert!(!show(&relation, &columns, &footers, &[]).contains("Mask"));
     }
 
     #[test]

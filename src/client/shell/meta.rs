@@ -138,7 +138,7 @@ const INDEXES: &str = "select n.nspname as \"Schema\", c.relname as \"Name\", 'i
      and n.nspname !~ '^pg_toast' and pg_catalog.pg_table_is_visible(c.oid) order by 1, 2";
 
 const SCHEMAS: &str = "select n.nspname as \"Name\", pg_catalog.pg_get_userbyid(n.nspowner) as \"Owner\" \
-     from pg_catalog.pg_namespace n where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1";
+     from pg_catalog.pg_namespace n where n.nspname !~ '^(pg_|dbgate_m_)' and n.nspname <> 'information_schema' order by 1";
 
 #[cfg(test)]
 mod tests {
