@@ -136,7 +136,10 @@ fn fold(row: &str, width: usize) -> Vec<String> {
         let (fits, _) = rest.split_at(end);
         // The indentation is no place to break; a word longer than the line stays whole.
         let text = fits.len() - fits.trim_start().len();
-        let found = fits.rfind(' ').filter(|at| *at > text).or_else(|| rest.get(end..)?.find(' ').map(|at| at + end));
+        let exact = rest.get(end..).is_some_and(|behind| behind.starts_with(' ')).then_some(end);
+        let found = exact
+            .or_else(|| fits.rfind(' ').filter(|at| *at > text))
+            .or_else(|| rest.get(end..)?.find(' ').map(|at| at + end));
         let Some(at) = found else { break };
         let (head, tail) = rest.split_at(at);
         let next = format!("{indent}{}", tail.trim_start());

@@ -185,7 +185,7 @@ async fn the_transcript_proves_itself_and_any_changed_byte_is_found() {
     let path = document["audit"]["transcript"].as_str().unwrap_or_else(|| panic!("{}", said(&output))).to_owned();
     let output = day.run(&["audit", "verify", &path]).await;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(text(&output).contains("reconciled     ok"), "{}", text(&output));
+    assert!(text(&output).contains("reconciled     good"), "{}", text(&output));
     let good = std::fs::read(&path).expect("the evidence");
     let changed = format!("{path}.changed");
     for at in (0..good.len()).step_by(good.len() / 12) {
