@@ -9,6 +9,7 @@ mod broker {
     mod api;
 }
 mod gateway {
+    mod corpus;
     mod life;
     mod privileges;
     mod reads;

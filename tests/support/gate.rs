@@ -68,10 +68,22 @@ pub async fn superuser(database: &str) -> Client {
     client
 }
 
+/// What a gate stands in front of, where it is not a database of the shared cluster.
+pub struct Place<'a> {
+    pub cluster: &'a Cluster,
+    /// Exists and is prepared already where there is no `sql`.
+    pub database: String,
+    pub sql: &'a str,
+    pub target: &'a str,
+    /// Files of the policy folder; the pack `production` adds its rules.
+    pub policy: &'a [(&'a str, &'a str)],
+}
+
 /// A gate with its database.
 pub struct Gate {
     pub running: Running,
     pub database: String,
+    pub target: String,
     pub folder: PathBuf,
 }
 
@@ -94,24 +106,35 @@ impl Gate {
     async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, &database, issuer, more);
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-        superuser(&database).await.batch_execute(sql).await.expect("schema");
-        let dsn = format!("user=postgres password={}", cluster().password().expose());
+        let policy = [("classification.toml", CLASSIFICATION)];
+        let place = Place { cluster: cluster(), database, sql, target: "demo", policy: &policy };
+        let gate = Self::before(&place, issuer, more).await;
+        drop(guard);
+        gate
+    }
+
+    /// A gate in front of a database that exists: fills it, prepares it, and starts.
+    pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
+        let file = write_configuration(&folder, place, issuer, more);
+        let (client, connection) =
+            place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
+        tokio::spawn(connection);
+        client.batch_execute(place.sql).await.expect("schema");
+        let dsn = format!("user=postgres password={}", place.cluster.password().expose());
         files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
         files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
         let init = InitArguments {
-            name: "demo".into(),
+            name: place.target.into(),
             apply: true,
             config: file.clone(),
             superuser_dsn_file: Some(folder.join("superuser")),
         };
         dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }).await.expect("target init");
         let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
-        drop(guard);
-        Self { running, database, folder }
+        Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
 
     /// A grant for a person of the engineers.
@@ -130,7 +153,7 @@ impl Gate {
             expires: Moment::from_seconds(4_000_000_000),
         };
         let request = GrantRequest {
-            target: "demo".into(),
+            target: self.target.clone(),
             database: None,
             access,
             seconds: Some(seconds),
@@ -203,10 +226,13 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
     (error.code().code().to_owned(), error.message().to_owned())
 }
 
-fn write_configuration(folder: &Path, database: &str, issuer: &str, more: &str) -> PathBuf {
+fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let policy = folder.join("policy");
     files::make_private_folder(&policy).expect("policy folder");
-    std::fs::write(policy.join("classification.toml"), CLASSIFICATION).expect("classification");
+    for (name, text) in place.policy {
+        std::fs::write(policy.join(name), text).expect("policy file");
+    }
+    let (target, database) = (place.target, &place.database);
     let text = format!(
         r#"version = 1
 
@@ -221,14 +247,14 @@ issuer = "{issuer}"
 client_id = "dbgate-cli"
 
 [[targets]]
-name = "demo"
+name = "{target}"
 environment = "production"
 dsn = "host=127.0.0.1 port={} dbname={database} sslmode=disable"
 admin = {{ user = "dbgate_broker", password_file = "broker-password" }}
 pack = "production"
 policy = "policy"
 {more}"#,
-        cluster().port()
+        place.cluster.port()
     );
     let file = folder.join("server.toml");
     std::fs::write(&file, text).expect("server.toml");

@@ -11,6 +11,7 @@ use crate::core::secret::Secret;
 use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
+use crate::server::scopes::{self, ScopeError};
 use crate::server::targets::{Target, TargetError};
 use crate::sys::dial::{Connection, Dial, DialError, Tls};
 use crate::sys::random;
@@ -25,6 +26,8 @@ pub enum UpstreamError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Role(#[from] RoleError),
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
     #[error("cannot connect to the target")]
     Dial(#[from] DialError),
 }
@@ -48,6 +51,8 @@ pub async fn connect(
 ) -> Result<Connection, UpstreamError> {
     let grant = &live.grant;
     let admin = target.admin(&grant.database).await?;
+    // A database that was dropped and made anew has lost what the scope was granted in it.
+    scopes::ensure(&admin, &live.scope).await?;
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
     let subject = &grant.identity.subject;

@@ -1,0 +1,165 @@
+//! Statements and attacks collected outside this repository, run through the gate when they lie
+//! beside it (`../shared/corpus`, or where `DBGATE_CORPUS` says). Without them there is nothing
+//! to run, and the tests of this folder stand for themselves.
+//!
+//! `DBGATE_CORPUS_ONLY` narrows the run to entries whose id matches; details stay in the folder
+//! that is printed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dbgate::core::grant::Access;
+use dbgate::demo::postgres::{Cluster, Installation, Settings};
+use serde_json::Value;
+
+use crate::support::gate::{Gate, Place};
+
+const RULES: &str = r#"
+@id("mask-listed")
+@mask("null")
+forbid (principal, action == Action::"reveal", resource)
+when { resource.tags.contains("listed") };
+"#;
+
+/// Where the corpora are; none on a machine that has only this repository.
+fn source() -> Option<PathBuf> {
+    let told = std::env::var_os("DBGATE_CORPUS").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    told.or(Some(beside)).filter(|folder| folder.join("run_corpus.py").is_file())
+}
+
+/// A copy in which the port that some statements name is the one of this run.
+fn copy(source: &Path, port: u16) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("dbgate-corpus-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("folder");
+    for entry in std::fs::read_dir(source).expect("corpora") {
+        let path = entry.expect("entry").path();
+        let to = folder.join(path.file_name().expect("name"));
+        if path.extension().is_some_and(|kind| kind == "jsonl") {
+            let text = std::fs::read_to_string(&path).expect("text");
+            std::fs::write(to, text.replace("54915", &port.to_string())).expect("copied");
+        } else if path.is_file() {
+            std::fs::copy(&path, to).expect("copied");
+        }
+    }
+    folder
+}
+
+/// The columns that are to be masked, as `classification.toml`.
+fn classification(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("masking_policy.json")).expect("policy");
+    let policy: Value = serde_json::from_str(&text).expect("JSON");
+    let listed = policy["listed"].as_array().expect("a list");
+    let entry = |name: &Value| format!("[[column]]\nmatch = {name}\ntags = [\"listed\"]\n\n");
+    listed.iter().map(entry).collect()
+}
+
+struct Rig {
+    cluster: Cluster,
+    folder: PathBuf,
+    gate: Gate,
+    through: String,
+}
+
+impl Rig {
+    async fn start(source: &Path) -> Self {
+        let parameters = [
+            ("wal_level", "logical"),
+            ("max_prepared_transactions", "10"),
+            ("max_connections", "200"),
+            ("shared_preload_libraries", "pg_stat_statements"),
+            ("timezone", "UTC"),
+            ("log_timezone", "UTC"),
+        ];
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let installation = Installation::find().expect("PostgreSQL server programs");
+        let cluster =
+            Cluster::start(&installation, "corpus", &Settings { parameters, ..Settings::default() }).expect("cluster");
+        let folder = copy(source, cluster.port());
+        let rig = |sql: &str| psql(&cluster, sql);
+        rig("create role rt_super superuser login password 'rt_super_pw'");
+        let mut load = Command::new("bash");
+        load.arg(folder.join("load.sh")).arg("rt_tpl").envs(environment(&cluster));
+        assert!(load.status().expect("load.sh").success());
+        let classification = classification(&folder);
+        let policy = [("classification.toml", classification.as_str()), ("masks.cedar", RULES)];
+        // The target is re-created from the template, so the template is what is prepared.
+        let template =
+            Place { cluster: &cluster, database: "rt_tpl".into(), sql: "", target: "rt_tpl", policy: &policy };
+        Gate::before(&template, "http://127.0.0.1:1", "").await.stop().await;
+        rig("create database rt_target template rt_tpl");
+        let place = Place { database: "rt_target".into(), target: "rt_target", ..template };
+        let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
+        let grant = gate.grant_as("engineer@example.com", Access::Write, 8 * 3600).await;
+        let through = format!(
+            "postgres://{}:{}@{}:{}/{}",
+            grant.user,
+            grant.password.expose(),
+            grant.gateway.host,
+            grant.gateway.port,
+            grant.wire_database
+        );
+        Self { cluster, folder, gate, through }
+    }
+
+    /// Runs one corpus and answers with its summary.
+    async fn run(&self, corpus: &str, more: &[&str]) -> Value {
+        let details = self.folder.join(format!("{corpus}.out"));
+        let admin = format!("postgres://rt_super:rt_super_pw@127.0.0.1:{}/rt_target", self.cluster.port());
+        let mut command = tokio::process::Command::new("python3");
+        command.arg(self.folder.join("run_corpus.py")).args(["--corpus", corpus, "--dsn", &self.through]);
+        command.args(["--admin-dsn", &admin, "--details"]).arg(&details).args(more);
+        if let Ok(only) = std::env::var("DBGATE_CORPUS_ONLY") {
+            command.args(["--only", &only]);
+        }
+        let output = command.output().await.expect("python3");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        println!("{corpus}: {text}\ndetails: {}", details.display());
+        serde_json::from_str(&text).expect("a summary")
+    }
+
+    async fn stop(self) {
+        self.gate.stop().await;
+    }
+}
+
+fn environment(cluster: &Cluster) -> Vec<(String, String)> {
+    let pairs = [
+        ("PGHOST", "127.0.0.1".to_owned()),
+        ("PGPORT", cluster.port().to_string()),
+        ("PGUSER", "postgres".to_owned()),
+        ("PGPASSWORD", cluster.password().expose().to_owned()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn psql(cluster: &Cluster, sql: &str) {
+    let mut command = Command::new("psql");
+    command.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql]).envs(environment(cluster));
+    assert!(command.status().expect("psql").success(), "{sql}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_work() {
+    let Some(source) = source() else {
+        println!("no corpora beside this repository: nothing to run");
+        return;
+    };
+    let rig = Rig::start(&source).await;
+    let kinds = std::env::var("DBGATE_CORPUS_KINDS").unwrap_or_else(|_| "mask guard legit".into());
+    let mut wrong = Vec::new();
+    for kind in kinds.split(' ') {
+        let direct = format!("postgres://engineer:engineer_pw@127.0.0.1:{}/rt_target", rig.cluster.port());
+        let more: Vec<&str> = match kind {
+            "guard" => vec!["--wait", "6"],
+            "legit" => vec!["--direct-dsn", &direct],
+            _ => Vec::new(),
+        };
+        let summary = rig.run(kind, &more).await;
+        let count = |name: &str| summary[name].as_u64().unwrap_or(0);
+        wrong.push((kind.to_owned(), count("leak") + count("inferred") + count("landed_only") + count("breaches")));
+    }
+    rig.stop().await;
+    assert!(wrong.iter().all(|(_, count)| *count == 0), "{wrong:?}");
+}
