@@ -11,6 +11,7 @@ mod broker {
 mod gateway {
     mod corpus;
     mod life;
+    mod limits;
     mod privileges;
     mod reads;
     mod writes;

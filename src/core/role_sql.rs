@@ -340,6 +340,13 @@ pub fn disable_login(name: &str) -> String {
     format!("ALTER ROLE {} NOLOGIN", identifier(name))
 }
 
+/// Takes away what a login role could still do: to log in, and to become the roles it belongs to.
+/// Sessions that are open have become them already and are ended next.
+pub fn retire_login(name: &str, groups: &[String]) -> Vec<String> {
+    let revoke = groups.iter().map(|group| format!("REVOKE {} FROM {}", identifier(group), identifier(name)));
+    std::iter::once(disable_login(name)).chain(revoke).collect()
+}
+
 /// Ends every session of a login role; one row for each that was still there.
 pub fn terminate(name: &str) -> String {
     format!(

@@ -100,7 +100,9 @@ impl Pipeline {
 pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
     let word = tag.split(' ').next().unwrap_or("");
     match facts.effect {
-        Effect::Read => matches!(word, "SELECT" | "SHOW" | "EXPLAIN" | "FETCH" | "COPY" | "DECLARE" | "PREPARE"),
+        Effect::Read => {
+            matches!(word, "SELECT" | "SHOW" | "EXPLAIN" | "FETCH" | "MOVE" | "COPY" | "DECLARE" | "PREPARE")
+        }
         Effect::Write => {
             matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "SELECT" | "EXPLAIN" | "PREPARE")
         }
@@ -175,6 +177,7 @@ mod tests {
     #[test]
     fn a_tag_of_another_class_is_noticed() {
         assert!(tag_matches(&Facts::plain("SELECT", Effect::Read), "SELECT 3"));
+        assert!(tag_matches(&Facts::plain("FETCH", Effect::Read), "MOVE 3"));
         assert!(!tag_matches(&Facts::plain("SELECT", Effect::Read), "DELETE 3"));
         assert!(!tag_matches(&Facts::plain("UPDATE", Effect::Write), "DROP TABLE"));
     }

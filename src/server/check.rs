@@ -8,7 +8,7 @@ use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::facts::{Effect, Facts, Name, Touch};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::splice::{self, Only};
 
@@ -58,7 +58,7 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        let facts = self.with_prepared(&statement.facts);
+        let facts = self.own(self.with_prepared(&statement.facts));
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -95,6 +95,16 @@ impl Check<'_> {
                 Facts { verb: facts.verb.clone(), start: facts.start, end: facts.end, ..known.clone() }
             }
             None => facts.clone(),
+        }
+    }
+
+    /// Definitions of the session's own temporary relations concern nobody else.
+    fn own(&self, facts: Facts) -> Facts {
+        let is_own = |touch: &Touch| touch.relation.schema.is_none() && self.temporary.contains(&touch.relation.name);
+        let is_definition = matches!(facts.verb.as_str(), "CREATE INDEX" | "ALTER TABLE" | "TRUNCATE" | "ANALYZE");
+        match is_definition && !facts.touches.is_empty() && facts.touches.iter().all(is_own) {
+            true => Facts { effect: Effect::Session, ..facts },
+            false => facts,
         }
     }
 
@@ -145,6 +155,7 @@ impl Check<'_> {
                 && !self.catalog.volatile_functions.contains(&function.name)
         };
         !fetches
+            && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(calm)
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))

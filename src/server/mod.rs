@@ -4,6 +4,7 @@
 //! make what PostgreSQL enforces, [`gateway`] speaks the PostgreSQL protocol, [`check`] judges
 //! statements, [`transcript`] takes in the client's record, [`audit`] keeps the log.
 
+pub mod admins;
 pub mod audit;
 pub mod catalog;
 pub mod certificates;

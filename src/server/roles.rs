@@ -82,7 +82,10 @@ pub async fn end(client: &Client, login_role: &str) -> Result<Ended, RoleError> 
     let row = client
         .query_opt(
             "select shobj_description(oid, 'pg_authid'), current_database()::text, \
-         current_setting('server_version_num')::int4 from pg_catalog.pg_roles where rolname = $1",
+         current_setting('server_version_num')::int4, \
+         array(select g.rolname::text from pg_catalog.pg_auth_members m \
+           join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid) \
+         from pg_catalog.pg_roles r where rolname = $1",
             &[&login_role],
         )
         .await;
@@ -92,7 +95,8 @@ pub async fn end(client: &Client, login_role: &str) -> Result<Ended, RoleError> 
     if !is_ours || !login_role.starts_with(role_sql::LOGIN_PREFIX) {
         return Err(RoleError::NotOurs(login_role.to_owned()));
     }
-    disable_login(client, login_role).await?;
+    let groups: Vec<String> = row.get(3);
+    client.batch_execute(&role_sql::retire_login(login_role, &groups).join(";\n")).await.map_err(failed)?;
     let terminated = terminate(client, login_role).await?;
     let sql = role_sql::drop_role(login_role, u32::try_from(version).unwrap_or(0));
     let dropped = match client.batch_execute(&sql.join(";\n")).await {

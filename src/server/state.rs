@@ -11,6 +11,7 @@ use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
+use crate::server::admins::Admins;
 use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
@@ -86,6 +87,7 @@ pub struct ServedTarget {
     policy: Arc<Policy>,
     catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
+    admins: Admins,
 }
 
 /// Whether leftovers of an earlier process are gone from a database.
@@ -99,13 +101,24 @@ struct Sweep {
 
 impl ServedTarget {
     pub fn new(target: Target, policy: Policy) -> Self {
-        let served = Self { target, policy: Arc::new(policy), catalogs: RwLock::default(), sweeps: Mutex::default() };
+        let served = Self {
+            target,
+            policy: Arc::new(policy),
+            catalogs: RwLock::default(),
+            sweeps: Mutex::default(),
+            admins: Admins::default(),
+        };
         served.must_sweep(served.database());
         served
     }
 
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Connections of the broker's own role that wait for their next use.
+    pub fn admins(&self) -> &Admins {
+        &self.admins
     }
 
     pub fn name(&self) -> &str {

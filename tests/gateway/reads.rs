@@ -52,3 +52,35 @@ async fn an_error_leaves_the_session_alive_and_says_where() {
     drop(client);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn what_sql_prepares_is_known_to_execute_and_forgotten_by_deallocate() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    client.simple_query("prepare one(int) as select email from customers where id = $1").await.expect("prepared");
+    assert_eq!(column(&client, "execute one(7)").await.expect("masked").len(), 1);
+    let shown = column(&client, "execute one(7)").await.expect("masked");
+    assert!(!shown.concat().contains("user7@"), "{shown:?}");
+    client.simple_query("deallocate one").await.expect("forgotten");
+    assert_eq!(refusal(&client, "execute one(7)").await.0, "42501");
+    client.simple_query("begin; declare c cursor for select id from orders order by id").await.expect("cursor");
+    client.simple_query("move 5 in c").await.expect("moved");
+    assert_eq!(column(&client, "fetch 1 from c").await.expect("the sixth"), ["6"]);
+    client.simple_query("commit").await.expect("commit");
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn definitions_of_temporary_relations_are_the_sessions_own() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client.simple_query("create temp table big as select g a from generate_series(1, 2000) g").await.expect("table");
+    client.simple_query("create index on big (a)").await.expect("index");
+    client.simple_query("create temp sequence numbers").await.expect("sequence");
+    assert_eq!(column(&client, "select nextval('numbers')").await.expect("first"), ["1"]);
+    assert_eq!(refusal(&client, "create index on orders (amount)").await.0, "42501");
+    assert_eq!(refusal(&client, "alter table big inherit orders").await.0, "42501");
+    drop(client);
+    gate.stop().await;
+}

@@ -14,7 +14,7 @@ use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
 
 use super::classification::Classification;
 use super::file::{self, Problem, Source};
-use super::{Denial, pack};
+use super::{Denial, Limits, pack};
 use crate::core::grant::Access;
 use crate::core::identity::Identity;
 
@@ -33,6 +33,8 @@ pub struct Policy {
     all: PolicySet,
     /// The permits alone: shows whether an approval would be of any use.
     permits: PolicySet,
+    /// The rules with a limit. They forbid nothing by themselves, so they are in none of the others.
+    limits: PolicySet,
     rules: BTreeMap<String, Rule>,
     classification: Classification,
     digest: String,
@@ -47,6 +49,8 @@ pub struct Rule {
     /// A stable word for programs.
     pub code: String,
     pub mask: Option<String>,
+    /// How far a statement may go.
+    pub limit: Option<Limits>,
     /// The group that may lift it.
     pub approval: Option<String>,
     pub reason: Option<String>,
@@ -77,18 +81,21 @@ impl Policy {
     pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the vocabulary in the binary is well formed");
         let folder = file::read(sources, &Validator::new(schema))?;
-        let (mut all, mut permits, mut rules) = (PolicySet::new(), PolicySet::new(), BTreeMap::new());
+        let (mut all, mut permits, mut limits) = (PolicySet::new(), PolicySet::new(), PolicySet::new());
+        let mut rules = BTreeMap::new();
         for (policy, rule) in folder.rules {
             let policy = policy.new_id(PolicyId::new(&rule.id));
             if policy.effect() == Effect::Permit {
                 permits.add(policy.clone()).expect("ids are unique: the reader refuses a second one");
             }
-            all.add(policy).expect("ids are unique: the reader refuses a second one");
+            let set = if rule.limit.is_some() { &mut limits } else { &mut all };
+            set.add(policy).expect("ids are unique: the reader refuses a second one");
             rules.insert(rule.id.clone(), rule);
         }
         Ok(Self {
             all,
             permits,
+            limits,
             rules,
             classification: folder.classification,
             digest: file::digest(sources),

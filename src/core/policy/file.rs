@@ -9,6 +9,7 @@ use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Effect, PolicySet, ValidationMode, Validator};
 use sha2::Digest as _;
 
+use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
 use crate::core::{encoding, mask};
@@ -16,7 +17,7 @@ use crate::core::{encoding, mask};
 /// The file of a policy folder that says what is sensitive.
 pub const CLASSIFICATION: &str = "classification.toml";
 /// Annotations that mean something. Any other is an error.
-const ANNOTATIONS: [&str; 6] = ["id", "code", "mask", "approval", "reason", "suggest"];
+const ANNOTATIONS: [&str; 7] = ["id", "code", "mask", "limit", "approval", "reason", "suggest"];
 
 /// One file of a policy folder: its name inside the folder and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     let text = |key: &str| policy.annotation(key).map(str::to_owned).filter(|text| !text.is_empty());
     let Some(id) = text("id") else { return Err("a rule without @id(\"...\")".to_owned()) };
     let forbids = policy.effect() == Effect::Forbid;
-    for key in ["mask", "approval", "reason", "suggest", "code"] {
+    for key in ["mask", "limit", "approval", "reason", "suggest", "code"] {
         if !forbids && policy.annotation(key).is_some() {
             return Err(format!("@{key} on a permit has no effect: put it on a forbid"));
         }
@@ -159,24 +160,29 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
         if !mask::is_known(name) {
             return Err(format!("unknown mask `{name}`: one of {}", mask::NAMES.join(", ")));
         }
-        if !decides_reveal_only(policy) {
+        if !decides_only(policy, "reveal") {
             return Err("@mask belongs on a forbid of Action::\"reveal\" alone".to_owned());
         }
+    }
+    let limit = policy.annotation("limit").map(Limits::parse).transpose()?;
+    if limit.is_some() && (!decides_only(policy, "execute") || policy.annotation("approval").is_some()) {
+        return Err("@limit belongs on a forbid of Action::\"execute\" alone, without @approval".to_owned());
     }
     Ok(Rule {
         code: text("code").unwrap_or_else(|| id.replace('-', "_")),
         id,
         mask: text("mask"),
+        limit,
         approval: text("approval"),
         reason: text("reason"),
         suggest: text("suggest"),
     })
 }
 
-fn decides_reveal_only(policy: &cedar_policy::Policy) -> bool {
+fn decides_only(policy: &cedar_policy::Policy, wanted: &str) -> bool {
     match policy.action_constraint() {
-        cedar_policy::ActionConstraint::Eq(action) => action.id().unescaped() == "reveal",
-        cedar_policy::ActionConstraint::In(actions) => actions.iter().all(|action| action.id().unescaped() == "reveal"),
+        cedar_policy::ActionConstraint::Eq(action) => action.id().unescaped() == wanted,
+        cedar_policy::ActionConstraint::In(actions) => actions.iter().all(|action| action.id().unescaped() == wanted),
         cedar_policy::ActionConstraint::Any => false,
     }
 }
@@ -211,6 +217,12 @@ mod tests {
             ("\n\n@id(\"a\") @aproval(\"dba\")\nforbid (principal, action, resource);", 3, "@aproval"),
             ("@id(\"a\") @mask(\"emial\")\nforbid (principal, action == Action::\"reveal\", resource);", 1, "emial"),
             ("@id(\"a\") @mask(\"email\")\nforbid (principal, action == Action::\"read\", resource);", 1, "@mask"),
+            (
+                "@id(\"a\") @limit(\"9 lines\")\nforbid (principal, action == Action::\"execute\", resource);",
+                1,
+                "9 lines",
+            ),
+            ("@id(\"a\") @limit(\"9 rows\")\nforbid (principal, action == Action::\"read\", resource);", 1, "@limit"),
             ("permit (principal, action, resource);", 1, "@id"),
             ("@id(\"a\") @approval(\"dba\")\npermit (principal, action, resource);", 1, "@approval"),
             ("@id(\"a\")\npermit (principal, action, resource)\nwhen {", 3, "unexpected"),

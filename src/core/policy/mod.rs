@@ -7,8 +7,10 @@
 pub mod classification;
 pub mod engine;
 pub mod file;
+pub mod limit;
 pub mod pack;
 pub mod verdict;
 
 pub use engine::{ImpactRefusal, Policy, Subject};
+pub use limit::Limits;
 pub use verdict::{Cleared, Denial, Impact, Verdict};

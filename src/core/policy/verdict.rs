@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use crate::core::statement::facts::{Facts, RowAction};
 
 /// The answer to one statement or one impact.
@@ -19,23 +20,29 @@ pub enum Verdict {
 pub struct Cleared {
     facts: Facts,
     policy: String,
+    limits: Limits,
 }
 
 impl Cleared {
     /// Only the judge calls this.
-    pub(super) fn new(facts: Facts, policy: &str) -> Self {
-        Self { facts, policy: policy.to_owned() }
+    pub(super) fn new(facts: Facts, policy: &str, limits: Limits) -> Self {
+        Self { facts, policy: policy.to_owned(), limits }
     }
 
     /// A clearance that no policy gave, for tests of what comes after the judge.
     #[cfg(test)]
     pub(crate) fn assumed(facts: Facts) -> Self {
-        Self::new(facts, "test")
+        Self::new(facts, "test", Limits::default())
     }
 
     /// What was judged.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// How far it may go.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Digest of the policy that allowed it.

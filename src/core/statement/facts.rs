@@ -130,6 +130,8 @@ pub struct Facts {
     pub settings: Vec<String>,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
+    /// It may run or grow without end in sight: see `shape`.
+    pub unbounded: bool,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
     /// Byte range of the statement in the text it came from.
@@ -149,6 +151,7 @@ impl Facts {
             copy: None,
             settings: Vec::new(),
             locks: false,
+            unbounded: false,
             prepared: None,
             start: 0,
             end: 0,

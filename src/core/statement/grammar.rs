@@ -4,8 +4,8 @@
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
 use super::facts::{CopyDirection, Effect, Facts, Name, RowAction, Touch, TransactionVerb};
-use super::predicate;
 use super::tree::Tree;
+use super::{predicate, shape};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -76,7 +76,8 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 /// The facts of one statement's tree. Offsets count from the statement's own start.
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
-    let mut walk = Walk { facts: &mut facts, start, scope: Vec::new() };
+    facts.unbounded = shape::is_unbounded(tree);
+    let mut walk = Walk { facts: &mut facts, start, scope: Vec::new(), is_bounded: true, named: None };
     walk.node(tree);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
@@ -126,6 +127,9 @@ fn top_level(tree: &Tree) -> Facts {
         "LoadStmt" => Facts::plain("LOAD", Effect::Utility),
         "TruncateStmt" => Facts::plain("TRUNCATE", Effect::Ddl),
         "CreateStmt" | "CreateTableAsStmt" if is_temporary(tree) => Facts::plain("CREATE TEMP TABLE", Effect::Session),
+        "CreateSeqStmt" if tree.get("sequence").get("relpersistence").text() == "t" => {
+            Facts::plain("CREATE TEMP SEQUENCE", Effect::Session)
+        }
         kind => definition(kind, tree),
     }
 }
@@ -271,6 +275,11 @@ struct Walk<'f> {
     facts: &'f mut Facts,
     start: usize,
     scope: Vec<String>,
+    /// False in the FROM clause of a locking SELECT that leaves no row out.
+    is_bounded: bool,
+    /// What the column `name` is in the rows of the SELECT that is being walked, where its WHERE
+    /// says `name = 'constant'`: pg_dump names settings like this.
+    named: Option<String>,
 }
 
 impl Walk<'_> {
@@ -281,6 +290,10 @@ impl Walk<'_> {
                 self.note(tree);
                 let before = self.scope.len();
                 self.common_tables(tree.get("with_clause"));
+                let outer = self.named.clone();
+                if *kind == "SelectStmt" {
+                    self.named = equals_constant(tree.get("where_clause"));
+                }
                 let excluding = predicate::can_exclude(tree.get("where_clause"));
                 for (name, field) in fields {
                     match (*kind, *name) {
@@ -298,10 +311,17 @@ impl Walk<'_> {
                         // What a statement makes or locks is not something it reads.
                         ("IntoClause", "rel") | ("CreateStmt" | "ViewStmt", "relation" | "view") => {}
                         ("LockingClause", "locked_rels") => {}
+                        ("SelectStmt", "from_clause") if !tree.get("locking_clause").items().is_empty() => {
+                            let outside = self.is_bounded;
+                            self.is_bounded = excluding || !tree.get("limit_count").is_nothing();
+                            self.node(field);
+                            self.is_bounded = outside;
+                        }
                         _ => self.node(field),
                     }
                 }
                 self.scope.truncate(before);
+                self.named = outer;
             }
             Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
         }
@@ -310,13 +330,17 @@ impl Walk<'_> {
     /// Facts that a node shows by itself.
     fn note(&mut self, tree: &Tree) {
         match tree.kind() {
-            "RangeVar" => self.target(tree, &[RowAction::Read], true),
+            "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
             "FuncCall" => {
                 let Some(name) = qualified(tree.get("funcname")) else { return };
                 if name.name == "set_config" {
-                    let mut arguments = tree.get("args").items().iter().map(constant);
-                    let (setting, value) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+                    let arguments = tree.get("args").items();
+                    let mut texts = arguments.iter().map(constant);
+                    let (mut setting, value) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+                    if arguments.first().is_some_and(is_name_column) {
+                        setting = self.named.clone().unwrap_or_default();
+                    }
                     // An empty name means it was no constant: the policy refuses that.
                     self.facts.settings.push(format!(
                         "{}={}",
@@ -366,6 +390,18 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The constant of a WHERE that is `name = 'constant'` and nothing else.
+fn equals_constant(condition: &Tree) -> Option<String> {
+    let is_equal = matches!(condition.get("name").items(), [operator] if operator.get("sval").text() == "=");
+    let is_plain = condition.kind() == "AExpr" && is_equal && is_name_column(condition.get("lexpr"));
+    let right = condition.get("rexpr");
+    (is_plain && right.kind() == "AConst").then(|| constant(right)).filter(|text| !text.is_empty())
+}
+
+fn is_name_column(tree: &Tree) -> bool {
+    tree.kind() == "ColumnRef" && matches!(tree.get("fields").items(), [field] if field.get("sval").text() == "name")
 }
 
 /// INSERT … ON CONFLICT DO UPDATE also updates.
@@ -471,6 +507,12 @@ mod tests {
         assert_eq!(settings("set session authorization default"), ["session_authorization"]);
         assert_eq!(settings("select pg_catalog.set_config('role', 'x', false)"), ["role=x"]);
         assert_eq!(settings("select set_config('ro' || 'le', 'x', false)"), ["=x"]);
+        let named = "select set_config(name, 'x', false) from pg_settings where ";
+        assert_eq!(settings(&format!("{named} name = 'role'")), ["role=x"]);
+        for other in ["name <> 'a'", "name = 'a' or true", "name like 'a'", "name = other", "x = 'a'"] {
+            assert_eq!(settings(&format!("{named} {other}")), ["=x"], "{other}");
+        }
+        assert_eq!(settings("select (select set_config(name, 'x', false) from t) from s where name = 'a'"), ["=x"]);
         assert_eq!(settings("reset all"), ["all"]);
         assert_eq!(settings("set names 'SJIS'"), ["client_encoding=sjis"]);
     }

@@ -11,6 +11,8 @@ pub mod local;
 #[cfg(feature = "server")]
 mod predicate;
 #[cfg(feature = "server")]
+mod shape;
+#[cfg(feature = "server")]
 pub mod splice;
 #[cfg(feature = "server")]
 mod tree;

@@ -222,6 +222,9 @@ impl Session {
         }
         self.ask_sync(Owner::Client);
         let drained = self.round(Mode::Extended).await?;
+        if self.stop.is_silent() {
+            self.end_silence(Mode::Extended).await?;
+        }
         self.after_sync();
         if drained.wrong_tag.is_some() { Err(End::WrongTag) } else { Ok(()) }
     }

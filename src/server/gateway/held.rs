@@ -11,7 +11,7 @@ use crate::core::impact::{self, Baseline, Counted};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::Facts;
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -31,6 +31,10 @@ pub struct Held {
     facts: Vec<Facts>,
     /// The statements' numbers in the record.
     numbers: Vec<u64>,
+    /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
+    locked: u64,
+    /// The relation they are of.
+    locked_relation: Option<Name>,
     /// The gateway's own BEGIN is open.
     pub own_block: bool,
 }
@@ -183,7 +187,8 @@ impl Session {
         Ok(verdict)
     }
 
-    async fn judge(&mut self, impacts: Vec<Impact>) -> Result<Verdict, End> {
+    async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
+        impacts.extend(self.locked());
         let subject = self.subject();
         let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.last(), &self.catalog);
         let verdict = match judged {
@@ -195,6 +200,36 @@ impl Session {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         Ok(verdict)
+    }
+
+    /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
+    /// gone with the statement. What is read on from a cursor counts where the cursor locks.
+    pub(super) fn note_locks(&mut self, facts: &Facts, tag: &str) {
+        if !self.is_block {
+            return;
+        }
+        if facts.locks {
+            self.held.locked_relation = facts.touches.first().map(|touch| touch.relation.clone());
+        }
+        let is_read = facts.effect == Effect::Read && self.held.locked_relation.is_some();
+        if is_read && (facts.locks || facts.verb == "FETCH") {
+            let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+            self.held.locked = self.held.locked.saturating_add(rows);
+        }
+    }
+
+    /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for.
+    fn locked(&self) -> Option<Impact> {
+        let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
+        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        Some(Impact {
+            schema: relation.name.schema.clone(),
+            relation: relation.name.name.clone(),
+            action: RowAction::Update,
+            rows: self.held.locked,
+            of: u64::try_from(relation.estimated_rows).ok(),
+            direct: true,
+        })
     }
 
     /// Makes the transaction fail without running anything: a statement that does not exist is
@@ -211,6 +246,7 @@ impl Session {
         self.held.baseline = None;
         self.held.facts.clear();
         self.held.numbers.clear();
+        (self.held.locked, self.held.locked_relation) = (0, None);
         self.held.own_block = false;
     }
 }

@@ -13,6 +13,7 @@ mod refuse;
 mod relay;
 mod session;
 mod simple;
+mod stop;
 pub mod upstream;
 
 use std::net::SocketAddr;

@@ -191,7 +191,7 @@ async fn connected(
     state: &Arc<State>,
 ) -> Result<(Session, End), ()> {
     let login_role = registered.handle().login_role.clone();
-    let connection = match upstream::connect(served.target(), live, &about.id, &settings).await {
+    let connection = match upstream::connect(served, live, &about.id, &settings).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
@@ -214,10 +214,8 @@ async fn connected(
             about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION),
         ),
     };
-    let key = SessionKey::from_bytes(live.session_key);
-    let leaf = Leaf(live.grant_leaf);
-    let record =
-        SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, clock::now()).await;
+    let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
+    let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
     let record = match record {
         Ok(record) => record,
         Err(error) => {
@@ -244,6 +242,7 @@ async fn connected(
         is_block: false,
         is_dirty: false,
         is_skipping: false,
+        stop: super::stop::Stop::No,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
         grant: live.clone(),
         policy,
@@ -318,8 +317,17 @@ async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_ro
 /// Drops the login role; says whether the target confirmed it.
 async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_role: &str) -> bool {
     let dropped = async {
-        let admin = served.target().admin(&live.grant.database).await.map_err(|error| chain(&error))?;
-        roles::end(&admin, login_role).await.map_err(|error| chain(&error))
+        let database = &live.grant.database;
+        let mut admin = served.admins().borrow(served.target(), database).await.map_err(|error| chain(&error))?;
+        let mut ended = roles::end(&admin, login_role).await;
+        if ended.is_err() && admin.is_closed() {
+            admin = served.target().admin(database).await.map_err(|error| chain(&error))?;
+            ended = roles::end(&admin, login_role).await;
+        }
+        if ended.is_ok() {
+            served.admins().keep(admin, database);
+        }
+        ended.map_err(|error| chain(&error))
     };
     match dropped.await {
         Ok(_) => {

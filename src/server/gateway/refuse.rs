@@ -74,6 +74,11 @@ impl Session {
     /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own.
     pub(super) async fn close_failed(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
+        if self.stop.is_silent() {
+            // The target knows of no failure yet.
+            self.stop = super::stop::Stop::No;
+            self.ask_veto();
+        }
         let own_block = self.held.own_block;
         self.held.is_active = false;
         if own_block {

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::session::{End, Session};
+use super::stop;
 use crate::core::scope::{ColumnScope, RelationScope};
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::transcript::RowsDigest;
@@ -37,8 +38,12 @@ pub struct Execution {
     pub before: u32,
     digest: RowsDigest,
     rows: u64,
+    /// Rows and lines of COPY.
+    messages: u64,
     bytes: u64,
     started: crate::core::time::Moment,
+    /// When its time is up.
+    deadline: Option<tokio::time::Instant>,
 }
 
 /// What came back of one round.
@@ -109,7 +114,20 @@ impl Session {
         let digest = RowsDigest::new(&self.key);
         let planned = planned.clone();
         let started = clock::now();
-        self.executions.push_back(Execution { number, part, planned, before, digest, rows: 0, bytes: 0, started });
+        let time = planned.cleared.limits().time;
+        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+        self.executions.push_back(Execution {
+            number,
+            part,
+            planned,
+            before,
+            digest,
+            rows: 0,
+            messages: 0,
+            bytes: 0,
+            started,
+            deadline,
+        });
     }
 
     /// Sends, then reads until every request is answered or the server waits for COPY data.
@@ -124,6 +142,7 @@ impl Session {
                 drained.failed |= self.copy_in().await?;
             }
         }
+        self.cancel_delivered().await;
         if !self.is_holding() {
             self.release();
         }
@@ -135,10 +154,14 @@ impl Session {
         if !self.reader.has_message() {
             self.client.flush().await?;
         }
-        tokio::select! {
-            biased;
-            reason = super::session::ended(&mut self.ended) => Err(End::Killed(reason)),
-            message = self.reader.receive() => message.map_err(|_| End::TargetLost),
+        loop {
+            let deadline = self.executions.front().and_then(|execution| execution.deadline);
+            tokio::select! {
+                biased;
+                reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
+                message = self.reader.receive() => return message.map_err(|_| End::TargetLost),
+                () = stop::until(deadline), if !self.stop.is_going() => self.time_is_up(),
+            }
         }
     }
 
@@ -150,8 +173,12 @@ impl Session {
             Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(&message, drained)?,
             Answer::Done(Owner::Client, Step::Sync) => {
                 self.status = message.body.first().copied().unwrap_or(b'I');
-                self.show(&message)?;
+                if !self.stop.is_silent() {
+                    self.show(&message)?;
+                }
             }
+            // The statement has been stopped; the client has its error and waits for nothing more.
+            Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) if self.stop.is_silent() => {}
             Answer::Done(Owner::Client, Step::Execute) => self.executed(&message, mode, drained).await?,
             Answer::Part(Owner::Client, Step::Execute) => self.row(&message, drained)?,
             Answer::Done(Owner::Client, Step::Describe) => self.described(message, mode)?,
@@ -229,7 +256,11 @@ impl Session {
         if owner == Owner::Gateway && self.is_vetoing {
             return Ok(());
         }
-        let mut fields = backend::error_fields(&message.body)?;
+        let mut fields = match self.stop.take_reason() {
+            // The cancel that was asked for, in our words.
+            Some(reason) => reason,
+            None => backend::error_fields(&message.body)?,
+        };
         let front = self.executions.front();
         fields.position = match front {
             // Positions count in the text that the target saw, which a splice has moved.
@@ -272,10 +303,18 @@ impl Session {
 
     fn row(&mut self, message: &Message, drained: &mut Drained) -> Result<(), End> {
         match message.tag {
+            // What still arrives of a statement that was stopped.
+            b'D' | b'd' | b'c' if self.stop.is_going() => return Ok(()),
             b'D' | b'd' => {
                 if let Some(execution) = self.executions.front_mut() {
+                    let bytes = execution.bytes + u64::try_from(message.body.len()).unwrap_or(0);
+                    if let Some(limit) = execution.planned.cleared.limits().exceeded(execution.messages + 1, bytes) {
+                        self.limit_is_reached(&limit);
+                        return Ok(());
+                    }
+                    execution.messages += 1;
                     execution.rows += u64::from(message.tag == b'D');
-                    execution.bytes += u64::try_from(message.body.len()).unwrap_or(0);
+                    execution.bytes = bytes;
                     execution.digest.row(&message.body);
                 }
             }
@@ -290,6 +329,9 @@ impl Session {
         let Some(execution) = self.executions.pop_front() else {
             return self.show(message);
         };
+        if self.stop.is_going() {
+            return self.ended_before_cancel(execution.number, drained).await;
+        }
         let tag = match message.tag {
             b'C' => backend::command_tag(&message.body)?.to_owned(),
             b's' => "(suspended)".to_owned(),
@@ -301,6 +343,7 @@ impl Session {
         }
         if message.tag == b'C' {
             self.follow(&execution.planned, &tag);
+            self.note_locks(execution.planned.cleared.facts(), &tag);
         }
         let took = clock::now().since(execution.started);
         let result = ResultRecord {

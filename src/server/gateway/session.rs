@@ -128,13 +128,13 @@ pub struct Session {
     pub(super) key: SessionKey,
     pub(super) record: SessionRecord,
     /// Keeps the session in the registry for as long as it lives.
-    #[expect(dead_code, reason = "held for its Drop")]
     pub(super) registered: Registered,
     pub(super) ended: watch::Receiver<Option<EndReason>>,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
+    pub(super) stop: super::stop::Stop,
     pub(super) has_masks: bool,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
@@ -241,7 +241,10 @@ impl Session {
         let facts = planned.cleared.facts();
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         if facts.settings.iter().any(moves_path)
-            || matches!(facts.verb.as_str(), "DISCARD" | "SELECT INTO TEMP" | "CREATE TEMP TABLE")
+            || matches!(
+                facts.verb.as_str(),
+                "DISCARD" | "SELECT INTO TEMP" | "CREATE TEMP TABLE" | "CREATE TEMP SEQUENCE"
+            )
             || tag.starts_with("DROP")
         {
             self.facts_stale = true;

@@ -108,7 +108,13 @@ impl Session {
         if let Some(tag) = drained.wrong_tag {
             return self.wrong_tag(&tag).await;
         }
+        if !drained.failed {
+            self.note_prepared(planned);
+        }
         if goes_at_once {
+            if self.stop.is_silent() {
+                self.end_silence(Mode::Simple).await?;
+            }
             self.is_dirty = false;
             self.after_sync();
             return Ok(!drained.failed);
@@ -117,7 +123,6 @@ impl Session {
             self.close_failed(Mode::Simple).await?;
             return Ok(false);
         }
-        self.note_prepared(planned);
         if self.is_holding() && !self.settle(Mode::Simple).await? {
             return Ok(false);
         }
@@ -130,9 +135,14 @@ impl Session {
     /// SQL PREPARE and protocol Parse share one namespace.
     fn note_prepared(&mut self, planned: &Arc<Planned>) {
         let facts = planned.cleared.facts();
-        if let (true, Some(name)) = (facts.verb == "PREPARE", &facts.prepared) {
-            let parsed = super::session::Parsed { planned: planned.clone(), text: planned.forward.as_str().into() };
-            self.prepared.insert(name.clone(), parsed);
+        let Some(name) = &facts.prepared else { return };
+        match facts.verb.as_str() {
+            "PREPARE" => {
+                let parsed = super::session::Parsed { planned: planned.clone(), text: planned.forward.as_str().into() };
+                self.prepared.insert(name.clone(), parsed);
+            }
+            "DEALLOCATE" => drop(self.prepared.remove(name)),
+            _ => {}
         }
     }
 

@@ -12,7 +12,8 @@ use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
 use crate::server::scopes::{self, ScopeError};
-use crate::server::targets::{Target, TargetError};
+use crate::server::state::ServedTarget;
+use crate::server::targets::TargetError;
 use crate::sys::dial::{Connection, Dial, DialError, Tls};
 use crate::sys::random;
 
@@ -44,15 +45,22 @@ pub fn role_name(live: &LiveGrant, id: &str) -> String {
 
 /// Makes the role, connects as it, and takes its LOGIN away again.
 pub async fn connect(
-    target: &Target,
+    served: &ServedTarget,
     live: &LiveGrant,
     id: &str,
     settings: &BTreeMap<String, String>,
 ) -> Result<Connection, UpstreamError> {
     let grant = &live.grant;
-    let admin = target.admin(&grant.database).await?;
+    let target = served.target();
+    let mut admin = served.admins().borrow(target, &grant.database).await?;
     // A database that was dropped and made anew has lost what the scope was granted in it.
-    scopes::ensure(&admin, &live.scope).await?;
+    match scopes::ensure(&admin, &live.scope).await {
+        Err(_) if admin.is_closed() => {
+            admin = target.admin(&grant.database).await?;
+            scopes::ensure(&admin, &live.scope).await?
+        }
+        ensured => ensured?,
+    };
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
     let subject = &grant.identity.subject;
@@ -72,5 +80,6 @@ pub async fn connect(
     .await;
     // Whether it worked or not, nobody logs in as this role again.
     roles::disable_login(&admin, &login_role).await?;
+    served.admins().keep(admin, &grant.database);
     Ok(dialled?)
 }

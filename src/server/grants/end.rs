@@ -127,6 +127,7 @@ pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        state.targets.values().for_each(|served| served.admins().trim());
         for id in state.grants.expired(clock::now()) {
             // A refusal is logged where it happens; the retry below takes it up again.
             let _ = end(&state, &id, EndReason::Expired).await;

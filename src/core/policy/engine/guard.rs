@@ -10,13 +10,12 @@ use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, Transact
 
 /// Settings that decide who the session is or how text is read, with the values that may be
 /// set. The gateway reads statements as PostgreSQL does with these values and no others.
-const PINNED: [(&str, &[&str]); 12] = [
+const PINNED: [(&str, &[&str]); 11] = [
     ("role", &[]),
     ("session_authorization", &[]),
     ("standard_conforming_strings", &["on", "true", "yes", "1"]),
     ("backslash_quote", &["safe_encoding", "off"]),
     ("client_encoding", &["utf8", "utf-8", "unicode"]),
-    ("row_security", &["on", "true", "yes", "1"]),
     ("session_replication_role", &["origin"]),
     ("default_transaction_read_only", &["on", "true", "yes", "1"]),
     ("transaction_read_only", &["on", "true", "yes", "1"]),

@@ -52,7 +52,10 @@ impl Policy {
             }
         }
         match first(refusals) {
-            None => Verdict::Allow(Cleared::new(facts, &self.digest)),
+            None => {
+                let limits = asking.limits(&view_of(&facts, facts.touches.iter().all(|touch| touch.has_predicate)));
+                Verdict::Allow(Cleared::new(facts, &self.digest, limits))
+            }
             Some((denial, true)) => Verdict::NeedApproval(denial),
             Some((denial, false)) => Verdict::Deny(denial),
         }
@@ -212,6 +215,7 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        unbounded: facts.unbounded,
     }
 }
 
@@ -236,9 +240,11 @@ fn story(impacts: &[Impact], facts: Option<&Facts>) -> String {
     sorted.sort_by_key(|impact| (!impact.direct, impact.action, std::cmp::Reverse(impact.rows)));
     let mut parts = Vec::new();
     let mut last = None;
+    let only_locks = facts.is_some_and(|facts| facts.locks && facts.effect == Effect::Read);
     for impact in sorted {
         // The verb is said again only where it changes.
-        let lead = if last == Some(impact.action) { String::new() } else { format!("{} ", verb(impact.action)) };
+        let lead =
+            if last == Some(impact.action) { String::new() } else { format!("{} ", verb(impact.action, only_locks)) };
         last = Some(impact.action);
         parts.push(format!("{lead}{}", part(impact)));
     }
@@ -250,8 +256,9 @@ fn story(impacts: &[Impact], facts: Option<&Facts>) -> String {
     }
 }
 
-fn verb(action: RowAction) -> &'static str {
+fn verb(action: RowAction, only_locks: bool) -> &'static str {
     match action {
+        RowAction::Update if only_locks => "lock",
         RowAction::Insert => "add",
         RowAction::Update => "change",
         RowAction::Delete => "remove",

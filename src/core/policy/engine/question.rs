@@ -7,6 +7,7 @@ use cedar_policy::{PolicySet, RestrictedExpression};
 
 use super::{Policy, Rule, Subject};
 use crate::core::identity::Kind;
+use crate::core::policy::Limits;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 
@@ -67,6 +68,7 @@ pub(crate) struct StatementView {
     pub functions: Vec<String>,
     pub settings: Vec<String>,
     pub locks: bool,
+    pub unbounded: bool,
 }
 
 /// A measured impact as rules see it.
@@ -180,6 +182,20 @@ impl<'a> Asking<'a> {
         columns.map(|column| self.ask("reveal", column.clone(), &relation.entities, None)).collect()
     }
 
+    /// How far a statement may go; nothing at all where a rule cannot be evaluated.
+    pub fn limits(&self, view: &StatementView) -> Limits {
+        let entities = Entities::from_entities(self.base.iter().cloned(), None).expect("base entities are distinct");
+        let action = uid(&self.policy.vocabulary.action, "execute");
+        let context = self.context(Some(Matter::Statement(view)));
+        let request = Request::new(self.principal.clone(), action, self.database.clone(), context, None)
+            .expect("without a schema no request is refused");
+        let response = self.decide(&self.policy.limits, &request, &entities);
+        let broken = response.diagnostics().errors().next().map(|_| Limits::least());
+        let matching = response.diagnostics().reason();
+        let found = matching.filter_map(|id| self.policy.rules.get(AsRef::<str>::as_ref(id))?.limit);
+        found.chain(broken).fold(Limits::default(), Limits::and)
+    }
+
     fn ask(&self, action: &str, resource: EntityUid, entities: &Entities, matter: Option<Matter<'_>>) -> Answer<'a> {
         let action = uid(&self.policy.vocabulary.action, action);
         let request = Request::new(self.principal.clone(), action, resource, self.context(matter), None)
@@ -231,6 +247,7 @@ impl StatementView {
             ("functions", set(self.functions.iter())),
             ("settings", set(self.settings.iter())),
             ("locks", RestrictedExpression::new_bool(self.locks)),
+            ("unbounded", RestrictedExpression::new_bool(self.unbounded)),
         ])
     }
 }

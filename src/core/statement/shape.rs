@@ -1,0 +1,185 @@
+//! Whether a statement may run without end in sight, by its shape alone.
+//!
+//! Products of relations, recursion, rows and pauses out of functions, and patterns that backtrack
+//! grow far beyond the tables they look at. The shape refuses nothing: policies give such
+//! statements a shorter leash.
+
+use super::tree::Tree;
+
+/// Functions that make rows, text or pauses of any size out of nothing.
+const MAKERS: [&str; 7] = ["generate_series", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "repeat", "lpad", "rpad"];
+
+/// Whether any part of the statement has such a shape.
+pub fn is_unbounded(statement: &Tree) -> bool {
+    let mut found = false;
+    statement.visit(&mut |node| found |= is_unbounded_node(node));
+    found
+}
+
+fn is_unbounded_node(node: &Tree) -> bool {
+    match node.kind() {
+        "SelectStmt" => is_product(node),
+        "WithClause" => node.get("recursive").flag() && node.get("ctes").items().iter().any(is_recursive),
+        "FuncCall" => {
+            let name = node.get("funcname").items().last().map_or("", |part| part.get("sval").text());
+            MAKERS.contains(&name) || name.starts_with("regexp_") && node.get("args").items().iter().any(backtracks)
+        }
+        "AExpr" => {
+            let operator = node.get("name").items().last().map_or("", |part| part.get("sval").text());
+            matches!(operator, "~" | "~*" | "!~" | "!~*") && backtracks(node.get("rexpr"))
+        }
+        _ => false,
+    }
+}
+
+/// A common table that reads itself.
+fn is_recursive(table: &Tree) -> bool {
+    let name = table.get("ctename").text();
+    let mut found = false;
+    table.get("ctequery").visit(&mut |node| {
+        found |=
+            node.kind() == "RangeVar" && node.get("schemaname").text().is_empty() && node.get("relname").text() == name;
+    });
+    found
+}
+
+/// A pattern in which a repeated group or a back reference stands: time may grow with 2^length.
+fn backtracks(pattern: &Tree) -> bool {
+    let mut found = false;
+    pattern.visit(&mut |node| {
+        let text = node.get("val").get("sval").text();
+        let repeats = [")+", ")*", "){"].iter().any(|end| text.contains(end));
+        found |= node.kind() == "AConst" && (repeats || text.contains("\\1"));
+    });
+    found
+}
+
+/// Whether two relations of the FROM clause are joined by no condition that names both. A column
+/// without its relation's name may belong to any, and counts for all.
+fn is_product(select: &Tree) -> bool {
+    let mut from = From::default();
+    for item in select.get("from_clause").items() {
+        from.item(item);
+    }
+    if from.groups.len() > 1 {
+        from.condition(select.get("where_clause"));
+    }
+    from.groups.len() > 1
+}
+
+/// Relations of one FROM clause, in groups that are joined with each other.
+#[derive(Default)]
+struct From {
+    groups: Vec<Vec<String>>,
+}
+
+impl From {
+    fn item(&mut self, item: &Tree) -> Vec<String> {
+        match item.kind() {
+            "RangeVar" => self.leaf(item, item.get("relname").text()),
+            "RangeSubselect" if !item.get("lateral").flag() => self.leaf(item, ""),
+            "JoinExpr" => {
+                let mut names = self.item(item.get("larg"));
+                names.extend(self.item(item.get("rarg")));
+                if item.get("is_natural").flag() || !item.get("using_clause").items().is_empty() {
+                    self.join(&names);
+                }
+                self.condition(item.get("quals"));
+                names
+            }
+            "RangeTableSample" => self.item(item.get("relation")),
+            // Functions and LATERAL look at what stands before them.
+            _ => Vec::new(),
+        }
+    }
+
+    fn leaf(&mut self, item: &Tree, name: &str) -> Vec<String> {
+        let alias = item.get("alias").get("aliasname").text();
+        let name = if alias.is_empty() { name } else { alias };
+        self.groups.push(vec![name.to_owned()]);
+        vec![name.to_owned()]
+    }
+
+    /// Joins what each part of a condition names.
+    fn condition(&mut self, condition: &Tree) {
+        if condition.kind() == "BoolExpr" {
+            condition.get("args").items().iter().for_each(|part| self.condition(part));
+            return;
+        }
+        let operator = condition.get("name").items().last().map_or("", |part| part.get("sval").text());
+        if condition.kind() == "AExpr" && matches!(operator, "<>" | "!=") {
+            return;
+        }
+        let mut named = Vec::new();
+        condition.visit(&mut |node| {
+            if node.kind() == "ColumnRef" {
+                match node.get("fields").items() {
+                    [_] => named.extend(self.groups.concat()),
+                    [.., relation, _] => named.push(relation.get("sval").text().to_owned()),
+                    [] => {}
+                }
+            }
+        });
+        self.join(&named);
+    }
+
+    fn join(&mut self, names: &[String]) {
+        let (joined, mut apart): (Vec<_>, Vec<_>) =
+            self.groups.drain(..).partition(|group| group.iter().any(|name| names.contains(name)));
+        if !joined.is_empty() {
+            apart.push(joined.concat());
+        }
+        self.groups = apart;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::statement::grammar;
+
+    fn unbounded(sql: &str) -> bool {
+        grammar::parse(sql).expect(sql).iter().any(|statement| statement.facts.unbounded)
+    }
+
+    #[test]
+    fn what_grows_beyond_its_tables_is_seen() {
+        for sql in [
+            "select * from a, b",
+            "select * from a cross join b",
+            "select count(*) from a join b on true",
+            "select 1 from a x, a y where x.id <> y.id",
+            "select * from a, b, c where a.id = b.id",
+            "select (select count(*) from a, b) from c",
+            "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
+            "select * from generate_series(1, 3000000)",
+            "select pg_catalog.pg_sleep(10)",
+            "select repeat('x', 1000000000)",
+            "select x ~ '^(a+)+$' from a",
+            "select regexp_replace(x, '(a|aa)*b', '') from a",
+            "insert into c select * from a, b",
+        ] {
+            assert!(unbounded(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_joined_is_not() {
+        for sql in [
+            "select 1",
+            "select * from a where id = 1",
+            "select * from a, b where a.id = b.id",
+            "select * from a join b using (id)",
+            "select * from a natural join b",
+            "select * from a, b where id = other_id",
+            "select * from a x left join b y on x.id = y.id and y.kind <> 'z'",
+            "select * from a join b on a.at between b.start and b.stop",
+            "select * from a, lateral (select * from b where b.id = a.id) c",
+            "select * from a, unnest(a.tags) t",
+            "select * from a, b, c where a.id = b.id and (b.k = c.k or c.k is null)",
+            "with recursive t as (select 1) select * from t",
+            "select x ~ '^[a-z]+$' from a",
+        ] {
+            assert!(!unbounded(sql), "{sql}");
+        }
+    }
+}

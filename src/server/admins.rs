@@ -1,0 +1,60 @@
+//! Connections of the broker's own role, kept a short while for the next who needs one.
+//!
+//! Signing in anew takes longer than what is then done. Kept connections are few and close soon:
+//! an idle one would keep an owner from dropping the database.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use crate::server::targets::{Target, TargetError};
+
+/// How long one is kept.
+const KEPT: Duration = Duration::from_secs(5);
+/// How many of one target.
+const MOST: usize = 4;
+
+/// The idle connections of one target.
+#[derive(Default)]
+pub struct Admins {
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    database: String,
+    client: Client,
+    since: Instant,
+}
+
+impl Admins {
+    /// A connection to a database, kept or new. Dropping it closes it; [`Admins::keep`] keeps it.
+    pub async fn borrow(&self, target: &Target, database: &str) -> Result<Client, TargetError> {
+        match self.take(database) {
+            Some(client) => Ok(client),
+            None => target.admin(database).await,
+        }
+    }
+
+    fn take(&self, database: &str) -> Option<Client> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|one| !one.client.is_closed());
+        let place = idle.iter().rposition(|one| one.database == database)?;
+        Some(idle.swap_remove(place).client)
+    }
+
+    /// Takes back a connection that is outside of any transaction.
+    pub fn keep(&self, client: Client, database: &str) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !client.is_closed() && idle.len() < MOST {
+            idle.push(Idle { database: database.to_owned(), client, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle for long.
+    pub fn trim(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|one| one.since.elapsed() < KEPT && !one.client.is_closed());
+    }
+}

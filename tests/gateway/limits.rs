@@ -1,0 +1,140 @@
+//! How far one statement may go: rows, time, and the rows it locks.
+
+use std::time::{Duration, Instant};
+
+use dbgate::core::grant::Access;
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
+
+const SHORT: &str = r#"
+@id("short")
+@limit("50 rows, 300 ms")
+forbid (principal, action == Action::"execute", resource);
+"#;
+
+/// A gate whose every statement ends after 50 rows or 300 ms.
+async fn short(database: &str) -> Gate {
+    let name = format!("limits_{database}");
+    superuser("postgres").await.batch_execute(&format!("create database {name}")).await.expect("database");
+    let policy = [("classification.toml", ""), ("short.cedar", SHORT)];
+    let place = Place { cluster: cluster(), database: name, sql: SHOP, target: "demo", policy: &policy };
+    let _guard = crate::support::gate::PREPARING.lock().await;
+    Gate::before(&place, "http://127.0.0.1:1", "").await
+}
+
+#[tokio::test]
+async fn a_result_stops_at_its_limit_and_the_session_goes_on() {
+    let gate = short("rows").await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    assert_eq!(column(&client, "select id from orders order by id limit 50").await.expect("50 rows").len(), 50);
+    let (state, message) = refusal(&client, "select id from orders").await;
+    assert_eq!(state, "54000");
+    assert!(message.contains("50 rows"), "{message}");
+    assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
+    let error = client.query("select id from orders", &[]).await.expect_err("extended too");
+    assert_eq!(error.code().map(|code| code.code()), Some("54000"));
+    assert_eq!(client.query_one("select 2", &[]).await.expect("goes on").get::<_, i32>(0), 2);
+    // In a block it fails the transaction, as any error does.
+    client.simple_query("begin; update orders set amount = 0 where id = 1").await.expect("one row");
+    assert_eq!(refusal(&client, "select id from orders").await.0, "54000");
+    assert_eq!(refusal(&client, "select 1").await.0, "25P02");
+    client.simple_query("commit").await.expect("rolls back");
+    assert_eq!(gate.count("select amount::int8 from orders where id = 1").await, 1);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_out_stops_at_its_limit() {
+    let gate = short("copy").await;
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    let copied = client.copy_out("copy orders to stdout").await;
+    let error = match copied {
+        Err(error) => error,
+        Ok(stream) => {
+            use futures_util::TryStreamExt as _;
+            stream.try_collect::<Vec<_>>().await.expect_err("beyond the limit")
+        }
+    };
+    assert_eq!(error.code().map(|code| code.code()), Some("54000"));
+    assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_statement_stops_when_its_time_is_up_and_nothing_runs_on_behind_the_gate() {
+    let gate = short("time").await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let began = Instant::now();
+    let (state, message) = refusal(&client, "select pg_sleep(30)").await;
+    assert_eq!(state, "57014");
+    assert!(message.contains("0.3 s"), "{message}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let running = "select count(*) from pg_stat_activity where query like '%pg_sleep(30)%' and pid <> pg_backend_pid() \
+                   and state = 'active' and usename like 'dbgate_u_%'";
+    assert_eq!(gate.count(running).await, 0);
+    let error = client.execute("update orders set amount = 5 where id = 2 and pg_sleep(30) is null", &[]).await;
+    assert_eq!(error.expect_err("too long").code().map(|code| code.code()), Some("57014"));
+    assert_eq!(gate.count("select amount::int8 from orders where id = 2").await, 2);
+    assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn the_pack_gives_statements_without_an_end_a_shorter_leash() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    let began = Instant::now();
+    let sql = "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r";
+    assert_eq!(refusal(&client, sql).await.0, "57014");
+    assert!(began.elapsed() < Duration::from_secs(8));
+    assert_eq!(refusal(&client, "select 1 from orders a, orders b").await.0, "54000");
+    assert_eq!(
+        column(&client, "select count(*) from orders a join orders b using (id)").await.expect("bounded"),
+        ["3000"]
+    );
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_stay_locked_count_like_rows_that_change() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    assert_eq!(refusal(&client, "select id from orders for update").await.0, "42501");
+    assert_eq!(refusal(&client, "select count(*) from (select id from orders for share) x").await.0, "42501");
+    client.simple_query("begin").await.expect("begin");
+    let locked = client.simple_query("select id from orders where id <= 60 for update").await.expect("60 rows");
+    assert_eq!(locked.iter().filter(|m| matches!(m, SimpleQueryMessage::Row(_))).count(), 60);
+    let (state, message) = refusal(&client, "select id from orders where id between 61 and 120 for update").await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("would lock 120"), "{message}");
+    client.simple_query("rollback").await.expect("rollback");
+    client
+        .simple_query("begin; declare c cursor for select id from orders where id > 0 for update")
+        .await
+        .expect("cursor");
+    assert_eq!(refusal(&client, "fetch all from c").await.0, "42501");
+    client.simple_query("rollback").await.expect("rollback");
+    // Outside of a block the locks are gone with the statement.
+    let free = column(&client, "select id from orders where id <= 500 for update").await.expect("no block");
+    assert_eq!(free.len(), 500);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn most_of_a_small_relation_is_too_much() {
+    let sql = "create table settings (key text primary key, value text); \
+               insert into settings select 'k' || i, 'v' from generate_series(1, 40) i; analyze;";
+    let gate = Gate::start(sql).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client.simple_query("update settings set value = 'x' where key in ('k1', 'k2')").await.expect("two of 40");
+    assert_eq!(refusal(&client, "update settings set value = 'x' where key like 'k%'").await.0, "42501");
+    assert_eq!(gate.count("select count(*) from settings where value = 'x'").await, 2);
+    drop(client);
+    gate.stop().await;
+}
