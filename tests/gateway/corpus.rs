@@ -48,6 +48,23 @@ fn copy(source: &Path, port: u16) -> PathBuf {
     folder
 }
 
+/// The same attacks in another protocol: `extended` or `binary` in place of `simple`.
+fn in_protocol(folder: &Path, protocol: &str) -> PathBuf {
+    let text = std::fs::read_to_string(folder.join("mask_attacks.jsonl")).expect("text");
+    let is_one = |line: &&str| {
+        let entry: Value = serde_json::from_str(line).expect("JSON");
+        let sql = entry.pointer("/steps/0/sql").and_then(Value::as_str).unwrap_or(";");
+        !sql.contains(';') && line.contains("\"proto\": \"simple\"")
+    };
+    let changed = text
+        .lines()
+        .filter(is_one)
+        .map(|line| line.replace("\"proto\": \"simple\"", &format!("\"proto\": \"{protocol}\"")));
+    let file = folder.join(format!("mask_{protocol}.jsonl"));
+    std::fs::write(&file, changed.collect::<Vec<_>>().join("\n")).expect("written");
+    file
+}
+
 /// The columns that are to be masked, as `classification.toml`.
 fn classification(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join("masking_policy.json")).expect("policy");
@@ -62,6 +79,10 @@ struct Rig {
     folder: PathBuf,
     gate: Gate,
     through: String,
+    /// A session's role, straight at the target: what PostgreSQL alone holds.
+    past: String,
+    /// Holds the grants in the template, from which the target is made again and again.
+    template: Gate,
 }
 
 impl Rig {
@@ -89,7 +110,11 @@ impl Rig {
         // The target is re-created from the template, so the template is what is prepared.
         let template =
             Place { cluster: &cluster, database: "rt_tpl".into(), sql: "", target: "rt_tpl", policy: &policy };
-        Gate::before(&template, "http://127.0.0.1:1", "").await.stop().await;
+        let template_gate = Gate::before(&template, "http://127.0.0.1:1", "").await;
+        template_gate.grant_as("engineer@example.com", Access::Write, 8 * 3600).await;
+        let scope = scope_role(&cluster).await;
+        rig(&format!("create role jit_past login password 'jit_past_pw' in role {scope}"));
+        rig(&format!("alter role jit_past set role = '{scope}'"));
         rig("create database rt_target template rt_tpl");
         let place = Place { database: "rt_target".into(), target: "rt_target", ..template };
         let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
@@ -102,15 +127,16 @@ impl Rig {
             grant.gateway.port,
             grant.wire_database
         );
-        Self { cluster, folder, gate, through }
+        let past = format!("postgres://jit_past:jit_past_pw@127.0.0.1:{}/rt_target", cluster.port());
+        Self { cluster, folder, gate, through, past, template: template_gate }
     }
 
     /// Runs one corpus and answers with its summary.
-    async fn run(&self, corpus: &str, more: &[&str]) -> Value {
-        let details = self.folder.join(format!("{corpus}.out"));
+    async fn run(&self, corpus: &str, through: &str, name: &str, more: &[&str]) -> Value {
+        let details = self.folder.join(format!("{name}.out"));
         let admin = format!("postgres://rt_super:rt_super_pw@127.0.0.1:{}/rt_target", self.cluster.port());
         let mut command = tokio::process::Command::new("python3");
-        command.arg(self.folder.join("run_corpus.py")).args(["--corpus", corpus, "--dsn", &self.through]);
+        command.arg(self.folder.join("run_corpus.py")).args(["--corpus", corpus, "--dsn", through]);
         command.args(["--admin-dsn", &admin, "--details"]).arg(&details).args(more);
         if let Ok(only) = std::env::var("DBGATE_CORPUS_ONLY") {
             command.args(["--only", &only]);
@@ -118,12 +144,13 @@ impl Rig {
         let output = command.output().await.expect("python3");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        println!("{corpus}: {text}\ndetails: {}", details.display());
+        println!("{name}: {text}\ndetails: {}", details.display());
         serde_json::from_str(&text).expect("a summary")
     }
 
     async fn stop(self) {
         self.gate.stop().await;
+        self.template.stop().await;
     }
 }
 
@@ -135,6 +162,14 @@ fn environment(cluster: &Cluster) -> Vec<(String, String)> {
         ("PGPASSWORD", cluster.password().expose().to_owned()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The one scope role there is.
+async fn scope_role(cluster: &Cluster) -> String {
+    let (client, connection) = cluster.superuser("rt_tpl").connect(tokio_postgres::NoTls).await.expect("superuser");
+    tokio::spawn(connection);
+    let sql = "select rolname::text from pg_roles where rolname like 'dbgate_s\\_%' and rolname <> 'dbgate_sessions'";
+    client.query_one(sql, &[]).await.expect("one scope role").get(0)
 }
 
 fn psql(cluster: &Cluster, sql: &str) {
@@ -150,7 +185,7 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
         return;
     };
     let rig = Rig::start(&source).await;
-    let kinds = std::env::var("DBGATE_CORPUS_KINDS").unwrap_or_else(|_| "mask guard legit".into());
+    let kinds = std::env::var("DBGATE_CORPUS_KINDS").unwrap_or_else(|_| "mask extended binary past guard legit".into());
     let mut wrong = Vec::new();
     for kind in kinds.split(' ') {
         let direct = format!("postgres://engineer:engineer_pw@127.0.0.1:{}/rt_target", rig.cluster.port());
@@ -159,7 +194,12 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
             "legit" => vec!["--direct-dsn", &direct],
             _ => Vec::new(),
         };
-        let summary = rig.run(kind, &more).await;
+        let (corpus, through) = match kind {
+            "extended" | "binary" => (in_protocol(&rig.folder, kind).to_string_lossy().into_owned(), &rig.through),
+            "past" => ("mask".to_owned(), &rig.past),
+            _ => (kind.to_owned(), &rig.through),
+        };
+        let summary = rig.run(&corpus, through, kind, &more).await;
         let count = |name: &str| summary.get(name).and_then(Value::as_u64).unwrap_or(0);
         wrong.push((kind.to_owned(), count("leak") + count("inferred") + count("landed_only") + count("breaches")));
     }
