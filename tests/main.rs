@@ -12,6 +12,7 @@ mod gateway {
     mod corpus;
     mod life;
     mod limits;
+    mod masks;
     mod privileges;
     mod reads;
     mod writes;
