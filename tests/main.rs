@@ -9,6 +9,7 @@ mod broker {
     mod api;
 }
 mod gateway {
+    mod attacks;
     mod corpus;
     mod disguise;
     mod life;

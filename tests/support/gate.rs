@@ -18,6 +18,7 @@ use dbgate::server::config::Config;
 use dbgate::server::grants::issue;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
 
 /// A small shop with everything that the rules are about.
@@ -78,6 +79,12 @@ pub struct Place<'a> {
     /// Files of the policy folder; the pack `production` adds its rules.
     pub policy: &'a [(&'a str, &'a str)],
 }
+
+/// A connection through the gate.
+pub type Dialled = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tokio_postgres_rustls::MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
 
 /// A gate with its database.
 pub struct Gate {
@@ -177,6 +184,22 @@ impl Gate {
         password: &str,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.dial(grant, password, database).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client whose connection is still to be driven, for who wants to hear notices.
+    pub async fn open(&self, grant: &GrantAnswer) -> (Client, Dialled) {
+        self.dial(grant, grant.password.expose(), &grant.wire_database).await.expect("connects")
+    }
+
+    async fn dial(
+        &self,
+        grant: &GrantAnswer,
+        password: &str,
+        database: &str,
+    ) -> Result<(Client, Dialled), tokio_postgres::Error> {
         let tls = dbgate::sys::tls::client(grant.gateway.ca_pem.as_deref()).expect("TLS");
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
         let mut config = tokio_postgres::Config::new();
@@ -184,9 +207,7 @@ impl Gate {
         config.user(&grant.user).password(password);
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
         config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
-        let (client, connection) = config.connect(tls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        config.connect(tls).await
     }
 
     /// Roles of sessions in the target right now.
