@@ -12,6 +12,7 @@ mod broker {
 }
 mod gateway {
     mod corpus;
+    mod disguise;
     mod life;
     mod limits;
     mod privileges;
