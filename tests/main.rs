@@ -4,7 +4,9 @@
 
 mod support;
 
-mod cli {}
+mod cli {
+    mod doctor;
+}
 mod broker {
     mod api;
 }

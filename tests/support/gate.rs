@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbgate::cli::target::{InitArguments, TargetArguments, TargetCommand};
+use dbgate::cli::whoami::Form;
 use dbgate::core::api::{GrantAnswer, GrantRequest};
 use dbgate::core::encoding;
 use dbgate::core::grant::Access;
@@ -124,22 +125,8 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, place, issuer, more);
-        let (client, connection) =
-            place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
-        tokio::spawn(connection);
-        client.batch_execute(place.sql).await.expect("schema");
-        let dsn = format!("user=postgres password={}", place.cluster.password().expose());
-        files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
-        files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
-        let init = InitArguments {
-            name: place.target.into(),
-            apply: true,
-            config: file.clone(),
-            superuser_dsn_file: Some(folder.join("superuser")),
-        };
-        dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }).await.expect("target init");
+        let folder = prepare(place, issuer, more).await;
+        let file = folder.join("server.toml");
         let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
@@ -228,6 +215,30 @@ impl Gate {
         self.running.stop().await;
         std::fs::remove_dir_all(&self.folder).expect("folder");
     }
+}
+
+/// Fills a database, writes the configuration of a gate in front of it, and runs `target init`. The
+/// folder holds `server.toml` and `superuser`, a file for `--superuser-dsn-file`.
+pub async fn prepare(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
+    let file = write_configuration(&folder, place, issuer, more);
+    let (client, connection) =
+        place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
+    tokio::spawn(connection);
+    client.batch_execute(place.sql).await.expect("schema");
+    let dsn = format!("user=postgres password={}", place.cluster.password().expose());
+    files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
+    files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
+    let init = InitArguments {
+        name: place.target.into(),
+        apply: true,
+        config: file,
+        superuser_dsn_file: Some(folder.join("superuser")),
+    };
+    dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }, Form::Text)
+        .await
+        .expect("target init");
+    folder
 }
 
 /// The first column of every row of a simple query, NULL as `-`.

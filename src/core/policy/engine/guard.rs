@@ -83,7 +83,7 @@ const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
 
 /// Functions that run SQL given as text. The role's privileges hold there too, except that the
 /// text may call a SECURITY DEFINER function which nobody sees here.
-const RUNS_TEXT: [&str; 12] = [
+pub const RUNS_TEXT: [&str; 12] = [
     "query_to_xml",
     "query_to_xmlschema",
     "query_to_xml_and_xmlschema",
