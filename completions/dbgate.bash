@@ -34,6 +34,9 @@ _dbgate() {
             dbgate,demo)
                 cmd="dbgate__subcmd__demo"
                 ;;
+            dbgate,doctor)
+                cmd="dbgate__subcmd__doctor"
+                ;;
             dbgate,exec)
                 cmd="dbgate__subcmd__exec"
                 ;;
@@ -83,7 +86,7 @@ _dbgate() {
 
     case "${cmd}" in
         dbgate)
-            opts="-h -V --server --format --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target policy demo completions man help-exit-codes"
+            opts="-h -V --server --format --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target doctor policy demo completions man help-exit-codes"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -363,6 +366,40 @@ _dbgate() {
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dbgate__subcmd__doctor)
+            opts="-h --config --superuser-dsn-file --sql --accept --server --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --superuser-dsn-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -46,6 +46,7 @@ complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "revoke" -d 'Give a gr
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "audit" -d 'Check evidence offline'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "serve" -d 'Run broker and gateway'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "target" -d 'Prepare the databases behind the gateway'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "doctor" -d 'Show every known hole of a target, and what closes it'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "policy" -d 'Print a built-in policy, to be read and edited'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "demo" -d 'Run everything on this machine and walk through the main job'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "completions" -d 'Print a completion script'
@@ -232,6 +233,18 @@ csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l apply -d 'Run the SQL instead of printing it; may be repeated, and covers what was added since'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l accept -d 'A risk that is known and taken: a code, or code=object; may be repeated' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l sql -d 'Print nothing but the SQL that closes what can be closed by SQL'
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''

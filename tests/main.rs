@@ -4,13 +4,18 @@
 
 mod support;
 
-mod cli {}
+mod cli {
+    mod doctor;
+}
 mod broker {
     mod api;
 }
 mod gateway {
+    mod attacks;
     mod corpus;
+    mod disguise;
     mod life;
+    mod lifecycle;
     mod limits;
     mod masks;
     mod privileges;

@@ -121,6 +121,12 @@ pub enum Command {
     #[cfg(feature = "server")]
     #[command(after_help = "Example:\n  dbgate target init prod --config /etc/dbgate/server.toml")]
     Target(crate::cli::target::TargetArguments),
+    /// Show every known hole of a target, and what closes it
+    #[cfg(feature = "server")]
+    #[command(
+        after_help = "Examples:\n  dbgate doctor prod\n  dbgate doctor prod --superuser-dsn-file superuser.dsn --format json\n  dbgate doctor prod --sql | psql prod\n  dbgate doctor prod --accept createrole_before_16\n\nExit: 0 nothing found, 8 findings, 2 target unreachable"
+    )]
+    Doctor(crate::cli::doctor::DoctorArguments),
     /// Print a built-in policy, to be read and edited
     #[cfg(feature = "server")]
     #[command(after_help = "Example:\n  dbgate policy production > policy/production.cedar")]

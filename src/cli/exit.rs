@@ -22,7 +22,7 @@ pub enum Exit {
     Pending = 6,
     /// Approval rejected, expired or withdrawn.
     Rejected = 7,
-    /// Result truncated and that was asked to be a failure, or row expectation not met.
+    /// Result truncated and that was asked to be a failure, row expectation not met, or something found.
     Incomplete = 8,
     /// Could not be recorded, so not run.
     Unrecorded = 9,
@@ -51,7 +51,7 @@ impl Exit {
         (Self::Denied, "denied", "policy refuses; the same statement will be refused again"),
         (Self::Pending, "pending", "approval requested; resume with the id"),
         (Self::Rejected, "rejected", "approval rejected, expired or withdrawn"),
-        (Self::Incomplete, "incomplete", "result truncated, or row expectation not met"),
+        (Self::Incomplete, "incomplete", "result truncated, row expectation not met, or findings (doctor, diff, test)"),
         (Self::Unrecorded, "unrecorded", "could not be recorded, so not run"),
         (Self::OutcomeUnknown, "outcome_unknown", "link lost after a write was sent"),
         (Self::Usage, "usage", "bad flags or arguments"),

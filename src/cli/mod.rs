@@ -3,10 +3,14 @@
 pub mod args;
 pub mod audit;
 pub mod check;
+#[cfg(feature = "server")]
+pub mod configured;
 pub mod connect;
 pub mod conninfo;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod doctor;
 pub mod exec;
 pub mod exit;
 pub mod failure;
@@ -118,7 +122,9 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Command::Serve(arguments) => serve::run(&arguments).await,
         #[cfg(feature = "server")]
-        Command::Target(arguments) => target::run(&arguments).await,
+        Command::Target(arguments) => target::run(&arguments, form).await,
+        #[cfg(feature = "server")]
+        Command::Doctor(arguments) => doctor::run(&arguments, form).await,
         #[cfg(feature = "server")]
         Command::Policy { pack } => generate::policy(&pack),
         #[cfg(feature = "server")]

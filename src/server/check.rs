@@ -10,7 +10,7 @@ use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, Touch};
 use crate::core::statement::grammar::Statement;
-use crate::core::statement::splice::{self, Spot};
+use crate::core::statement::splice::{self, Masks, Spot};
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,13 @@ impl Check<'_> {
                 Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
-        splice::splice(statement, &replace).map_err(|error| {
+        let columns = |schema: Option<&str>, name: &str| {
+            let full = self.masked(schema, name)?;
+            let scope = self.scope.relations.get(&full)?;
+            // A view in its place masks what it returns by itself.
+            (!scope.is_closed()).then(|| mask::returned(scope))
+        };
+        splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(
                 "masked_form",
                 &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),
@@ -152,7 +158,8 @@ impl Check<'_> {
     }
 
     /// Whether nothing the statement calls or reads can change a row: every function is known and
-    /// not volatile, and every relation is a plain table. A view may call anything.
+    /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
+    /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
         let fetches = facts.verb == "FETCH" || facts.verb.starts_with("EXECUTE");
         let calm = |function: &Name| {
@@ -163,6 +170,7 @@ impl Check<'_> {
             && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(calm)
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
     }
 

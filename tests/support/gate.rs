@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbgate::cli::target::{InitArguments, TargetArguments, TargetCommand};
+use dbgate::cli::whoami::Form;
 use dbgate::core::api::{GrantAnswer, GrantRequest};
 use dbgate::core::encoding;
 use dbgate::core::grant::Access;
@@ -16,8 +17,10 @@ use dbgate::core::time::Moment;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::config::Config;
 use dbgate::server::grants::issue;
+use dbgate::server::http::refusal::Refusal;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
 
 /// A small shop with everything that the rules are about.
@@ -43,6 +46,8 @@ tags = [\"pii\", \"email\"]
 match = \"public.customers.ssn\"
 tags = [\"pii\"]
 ";
+
+const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
 
 /// The cluster of this run.
 pub fn cluster() -> &'static Cluster {
@@ -79,6 +84,12 @@ pub struct Place<'a> {
     pub policy: &'a [(&'a str, &'a str)],
 }
 
+/// A connection through the gate.
+pub type Dialled = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tokio_postgres_rustls::MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
+
 /// A gate with its database.
 pub struct Gate {
     pub running: Running,
@@ -95,21 +106,25 @@ impl Gate {
 
     /// The same, for people who sign in at this issuer.
     pub async fn start_for(sql: &str, issuer: &str) -> Self {
-        Self::make(sql, issuer, "").await
+        Self::make(sql, issuer, "", &POLICY).await
     }
 
     /// The same, with more lines at the end of `server.toml`.
     pub async fn start_with(sql: &str, more: &str) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", more).await
+        Self::make(sql, "http://127.0.0.1:1", more, &POLICY).await
     }
 
-    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
+    /// The same, with other files in the policy folder.
+    pub async fn start_under(sql: &str, policy: &[(&str, &str)]) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", "", policy).await
+    }
+
+    async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-        let policy = [("classification.toml", CLASSIFICATION)];
-        let place = Place { cluster: cluster(), database, sql, target: "demo", policy: &policy };
+        let place = Place { cluster: cluster(), database, sql, target: "demo", policy };
         let gate = Self::before(&place, issuer, more).await;
         drop(guard);
         gate
@@ -117,22 +132,8 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, place, issuer, more);
-        let (client, connection) =
-            place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
-        tokio::spawn(connection);
-        client.batch_execute(place.sql).await.expect("schema");
-        let dsn = format!("user=postgres password={}", place.cluster.password().expose());
-        files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
-        files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
-        let init = InitArguments {
-            name: place.target.into(),
-            apply: true,
-            config: file.clone(),
-            superuser_dsn_file: Some(folder.join("superuser")),
-        };
-        dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }).await.expect("target init");
+        let folder = prepare(place, issuer, more).await;
+        let file = folder.join("server.toml");
         let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
@@ -144,6 +145,15 @@ impl Gate {
 
     /// A grant for a named person, for so many seconds.
     pub async fn grant_as(&self, who: &str, access: Access, seconds: u64) -> GrantAnswer {
+        self.ask(who, access, seconds).await.expect("a grant")
+    }
+
+    /// The same, or what the broker says instead.
+    pub async fn try_grant(&self, who: &str, access: Access) -> Result<GrantAnswer, String> {
+        self.ask(who, access, 600).await.map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
         let identity = Identity {
             kind: Kind::Human,
             subject: who.into(),
@@ -162,7 +172,7 @@ impl Gate {
             declared: Declared::default(),
             proof: None,
         };
-        issue::issue(self.running.state(), identity, request).await.expect("a grant")
+        issue::issue(self.running.state(), identity, request).await
     }
 
     /// A `tokio_postgres` client through the gate.
@@ -177,6 +187,22 @@ impl Gate {
         password: &str,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.dial(grant, password, database).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client whose connection is still to be driven, for who wants to hear notices.
+    pub async fn open(&self, grant: &GrantAnswer) -> (Client, Dialled) {
+        self.dial(grant, grant.password.expose(), &grant.wire_database).await.expect("connects")
+    }
+
+    async fn dial(
+        &self,
+        grant: &GrantAnswer,
+        password: &str,
+        database: &str,
+    ) -> Result<(Client, Dialled), tokio_postgres::Error> {
         let tls = dbgate::sys::tls::client(grant.gateway.ca_pem.as_deref()).expect("TLS");
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
         let mut config = tokio_postgres::Config::new();
@@ -184,9 +210,7 @@ impl Gate {
         config.user(&grant.user).password(password);
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
         config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
-        let (client, connection) = config.connect(tls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        config.connect(tls).await
     }
 
     /// Roles of sessions in the target right now.
@@ -207,6 +231,30 @@ impl Gate {
         self.running.stop().await;
         std::fs::remove_dir_all(&self.folder).expect("folder");
     }
+}
+
+/// Fills a database, writes the configuration of a gate in front of it, and runs `target init`. The
+/// folder holds `server.toml` and `superuser`, a file for `--superuser-dsn-file`.
+pub async fn prepare(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
+    let file = write_configuration(&folder, place, issuer, more);
+    let (client, connection) =
+        place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
+    tokio::spawn(connection);
+    client.batch_execute(place.sql).await.expect("schema");
+    let dsn = format!("user=postgres password={}", place.cluster.password().expose());
+    files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
+    files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
+    let init = InitArguments {
+        name: place.target.into(),
+        apply: true,
+        config: file,
+        superuser_dsn_file: Some(folder.join("superuser")),
+    };
+    dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }, Form::Text)
+        .await
+        .expect("target init");
+    folder
 }
 
 /// The first column of every row of a simple query, NULL as `-`.

@@ -13,7 +13,7 @@ mod place;
 mod shape;
 
 #[cfg(feature = "server")]
-pub use place::splice_text;
+pub use place::{returned, splice_text};
 pub use shape::Shape;
 
 /// The masks there are, with what follows the colon.

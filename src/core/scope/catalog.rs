@@ -34,8 +34,6 @@ pub struct Relation {
     pub has_user_policies: bool,
     /// For a view: its query, every name outside `pg_catalog` with its schema.
     pub definition: Option<String>,
-    /// For a view: what its writer asked to keep conditions of others out of.
-    pub is_barrier: bool,
     /// `pg_class.reltuples`, an estimate; negative when never analysed.
     pub estimated_rows: i64,
     /// Sequences its column defaults draw from.
@@ -71,7 +69,8 @@ pub struct Catalog {
     pub volatile_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
-    /// SECURITY DEFINER functions outside `pg_catalog`, as `schema.name`.
+    /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
+    /// SECURITY DEFINER functions, aggregates over them and operators that call them.
     pub definer_functions: BTreeSet<RelationName>,
     /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
     pub has_volatile_operators: bool,

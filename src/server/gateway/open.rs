@@ -89,7 +89,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
     let served = state
         .target(&live.grant.target)
         .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
-    let policy = served.policy().clone();
+    let policy = served.policy();
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {
@@ -243,6 +243,7 @@ async fn connected(
         is_dirty: false,
         is_skipping: false,
         stop: super::stop::Stop::No,
+        idle: None,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
         grant: live.clone(),
         policy,

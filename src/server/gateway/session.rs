@@ -14,12 +14,13 @@ use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::grammar;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::{Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord};
-use crate::server::check::{Check, Planned};
+use crate::server::check::{Check, Planned, refused};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
 use crate::sys::clock;
@@ -38,6 +39,8 @@ pub enum End {
     Killed(EndReason),
     #[error("the grant has expired")]
     Expired,
+    #[error("the transaction was left open for longer than policy allows, so it is rolled back")]
+    Idle,
     #[error("a statement could not be recorded, so it was not run: {0}")]
     Unrecorded(#[from] LogError),
     #[error("protocol violation")]
@@ -61,6 +64,7 @@ impl End {
             Self::ClientGone | Self::Goodbye => return None,
             Self::TargetLost => "08006",
             Self::Killed(_) | Self::Expired => "57P01",
+            Self::Idle => "25P03",
             Self::Unrecorded(_) => "ZG005",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) => "08P01",
             Self::Pinned(_) | Self::WrongTag => "42501",
@@ -76,6 +80,7 @@ impl End {
             Self::TargetLost => "target",
             Self::Killed(reason) => reason.word(),
             Self::Expired => "expired",
+            Self::Idle => "idle",
             Self::Unrecorded(_) => "unrecorded",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) | Self::TooMuchHeld => "protocol",
             Self::Pinned(_) | Self::WrongTag => "policy",
@@ -135,6 +140,8 @@ pub struct Session {
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
+    /// How long an open transaction may wait for its next statement.
+    pub(super) idle: Option<std::time::Duration>,
     pub(super) has_masks: bool,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
@@ -179,6 +186,19 @@ impl Session {
         check.plan(statement)
     }
 
+    /// Judges what was prepared under another policy by the one that holds now.
+    pub(super) fn judge_again(&self, planned: &Planned, text: &str) -> Result<(), Box<Denial>> {
+        if planned.cleared.policy() == self.policy.digest() {
+            return Ok(());
+        }
+        let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
+        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        match grammar::parse(text).ok().as_deref() {
+            Some([statement]) => self.plan(statement, &known).map(|_| ()),
+            Some(_) | None => Err(unread()),
+        }
+    }
+
     /// Serves the client until something ends the session.
     pub async fn serve(&mut self) -> End {
         loop {
@@ -192,16 +212,20 @@ impl Session {
     async fn turn(&mut self) -> Result<(), End> {
         self.client.flush().await?;
         let left = self.grant.grant.expires.since(clock::now());
+        let idle = self.idle.filter(|_| self.status != b'I');
+        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         tokio::select! {
             biased;
             reason = ended(&mut self.ended) => Err(End::Killed(reason)),
             () = tokio::time::sleep(left) => Err(End::Expired),
+            () = super::stop::until(idle) => Err(End::Idle),
             message = self.client.receive() => self.act(message?).await,
             message = self.reader.receive() => self.unasked(&message.map_err(|_| End::TargetLost)?),
         }
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
+        self.policy = self.grant.policy();
         match frontend::parse(&message)? {
             Frontend::Query(sql) => {
                 self.is_skipping = false;
@@ -239,6 +263,10 @@ impl Session {
     /// Follows what a statement that has just succeeded changed about the session.
     pub(super) fn follow(&mut self, planned: &Planned, tag: &str) {
         let facts = planned.cleared.facts();
+        let limits = planned.cleared.limits();
+        // The shortest of the transaction's statements; one that begins it begins anew.
+        let begins = self.status == b'I';
+        self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         if facts.settings.iter().any(moves_path)
             || matches!(

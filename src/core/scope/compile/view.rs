@@ -11,7 +11,7 @@ use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::statement::facts::Name;
 use crate::core::statement::grammar;
-use crate::core::statement::splice::{self, Spot};
+use crate::core::statement::splice::{self, Masks, Spot};
 
 /// The reason where a definition cannot be put over masked relations.
 pub(super) const NOT_REWRITTEN: &str = "it reads a masked relation in a way that cannot be rewritten";
@@ -139,7 +139,8 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
             // What stands for a relation shows its children too.
             Spot::RowsOfItself | Spot::Target => None,
         };
-        splice::splice(statement, &replace).ok().map(|text| text.unwrap_or_else(|| statement.text.clone()))
+        let masks = Masks { source: &replace, columns: &|_, _| None };
+        splice::splice(statement, masks).ok().map(|text| text.unwrap_or_else(|| statement.text.clone()))
     };
     // The owner of the views may read everything: a place that was missed would be a leak here, so
     // nothing that must be replaced may be left once each is replaced by a name of no meaning.
