@@ -4,16 +4,22 @@
 
 mod support;
 
-mod cli {}
+mod cli {
+    mod script;
+    mod secrets;
+    mod trouble;
+}
 mod broker {
     mod api;
 }
 mod gateway {
     mod corpus;
+    mod holes;
     mod life;
     mod limits;
     mod privileges;
     mod reads;
+    mod upstream_tls;
     mod writes;
 }
 mod journeys {
