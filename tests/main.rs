@@ -6,6 +6,9 @@ mod support;
 
 mod cli {
     mod doctor;
+    mod script;
+    mod secrets;
+    mod trouble;
 }
 mod broker {
     mod api;
@@ -14,10 +17,12 @@ mod gateway {
     mod attacks;
     mod corpus;
     mod disguise;
+    mod holes;
     mod life;
     mod limits;
     mod privileges;
     mod reads;
+    mod upstream_tls;
     mod writes;
 }
 mod journeys {

@@ -17,6 +17,7 @@ use dbgate::core::time::Moment;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::config::Config;
 use dbgate::server::grants::issue;
+use dbgate::server::http::refusal::Refusal;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
 use tokio_postgres::tls::MakeTlsConnect;
@@ -125,9 +126,13 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = prepare(place, issuer, more).await;
-        let file = folder.join("server.toml");
-        let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
+        Self::of(prepared(place, issuer, more).await, place).await
+    }
+
+    /// A gate over what [`prepared`] made.
+    pub async fn of(folder: PathBuf, place: &Place<'_>) -> Self {
+        let running = run::start(Config::load(&folder.join("server.toml")).expect("configuration")).await;
+        let running = running.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
 
@@ -138,6 +143,11 @@ impl Gate {
 
     /// A grant for a named person, for so many seconds.
     pub async fn grant_as(&self, who: &str, access: Access, seconds: u64) -> GrantAnswer {
+        self.ask(who, access, seconds).await.expect("a grant")
+    }
+
+    /// The same, where it may be refused.
+    pub async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
         let identity = Identity {
             kind: Kind::Human,
             subject: who.into(),
@@ -156,7 +166,7 @@ impl Gate {
             declared: Declared::default(),
             proof: None,
         };
-        issue::issue(self.running.state(), identity, request).await.expect("a grant")
+        issue::issue(self.running.state(), identity, request).await
     }
 
     /// A `tokio_postgres` client through the gate.
@@ -217,9 +227,8 @@ impl Gate {
     }
 }
 
-/// Fills a database, writes the configuration of a gate in front of it, and runs `target init`. The
-/// folder holds `server.toml` and `superuser`, a file for `--superuser-dsn-file`.
-pub async fn prepare(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+/// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
+pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
     let file = write_configuration(&folder, place, issuer, more);
     let (client, connection) =
