@@ -51,7 +51,8 @@ async fn piped(global: &Global, target: &str, ask: &Asking) -> Result<Exit, Fail
 
 fn banner(open: &Session) {
     let answer = &open.credential().answer;
-    let version = open.parameters().get("server_version").map_or("", String::as_str);
+    // "15.18 (Debian 15.18-0+deb12u1)": what was packaged how is the server's own business.
+    let version = open.parameters().get("server_version").and_then(|text| text.split(' ').next()).unwrap_or_default();
     println!(
         "{} · {} · {} · PostgreSQL {version} · {} · until {} · session {}",
         answer.target,
@@ -83,11 +84,13 @@ async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, 
     let mut shell = Shell { expanded: Expanded::Off, is_timing: false, width: None };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
+    let mut is_leaving = false;
     loop {
         let prompt = prompt(open, &splitter);
         shell.width = prompter.width();
         match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
             Line::Typed(line) => {
+                is_leaving = false;
                 typed.push_str(&line);
                 typed.push('\n');
                 let items = splitter.push(&format!("{line}\n"));
@@ -108,6 +111,11 @@ async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, 
             Line::Cleared => {
                 splitter.clear();
                 typed.clear();
+            }
+            // Leaving throws work away here; a slip of the finger should not.
+            Line::End if open.status() != b'I' && !is_leaving => {
+                is_leaving = true;
+                eprintln!("A transaction is open and would be rolled back. COMMIT it, or press Ctrl-D again.");
             }
             Line::End => return Ok(Exit::Ok),
         }
