@@ -1,5 +1,6 @@
 //! Real parts to test against: a PostgreSQL of our own, a gate in front of it, a certified issuer.
 
+pub mod bench;
 pub mod dbgate;
 pub mod desk;
 pub mod gate;
