@@ -20,6 +20,7 @@ mod gateway {
     mod holes;
     mod life;
     mod limits;
+    mod oracle;
     mod privileges;
     mod reads;
     mod upstream_tls;
