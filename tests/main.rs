@@ -30,6 +30,7 @@ mod gateway {
 mod journeys {
     mod demo;
     mod first_day;
+    mod terminal;
 }
 
 /// A test file that nobody compiles passes for ever.
