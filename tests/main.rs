@@ -10,9 +10,11 @@ mod broker {
 }
 mod gateway {
     mod corpus;
+    mod differential;
     mod life;
     mod limits;
     mod privileges;
+    mod protocol;
     mod reads;
     mod writes;
 }

@@ -3,3 +3,4 @@
 pub mod dbgate;
 pub mod gate;
 pub mod oidc;
+pub mod wire;
