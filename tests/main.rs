@@ -4,18 +4,27 @@
 
 mod support;
 
-mod cli {}
+mod cli {
+    mod doctor;
+    mod script;
+    mod secrets;
+    mod trouble;
+}
 mod broker {
     mod api;
 }
 mod gateway {
+    mod attacks;
     mod corpus;
     mod differential;
+    mod disguise;
+    mod holes;
     mod life;
     mod limits;
     mod privileges;
     mod protocol;
     mod reads;
+    mod upstream_tls;
     mod writes;
 }
 mod journeys {

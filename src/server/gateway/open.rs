@@ -240,6 +240,7 @@ async fn connected(
         is_dirty: false,
         is_skipping: false,
         stop: super::stop::Stop::No,
+        idle: None,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
         grant: live.clone(),
         policy,

@@ -40,6 +40,8 @@ pub enum End {
     Killed(EndReason),
     #[error("the grant has expired")]
     Expired,
+    #[error("the transaction was left open for longer than policy allows, so it is rolled back")]
+    Idle,
     #[error("a statement could not be recorded, so it was not run: {0}")]
     Unrecorded(#[from] LogError),
     #[error("protocol violation")]
@@ -63,6 +65,7 @@ impl End {
             Self::ClientGone | Self::Goodbye => return None,
             Self::TargetLost => "08006",
             Self::Killed(_) | Self::Expired => "57P01",
+            Self::Idle => "25P03",
             Self::Unrecorded(_) => "ZG005",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) => "08P01",
             Self::Pinned(_) | Self::WrongTag => "42501",
@@ -78,6 +81,7 @@ impl End {
             Self::TargetLost => "target",
             Self::Killed(reason) => reason.word(),
             Self::Expired => "expired",
+            Self::Idle => "idle",
             Self::Unrecorded(_) => "unrecorded",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) | Self::TooMuchHeld => "protocol",
             Self::Pinned(_) | Self::WrongTag => "policy",
@@ -143,6 +147,8 @@ pub struct Session {
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
+    /// How long an open transaction may wait for its next statement.
+    pub(super) idle: Option<std::time::Duration>,
     pub(super) has_masks: bool,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
@@ -209,6 +215,8 @@ impl Session {
             self.rest();
         }
         let is_idle = self.pipeline.is_empty() && self.status == b'I';
+        let idle = self.idle.filter(|_| self.status != b'I');
+        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         tokio::select! {
             biased;
             message = self.client.receive() => self.act(message?).await,
@@ -218,6 +226,7 @@ impl Session {
             }
             reason = told(&mut self.ended, is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
+            () = super::stop::until(idle), if idle.is_some() => Err(End::Idle),
         }
     }
 
@@ -267,6 +276,10 @@ impl Session {
     /// Follows what a statement that has just succeeded changed about the session.
     pub(super) fn follow(&mut self, planned: &Planned, tag: &str) {
         let facts = planned.cleared.facts();
+        let limits = planned.cleared.limits();
+        // The shortest of the transaction's statements; one that begins it begins anew.
+        let begins = self.status == b'I';
+        self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         if facts.settings.iter().any(moves_path)
             || matches!(
