@@ -16,6 +16,7 @@ mod broker {
 mod gateway {
     mod attacks;
     mod corpus;
+    mod differential;
     mod disguise;
     mod holes;
     mod life;
@@ -23,6 +24,7 @@ mod gateway {
     mod masks;
     mod oracle;
     mod privileges;
+    mod protocol;
     mod reads;
     mod upstream_tls;
     mod writes;

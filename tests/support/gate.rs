@@ -112,6 +112,11 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", more).await
     }
 
+    /// The same, with more lines in the section `[server]`.
+    pub async fn start_server(sql: &str, lines: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}")).await
+    }
+
     async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -274,6 +279,10 @@ fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &st
         std::fs::write(policy.join(name), text).expect("policy file");
     }
     let (target, database) = (place.target, &place.database);
+    let (server, more) = match more.strip_prefix("[server-lines]") {
+        Some(lines) => (lines, ""),
+        None => ("", more),
+    };
     let text = format!(
         r#"version = 1
 
@@ -282,6 +291,7 @@ public_url = "http://127.0.0.1:8480"
 api_listen = "127.0.0.1:0"
 wire_listen = "127.0.0.1:0"
 data_dir = "data"
+{server}
 
 [[identity.oidc]]
 issuer = "{issuer}"

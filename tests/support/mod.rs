@@ -6,3 +6,4 @@ pub mod desk;
 pub mod gate;
 pub mod oidc;
 pub mod served;
+pub mod wire;
