@@ -86,13 +86,17 @@ _dbgate() {
 
     case "${cmd}" in
         dbgate)
-            opts="-h -V --server --format --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target doctor policy demo completions man help-exit-codes"
+            opts="-q -h -V --server --context --format --no-input --quiet --no-color --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target doctor policy demo completions man help-exit-codes"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -108,13 +112,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__audit)
-            opts="-h --server --format --help verify"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -130,7 +138,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__audit__subcmd__verify)
-            opts="-h --key --server --format --help"
+            opts="-q -h --key --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,6 +149,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -156,7 +168,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__check)
-            opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --server --format --help -"
+            opts="-c -f -d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -210,6 +222,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -222,13 +238,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__completions)
-            opts="-h --server --format --help bash elvish fish powershell zsh"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -244,7 +264,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__connect)
-            opts="-d -X -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -X -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -287,6 +307,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -302,7 +326,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__conninfo)
-            opts="-d -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -348,6 +372,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -360,13 +388,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__demo)
-            opts="-h --once --server --format --help"
+            opts="-q -h --once --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -382,7 +414,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__doctor)
-            opts="-h --config --superuser-dsn-file --sql --accept --server --format --help"
+            opts="-q -h --config --superuser-dsn-file --sql --accept --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -404,6 +436,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -416,7 +452,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__exec)
-            opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --format --help -"
+            opts="-c -f -d -q -h --database --access --for --reason --ticket --agent --model --task --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -486,6 +522,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -498,13 +538,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__help__subcmd__exit__subcmd__codes)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -520,7 +564,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__login)
-            opts="-h --ca-file --no-open --server --format --help"
+            opts="-q -h --ca-file --no-open --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -531,6 +575,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -546,13 +594,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__logout)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -568,13 +620,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__ls)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -590,7 +646,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__man)
-            opts="-o -h --server --format --help"
+            opts="-o -q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -601,6 +657,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -616,13 +676,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -638,7 +702,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__psql)
-            opts="-d -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -684,6 +748,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -696,13 +764,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__revoke)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -718,7 +790,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__serve)
-            opts="-h --config --check --server --format --help"
+            opts="-q -h --config --check --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -729,6 +801,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -744,13 +820,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target)
-            opts="-h --server --format --help init"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help init"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -766,7 +846,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target__subcmd__init)
-            opts="-h --apply --config --superuser-dsn-file --server --format --help"
+            opts="-q -h --apply --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -784,6 +864,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -796,13 +880,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__whoami)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -6,6 +6,9 @@ mod support;
 
 mod cli {
     mod doctor;
+    mod script;
+    mod secrets;
+    mod trouble;
 }
 mod broker {
     mod api;
@@ -13,18 +16,26 @@ mod broker {
 mod gateway {
     mod attacks;
     mod corpus;
+    mod differential;
     mod disguise;
+    mod holes;
     mod life;
     mod lifecycle;
     mod limits;
     mod masks;
+    mod oracle;
     mod privileges;
+    mod property;
+    mod protocol;
     mod reads;
+    mod upstream_tls;
+    mod versions;
     mod writes;
 }
 mod journeys {
     mod demo;
     mod first_day;
+    mod terminal;
 }
 
 /// A test file that nobody compiles passes for ever.

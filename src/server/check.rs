@@ -120,9 +120,8 @@ impl Check<'_> {
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
-            let scope = self.scope.relations.get(&full)?;
-            // A view in its place masks what it returns by itself.
-            (!scope.is_closed()).then(|| mask::returned(scope))
+            // A view that stands for its relation returns masked values by itself.
+            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(mask::returned)
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(

@@ -17,6 +17,7 @@ use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::{Config, PolicyStamp};
+use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
@@ -43,6 +44,8 @@ pub struct State {
     /// Where PostgreSQL clients connect.
     pub gateway: GatewayAddress,
     pub certificates: Certificates,
+    /// Who may stand at the gateway's door.
+    pub keeper: Keeper,
     pub stopping: AtomicBool,
     /// Somebody wants the policies read anew.
     pub reload: tokio::sync::Notify,

@@ -128,7 +128,7 @@ async fn every_mask_on_every_type_gives_the_same_type_keeps_null_and_never_fails
 }
 
 /// What is shown of a value.
-async fn shown(bench: &Bench, mask: &str, type_name: &str, value: &str) -> String {
+async fn shown(bench: &Bench<'_>, mask: &str, type_name: &str, value: &str) -> String {
     let sql = expression(mask, type_name).unwrap_or_else(|error| panic!("{error}")).sql;
     let value = mask::literal(value);
     answer(&bench.superuser, &format!("select {sql} from (select {value}::{type_name} as v) x")).await

@@ -119,6 +119,11 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", "", policy).await
     }
 
+    /// The same, with more lines in the section `[server]`.
+    pub async fn start_server(sql: &str, lines: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}"), &POLICY).await
+    }
+
     async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -132,9 +137,13 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = prepare(place, issuer, more).await;
-        let file = folder.join("server.toml");
-        let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
+        Self::of(prepared(place, issuer, more).await, place).await
+    }
+
+    /// A gate over what [`prepared`] made.
+    pub async fn of(folder: PathBuf, place: &Place<'_>) -> Self {
+        let running = run::start(Config::load(&folder.join("server.toml")).expect("configuration")).await;
+        let running = running.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
 
@@ -148,12 +157,8 @@ impl Gate {
         self.ask(who, access, seconds).await.expect("a grant")
     }
 
-    /// The same, or what the broker says instead.
-    pub async fn try_grant(&self, who: &str, access: Access) -> Result<GrantAnswer, String> {
-        self.ask(who, access, 600).await.map_err(|refusal| format!("{refusal:?}"))
-    }
-
-    async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
+    /// The same, where it may be refused.
+    pub async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
         let identity = Identity {
             kind: Kind::Human,
             subject: who.into(),
@@ -233,9 +238,8 @@ impl Gate {
     }
 }
 
-/// Fills a database, writes the configuration of a gate in front of it, and runs `target init`. The
-/// folder holds `server.toml` and `superuser`, a file for `--superuser-dsn-file`.
-pub async fn prepare(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+/// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
+pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
     let file = write_configuration(&folder, place, issuer, more);
     let (client, connection) =
@@ -281,6 +285,10 @@ fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &st
         std::fs::write(policy.join(name), text).expect("policy file");
     }
     let (target, database) = (place.target, &place.database);
+    let (server, more) = match more.strip_prefix("[server-lines]") {
+        Some(lines) => (lines, ""),
+        None => ("", more),
+    };
     let text = format!(
         r#"version = 1
 
@@ -289,6 +297,7 @@ public_url = "http://127.0.0.1:8480"
 api_listen = "127.0.0.1:0"
 wire_listen = "127.0.0.1:0"
 data_dir = "data"
+{server}
 
 [[identity.oidc]]
 issuer = "{issuer}"

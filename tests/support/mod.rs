@@ -2,5 +2,8 @@
 
 pub mod bench;
 pub mod dbgate;
+pub mod desk;
 pub mod gate;
 pub mod oidc;
+pub mod served;
+pub mod wire;

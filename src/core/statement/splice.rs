@@ -15,7 +15,7 @@ use super::tree::Tree;
 /// What is masked, by the schema as written (if any) and the relation's name. `None` leaves it alone.
 #[derive(Clone, Copy)]
 pub struct Masks<'a> {
-    /// The text for a FROM clause, without alias.
+    /// The text that stands for it, without alias.
     pub source: &'a dyn Fn(Option<&str>, &str, Spot) -> Option<String>,
     /// Every column in order, for RETURNING.
     pub columns: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<Shown>>,
@@ -496,7 +496,6 @@ mod tests {
     #[test]
     fn the_target_of_a_write_keeps_the_name_it_went_by() {
         let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "\"m\".\"c\"".to_owned());
-        let masks = Masks { source: &replace, columns: &|_, _| None };
         let table = [
             ("insert into customers (id) values (1)", "insert into M AS \"customers\" (id) values (1)"),
             ("update customers c set id = 1 where c.id = 2", "update M c set id = 1 where c.id = 2"),
@@ -516,9 +515,11 @@ mod tests {
         for (sql, expected) in table {
             let statement = grammar::parse(sql).expect(sql).remove(0);
             let expected = expected.replace(" M ", " \"m\".\"c\" ");
+            let masks = Masks { source: &replace, columns: &|_, _| None };
             assert_eq!(splice(&statement, masks), Ok(Some(expected)), "{sql}");
         }
         let only = grammar::parse("update only customers set id = 1").expect("one").remove(0);
+        let masks = Masks { source: &replace, columns: &|_, _| None };
         assert_eq!(splice(&only, masks), Err(SpliceError::Unsupported));
     }
 

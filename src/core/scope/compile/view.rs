@@ -139,8 +139,9 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
             // What stands for a relation shows its children too.
             Spot::RowsOfItself | Spot::Target => None,
         };
-        let masks = Masks { source: &replace, columns: &|_, _| None };
-        splice::splice(statement, masks).ok().map(|text| text.unwrap_or_else(|| statement.text.clone()))
+        splice::splice(statement, Masks { source: &replace, columns: &|_, _| None })
+            .ok()
+            .map(|text| text.unwrap_or_else(|| statement.text.clone()))
     };
     // The owner of the views may read everything: a place that was missed would be a leak here, so
     // nothing that must be replaced may be left once each is replaced by a name of no meaning.
