@@ -300,18 +300,18 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         Some(definition) => format!("({definition}) AS {} ({})", identifier(&name.name), names.join(", ")),
         None => qualified(&name.schema, &name.name),
     };
-    let (mut condition, mut check) = (String::new(), "");
+    let (mut condition, mut barrier, mut check) = (String::new(), "", "");
     if let Some(filter) = &relation.filter {
         condition = format!(" WHERE {filter}");
+        // Conditions of others must not see a row before the filter has. Without a filter there is
+        // nothing to see early: the columns are behind their masks wherever a condition is moved.
+        barrier = " WITH (security_barrier)";
         // Without it a row could be written out of sight, or into the sight of others.
         if relation.insert || relation.update {
             check = " WITH CASCADED CHECK OPTION";
         }
     }
-    format!(
-        "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {source}{condition}{check}",
-        columns.join(", ")
-    )
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name
