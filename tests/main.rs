@@ -5,7 +5,10 @@
 mod support;
 
 mod cli {
+    mod classify;
     mod doctor;
+    mod policy;
+    mod target;
 }
 mod broker {
     mod api;

@@ -195,16 +195,25 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
     Ok(Grantable { relations, sequences })
 }
 
-/// Whether the role lacks something it should be able to read.
+/// Whether the role lacks something it should be able to read, or a masking view is gone: a
+/// migration that was cut short leaves that behind.
 async fn is_incomplete(client: &Client, scope: &Scope, grantable: &Grantable, name: &str) -> Result<bool, ScopeError> {
     let readable = scope.relations.values().filter(|relation| relation.read);
     let readable: Vec<u32> =
         readable.map(|relation| relation.oid).filter(|oid| grantable.relations.contains(oid)).collect();
+    let placed = scope.relations.values().filter(|relation| grantable.relations.contains(&relation.oid));
+    let (schemas, views): (Vec<&str>, Vec<&str>) = placed
+        .filter_map(|relation| relation.view.as_ref())
+        .map(|(schema, name)| (schema.as_str(), name.as_str()))
+        .unzip();
     let lacking = client
         .query_one(
             "select exists (select from pg_catalog.pg_class c where c.oid = any($1) \
-         and not has_any_column_privilege($2::name, c.oid, 'SELECT'))",
-            &[&readable, &name],
+         and not has_any_column_privilege($2::name, c.oid, 'SELECT')) \
+         or exists (select from unnest($3::text[], $4::text[]) w (schema, name) where not exists ( \
+           select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+           where n.nspname = w.schema and c.relname = w.name))",
+            &[&readable, &name, &schemas, &views],
         )
         .await;
     Ok(lacking?.get(0))

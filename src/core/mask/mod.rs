@@ -7,6 +7,7 @@
 
 #[cfg(feature = "server")]
 mod place;
+pub mod scan;
 
 #[cfg(feature = "server")]
 pub use place::{returned, splice_text};
