@@ -110,13 +110,17 @@ _dbgate() {
 
     case "${cmd}" in
         dbgate)
-            opts="-h -V --server --format --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target classify doctor policy demo completions man help-exit-codes"
+            opts="-q -h -V --server --context --format --no-input --quiet --no-color --help --version login logout whoami ls connect exec check psql conninfo revoke audit serve target classify doctor policy demo completions man help-exit-codes"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -132,13 +136,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__audit)
-            opts="-h --server --format --help verify"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -154,7 +162,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__audit__subcmd__verify)
-            opts="-h --key --server --format --help"
+            opts="-q -h --key --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -165,6 +173,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -180,7 +192,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__check)
-            opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --server --format --help -"
+            opts="-c -f -d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -234,6 +246,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -246,7 +262,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__classify)
-            opts="-o -h --config --superuser-dsn-file --output --append --rows --all --drift --server --format --help"
+            opts="-o -q -h --config --superuser-dsn-file --output --append --rows --all --drift --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -276,6 +292,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -288,13 +308,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__completions)
-            opts="-h --server --format --help bash elvish fish powershell zsh"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -310,7 +334,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__connect)
-            opts="-d -X -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -X -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +377,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -368,7 +396,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__conninfo)
-            opts="-d -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -414,6 +442,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -426,13 +458,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__demo)
-            opts="-h --once --server --format --help"
+            opts="-q -h --once --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -448,7 +484,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__doctor)
-            opts="-h --config --superuser-dsn-file --sql --accept --server --format --help"
+            opts="-q -h --config --superuser-dsn-file --sql --accept --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -470,6 +506,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -482,7 +522,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__exec)
-            opts="-c -f -d -h --database --access --for --reason --ticket --agent --model --task --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --format --help -"
+            opts="-c -f -d -q -h --database --access --for --reason --ticket --agent --model --task --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -552,6 +592,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -564,13 +608,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__help__subcmd__exit__subcmd__codes)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -586,7 +634,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__login)
-            opts="-h --ca-file --no-open --server --format --help"
+            opts="-q -h --ca-file --no-open --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -597,6 +645,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -612,13 +664,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__logout)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -634,13 +690,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__ls)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -656,7 +716,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__man)
-            opts="-o -h --server --format --help"
+            opts="-o -q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -667,6 +727,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -682,7 +746,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy)
-            opts="-o -h --output --server --format --help lint test explain show-scope"
+            opts="-o -q -h --output --server --context --format --no-input --quiet --no-color --help lint test explain show-scope"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -700,6 +764,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -712,7 +780,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__explain)
-            opts="-c -h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --server --format --help"
+            opts="-c -q -h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -758,6 +826,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -770,7 +842,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__lint)
-            opts="-h --pack --target --config --superuser-dsn-file --strict --server --format --help"
+            opts="-q -h --pack --target --config --superuser-dsn-file --strict --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -796,6 +868,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -808,7 +884,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__show__subcmd__scope)
-            opts="-h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --canonical --server --format --help"
+            opts="-q -h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --canonical --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -850,6 +926,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -862,7 +942,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__test)
-            opts="-h --pack --junit --server --format --help"
+            opts="-q -h --pack --junit --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -880,6 +960,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -892,7 +976,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__psql)
-            opts="-d -h --database --access --for --reason --ticket --agent --model --task --server --format --help"
+            opts="-d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -938,6 +1022,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -950,13 +1038,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__revoke)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -972,7 +1064,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__serve)
-            opts="-h --config --check --server --format --help"
+            opts="-q -h --config --check --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -983,6 +1075,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -998,13 +1094,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target)
-            opts="-h --server --format --help init diff migrate remove"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help init diff migrate remove"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1020,7 +1120,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target__subcmd__diff)
-            opts="-h --config --superuser-dsn-file --server --format --help"
+            opts="-q -h --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1035,6 +1135,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1050,7 +1154,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target__subcmd__init)
-            opts="-h --apply --config --superuser-dsn-file --server --format --help"
+            opts="-q -h --apply --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1065,6 +1169,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1080,7 +1188,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target__subcmd__migrate)
-            opts="-h --config --superuser-dsn-file --server --format --help"
+            opts="-q -h --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1095,6 +1203,10 @@ _dbgate() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1110,7 +1222,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__target__subcmd__remove)
-            opts="-h --config --superuser-dsn-file --apply --server --format --help"
+            opts="-q -h --config --superuser-dsn-file --apply --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1128,6 +1240,10 @@ _dbgate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
                     return 0
@@ -1140,13 +1256,17 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__whoami)
-            opts="-h --server --format --help"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_dbgate_global_optspecs
-    string join \n server= format= h/help V/version
+    string join \n server= context= format= no-input q/quiet no-color h/help V/version
 end
 
 function __fish_dbgate_needs_command
@@ -25,12 +25,16 @@ function __fish_dbgate_using_subcommand
 end
 
 complete -c dbgate -n "__fish_dbgate_needs_command" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_needs_command" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_needs_command" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_needs_command" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_needs_command" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_needs_command" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_needs_command" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_needs_command" -s V -l version -d 'Print version'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "login" -d 'Sign in'
@@ -55,6 +59,7 @@ complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "man" -d 'Write the ma
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "help-exit-codes" -d 'Explain the exit codes'
 complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l ca-file -d 'PEM file of the authority that signed the broker\'s certificate' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -62,30 +67,45 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l no-open -d 'Do not open a browser; print address and code only'
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand login" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand login" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand logout" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand whoami" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand ls" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s d -l database -d 'Database, where the target has several' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l access -d 'How far the session may go: read, write or admin' -r
@@ -96,6 +116,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l agent -d 'Name
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l task -d 'Its task' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -103,6 +124,9 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s X -d 'Do not read or write the history file'
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand connect" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s c -d 'Statements; may be repeated' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s f -d 'Files of statements, after -c; may be repeated' -r -F
@@ -120,6 +144,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l on-error -d 'Go o
 continue\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l timeout -d 'For the whole call, as in 30s; then what runs is cancelled' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -127,6 +152,9 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l fail-on-truncate -d 'Exit 8 when a result was cut off'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s c -d 'Statements; may be repeated' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s f -d 'Files of statements, after -c; may be repeated' -r -F
@@ -139,12 +167,16 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l agent -d 'Name o
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l task -d 'Its task' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s d -l database -d 'Database, where the target has several' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l access -d 'How far the session may go: read, write or admin' -r
@@ -155,12 +187,16 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l agent -d 'Name of
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l task -d 'Its task' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -s d -l database -d 'Database, where the target has several' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l access -d 'How far the session may go: read, write or admin' -r
@@ -171,41 +207,58 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l agent -d 'Nam
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l task -d 'Its task' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand conninfo" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -f -a "verify" -d 'Verify an evidence file with nothing but public keys'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l key -d 'Public key of a log that is trusted; without it, the keys of brokers you signed in to' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -213,14 +266,21 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l check -d 'Read configuration and policies, list every problem, and stop'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "init" -d 'Print the SQL that prepares a target; with --apply, run it'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "diff" -d 'Show what `target init` would change, and what is there that it did not make'
@@ -229,6 +289,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_see
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -236,30 +297,42 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l apply -d 'Run the SQL instead of printing it; may be repeated, and covers what was added since'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -267,12 +340,16 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l apply -d 'Run the SQL instead of printing it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s o -l output -d 'Write the entries to this file, for review; it must not exist, unless --append is given' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l rows -d 'Rows of each table to look at; 0 looks at names and types only' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -282,11 +359,15 @@ tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l append -d 'Put the entries at the end of the file'
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l all -d 'Also columns that the target\'s classification names already'
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l drift -d 'List what looks sensitive and is named by no entry; exit 8 where there is any'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l accept -d 'A risk that is known and taken: a code, or code=object; may be repeated' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -294,15 +375,22 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l sql -d 'Print nothing but the SQL that closes what can be closed by SQL'
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s o -l output -d 'Write all its files, classification and tests too, to this folder' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "lint" -d 'Show what is wrong or suspicious in a policy, with file and line'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "test" -d 'Run a policy\'s own tests (*.test.toml)'
@@ -313,6 +401,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -320,16 +409,23 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l strict -d 'Exit 8 where there are warnings'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l pack -d 'Built-in pack whose rules count too' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l junit -d 'Write the outcome for a build server too, as JUnit XML' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s c -d 'Statements to judge; they are not run' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l target -d 'Target, as named in the configuration' -r
@@ -341,12 +437,16 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l target -d 'Target, as named in the configuration' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l as -d 'Whose rights: a user, and the groups they are in' -r
@@ -357,6 +457,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -364,8 +465,12 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l canonical -d 'Print the canonical document byte for byte: its SHA-256 is the digest'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
@@ -373,29 +478,44 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l once -d 'End after the walk, leaving nothing behind'
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand man" -s o -d 'Folder to write to' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand man" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand man" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand help-exit-codes" -s h -l help -d 'Print help'

@@ -8,23 +8,34 @@ mod cli {
     mod classify;
     mod doctor;
     mod policy;
+    mod script;
+    mod secrets;
     mod target;
+    mod trouble;
 }
 mod broker {
     mod api;
 }
 mod gateway {
+    mod attacks;
     mod corpus;
+    mod differential;
     mod disguise;
+    mod holes;
     mod life;
     mod limits;
+    mod masks;
+    mod oracle;
     mod privileges;
+    mod protocol;
     mod reads;
+    mod upstream_tls;
     mod writes;
 }
 mod journeys {
     mod demo;
     mod first_day;
+    mod terminal;
 }
 
 /// A test file that nobody compiles passes for ever.

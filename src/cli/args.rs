@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::grant::Access;
@@ -22,9 +23,21 @@ pub struct Global {
     /// Broker to use, as in https://gate.example.com
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
+    /// Broker of this name in config.toml, where several are known
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
+    pub context: Option<String>,
     /// How the answer is written
     #[arg(long, global = true, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
+    /// Never ask and never open a prompt
+    #[arg(long, global = true, env = "DBGATE_NO_INPUT", value_parser = FalseyValueParser::new())]
+    pub no_input: bool,
+    /// Say nothing but answers and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colours, as with NO_COLOR
+    #[arg(long, global = true)]
+    pub no_color: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -242,6 +255,22 @@ pub struct ExecArgs {
     /// For the whole call, as in 30s; then what runs is cancelled
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub timeout: Option<u64>,
+}
+
+impl ExecArgs {
+    /// Everything of `source`, without limits, up to the first error.
+    pub fn of(target: &str, source: Source, ask: &Asking) -> Self {
+        Self {
+            target: target.to_owned(),
+            source,
+            ask: ask.clone(),
+            max_rows: None,
+            max_bytes: None,
+            fail_on_truncate: false,
+            on_error: OnError::Stop,
+            timeout: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

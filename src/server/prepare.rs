@@ -10,6 +10,7 @@ use crate::core::secret::Secret;
 use crate::server::audit::Log;
 use crate::server::certificates;
 use crate::server::config::{Config, ConfigError};
+use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::identity::Verifier;
 use crate::server::run::StartError;
@@ -47,6 +48,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
         grants: Grants::default(),
         sessions: Sessions::default(),
         certificates,
+        keeper: Keeper::default(),
         stopping: AtomicBool::new(false),
         config,
     })

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use crate::core::mask::SALT_SCHEMA;
 use crate::core::role_sql::remove::Removal;
 use crate::core::role_sql::{self, BROKER_COMMENT, LOGIN_PREFIX, MASK_PREFIX, MASKER, SCOPE_PREFIX, SESSIONS};
 
@@ -23,9 +24,10 @@ const SESSION_ROLES: &str = "select rolname::text from pg_roles r \
     or starts_with(rolname, $3) and d.comment ~ '^dbgate scope [0-9a-f]{64} in ' and substr(d.comment, 82) = current_database() \
     order by starts_with(rolname, $3), rolname";
 
-const MASK_SCHEMAS: &str = "select nspname::text from pg_namespace where starts_with(nspname, $1) \
-    and nspowner = (select oid from pg_roles where rolname = $2) \
-    and starts_with(obj_description(oid, 'pg_namespace'), 'dbgate masks of ') order by 1";
+const MASK_SCHEMAS: &str = "select nspname::text from pg_namespace \
+    where nspowner = (select oid from pg_roles where rolname = $2) \
+    and (starts_with(nspname, $1) and starts_with(obj_description(oid, 'pg_namespace'), 'dbgate masks of ') \
+      or nspname = $3 and starts_with(obj_description(oid, 'pg_namespace'), 'dbgate salt ')) order by 1";
 
 /// Our roles; whether each is ours by its comment; whether another database needs it.
 const ROLES: &str = "select r.rolname::text, \
@@ -42,7 +44,7 @@ const SCHEMAS: &str = "select distinct n.nspname::text from pg_shdepend s \
     join pg_namespace n on n.oid = case s.classid when 'pg_namespace'::regclass then s.objid \
       else coalesce(c.relnamespace, p.pronamespace) end \
     where s.refclassid = 'pg_authid'::regclass and s.deptype = 'a' \
-    and s.refobjid in (select oid from pg_roles where rolname = any ($1)) and not starts_with(n.nspname, $2) order by 1";
+    and s.refobjid in (select oid from pg_roles where rolname = any ($1)) and not starts_with(n.nspname, $2) and n.nspname <> $3 order by 1";
 
 const DEFAULTS: &str = "select distinct pg_get_userbyid(d.defaclrole)::text, n.nspname::text, k.word from pg_default_acl d \
     left join pg_namespace n on n.oid = d.defaclnamespace \
@@ -78,7 +80,7 @@ pub async fn plan(client: &Client, broker: &str) -> Result<Removal, RemovalError
     };
     let login = role_sql::login_comment("");
     let session_roles = names(SESSION_ROLES, &[&LOGIN_PREFIX, &login, &SCOPE_PREFIX]).await?;
-    let mask_schemas = names(MASK_SCHEMAS, &[&MASK_PREFIX, &MASKER]).await?;
+    let mask_schemas = names(MASK_SCHEMAS, &[&MASK_PREFIX, &MASKER, &SALT_SCHEMA]).await?;
     let (mut roles, mut droppable) = (Vec::new(), Vec::new());
     for row in client.query(ROLES, &[&broker, &MASKER, &SESSIONS, &BROKER_COMMENT]).await? {
         let (name, is_ours, is_needed): (String, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -92,7 +94,7 @@ pub async fn plan(client: &Client, broker: &str) -> Result<Removal, RemovalError
         return Err(RemovalError::Owns(owned.join(", ")));
     }
     let broker = roles.iter().find(|role| *role == broker).cloned();
-    let schemas = names(SCHEMAS, &[&roles, &MASK_PREFIX]).await?;
+    let schemas = names(SCHEMAS, &[&roles, &MASK_PREFIX, &SALT_SCHEMA]).await?;
     let defaults = client.query(DEFAULTS, &[&roles]).await?;
     let defaults = defaults.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
     let defaults = defaults.collect::<Result<_, tokio_postgres::Error>>()?;

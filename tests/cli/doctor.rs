@@ -218,7 +218,7 @@ impl Bench {
         let policy = [("classification.toml", CLASSIFICATION)];
         let place =
             Place { cluster: &cluster, database: "doctored".into(), sql: SHOP, target: "demo", policy: &policy };
-        let folder = gate::prepare(&place, "http://127.0.0.1:1", "").await;
+        let folder = gate::prepared(&place, "http://127.0.0.1:1", "").await;
         let superuser = connect("doctored").await;
         Self { cluster, folder, program: Program::new(), superuser }
     }

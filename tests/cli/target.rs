@@ -129,8 +129,8 @@ async fn a_second_database_keeps_its_roles() {
         target: "demo",
         policy: &[CLASSIFICATION],
     };
-    let (one, two) = (gate::prepare(&place("shop"), "http://127.0.0.1:1", "").await, place("other"));
-    let two = gate::prepare(&two, "http://127.0.0.1:1", "").await;
+    let (one, two) = (gate::prepared(&place("shop"), "http://127.0.0.1:1", "").await, place("other"));
+    let two = gate::prepared(&two, "http://127.0.0.1:1", "").await;
     let removed = target(&one, &["remove", "demo", "--apply"], &[]).await;
     assert_eq!(removed.status.code(), Some(0), "{}", said(&removed));
     assert!(said(&removed).contains("Kept, because other databases need them"), "{}", said(&removed));
@@ -146,7 +146,7 @@ async fn diff_shows_what_init_would_change_and_init_changes_it() {
     let cluster = own_cluster("diff").await;
     let policy = [CLASSIFICATION];
     let place = Place { cluster: &cluster, database: "shop".into(), sql: SHOP, target: "demo", policy: &policy };
-    let folder = gate::prepare(&place, "http://127.0.0.1:1", "").await;
+    let folder = gate::prepared(&place, "http://127.0.0.1:1", "").await;
     let diff = async || {
         let output = target(&folder, &["diff", "demo", "--format", "json"], &[]).await;
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));

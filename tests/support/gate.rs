@@ -17,8 +17,10 @@ use dbgate::core::time::Moment;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::config::Config;
 use dbgate::server::grants::issue;
+use dbgate::server::http::refusal::Refusal;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
 
 /// A small shop with everything that the rules are about.
@@ -80,6 +82,12 @@ pub struct Place<'a> {
     pub policy: &'a [(&'a str, &'a str)],
 }
 
+/// A connection through the gate.
+pub type Dialled = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tokio_postgres_rustls::MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
+
 /// A gate with its database.
 pub struct Gate {
     pub running: Running,
@@ -104,6 +112,11 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", more).await
     }
 
+    /// The same, with more lines in the section `[server]`.
+    pub async fn start_server(sql: &str, lines: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}")).await
+    }
+
     async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -118,9 +131,13 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = prepare(place, issuer, more).await;
-        let file = folder.join("server.toml");
-        let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
+        Self::of(prepared(place, issuer, more).await, place).await
+    }
+
+    /// A gate over what [`prepared`] made.
+    pub async fn of(folder: PathBuf, place: &Place<'_>) -> Self {
+        let running = run::start(Config::load(&folder.join("server.toml")).expect("configuration")).await;
+        let running = running.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
 
@@ -131,6 +148,11 @@ impl Gate {
 
     /// A grant for a named person, for so many seconds.
     pub async fn grant_as(&self, who: &str, access: Access, seconds: u64) -> GrantAnswer {
+        self.ask(who, access, seconds).await.expect("a grant")
+    }
+
+    /// The same, where it may be refused.
+    pub async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
         let identity = Identity {
             kind: Kind::Human,
             subject: who.into(),
@@ -149,7 +171,7 @@ impl Gate {
             declared: Declared::default(),
             proof: None,
         };
-        issue::issue(self.running.state(), identity, request).await.expect("a grant")
+        issue::issue(self.running.state(), identity, request).await
     }
 
     /// A `tokio_postgres` client through the gate.
@@ -164,6 +186,22 @@ impl Gate {
         password: &str,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.dial(grant, password, database).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client whose connection is still to be driven, for who wants to hear notices.
+    pub async fn open(&self, grant: &GrantAnswer) -> (Client, Dialled) {
+        self.dial(grant, grant.password.expose(), &grant.wire_database).await.expect("connects")
+    }
+
+    async fn dial(
+        &self,
+        grant: &GrantAnswer,
+        password: &str,
+        database: &str,
+    ) -> Result<(Client, Dialled), tokio_postgres::Error> {
         let tls = dbgate::sys::tls::client(grant.gateway.ca_pem.as_deref()).expect("TLS");
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
         let mut config = tokio_postgres::Config::new();
@@ -171,9 +209,7 @@ impl Gate {
         config.user(&grant.user).password(password);
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
         config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
-        let (client, connection) = config.connect(tls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        config.connect(tls).await
     }
 
     /// Roles of sessions in the target right now.
@@ -196,9 +232,8 @@ impl Gate {
     }
 }
 
-/// Fills a database, writes the configuration of a gate in front of it, and runs `target init`. The
-/// folder holds `server.toml` and `superuser`, a file for `--superuser-dsn-file`.
-pub async fn prepare(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+/// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
+pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
     write_configuration(&folder, place, issuer, more);
     let (client, connection) =
@@ -252,6 +287,10 @@ fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &st
         std::fs::write(policy.join(name), text).expect("policy file");
     }
     let (target, database) = (place.target, &place.database);
+    let (server, more) = match more.strip_prefix("[server-lines]") {
+        Some(lines) => (lines, ""),
+        None => ("", more),
+    };
     let text = format!(
         r#"version = 1
 
@@ -260,6 +299,7 @@ public_url = "http://127.0.0.1:8480"
 api_listen = "127.0.0.1:0"
 wire_listen = "127.0.0.1:0"
 data_dir = "data"
+{server}
 
 [[identity.oidc]]
 issuer = "{issuer}"

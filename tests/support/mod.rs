@@ -1,5 +1,9 @@
 //! Real parts to test against: a PostgreSQL of our own, a gate in front of it, a certified issuer.
 
+pub mod bench;
 pub mod dbgate;
+pub mod desk;
 pub mod gate;
 pub mod oidc;
+pub mod served;
+pub mod wire;

@@ -222,7 +222,7 @@ fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
     };
     let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);
     sql.extend(role_sql::grant_scope(&role, scope, &grantable));
-    sql.extend(role_sql::make_views(&role, scope, &grantable));
+    sql.extend(role_sql::make_views(&role, scope, &grantable).into_iter().map(|step| step.sql));
     sql
 }
 
@@ -237,6 +237,9 @@ fn as_text(explanation: &Explanation, column: Option<&str>, sql: &[String]) -> S
     let mut text = format!("{}\n", escape(&explanation.relation));
     if let Some(reason) = &explanation.withheld {
         text += &format!("  withheld: {}\n", escape(reason));
+    }
+    if let Some(filter) = &explanation.filter {
+        text += &format!("  rows where {}\n", escape(filter));
     }
     if column.is_none() {
         for action in &explanation.actions {

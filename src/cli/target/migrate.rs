@@ -50,6 +50,9 @@ pub async fn run(arguments: &MigrateArguments, form: Form) -> Result<Exit, Failu
         ),
         Form::Text => tell(&outcome, away),
     }
+    if form == Form::Json {
+        return Ok(exit);
+    }
     match ran {
         Ok(status) if status.success() => Ok(Exit::Ok),
         Ok(status) => Err(Failure::new(exit, format!("the migration failed ({status})"))

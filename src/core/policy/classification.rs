@@ -275,6 +275,7 @@ mod tests {
             number: 1,
             type_name: "text".into(),
             type_oid: 25,
+            base_type: "text".into(),
             not_null: false,
             has_default: false,
             is_generated: false,
@@ -288,6 +289,9 @@ mod tests {
             parents: Vec::new(),
             depends_on: Vec::new(),
             has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            is_barrier: false,
             estimated_rows: 0,
             sequences: Vec::new(),
         };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::engine::Asking;
 use super::{Policy, Subject};
 use crate::core::scope::catalog::{Catalog, RelationKind};
+use crate::core::scope::explain::{self as rights, Extent, Granted};
 use crate::core::scope::{RelationName, Scope};
 
 /// What may be done with one relation, and why.
@@ -18,6 +19,8 @@ pub struct Explanation {
     pub kind: RelationKind,
     /// Why it is not granted although the policy allows reading it.
     pub withheld: Option<String>,
+    /// The condition that rows must meet to be seen or written.
+    pub filter: Option<String>,
     pub actions: Vec<Action>,
     pub columns: Vec<Column>,
 }
@@ -77,20 +80,30 @@ pub fn relation(
         .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
         .collect();
     let entities = asking.relation(name, Some(relation.kind), &own, &named);
-    let granted = scope.relations.get(name);
-    let actions = [
-        ("read", granted.is_some_and(|scope| scope.read)),
-        ("insert", granted.is_some_and(|scope| scope.insert)),
-        ("update", granted.is_some_and(|scope| scope.update)),
-        ("delete", granted.is_some_and(|scope| scope.delete)),
-    ];
-    let actions =
-        actions.map(|(action, granted)| Action { action, granted, rules: asking.deciding(action, &entities, None) });
+    let granted = match rights::explain(scope, name) {
+        rights::Explanation::Granted(granted) => Some(granted),
+        rights::Explanation::NotGranted | rights::Explanation::Withheld(_) => None,
+    };
+    let reaches = |granted: &Granted<'_>, at: usize| {
+        [&granted.rights, &granted.through_view]
+            .into_iter()
+            .any(|all| all.get(at).is_some_and(|one| *one != Extent::Nothing))
+    };
+    let action = |(at, action): (usize, &'static str)| Action {
+        action,
+        granted: granted.as_ref().is_some_and(|granted| reaches(granted, at)),
+        rules: asking.deciding(action, &entities, None),
+    };
+    let actions = ["read", "insert", "update", "delete"].into_iter().enumerate().map(action).collect();
     let columns = relation.columns.iter().zip(&tags).enumerate().map(|(at, (column, tags))| {
-        let shown = granted
-            .filter(|scope| scope.read)
-            .and_then(|scope| scope.columns.iter().find(|shown| shown.number == column.number));
-        let mask = shown.and_then(|shown| shown.mask.as_ref());
+        let shown = granted.as_ref().and_then(|granted| granted.columns.iter().find(|shown| shown.name == column.name));
+        let seen = shown.map_or(rights::Seen::Hidden, |shown| shown.seen);
+        let mask = match seen {
+            rights::Seen::Masked { .. } => granted
+                .as_ref()
+                .and_then(|granted| granted.relation.columns.iter().find(|one| one.name == column.name)?.mask.as_ref()),
+            rights::Seen::Hidden | rights::Seen::Clear => None,
+        };
         let mut rules = asking.deciding("reveal", &entities, Some(at));
         // A mask may come from tags that flowed in: the scope knows the rule.
         if let Some(mask) = mask
@@ -102,10 +115,10 @@ pub fn relation(
             name: column.name.clone(),
             type_name: column.type_name.clone(),
             tags: tags.iter().cloned().collect(),
-            seen: match (shown, mask) {
-                (None, _) => Seen::Hidden,
-                (Some(_), None) => Seen::Clear,
-                (Some(_), Some(_)) => Seen::Masked,
+            seen: match seen {
+                rights::Seen::Hidden => Seen::Hidden,
+                rights::Seen::Clear => Seen::Clear,
+                rights::Seen::Masked { .. } => Seen::Masked,
             },
             mask: mask.map(|mask| mask.name.clone()),
             expression: mask.map(|mask| mask.expression.clone()),
@@ -116,7 +129,8 @@ pub fn relation(
         relation: name.to_string(),
         kind: relation.kind,
         withheld: scope.withheld.get(name).cloned(),
-        actions: actions.into(),
+        filter: granted.as_ref().and_then(|granted| granted.relation.filter.clone()),
+        actions,
         columns: columns.collect(),
     })
 }

@@ -59,7 +59,7 @@ pub fn database(
                 ticket: Some("lint"),
             };
             for (rule, mask, column) in masked(policy, &subject, catalog) {
-                if let Err(error) = mask::expression(&mask, &column.name, &column.type_name) {
+                if let Err(error) = mask::expression_of(&mask, &column.name, &column.type_name, &column.base_type) {
                     unfit.insert((rule.clone(), column.place), error.to_string());
                 }
                 decided.insert(rule);
@@ -83,6 +83,7 @@ struct Masked {
     place: String,
     name: String,
     type_name: String,
+    base_type: String,
 }
 
 /// Every mask that the rules give to somebody: the rule, the mask, the column.
@@ -107,6 +108,7 @@ fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(Str
                     place: format!("{}.{}", relation.name, column.name),
                     name: column.name.clone(),
                     type_name: column.type_name.clone(),
+                    base_type: column.base_type.clone(),
                 };
                 found.push((rule.clone(), mask.clone(), masked));
             }
@@ -222,6 +224,7 @@ mod tests {
             number: 1,
             type_name: "integer".into(),
             type_oid: 23,
+            base_type: "integer".into(),
             not_null: false,
             has_default: false,
             is_generated: false,
@@ -235,6 +238,9 @@ mod tests {
             parents: Vec::new(),
             depends_on: Vec::new(),
             has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            is_barrier: false,
             estimated_rows: 0,
             sequences: Vec::new(),
         };

@@ -325,6 +325,7 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             number,
             type_name: type_name.clone(),
             type_oid: 0,
+            base_type: type_name.clone(),
             not_null: false,
             has_default: false,
             is_generated: false,
@@ -338,6 +339,9 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             parents: Vec::new(),
             depends_on: Vec::new(),
             has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            is_barrier: false,
             estimated_rows: described.rows,
             sequences: Vec::new(),
         };

@@ -14,7 +14,7 @@ pub struct Removal {
     pub broker: Option<String>,
     /// Login roles and scope roles of this database, in this order, with our comment.
     pub session_roles: Vec<String>,
-    /// Masking schemas with our comment.
+    /// Masking schemas and the salt of hashes, with our comment.
     pub mask_schemas: Vec<String>,
     /// Broker, masker and the role that all sessions share, as far as they exist.
     pub roles: Vec<String>,

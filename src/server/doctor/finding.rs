@@ -100,7 +100,7 @@ pub(super) fn unreadable(error: &tokio_postgres::Error) -> String {
 /// `<routine>` (the full name of function `p`), `<public_may_call>`, `<broker>`, `<runs_text>`.
 pub(super) fn abbreviated(sql: &str) -> String {
     let runs_text = format!("'{{{}}}'::text[]", RUNS_TEXT.join(","));
-    sql.replace("<own>", "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_m_)'")
+    sql.replace("<own>", "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_)'")
         .replace("<routine>", "format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))")
         .replace(
             "<public_may_call>",

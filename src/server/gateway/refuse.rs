@@ -3,7 +3,7 @@
 //! A denial is an ERROR with SQLSTATE 42501, never FATAL: the connection lives on. DETAIL is JSON
 //! for programs, HINT is for people.
 
-use super::held::Verdict;
+use super::held::{Asked, Verdict};
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::encoding;
@@ -11,7 +11,6 @@ use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::wire::backend::{self, ErrorFields};
-use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
 use crate::server::check::{Planned, refused};
 use crate::sys::{clock, random};
@@ -29,7 +28,7 @@ impl Session {
         let error = denial_error(denial, sql);
         self.client.error(&error);
         if self.status != b'T' {
-            backend::write_ready(self.status, &mut self.client.out);
+            backend::write_ready(self.status, self.client.out());
             return Ok(());
         }
         // As after any error, the client's transaction has failed.
@@ -41,27 +40,26 @@ impl Session {
     }
 
     /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
-    pub(super) async fn settle(&mut self, mode: Mode) -> Result<bool, End> {
-        match self.verdict(mode).await? {
+    pub(super) async fn settle(&mut self, mode: Mode, asked: Asked) -> Result<bool, End> {
+        match self.verdict(mode, asked).await? {
             Verdict::Stands => Ok(true),
             Verdict::Failed => {
-                self.close_failed(mode).await?;
+                self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
+                self.failed_before_sync(mode).await?;
                 Ok(false)
             }
             Verdict::Denied(denial) => {
-                self.veto(&denial, mode).await?;
+                self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
+                self.veto(&denial, self.last_held(), mode).await?;
                 Ok(false)
             }
         }
     }
 
-    /// Takes back what ran, and says why.
-    pub(super) async fn veto(&mut self, denial: &Denial, mode: Mode) -> Result<(), End> {
+    /// After an error that the client was told of: in the simple protocol the message ends here,
+    /// in the extended everything up to Sync is skipped.
+    async fn failed_before_sync(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
-        self.executions.clear();
-        let error = denial_error(denial, "");
-        self.client.error(&error);
-        self.ask_veto();
         match mode {
             Mode::Simple => self.close_failed(mode).await,
             Mode::Extended => {
@@ -71,7 +69,21 @@ impl Session {
         }
     }
 
-    /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own.
+    /// Takes back what ran, records that, and says why. `number` is the statement that it is about.
+    pub(super) async fn veto(&mut self, denial: &Denial, number: Option<u64>, mode: Mode) -> Result<(), End> {
+        self.held_out.clear();
+        self.late_description.clear();
+        self.executions.clear();
+        if let Some(number) = number {
+            self.record.vetoed(number, denial, clock::now()).await?;
+        }
+        let error = denial_error(denial, "");
+        self.client.error(&error);
+        self.ask_veto();
+        self.failed_before_sync(mode).await
+    }
+
+    /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own or was to end.
     pub(super) async fn close_failed(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
         if self.stop.is_silent() {
@@ -79,12 +91,14 @@ impl Session {
             self.stop = super::stop::Stop::No;
             self.ask_veto();
         }
-        let own_block = self.held.own_block;
+        let rolls_back = self.held.own_block || self.held.commit_failed;
         self.held.is_active = false;
-        if own_block {
+        if rolls_back {
             self.ask_sync(Owner::Gateway);
             self.round(mode).await?;
-            self.ask_own("dbgate_rollback", &[]);
+            if self.status != b'I' {
+                self.ask_own("dbgate_rollback", &[]);
+            }
         }
         self.ask_sync(Owner::Client);
         self.round(mode).await?;
@@ -110,20 +124,22 @@ impl Session {
         self.executions.clear();
         self.is_block = self.status != b'I';
         if self.status == b'I' {
+            // Portals end with their transaction.
+            self.portals.clear();
             self.forget_held();
         }
         self.release();
     }
 
-    /// The target did something else than what was judged: roll back and end the session.
-    pub(super) async fn wrong_tag(&mut self, tag: &str) -> Result<bool, End> {
+    /// The target did something else than what was judged. What can be rolled back is, and the
+    /// client is told; where it has been committed already the session ends.
+    pub(super) async fn wrong_tag(&mut self, number: u64, tag: &str, mode: Mode) -> Result<(), End> {
         let denial =
             refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
-        self.record.denied(&denial, tag, Protocol::Simple, clock::now()).await?;
-        if self.is_holding() {
-            self.veto(&denial, Mode::Simple).await?;
-            return Ok(false);
+        if self.is_dirty {
+            return self.veto(&denial, Some(number), mode).await;
         }
+        self.record.vetoed(number, &denial, clock::now()).await?;
         Err(End::WrongTag)
     }
 }
@@ -145,15 +161,5 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
         hint: denial.hint.clone(),
         position: position.and_then(|position| u32::try_from(position).ok()),
         ..ErrorFields::error("42501", denial.message.clone())
-    }
-}
-
-impl Session {
-    /// Asks only that what was sent so far is answered.
-    pub(super) async fn flush_up(&mut self, mode: Mode) -> Result<super::relay::Drained, End> {
-        frontend::flush(&mut self.up);
-        let mut drained = self.round(mode).await?;
-        self.take_baseline(&mut drained);
-        Ok(drained)
     }
 }
