@@ -43,7 +43,7 @@ const CLASSIFICATION: &str = "
     tags = []
 ";
 
-const HOLES: [Hole; 38] = [
+const HOLES: [Hole; 40] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -100,6 +100,21 @@ const HOLES: [Hole; 38] = [
         "select lo_create(424242); grant select on large object 424242 to public",
         "select lo_unlink(424242)",
     ),
+    hole(
+        "untrusted_function",
+        "public.anything()",
+        "create language wild handler plpgsql_call_handler; \
+         create function anything() returns int language wild as 'begin return 1; end'",
+        "drop language wild cascade",
+    ),
+    Hole {
+        code: "trigger_unread",
+        object: "told on public.customers",
+        make: "create function tell() returns trigger language plpgsql as 'begin execute ''select 1''; return new; end'; \
+               create trigger told before update on customers for each row execute function tell()",
+        close: Some("drop trigger told on customers"),
+        clear: "drop function tell",
+    },
     hole("procedural_language", "plpgsql", "grant usage on language plpgsql to public", ""),
     hole("runs_text", "functions that run text", "create extension tablefunc", "drop extension tablefunc"),
     hole("broker_superuser", "dbgate_broker", "alter role dbgate_broker superuser", ""),
