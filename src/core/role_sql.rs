@@ -4,6 +4,9 @@
 //! lacks either is not ours and is never changed or dropped. All text is built here, from quoted
 //! names and literals only, so that one file shows what a target will ever be told.
 
+pub mod rebuild;
+pub mod remove;
+
 use std::collections::BTreeSet;
 
 use crate::core::mask::{SALT_SCHEMA, SALT_TABLE};
@@ -13,6 +16,8 @@ use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, S
 
 /// The role the server connects as. Not a superuser.
 pub const BROKER: &str = "dbgate_broker";
+/// Marks the broker's role as one that `target init` made; another role of that name is never dropped.
+pub const BROKER_COMMENT: &str = "dbgate broker";
 /// Owns the masking views. Cannot log in and gets around no row policy.
 pub const MASKER: &str = "dbgate_masker";
 /// Every login role is a member, so that pg_hba can admit `+dbgate_sessions` from the gateway.
@@ -48,9 +53,9 @@ pub struct PrepareTarget<'a> {
 pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
     let (broker, database) = (identifier(prepare.broker), identifier(prepare.database));
     let mut sql = vec![
-        create_role(prepare.broker, "LOGIN CREATEROLE"),
-        create_role(MASKER, "NOLOGIN"),
-        create_role(SESSIONS, "NOLOGIN"),
+        create_role(prepare.broker, "LOGIN CREATEROLE", Some(BROKER_COMMENT)),
+        create_role(MASKER, "NOLOGIN", None),
+        create_role(SESSIONS, "NOLOGIN", None),
         format!("COMMENT ON ROLE {} IS 'dbgate masking views'", identifier(MASKER)),
         format!("COMMENT ON ROLE {} IS 'dbgate sessions'", identifier(SESSIONS)),
         format!("GRANT {} TO {broker}", identifier(MASKER)),
@@ -75,12 +80,18 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
     sql
 }
 
-fn create_role(name: &str, attributes: &str) -> String {
+/// Makes a role unless there is one; only a role that is made here gets the comment.
+fn create_role(name: &str, attributes: &str, comment: Option<&str>) -> String {
     let create = literal(&format!("CREATE ROLE {} {attributes}", identifier(name)));
+    let comment = comment.map(|comment| {
+        let sql = format!("COMMENT ON ROLE {} IS {}", identifier(name), literal(comment));
+        format!(" EXECUTE {};", literal(&sql))
+    });
     format!(
         "DO $dbgate$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) \
-         THEN EXECUTE {create}; END IF; END $dbgate$",
-        literal(name)
+         THEN EXECUTE {create};{} END IF; END $dbgate$",
+        literal(name),
+        comment.unwrap_or_default()
     )
 }
 
