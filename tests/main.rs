@@ -5,9 +5,12 @@
 mod support;
 
 mod cli {
+    mod classify;
     mod doctor;
+    mod policy;
     mod script;
     mod secrets;
+    mod target;
     mod trouble;
 }
 mod broker {

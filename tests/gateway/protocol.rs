@@ -283,9 +283,15 @@ async fn a_copy_from_the_client_can_be_cancelled() {
     let mut canceller = Peer::to(&grant, Channel::Tls).await;
     canceller.send(&request).await;
     canceller.until_closed().await;
-    // PostgreSQL looks up from a copy when data comes.
-    peer.send(&message(b'd', b"two\n")).await;
-    assert_eq!(error(&peer.until(b'Z').await).expect("an error").sqlstate, "57014");
+    // PostgreSQL looks up from a copy when data comes, and the cancel may come after the data.
+    let mut told = Vec::new();
+    while !tags(&told).ends_with('Z') {
+        match tokio::time::timeout(Duration::from_millis(50), peer.receive()).await {
+            Ok(message) => told.push(message.expect("an answer")),
+            Err(_) => peer.send(&message(b'd', b"two\n")).await,
+        }
+    }
+    assert_eq!(error(&told).expect("an error").sqlstate, "57014");
     // What the client still sends of its copy is passed over.
     peer.send(&message(b'd', b"three\n")).await;
     peer.send(&message(b'c', b"")).await;

@@ -241,7 +241,7 @@ impl Gate {
 /// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
 pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-    let file = write_configuration(&folder, place, issuer, more);
+    write_configuration(&folder, place, issuer, more);
     let (client, connection) =
         place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
     tokio::spawn(connection);
@@ -249,16 +249,24 @@ pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let dsn = format!("user=postgres password={}", place.cluster.password().expose());
     files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
     files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
+    init(place.target, &folder).await;
+    folder
+}
+
+/// Runs `target init` once more, for the target `demo` of a folder made by [`prepare`].
+pub async fn prepare_again(folder: &Path) {
+    init("demo", folder).await;
+}
+
+async fn init(target: &str, folder: &Path) {
     let init = InitArguments {
-        name: place.target.into(),
+        name: target.into(),
         apply: true,
-        config: file,
+        config: folder.join("server.toml"),
         superuser_dsn_file: Some(folder.join("superuser")),
     };
-    dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }, Form::Text)
-        .await
-        .expect("target init");
-    folder
+    let arguments = TargetArguments { command: TargetCommand::Init(init) };
+    dbgate::cli::target::run(&arguments, Form::Text).await.expect("target init");
 }
 
 /// The first column of every row of a simple query, NULL as `-`.

@@ -10,6 +10,7 @@ mod fixed;
 mod json;
 #[cfg(feature = "server")]
 mod place;
+pub mod scan;
 mod shape;
 
 #[cfg(feature = "server")]

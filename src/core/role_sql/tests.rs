@@ -66,7 +66,7 @@ fn scope() -> Scope {
 }
 
 fn grantable() -> Grantable {
-    Grantable { relations: [1, 2, 3].into(), sequences: [RelationName::new("public", "s")].into() }
+    Grantable { relations: [1, 2, 3].into(), known: [1, 2, 3].into(), sequences: [RelationName::new("public", "s")].into() }
 }
 
 #[test]
@@ -82,6 +82,7 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
             "GRANT SELECT (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT INSERT (\"id\", \"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT UPDATE (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
+            "GRANT REFERENCES (\"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT USAGE ON SEQUENCE \"public\".\"s\" TO \"dbgate_s_1\"",
         ]
     );

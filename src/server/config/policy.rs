@@ -29,6 +29,12 @@ impl PolicySource {
 impl Config {
     /// Reads and validates the policy of one target.
     pub fn load_policy(&self, target: &TargetSection) -> Result<Policy, ConfigError> {
+        let sources = self.policy_files(target)?;
+        Policy::parse(&sources).map_err(|problems| policy_problems(target.policy.folder.as_deref(), problems))
+    }
+
+    /// The files that the policy of a target is made of.
+    pub fn policy_files(&self, target: &TargetSection) -> Result<Vec<Source>, ConfigError> {
         let PolicySource { pack, folder, line } = &target.policy;
         let problem = |file: &Path, line: usize, message: String| {
             ConfigError(vec![Problem { file: file.to_owned(), line, message }])
@@ -48,13 +54,13 @@ impl Config {
             let place = folder.as_deref().unwrap_or(&self.file);
             return Err(problem(place, 0, "holds no policy: put `*.cedar` files there".into()));
         }
-        Policy::parse(&sources).map_err(|problems| policy_problems(folder.as_deref(), problems))
+        Ok(sources)
     }
 }
 
 /// The files of a policy folder that belong to a policy, by name, so that the order and with it
 /// the digest do not depend on the file system.
-fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
+pub fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

@@ -8,7 +8,37 @@ pub(super) fn looks() -> Vec<Look> {
     LOOKS.iter().map(|(code, severity, why, sql)| Look::new(code, *severity, why, abbreviated(sql))).collect()
 }
 
-const LOOKS: [(&str, Severity, &str, &str); 14] = [
+const LOOKS: [(&str, Severity, &str, &str); 16] = [
+    (
+        "default_grants",
+        Weakness,
+        "what this role makes in the schema from now on is covered only after `target init` is run again",
+        "select format('%I in schema %I', pg_get_userbyid(o.owner), n.nspname), w.word || ' to ' || w.name, \
+         array[format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I GRANT %s ON %s TO %I%s', pg_get_userbyid(o.owner), \
+           n.nspname, w.rights, w.word, w.name, w.option)] \
+         from (select nspowner, oid from pg_namespace union select relowner, relnamespace from pg_class) o (owner, schema) \
+         join pg_namespace n on n.oid = o.schema \
+         cross join (values \
+           ('r', 'TABLES', <broker>, 'SELECT, INSERT, UPDATE, DELETE', ' WITH GRANT OPTION'), \
+           ('r', 'TABLES', 'dbgate_masker', 'SELECT, INSERT, UPDATE, DELETE', ''), \
+           ('S', 'SEQUENCES', <broker>, 'USAGE, SELECT', ' WITH GRANT OPTION')) w (kind, word, name, rights, option) \
+         join pg_roles r on r.rolname = w.name \
+         where <own> and pg_get_userbyid(o.owner) not in (<broker>, 'dbgate_masker', 'dbgate_sessions') \
+         and not exists (select from pg_default_acl d cross join aclexplode(d.defaclacl) a \
+           where d.defaclrole = o.owner and d.defaclnamespace = n.oid and d.defaclobjtype::text = w.kind \
+           and a.grantee = r.oid and a.privilege_type = 'SELECT' and (a.is_grantable or w.option = '')) order by 1, 2",
+    ),
+    (
+        "not_ours",
+        Weakness,
+        "it is named like ours, but dbgate did not make it: it is never used, changed or dropped",
+        "select format('%I', r.rolname), 'role', '{}'::text[] from pg_roles r \
+         where (starts_with(r.rolname, 'dbgate_u_') or starts_with(r.rolname, 'dbgate_s_')) \
+         and coalesce(shobj_description(r.oid, 'pg_authid'), '') !~ '^dbgate (login in|scope [0-9a-f]{64} in) ' \
+         union all select format('%I', n.nspname), 'schema', '{}'::text[] from pg_namespace n \
+         where starts_with(n.nspname, 'dbgate_m_') \
+         and coalesce(obj_description(n.oid, 'pg_namespace'), '') !~ '^dbgate masks of ' order by 1",
+    ),
     (
         "broker_superuser",
         Hole,
