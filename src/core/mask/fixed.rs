@@ -17,14 +17,19 @@ pub(super) fn fits(value: &str, base: &str) -> bool {
         Shape::Date => is_date(value),
         Shape::Timestamp | Shape::TimestampTz => is_date(value) || is_moment(value),
         Shape::Uuid => is_uuid(value),
-        Shape::Address => value.parse::<std::net::IpAddr>().is_ok(),
         Shape::Json | Shape::JsonBinary => {
             // PostgreSQL refuses in `jsonb` what JSON allows: NUL and numbers without end.
             serde_json::from_str::<serde_json::Value>(value).is_ok() && !value.contains("\\u")
         }
         Shape::Array(_) => value == "{}",
         Shape::Opaque if base == "boolean" => matches!(value, "true" | "false"),
-        Shape::Money | Shape::Network | Shape::Hardware | Shape::Bytes | Shape::Range { .. } | Shape::Opaque => false,
+        Shape::Money
+        | Shape::Address
+        | Shape::Network
+        | Shape::Hardware
+        | Shape::Bytes
+        | Shape::Range { .. }
+        | Shape::Opaque => false,
     }
 }
 
