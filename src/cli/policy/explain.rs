@@ -218,6 +218,7 @@ fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
     let sequences = scope.relations.values().flat_map(|relation| &relation.sequences);
     let grantable = Grantable {
         relations: scope.relations.values().map(|relation| relation.oid).collect(),
+        known: scope.relations.values().map(|relation| relation.oid).collect(),
         sequences: sequences.map(|(schema, name)| RelationName::new(schema, name)).collect(),
     };
     let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);

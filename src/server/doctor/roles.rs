@@ -116,10 +116,11 @@ const LOOKS: [(&str, Severity, &str, &str); 16] = [
     (
         "masker_schema",
         Weakness,
-        "the role that owns masking views may not make schemas, so no view can be made",
-        "select format('%I', current_database()), 'CREATE', \
-         array[format('GRANT CREATE ON DATABASE %I TO dbgate_masker', current_database())] \
-         from pg_roles where rolname = 'dbgate_masker' and not has_database_privilege(oid, current_database(), 'CREATE')",
+        "the place for masking views is missing, so none can be made",
+        "select w.name, 'schema', array[format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION dbgate_masker', w.name)] \
+         from (values ('dbgate_m_views'), ('dbgate_secret')) w (name) \
+         where exists (select from pg_roles where rolname = 'dbgate_masker') \
+         and not exists (select from pg_namespace n where n.nspname = w.name) order by 1",
     ),
     (
         "masker_attributes",
