@@ -23,13 +23,16 @@ mod gateway {
     mod disguise;
     mod holes;
     mod life;
+    mod lifecycle;
     mod limits;
     mod masks;
     mod oracle;
     mod privileges;
+    mod property;
     mod protocol;
     mod reads;
     mod upstream_tls;
+    mod versions;
     mod writes;
 }
 mod journeys {

@@ -71,9 +71,9 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         let name = identifier(schema);
         sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {masker}"));
-        let rows = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO");
-        sql.push(format!("{rows} {broker} WITH GRANT OPTION"));
-        sql.push(format!("{rows} {masker}"));
+        let rows = |more: &str| format!("GRANT SELECT, INSERT, UPDATE, DELETE{more} ON ALL TABLES IN SCHEMA {name} TO");
+        sql.push(format!("{} {broker} WITH GRANT OPTION", rows(", REFERENCES")));
+        sql.push(format!("{} {masker}", rows("")));
         sql.push(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(default_privileges(schema, &broker));
     }
@@ -103,15 +103,15 @@ fn default_privileges(schema: &str, broker: &str) -> String {
         format!("EXECUTE pg_catalog.format({}, owner); ", literal(&text))
     };
     let broker = broker.replace('%', "%%");
-    let rows = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO";
+    let rows = |more: &str| format!("GRANT SELECT, INSERT, UPDATE, DELETE{more} ON TABLES TO");
     format!(
         "DO $dbgate$ DECLARE owner name; BEGIN FOR owner IN \
          SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = {schema} UNION \
          SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
          ON n.oid = c.relnamespace WHERE nspname = {schema} LOOP \
          {}{}{}END LOOP; END $dbgate$",
-        alter(format!("{rows} {broker} WITH GRANT OPTION")),
-        alter(format!("{rows} {}", identifier(MASKER))),
+        alter(format!("{} {broker} WITH GRANT OPTION", rows(", REFERENCES"))),
+        alter(format!("{} {}", rows(""), identifier(MASKER))),
         alter(format!("GRANT USAGE, SELECT ON SEQUENCES TO {broker} WITH GRANT OPTION")),
         schema = literal(schema),
     )
@@ -153,6 +153,8 @@ pub fn make_scope(digest: &str, database: &str, server_version: u32) -> Vec<Stri
 pub struct Grantable {
     /// OIDs.
     pub relations: BTreeSet<u32>,
+    /// Those of them that may be made known by name: see [`known_by_name`]. OIDs.
+    pub known: BTreeSet<u32>,
     pub sequences: BTreeSet<RelationName>,
 }
 
@@ -174,7 +176,14 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             match explain::on_relation(relation, right) {
                 Extent::Whole => list.push(place.clone()),
                 Extent::Nothing => {}
-                Extent::Columns(names) => single.push(grant_columns(right, &names, &place, &role)),
+                Extent::Columns(names) => single.push(grant_columns(right.word(), &names, &place, &role)),
+            }
+        }
+        if grantable.known.contains(&relation.oid) {
+            match known_by_name(relation) {
+                Extent::Whole => single.push(format!("GRANT {KNOWN} ON {place} TO {role}")),
+                Extent::Nothing => {}
+                Extent::Columns(names) => single.push(grant_columns(KNOWN, &names, &place, &role)),
             }
         }
         let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
@@ -198,9 +207,24 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
     sql
 }
 
-fn grant_columns(right: Right, names: &[String], place: &str, role: &str) -> String {
+/// The privilege that shows a name in `information_schema` and allows nothing to who may not make
+/// tables: only a foreign key could use it.
+const KNOWN: &str = "REFERENCES";
+
+/// What the role holds no right on, although the gateway shows something in its place. Without any
+/// right `information_schema` would hide it from the tools that look there.
+fn known_by_name(relation: &RelationScope) -> Extent {
+    let masked = relation.columns.iter().filter(|column| column.mask.is_some()).map(|column| column.name.clone());
+    match (relation.is_closed(), relation.is_masked()) {
+        (true, _) => Extent::Whole,
+        (false, true) => Extent::Columns(masked.collect()),
+        (false, false) => Extent::Nothing,
+    }
+}
+
+fn grant_columns(privilege: &str, names: &[String], place: &str, role: &str) -> String {
     let names: Vec<String> = names.iter().map(|name| identifier(name)).collect();
-    format!("GRANT {} ({}) ON {place} TO {role}", right.word(), names.join(", "))
+    format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", "))
 }
 
 /// One statement of making views, and the relation whose view it makes.
@@ -248,7 +272,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
                 Extent::Nothing => {}
-                Extent::Columns(names) => steps.push(plain(grant_columns(right, &names, &place, &role))),
+                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, &role))),
             }
         }
     }
@@ -287,18 +311,18 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         Some(definition) => format!("({definition}) AS {} ({})", identifier(&name.name), names.join(", ")),
         None => qualified(&name.schema, &name.name),
     };
-    let (mut condition, mut check) = (String::new(), "");
+    let (mut condition, mut barrier, mut check) = (String::new(), "", "");
     if let Some(filter) = &relation.filter {
         condition = format!(" WHERE {filter}");
+        // Conditions of others must not see a row before the filter has. Without a filter there is
+        // nothing to see early: the columns are behind their masks wherever a condition is moved.
+        barrier = " WITH (security_barrier)";
         // Without it a row could be written out of sight, or into the sight of others.
         if relation.insert || relation.update {
             check = " WITH CASCADED CHECK OPTION";
         }
     }
-    format!(
-        "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {source}{condition}{check}",
-        columns.join(", ")
-    )
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name

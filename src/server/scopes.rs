@@ -3,6 +3,7 @@
 //! One advisory lock per database guards making and dropping, because concurrent GRANTs on one
 //! table fail in PostgreSQL. Nothing is changed or dropped that lacks our prefix and our comment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -188,7 +189,12 @@ fn ungrantable(scope: &Scope, grantable: &Grantable) -> Vec<RelationName> {
 
 /// What of the scope the broker may hand out: `target init` or an owner decides that.
 async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeError> {
-    let oids: Vec<u32> = scope.relations.values().map(|relation| relation.oid).collect();
+    // A database that was restored or copied has lost the rights on itself: there the views cannot
+    // be made, and what they stand for waits for `target init`.
+    let may_make = format!("select has_database_privilege('{}', current_database(), 'CREATE')", role_sql::MASKER);
+    let may_make: bool = client.query_one(&may_make, &[]).await?.get(0);
+    let candidates = scope.relations.values().filter(|relation| may_make || relation.view.is_none());
+    let oids: Vec<u32> = candidates.map(|relation| relation.oid).collect();
     let relations = client
         .query(
             "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
@@ -197,7 +203,8 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
             &[&oids],
         )
         .await;
-    let relations = relations?.iter().map(|row| row.get(0)).collect();
+    let relations: BTreeSet<u32> = relations?.iter().map(|row| row.get(0)).collect();
+    let known = known(client, &relations).await?;
     let named: Vec<&(String, String)> = scope.relations.values().flat_map(|relation| &relation.sequences).collect();
     let schemas: Vec<&str> = named.iter().map(|(schema, _)| schema.as_str()).collect();
     let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
@@ -212,7 +219,23 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
         .await;
     let sequences = sequences?;
     let sequences = sequences.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect();
-    Ok(Grantable { relations, sequences })
+    Ok(Grantable { relations, known, sequences })
+}
+
+/// Relations whose names may be shown by a right on foreign keys: none where PUBLIC may make
+/// tables, since there a foreign key would tell which values exist.
+async fn known(client: &Client, relations: &BTreeSet<u32>) -> Result<BTreeSet<u32>, ScopeError> {
+    let oids: Vec<u32> = relations.iter().copied().collect();
+    let known = client
+        .query(
+            "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
+         and has_table_privilege(c.oid, 'REFERENCES WITH GRANT OPTION') \
+         and not has_database_privilege('public', current_database(), 'CREATE') \
+         and not exists (select from pg_catalog.pg_namespace n where has_schema_privilege('public', n.oid, 'CREATE'))",
+            &[&oids],
+        )
+        .await;
+    Ok(known?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Whether the role lacks something it should be able to read: a grant, or a view that stands for

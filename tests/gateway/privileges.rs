@@ -317,7 +317,7 @@ async fn a_live_session_dies_with_its_role_within_two_seconds() {
         .await
         .expect("busy");
     roles::disable_login(&bench.broker, &name).await.expect("disabled");
-    let again = connect(&name, "pw", &bench.database).await.expect_err("nobody logs in any more");
+    let again = connect(bench.cluster, &name, "pw", &bench.database).await.expect_err("nobody logs in any more");
     assert!(again.as_db_error().is_some_and(|error| error.code().code() == "28000"), "{again}");
     let started = Instant::now();
     let ended = roles::end(&bench.broker, &name).await.expect("ended");

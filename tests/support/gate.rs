@@ -47,6 +47,8 @@ match = \"public.customers.ssn\"
 tags = [\"pii\"]
 ";
 
+const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
+
 /// The cluster of this run.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
@@ -104,26 +106,30 @@ impl Gate {
 
     /// The same, for people who sign in at this issuer.
     pub async fn start_for(sql: &str, issuer: &str) -> Self {
-        Self::make(sql, issuer, "").await
+        Self::make(sql, issuer, "", &POLICY).await
     }
 
     /// The same, with more lines at the end of `server.toml`.
     pub async fn start_with(sql: &str, more: &str) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", more).await
+        Self::make(sql, "http://127.0.0.1:1", more, &POLICY).await
+    }
+
+    /// The same, with other files in the policy folder.
+    pub async fn start_under(sql: &str, policy: &[(&str, &str)]) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", "", policy).await
     }
 
     /// The same, with more lines in the section `[server]`.
     pub async fn start_server(sql: &str, lines: &str) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}")).await
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}"), &POLICY).await
     }
 
-    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
+    async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-        let policy = [("classification.toml", CLASSIFICATION)];
-        let place = Place { cluster: cluster(), database, sql, target: "demo", policy: &policy };
+        let place = Place { cluster: cluster(), database, sql, target: "demo", policy };
         let gate = Self::before(&place, issuer, more).await;
         drop(guard);
         gate

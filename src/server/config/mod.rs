@@ -16,6 +16,7 @@ use crate::core::claims::IssuerRule;
 use crate::core::identity::Kind;
 use crate::server::targets::TargetConfig;
 
+pub use policy::PolicyStamp;
 pub use section::Problem;
 use section::{Findings, Section};
 

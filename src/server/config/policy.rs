@@ -1,10 +1,30 @@
 //! Reading the policy of a target: its folder, a built-in pack, or both.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Config, ConfigError, PolicySource, Problem, TargetSection};
 use crate::core::policy::file::{self, Source};
 use crate::core::policy::{Policy, pack};
+
+/// What the files of a policy look like from outside: names, lengths and times of change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStamp(Vec<(String, u64, Option<SystemTime>)>);
+
+impl PolicySource {
+    /// How its files look now. A folder that cannot be read looks empty.
+    pub fn stamp(&self) -> PolicyStamp {
+        let entries = self.folder.iter().flat_map(std::fs::read_dir).flatten().filter_map(Result::ok);
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let about = entry.metadata().ok()?;
+                Some((entry.file_name().to_string_lossy().into_owned(), about.len(), about.modified().ok()))
+            })
+            .collect();
+        files.sort();
+        PolicyStamp(files)
+    }
+}
 
 impl Config {
     /// Reads and validates the policy of one target.

@@ -120,6 +120,9 @@ impl Session {
             return Ok(());
         }
         let (parameters, text) = (bound.parameters, bound.text);
+        if let Err(denial) = self.judge_again(&planned, &text) {
+            return self.deny(&denial, &text).await;
+        }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let cleared = vec![planned.cleared.clone()];
         let recorded =

@@ -64,7 +64,6 @@ fn relation(oid: u32, full: &str, kind: RelationKind, columns: &[&str]) -> Relat
         has_row_security: false,
         has_user_policies: false,
         definition: None,
-        is_barrier: false,
         estimated_rows: -1,
         sequences: Vec::new(),
     }
