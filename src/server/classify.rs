@@ -235,7 +235,6 @@ mod tests {
             has_row_security: false,
             has_user_policies: false,
             definition: None,
-            is_barrier: false,
             estimated_rows,
             sequences: Vec::new(),
         };

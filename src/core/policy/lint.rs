@@ -240,7 +240,6 @@ mod tests {
             has_row_security: false,
             has_user_policies: false,
             definition: None,
-            is_barrier: false,
             estimated_rows: 0,
             sequences: Vec::new(),
         };

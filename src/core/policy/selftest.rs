@@ -341,7 +341,6 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             has_row_security: false,
             has_user_policies: false,
             definition: None,
-            is_barrier: false,
             estimated_rows: described.rows,
             sequences: Vec::new(),
         };

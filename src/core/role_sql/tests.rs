@@ -66,7 +66,11 @@ fn scope() -> Scope {
 }
 
 fn grantable() -> Grantable {
-    Grantable { relations: [1, 2, 3].into(), known: [1, 2, 3].into(), sequences: [RelationName::new("public", "s")].into() }
+    Grantable {
+        relations: [1, 2, 3].into(),
+        known: [1, 2, 3].into(),
+        sequences: [RelationName::new("public", "s")].into(),
+    }
 }
 
 #[test]
