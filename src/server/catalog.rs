@@ -43,8 +43,7 @@ const RELATIONS: &str = concat!(
      array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
      exists (select from pg_policy p where p.polrelid = c.oid and (p.polroles <> '{0}' \
        or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
-         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')), \
-     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end \
+         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
@@ -158,7 +157,34 @@ pub async fn read(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let catalog = read_all(client, database).await;
     // Read only, so how it ends makes no difference; only that it ends.
     client.batch_execute("rollback").await.map_err(failed)?;
-    catalog
+    let mut catalog = catalog?;
+    define(client, &mut catalog).await.map_err(failed)?;
+    Ok(catalog)
+}
+
+/// How many views are asked for at a time: PostgreSQL locks what each of them reads until the end
+/// of the transaction, and has room for some thousands of locks only.
+const VIEWS_AT_ONCE: usize = 200;
+
+/// Reads the definitions of views. One that was replaced since the snapshot may read what the
+/// snapshot does not say; whoever uses a definition compares the two.
+async fn define(client: &Client, catalog: &mut Catalog) -> Result<(), tokio_postgres::Error> {
+    let is_view = |relation: &&mut Relation| relation.kind == RelationKind::View;
+    let mut views: BTreeMap<u32, &mut Relation> =
+        catalog.relations.values_mut().filter(is_view).map(|view| (view.oid, view)).collect();
+    let oids: Vec<u32> = views.keys().copied().collect();
+    for batch in oids.chunks(VIEWS_AT_ONCE) {
+        client.batch_execute(BEGIN).await?;
+        let sql = "select c.oid, pg_get_viewdef(c.oid) from pg_class c where c.oid = any($1)";
+        let rows = client.query(sql, &[&batch]).await;
+        client.batch_execute("rollback").await?;
+        for row in rows? {
+            if let Some(view) = views.get_mut(&row.try_get(0)?) {
+                view.definition = row.try_get(1)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogError> {
@@ -217,7 +243,7 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             depends_on: Vec::new(),
             has_row_security: row.try_get(4)?,
             has_user_policies: row.try_get(7)?,
-            definition: row.try_get(8)?,
+            definition: None,
             estimated_rows: row.try_get(5)?,
             sequences: Vec::new(),
         };

@@ -43,6 +43,8 @@ pub enum ScopeError {
     NotOurs(String),
     #[error("another session of the database holds dbgate's lock; try again")]
     Locked,
+    #[error("PUBLIC may read {} past every mask; REVOKE it, or classify it as open", listed(.0))]
+    Exposed(Vec<RelationName>),
     #[error("the masking view of {relation} cannot be made: {reason}")]
     View { relation: RelationName, reason: String },
     #[error("cannot make or drop the role of a scope")]
@@ -53,6 +55,10 @@ pub enum ScopeError {
 pub async fn ensure(client: &Client, scope: &Scope) -> Result<ScopeRole, ScopeError> {
     let digest = scope.digest();
     let name = role_sql::scope_role(&digest);
+    let exposed = exposed(client, scope).await?;
+    if !exposed.is_empty() {
+        return Err(ScopeError::Exposed(exposed));
+    }
     // Most often it exists and is complete: then no lock is taken.
     let mut missing = None;
     if exists(client, scope, &digest, &name).await? {
@@ -66,6 +72,40 @@ pub async fn ensure(client: &Client, scope: &Scope) -> Result<ScopeRole, ScopeEr
         None => make_locked(client, scope, &digest, &name).await?,
     };
     Ok(ScopeRole { name, access: scope.access, missing })
+}
+
+/// Relations of which PUBLIC, and so every role there is, may read what the scope masks, filters or
+/// withholds. No grant to a role can take that back.
+async fn exposed(client: &Client, scope: &Scope) -> Result<Vec<RelationName>, ScopeError> {
+    // An empty column stands for any.
+    let mut places: Vec<(&RelationName, &str)> = scope.withheld.keys().map(|name| (name, "")).collect();
+    for (name, relation) in &scope.relations {
+        let masked = relation.columns.iter().filter(|column| column.mask.is_some());
+        places.extend(masked.map(|column| (name, column.name.as_str())));
+        if relation.is_closed() {
+            places.push((name, ""));
+        }
+    }
+    let schemas: Vec<&str> = places.iter().map(|(name, _)| name.schema.as_str()).collect();
+    let names: Vec<&str> = places.iter().map(|(name, _)| name.name.as_str()).collect();
+    let columns: Vec<&str> = places.iter().map(|(_, column)| *column).collect();
+    let rows = client
+        .query(
+            "select distinct n.nspname::text, c.relname::text \
+         from unnest($1::text[], $2::text[], $3::text[]) w (schema, name, attribute) \
+         join pg_catalog.pg_namespace n on n.nspname = w.schema \
+         join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name \
+         left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = w.attribute and not a.attisdropped \
+         where case when w.attribute = '' then has_any_column_privilege('public', c.oid, 'SELECT') \
+           else has_column_privilege('public', c.oid, a.attnum, 'SELECT') end order by 1, 2",
+            &[&schemas, &names, &columns],
+        )
+        .await;
+    Ok(rows?.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect())
+}
+
+fn listed(names: &[RelationName]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 async fn make_locked(
@@ -308,6 +348,10 @@ fn is_clash(error: &ScopeError) -> bool {
             error.code() == Some(&SqlState::INTERNAL_ERROR)
                 && error.as_db_error().is_some_and(|detail| detail.message().contains("concurrently"))
         }
-        ScopeError::TooMany | ScopeError::NotOurs(_) | ScopeError::Locked | ScopeError::View { .. } => false,
+        ScopeError::TooMany
+        | ScopeError::NotOurs(_)
+        | ScopeError::Locked
+        | ScopeError::View { .. }
+        | ScopeError::Exposed(_) => false,
     }
 }

@@ -423,6 +423,92 @@ async fn the_explanation_says_exactly_what_postgres_allows() {
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
 }
 
+#[tokio::test]
+async fn owners_change_their_tables_beside_constant_masks() {
+    let bench = bench(SHOP, CLASSIFICATION).await;
+    // Views that name every column of a table keep their owner from changing it, dbgate or not.
+    bench.superuser.batch_execute("drop view whole, newest").await.expect("dropped");
+    let scope = bench.scope(Access::Write, "").await;
+    scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    for sql in [
+        "alter table customers alter column born type timestamp",
+        "alter table customers drop column card",
+        "alter table customers add column later text",
+        "alter table orders alter column note type varchar(200)",
+        "drop table events",
+    ] {
+        let done = bench.superuser.batch_execute(sql).await;
+        // An ordinary view pins the columns that it shows, and the rebuilt one no more than these.
+        assert_eq!(done.is_ok(), !sql.contains("orders"), "{sql}: {done:?}");
+    }
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn what_public_may_read_past_a_mask_is_not_given_at_all() {
+    let bench = bench(SHOP, CLASSIFICATION).await;
+    let scope = bench.scope(Access::Read, "").await;
+    for (open, shut, relation) in [
+        ("grant select on customers to public", "revoke select on customers from public", "customers"),
+        ("grant select (email) on customers to public", "revoke select (email) on customers from public", "customers"),
+        ("grant select on directory to public", "revoke select on directory from public", "directory"),
+        ("grant select on summary to public", "revoke select on summary from public", "summary"),
+    ] {
+        bench.superuser.batch_execute(open).await.expect(open);
+        let refused = scopes::ensure(&bench.broker, &scope).await.expect_err(open);
+        let scopes::ScopeError::Exposed(found) = refused else { panic!("{open}: {refused}") };
+        assert_eq!(found, [RelationName::new("public", relation)], "{open}");
+        bench.superuser.batch_execute(shut).await.expect(shut);
+    }
+    // What is not masked may be as open as its owner likes.
+    bench
+        .superuser
+        .batch_execute("grant select on orders to public; grant select (name) on customers to public")
+        .await
+        .expect("open");
+    scopes::ensure(&bench.broker, &scope).await.expect("nothing is got around");
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+#[tokio::test]
+#[ignore = "measures; run it by name with --nocapture"]
+async fn ten_thousand_relations_are_read_compiled_and_watched_in_seconds() {
+    let masked = "[[column]]\nmatch = \"public.m1*.email\"\ntags = [\"secret\"]";
+    let bench = bench("create table m1 (email text)", masked).await;
+    for thousand in 0..10 {
+        let many = format!(
+            "do $$ begin for i in {} .. {} loop execute format('create table m%s (id int primary key, email text, \
+             a int, b text, c date, d numeric)', i); if i % 20 = 0 then execute \
+             format('create view mv%s as select id, email from m%s', i, i); end if; end loop; end $$",
+            10_000 + thousand * 1000,
+            10_999 + thousand * 1000
+        );
+        bench.superuser.batch_execute(&many).await.expect("made");
+    }
+    let timed = |what: &str, started: Instant| println!("{what}: {:?}", started.elapsed());
+    let started = Instant::now();
+    let catalog = dbgate::server::catalog::read(&bench.broker, &bench.database).await.expect("a catalog");
+    timed("catalog read", started);
+    assert!(catalog.relations.len() >= 10_500);
+    for round in 0..3 {
+        let started = Instant::now();
+        dbgate::server::catalog::mark(&bench.broker).await.expect("a mark");
+        timed(&format!("mark {round}"), started);
+    }
+    let started = Instant::now();
+    let scope = bench.scope(Access::Write, "").await;
+    timed("read and compiled", started);
+    let started = Instant::now();
+    scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    timed("made", started);
+    let started = Instant::now();
+    scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
+    timed("found complete", started);
+    let started = Instant::now();
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+    timed("dropped", started);
+}
+
 const HELD: &str = "
     select n.nspname::text, c.relname::text, a.attname::text,
       has_table_privilege($1::name, c.oid, 'SELECT'), has_table_privilege($1::name, c.oid, 'INSERT'),

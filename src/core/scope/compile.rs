@@ -72,7 +72,7 @@ pub fn compile_without(
         relations,
         withheld,
     };
-    place_views(&mut scope);
+    place_views(&mut scope, catalog);
     scope
 }
 
@@ -184,7 +184,7 @@ fn made(name: &str, rule: &str, column: &Column) -> ColumnMask {
 
 /// Names the view of every relation that needs one, by scope and OID, and puts the names into the
 /// definitions of rebuilt views.
-fn place_views(scope: &mut Scope) {
+fn place_views(scope: &mut Scope, catalog: &Catalog) {
     let digest: String = scope.digest().chars().take(16).collect();
     for relation in scope.relations.values_mut() {
         if relation.read && needs_view(relation) {
@@ -198,7 +198,8 @@ fn place_views(scope: &mut Scope) {
         scope.relations.iter().filter_map(|(name, relation)| Some((name.clone(), relation.rebuilt.clone()?))).collect();
     for (name, definition) in definitions {
         // Tried before the view was chosen to be rebuilt; should it fail now, nothing is granted.
-        match view::over_masks(&definition, |schema, name| splice_of(scope, schema, name)) {
+        let reads = catalog.relations.get(&name).map_or(&[][..], |view| &view.depends_on);
+        match view::over_masks(&definition, |schema, name| splice_of(scope, schema, name, reads)) {
             Some(text) => {
                 if let Some(relation) = scope.relations.get_mut(&name) {
                     relation.rebuilt = Some(text);
@@ -212,11 +213,15 @@ fn place_views(scope: &mut Scope) {
     }
 }
 
-/// What stands in a rebuilt view for a relation.
-fn splice_of(scope: &Scope, schema: &str, name: &str) -> Option<String> {
+/// What stands in a rebuilt view for a relation: the columns that the view reads and no others, so
+/// that it keeps its owner from changing only what the view itself does.
+fn splice_of(scope: &Scope, schema: &str, name: &str, reads: &[(u32, i16)]) -> Option<String> {
     let name = RelationName::new(schema, name);
-    let relation = scope.relations.get(&name)?;
-    relation.is_replaced().then(|| mask::splice_text(&name, relation, false))
+    let relation = scope.relations.get(&name).filter(|relation| relation.is_replaced())?;
+    let is_read = |number: i16| reads.iter().any(|(oid, at)| *oid == relation.oid && (*at == 0 || *at == number));
+    let mut needed = relation.clone();
+    needed.columns.retain(|column| is_read(column.number));
+    Some(mask::splice_text(&name, &needed, false))
 }
 
 /// Whether constants in place of columns are not enough: a part of a value is shown, rows are left

@@ -147,8 +147,14 @@ async fn made(
 
 fn no_scope(served: &ServedTarget, error: &ScopeError) -> Refusal {
     tracing::error!(target = served.name(), error = %chain(error), "no scope role");
-    if matches!(error, ScopeError::TooMany) {
-        return Refusal::new(ErrorCode::Busy, error.to_string());
+    match error {
+        ScopeError::TooMany => return Refusal::new(ErrorCode::Busy, error.to_string()),
+        ScopeError::Exposed(_) => {
+            let message = format!("target `{}` is not safe to give: {error}", served.name());
+            return Refusal::new(ErrorCode::TargetDown, message)
+                .hint(format!("Its operators can run: dbgate doctor {}", served.name()));
+        }
+        ScopeError::NotOurs(_) | ScopeError::Locked | ScopeError::View { .. } | ScopeError::Target(_) => {}
     }
     Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
         .hint("Its operators can run: dbgate target init")

@@ -4,10 +4,11 @@
 //! it. An ordinary view over what is masked is rebuilt over what stands for it; what cannot be
 //! rebuilt is withheld, unless the classification names its own columns one for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Decision;
 use crate::core::policy::classification::Classification;
+use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::statement::facts::Name;
 use crate::core::statement::grammar;
@@ -122,10 +123,26 @@ fn fate(
         let reason = format!("{shows}, and the row policies of {} would judge the wrong role", guarded.name);
         return Some(Fate::Withheld(reason));
     }
+    let known: BTreeSet<&RelationName> =
+        view.depends_on.iter().filter_map(|(oid, _)| by_oid.get(oid)).map(|behind| &behind.name).collect();
+    if !reads_only(definition, &known) {
+        return Some(Fate::Withheld("it has changed while it was read; ask again".to_owned()));
+    }
     match over_masks(definition, |_, _| Some("x".to_owned())) {
         Some(_) => Some(Fate::Rebuilt(definition.clone())),
         None => Some(Fate::Withheld(NOT_REWRITTEN.to_owned())),
     }
+}
+
+/// Whether a definition names no relation that its dependencies do not: only of those is known
+/// that they may be read.
+fn reads_only(definition: &str, known: &BTreeSet<&RelationName>) -> bool {
+    let Ok(parsed) = grammar::parse(definition) else { return false };
+    let is_known = |name: &Name| match name.schema.as_deref() {
+        None | Some("pg_catalog" | "information_schema") => true,
+        Some(schema) => known.contains(&RelationName::new(schema, &name.name)),
+    };
+    parsed.iter().flat_map(|one| &one.facts.touches).all(|touch| is_known(&touch.relation))
 }
 
 /// A definition with something else in place of the relations it reads. PostgreSQL's own text
