@@ -78,7 +78,10 @@ async fn main() {
     });
     let mut out = std::io::stdout();
     writeln!(out, "{told}").and_then(|()| out.flush()).expect("stdout");
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.expect("a thread").expect("stdin");
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
+        .await
+        .expect("a thread")
+        .expect("stdin");
     gate.stop().await;
 }
 

@@ -18,7 +18,9 @@ mod gateway {
     mod corpus;
     mod differential;
     mod disguise;
+    mod drivers;
     mod holes;
+    mod hostile;
     mod life;
     mod limits;
     mod masks;

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod certificates;
 pub mod check;
 pub mod config;
+pub mod decisions;
 pub mod doctor;
 pub mod gateway;
 pub mod grants;
