@@ -21,7 +21,9 @@ mod gateway {
     mod corpus;
     mod differential;
     mod disguise;
+    mod drivers;
     mod holes;
+    mod hostile;
     mod life;
     mod lifecycle;
     mod limits;

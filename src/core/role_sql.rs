@@ -9,7 +9,7 @@ pub mod remove;
 
 use std::collections::BTreeSet;
 
-use crate::core::mask::{SALT_SCHEMA, SALT_TABLE};
+use crate::core::mask::{SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
@@ -26,7 +26,7 @@ pub const SESSIONS: &str = "dbgate_sessions";
 pub const SCOPE_PREFIX: &str = "dbgate_s_";
 /// Login roles: one for each connection to a target.
 pub const LOGIN_PREFIX: &str = "dbgate_u_";
-/// Masking schemas.
+/// Schemas of masking views.
 pub const MASK_PREFIX: &str = "dbgate_m_";
 /// Guards making and dropping of scopes in one database.
 pub const SCOPE_LOCK: i64 = 0x0064_6267_6174_6501;
@@ -64,8 +64,9 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         // Ends sessions of login roles even before the broker is made a member of them.
         format!("GRANT pg_signal_backend TO {broker}"),
         format!("GRANT CONNECT ON DATABASE {database} TO {broker}, {}", identifier(SESSIONS)),
-        format!("GRANT CREATE ON DATABASE {database} TO {}", identifier(MASKER)),
     ];
+    sql.extend(own_schema(VIEWS_SCHEMA, &mask_comment("every scope")));
+    sql.extend(own_schema(SALT_SCHEMA, "dbgate salt of hashed columns"));
     let masker = identifier(MASKER);
     for schema in prepare.schemas {
         let name = identifier(schema);
@@ -93,6 +94,23 @@ fn create_role(name: &str, attributes: &str, comment: Option<&str>) -> String {
         literal(name),
         comment.unwrap_or_default()
     )
+}
+
+/// A schema of the owner of the masking views. What somebody else made under its name would be
+/// somebody else's to read.
+fn own_schema(name: &str, comment: &str) -> [String; 3] {
+    let (schema, owner) = (identifier(name), identifier(MASKER));
+    [
+        format!("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {owner}"),
+        format!(
+            "DO $dbgate$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {} \
+             AND nspowner <> {}::pg_catalog.regrole) \
+             THEN RAISE EXCEPTION 'the schema % is not dbgate''s own', {0}; END IF; END $dbgate$",
+            literal(name),
+            literal(MASKER)
+        ),
+        format!("COMMENT ON SCHEMA {schema} IS {}", literal(comment)),
+    ]
 }
 
 /// What each owner makes from now on is covered too. Owners are found when it runs.
@@ -127,7 +145,7 @@ pub fn scope_comment(digest: &str, database: &str) -> String {
     format!("dbgate scope {digest} in {database}")
 }
 
-/// The comment that marks a masking schema as ours and says which scope role it belongs to.
+/// The comment that marks a masking view as ours and says which scope role it belongs to.
 pub fn mask_comment(role: &str) -> String {
     format!("dbgate masks of {role}")
 }
@@ -252,13 +270,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
         format!("SET LOCAL ROLE {}", identifier(MASKER)),
         "SET LOCAL search_path = pg_catalog, pg_temp".to_owned(),
     ];
-    let schemas: BTreeSet<&String> = views.iter().map(|(_, _, (schema, _))| schema).collect();
-    for schema in schemas {
-        let name = identifier(schema);
-        sql.push(format!("CREATE SCHEMA {name}"));
-        sql.push(format!("COMMENT ON SCHEMA {name} IS {}", literal(&mask_comment(role_name))));
-        sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {role}"));
-    }
+    sql.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", identifier(VIEWS_SCHEMA)));
     let is_salted = |mask: &ColumnMask| mask.expression.contains(SALT_SCHEMA);
     if views.iter().flat_map(|(_, one, _)| &one.columns).any(|column| column.mask.as_ref().is_some_and(is_salted)) {
         sql.extend(make_salt());
@@ -268,6 +280,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
     for (name, relation, (schema, view)) in in_order(views) {
         let place = qualified(schema, view);
         steps.push(Step { relation: Some(name.clone()), sql: create_view(name, relation, &place) });
+        steps.push(plain(format!("COMMENT ON VIEW {place} IS {}", literal(&mask_comment(role_name)))));
         for right in Right::ALL {
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
@@ -328,16 +341,8 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
 /// Makes the salt of the database unless there is one. What somebody else made under its name
 /// would be a salt that somebody else may read.
 fn make_salt() -> Vec<String> {
-    let (schema, table) = (identifier(SALT_SCHEMA), qualified(SALT_SCHEMA, SALT_TABLE));
+    let table = qualified(SALT_SCHEMA, SALT_TABLE);
     vec![
-        format!(
-            "DO $dbgate$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {} AND nspowner <> {}::regrole) \
-             THEN RAISE EXCEPTION 'the schema of the salt is not dbgate''s own'; END IF; END $dbgate$",
-            literal(SALT_SCHEMA),
-            literal(MASKER)
-        ),
-        format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
-        format!("COMMENT ON SCHEMA {schema} IS 'dbgate salt of hashed columns'"),
         format!(
             "CREATE TABLE IF NOT EXISTS {table} (one bool PRIMARY KEY DEFAULT true CHECK (one), value bytea NOT NULL)"
         ),
@@ -353,15 +358,18 @@ fn shown(column: &ColumnScope) -> String {
     column.mask.as_ref().map_or_else(|| name.clone(), |mask| format!("{} AS {name}", mask.expression))
 }
 
-/// Drops the masking schemas of a scope, as the role that owns them. Needs a transaction.
-pub fn drop_views(schemas: &[String]) -> Vec<String> {
-    if schemas.is_empty() {
+/// Drops the masking views of a scope, as the role that owns them: all at once, since they may stand
+/// on each other. Needs a transaction.
+pub fn drop_views(views: &[String]) -> Vec<String> {
+    if views.is_empty() {
         return Vec::new();
     }
-    let mut sql = vec![format!("SET LOCAL ROLE {}", identifier(MASKER))];
-    sql.extend(schemas.iter().map(|schema| format!("DROP SCHEMA {} CASCADE", identifier(schema))));
-    sql.push("RESET ROLE".to_owned());
-    sql
+    let views: Vec<String> = views.iter().map(|view| qualified(VIEWS_SCHEMA, view)).collect();
+    vec![
+        format!("SET LOCAL ROLE {}", identifier(MASKER)),
+        format!("DROP VIEW {} CASCADE", views.join(", ")),
+        "RESET ROLE".to_owned(),
+    ]
 }
 
 /// What a login role is made of.

@@ -70,11 +70,11 @@ pub struct Outcome {
 }
 
 const VIEWS: &str = "select c.oid, n.nspname::text, c.relname::text, pg_get_viewdef(c.oid), coalesce(c.reloptions, '{}'), \
-    obj_description(c.oid, 'pg_class'), substr(obj_description(n.oid, 'pg_namespace'), 17) \
+    obj_description(c.oid, 'pg_class'), substr(obj_description(c.oid, 'pg_class'), 17) \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
     where c.relkind = 'v' and starts_with(n.nspname, $1) \
     and n.nspowner = (select oid from pg_roles where rolname = $2) \
-    and starts_with(obj_description(n.oid, 'pg_namespace'), 'dbgate masks of ') order by c.oid";
+    and starts_with(obj_description(c.oid, 'pg_class'), 'dbgate masks of ') order by c.oid";
 
 const GRANTS: &str = "select c.oid, a.privilege_type, null::text, r.rolname::text from pg_class c \
     cross join aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee where c.oid = any ($1) and a.grantee <> c.relowner \

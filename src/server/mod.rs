@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod check;
 pub mod classify;
 pub mod config;
+pub mod decisions;
 pub mod doctor;
 pub mod gateway;
 pub mod grants;

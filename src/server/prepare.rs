@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::core::api::GatewayAddress;
@@ -49,6 +50,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
         sessions: Sessions::default(),
         certificates,
         keeper: Keeper::default(),
+        decisions: Arc::default(),
         stopping: AtomicBool::new(false),
         reload: tokio::sync::Notify::new(),
         config,

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::core::grant::Access;
+use crate::core::mask;
 use crate::core::role_sql::{self, Grantable};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{RelationName, RelationScope, Scope};
@@ -229,10 +230,10 @@ fn ungrantable(scope: &Scope, grantable: &Grantable) -> Vec<RelationName> {
 
 /// What of the scope the broker may hand out: `target init` or an owner decides that.
 async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeError> {
-    // A database that was restored or copied has lost the rights on itself: there the views cannot
-    // be made, and what they stand for waits for `target init`.
-    let may_make = format!("select has_database_privilege('{}', current_database(), 'CREATE')", role_sql::MASKER);
-    let may_make: bool = client.query_one(&may_make, &[]).await?.get(0);
+    // Where `target init` has not made a place for views, what they stand for waits for it.
+    let may_make = "select exists (select from pg_catalog.pg_namespace where nspname = $1 \
+                    and nspowner = (select oid from pg_catalog.pg_roles where rolname = $2))";
+    let may_make: bool = client.query_one(may_make, &[&mask::VIEWS_SCHEMA, &role_sql::MASKER]).await?.get(0);
     let candidates = scope.relations.values().filter(|relation| may_make || relation.view.is_none());
     let oids: Vec<u32> = candidates.map(|relation| relation.oid).collect();
     let relations = client
@@ -323,19 +324,20 @@ async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, Scope
     Ok(dropped)
 }
 
-/// Drops the masking schemas whose comment says that they belong to the role.
+/// Drops the masking views whose comment says that they belong to the role.
 async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
     let comment = role_sql::mask_comment(role);
-    let schemas = client
+    let views = client
         .query(
-            "select nspname::text from pg_catalog.pg_namespace where starts_with(nspname, $1) \
-         and nspowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
-         and obj_description(oid, 'pg_namespace') = $3",
-            &[&role_sql::MASK_PREFIX, &role_sql::MASKER, &comment],
+            "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relkind = 'v' \
+         and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
+         and obj_description(c.oid, 'pg_class') = $3",
+            &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &comment],
         )
         .await;
-    let schemas: Vec<String> = schemas?.iter().map(|row| row.get(0)).collect();
-    client.batch_execute(&role_sql::drop_views(&schemas).join(";\n")).await?;
+    let views: Vec<String> = views?.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&role_sql::drop_views(&views).join(";\n")).await?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::{Config, PolicyStamp};
+use crate::server::decisions::Decisions;
 use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
@@ -46,6 +47,8 @@ pub struct State {
     pub certificates: Certificates,
     /// Who may stand at the gateway's door.
     pub keeper: Keeper,
+    /// What was decided about texts that were judged before.
+    pub decisions: Arc<Decisions>,
     pub stopping: AtomicBool,
     /// Somebody wants the policies read anew.
     pub reload: tokio::sync::Notify,

@@ -144,7 +144,7 @@ const HOLES: [Hole; 40] = [
         clear: "",
     },
     hole("masker_grants", "schema public", "revoke select on trail from dbgate_masker", ""),
-    hole("masker_schema", "doctored", "revoke create on database doctored from dbgate_masker", ""),
+    hole("masker_schema", "dbgate_m_views", "drop schema dbgate_m_views cascade", ""),
     hole("masker_attributes", "dbgate_masker", "alter role dbgate_masker bypassrls", ""),
     hole("masker_membership", "dbgate_masker", "grant pg_read_all_data to dbgate_masker", ""),
     hole(

@@ -119,6 +119,11 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", "", policy).await
     }
 
+    /// The same, with a second target `recorded`: the same database, reached over another port.
+    pub async fn start_recorded(sql: &str, port: u16) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", &format!("[recorded]{port}"), &POLICY).await
+    }
+
     /// The same, with more lines in the section `[server]`.
     pub async fn start_server(sql: &str, lines: &str) -> Self {
         Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}"), &POLICY).await
@@ -293,6 +298,20 @@ fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &st
         std::fs::write(policy.join(name), text).expect("policy file");
     }
     let (target, database) = (place.target, &place.database);
+    let recorded = more.strip_prefix("[recorded]").map(|port| {
+        format!(
+            r#"
+[[targets]]
+name = "recorded"
+environment = "production"
+dsn = "host=127.0.0.1 port={port} dbname={database} sslmode=disable"
+admin = {{ user = "dbgate_broker", password_file = "broker-password" }}
+pack = "production"
+policy = "policy"
+"#
+        )
+    });
+    let more = recorded.as_deref().unwrap_or(more);
     let (server, more) = match more.strip_prefix("[server-lines]") {
         Some(lines) => (lines, ""),
         None => ("", more),

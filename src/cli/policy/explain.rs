@@ -1,6 +1,6 @@
 //! `dbgate policy explain` and `show-scope`: what somebody gets in a target, and by which rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -216,9 +216,10 @@ fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
     let digest = scope.digest();
     let role = role_sql::scope_role(&digest);
     let sequences = scope.relations.values().flat_map(|relation| &relation.sequences);
+    let relations: BTreeSet<u32> = scope.relations.values().map(|relation| relation.oid).collect();
     let grantable = Grantable {
-        relations: scope.relations.values().map(|relation| relation.oid).collect(),
-        known: scope.relations.values().map(|relation| relation.oid).collect(),
+        known: relations.clone(),
+        relations,
         sequences: sequences.map(|(schema, name)| RelationName::new(schema, name)).collect(),
     };
     let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);

@@ -36,6 +36,10 @@ pub const NAMES: [&str; 11] = [
 /// within one scope and with nothing outside it.
 pub const SCOPE_MARK: &str = "$scope$";
 
+/// The schema of all masking views of a database, made by `target init`: a right to make schemas is
+/// lost where a database is copied or restored, a schema is not.
+pub const VIEWS_SCHEMA: &str = "dbgate_m_views";
+
 /// The table that holds the salt of a database; only the owner of the masking views may read it.
 pub const SALT_SCHEMA: &str = "dbgate_secret";
 /// See [`SALT_SCHEMA`].

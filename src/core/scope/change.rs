@@ -36,7 +36,7 @@ fn relation_narrows(before: &RelationScope, after: &RelationScope) -> bool {
 fn is_smaller(before: &Extent, after: &Extent, relation: &RelationScope) -> bool {
     match (before, after) {
         (Extent::Nothing, _) | (_, Extent::Whole) => false,
-        (Extent::Whole, Extent::Columns(_) | Extent::Nothing) => true,
+        (Extent::Whole, _) => true,
         (Extent::Columns(names), after) => {
             let is_there = |name: &&String| relation.columns.iter().any(|column| column.name == **name);
             names.iter().filter(is_there).any(|name| !after.covers(name))

@@ -5,6 +5,8 @@
 //! taken over stored bytes; a reader also refuses any line that is not its own canonical form,
 //! so that no two spellings of one event exist.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// The largest integer that every JSON reader keeps exactly.
@@ -28,6 +30,86 @@ pub fn object<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>) ->
     Ok(text)
 }
 
+/// Members of an object that is written once: each is canonical text already.
+#[derive(Debug, Default)]
+pub struct Members {
+    members: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+impl Members {
+    /// With room for a line's worth.
+    pub fn new() -> Self {
+        Self { members: Vec::with_capacity(24) }
+    }
+
+    /// Adds a text.
+    pub fn text(&mut self, key: &'static str, text: &str) -> &mut Self {
+        self.members.push((key.into(), quoted(text).into()));
+        self
+    }
+
+    /// Adds a number; one that not every reader keeps exactly is cut to the largest that is.
+    pub fn number(&mut self, key: &'static str, number: u64) -> &mut Self {
+        self.members.push((key.into(), number.min(LARGEST_INTEGER).to_string().into()));
+        self
+    }
+
+    /// Adds a flag.
+    pub fn flag(&mut self, key: &'static str, flag: bool) -> &mut Self {
+        self.members.push((key.into(), if flag { "true" } else { "false" }.into()));
+        self
+    }
+
+    /// Adds any value.
+    ///
+    /// # Errors
+    /// When it has no canonical form.
+    pub fn value(&mut self, key: &'static str, value: &Value) -> Result<&mut Self, CanonicalError> {
+        let mut text = String::new();
+        write_value(&mut text, value)?;
+        self.members.push((key.into(), text.into()));
+        Ok(self)
+    }
+
+    /// All members of an object, each in its canonical form.
+    ///
+    /// # Errors
+    /// When one has none.
+    pub fn all(object: Map<String, Value>) -> Result<Self, CanonicalError> {
+        let mut members = Self::new();
+        for (key, value) in object {
+            if !is_key(&key) {
+                return Err(CanonicalError::Key(key));
+            }
+            let mut text = String::new();
+            write_value(&mut text, &value)?;
+            members.members.push((key.into(), text.into()));
+        }
+        Ok(members)
+    }
+
+    /// Whether there is a member of this name.
+    pub fn has(&self, key: &str) -> bool {
+        self.members.iter().any(|(known, _)| *known == key)
+    }
+
+    /// The object.
+    pub fn object(mut self) -> String {
+        self.members.sort_unstable_by(|(left, _), (right, _)| left.as_bytes().cmp(right.as_bytes()));
+        let length = self.members.iter().map(|(key, value)| key.len() + value.len() + 4).sum::<usize>();
+        let mut text = String::with_capacity(length + 2);
+        text.push('{');
+        for (index, (key, value)) in self.members.iter().enumerate() {
+            text.push_str(if index == 0 { "\"" } else { ",\"" });
+            text.push_str(key);
+            text.push_str("\":");
+            text.push_str(value);
+        }
+        text.push('}');
+        text
+    }
+}
+
 /// Reads an object and refuses every text that is not the canonical form of what it says.
 pub fn read(text: &str) -> Option<Map<String, Value>> {
     let members: Map<String, Value> = serde_json::from_str(text).ok()?;
@@ -44,7 +126,7 @@ fn write_object<'a>(
     sorted.sort_unstable_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
     text.push('{');
     for (index, (key, value)) in sorted.into_iter().enumerate() {
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        if !is_key(key) {
             return Err(CanonicalError::Key(key.clone()));
         }
         text.push_str(if index == 0 { "\"" } else { ",\"" });
@@ -54,6 +136,10 @@ fn write_object<'a>(
     }
     text.push('}');
     Ok(())
+}
+
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn write_value(text: &mut String, value: &Value) -> Result<(), CanonicalError> {

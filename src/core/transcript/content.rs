@@ -36,6 +36,12 @@ pub fn statement_commitment(key: &SessionKey, text: &str) -> String {
     key.commit(Domain::Statement, redact::redact(text).as_bytes())
 }
 
+/// The names that a line shows, as in [`columns`], and how many there are.
+pub fn shown_columns(names: &[String]) -> (Value, u64) {
+    let mut members = columns(names);
+    (members.remove("cols").unwrap_or_default(), u64::try_from(names.len()).unwrap_or(u64::MAX))
+}
+
 /// Members `cols` (names, cut where they grow too long) and `ncols`.
 pub fn columns(names: &[String]) -> BTreeMap<String, Value> {
     let mut used = 0;

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::core::encoding;
 use crate::core::grant::SessionId;
 use crate::core::time::Moment;
-use crate::core::transcript::canonical::{self, CanonicalError};
+use crate::core::transcript::canonical::{self, CanonicalError, Members};
 
 /// The longest line in bytes, well below the 64 KiB that an entry of a C2SP tile may have.
 pub const LONGEST: usize = 16 * 1024;
@@ -223,7 +223,28 @@ impl Chain {
         members.insert("prev".into(), self.previous.hex().into());
         members.insert("t".into(), self.at.max(at).micros().into());
         members.insert("m".into(), u64::try_from(elapsed).unwrap_or(u64::MAX).into());
-        let text = canonical::object(&members)?;
+        Self::line(canonical::object(&members)?)
+    }
+
+    /// The same from members that are canonical text already: for lines that are many.
+    pub fn next_of(
+        &self,
+        kind: &str,
+        at: Moment,
+        since_start: Duration,
+        mut members: Members,
+    ) -> Result<Line, LineError> {
+        if let Some(reserved) = COMMON.iter().find(|name| members.has(name)) {
+            return Err(LineError::Reserved((*reserved).to_owned()));
+        }
+        let elapsed = self.since_start.max(since_start).as_micros();
+        members.number("v", 1).text("k", kind).text("sid", &self.session).number("seq", self.sequence);
+        members.text("prev", &self.previous.hex()).number("m", u64::try_from(elapsed).unwrap_or(u64::MAX));
+        members.number("t", u64::try_from(self.at.max(at).micros()).unwrap_or(0));
+        Self::line(members.object())
+    }
+
+    fn line(text: String) -> Result<Line, LineError> {
         if text.len() > LONGEST {
             return Err(LineError::TooLong);
         }

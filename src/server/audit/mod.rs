@@ -9,7 +9,7 @@ mod session;
 mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
-pub use session::{Protocol, Recorded, ResultRecord, SessionOpen, SessionRecord};
+pub use session::{Protocol, Recorded, ResultRecord, Said, SessionOpen, SessionRecord, Wording};
 pub use writer::Kind;
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use super::log::{Log, LogError, Position, fields};
 use super::writer::{Kind, Pending};
 use crate::core::grant::{Grant, SessionId};
 use crate::core::policy::{Cleared, Denial, Impact};
-use crate::core::statement::facts::{Effect, Facts};
+use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::core::time::Moment;
-use crate::core::transcript::{Chain, Domain, Leaf, Line, RowsDigest, SessionKey, content, redact};
+use crate::core::transcript::canonical::Members;
+use crate::core::transcript::{Chain, Domain, Leaf, Line, LineError, RowsDigest, SessionKey, content, redact};
 use crate::server::config::Durability;
 use crate::sys::clock;
 
@@ -48,22 +49,44 @@ impl Protocol {
     }
 }
 
+/// What lines say of a text whose literals are left out: the same for all texts of one shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wording {
+    norm: String,
+    fingerprint: String,
+    is_cut: bool,
+}
+
+impl Wording {
+    /// Of a whole text.
+    pub fn of(text: &str) -> Self {
+        let shape = redact::shape(text);
+        let norm = content::clip(&shape, redact::LONGEST_NORMALISED).to_owned();
+        Self { is_cut: norm.len() < shape.len(), fingerprint: redact::fingerprint(&shape), norm }
+    }
+}
+
+/// What came in, and what goes out for it.
+#[derive(Clone, Copy)]
+pub struct Said<'a> {
+    pub text: &'a str,
+    pub wording: &'a Wording,
+    /// The text that is forwarded in its place, where it is another.
+    pub forwarded: Option<&'a str>,
+    /// Formats, values and result formats of a Bind.
+    pub parameters: Option<&'a [u8]>,
+}
+
 /// Proof that a statement was recorded before it ran. Only the record makes one, from what the
 /// policy cleared; forwarding asks for it.
 pub struct Recorded {
     number: u64,
-    cleared: Vec<Cleared>,
 }
 
 impl Recorded {
     /// The statement's number in the session, from 1.
     pub fn number(&self) -> u64 {
         self.number
-    }
-
-    /// What was cleared, by part.
-    pub fn cleared(&self) -> &[Cleared] {
-        &self.cleared
     }
 }
 
@@ -163,13 +186,12 @@ impl SessionRecord {
     /// once [`SessionRecord::settled`] has returned.
     pub async fn allowed(
         &mut self,
-        cleared: Vec<Cleared>,
-        text: &str,
-        forwarded: Option<&str>,
-        parameters: Option<&[u8]>,
+        cleared: &[&Cleared],
+        said: Said<'_>,
         protocol: Protocol,
         now: Moment,
     ) -> Result<Recorded, LogError> {
+        let Said { text, wording, forwarded, parameters } = said;
         let number = self.statements + 1;
         let mut recorded = None;
         let may_wait = self.durability == Durability::Writes
@@ -178,14 +200,16 @@ impl SessionRecord {
                 .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
         for (part, one) in cleared.iter().enumerate() {
             let mut members = self.statement(number, part, one.facts(), protocol);
-            members.insert("dec".to_owned(), "allow".into());
+            members.text("dec", "allow");
             if part == 0 {
-                members.extend(self.text(text));
-                let optional = [
-                    ("fwd_c", forwarded.map(|text| content::statement_commitment(&self.key, text))),
-                    ("par_c", parameters.map(|bytes| self.key.commit(Domain::Parameters, bytes))),
-                ];
-                members.extend(optional.into_iter().filter_map(|(name, hash)| Some((name.to_owned(), hash?.into()))));
+                self.text(text, wording, &mut members);
+                let forwarded = forwarded.map(|text| content::statement_commitment(&self.key, text));
+                let parameters = parameters.map(|bytes| self.key.commit(Domain::Parameters, bytes));
+                for (name, hash) in [("fwd_c", forwarded), ("par_c", parameters)] {
+                    if let Some(hash) = &hash {
+                        members.text(name, hash);
+                    }
+                }
             }
             recorded = Some(self.queue("stmt", members, now).await?);
             // Counted as soon as they are queued: who gives up waiting does not take them back.
@@ -196,7 +220,7 @@ impl SessionRecord {
         if !may_wait {
             self.unsettled = Some(last);
         }
-        Ok(Recorded { number, cleared })
+        Ok(Recorded { number })
     }
 
     /// Waits until every recorded statement that must be durable before it runs is so. The queue
@@ -212,8 +236,8 @@ impl SessionRecord {
     pub async fn nothing(&mut self, text: &str, protocol: Protocol, now: Moment) -> Result<(), LogError> {
         let number = self.statements + 1;
         let mut members = self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
-        members.insert("dec".to_owned(), "allow".into());
-        members.extend(self.text(text));
+        members.text("dec", "allow");
+        self.text(text, &Wording::of(text), &mut members);
         self.queue("stmt", members, now).await?;
         self.statements = number;
         self.pending.insert((number, 0));
@@ -239,11 +263,11 @@ impl SessionRecord {
         now: Moment,
     ) -> Result<u64, LogError> {
         let number = self.statements + 1;
-        let mut members = object(json!({
+        let mut members = given(json!({
             "no": number, "part": 0, "proto": protocol.word(), "who": self.who, "dec": "deny",
             "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
-        }));
-        members.extend(self.text(text));
+        }))?;
+        self.text(text, &Wording::of(text), &mut members);
         let recorded = self.queue("stmt", members, now).await?;
         self.statements = number;
         self.denied += 1;
@@ -259,24 +283,26 @@ impl SessionRecord {
         result: ResultRecord<'_>,
         now: Moment,
     ) -> Result<(), LogError> {
-        let (rows, bytes) = (result.rows, result.bytes);
-        let members = json!({
-            "no": number, "part": part, "tag": content::clip(result.tag, 256), "rows": result.rows,
-            "bytes": result.bytes, "rows_c": result.rows_digest, "state": "00000", "us": result.micros,
-            "tx": result.transaction.to_string(), "masked": result.masked,
-        });
-        let mut members = object(members);
-        members.extend(content::columns(result.columns));
+        let mut members = Members::new();
+        members.number("no", number).number("part", part.into()).text("tag", content::clip(result.tag, 256));
+        members.number("rows", result.rows).number("bytes", result.bytes).text("rows_c", &result.rows_digest);
+        members
+            .text("state", "00000")
+            .number("us", result.micros)
+            .text("tx", result.transaction.encode_utf8(&mut [0; 4]));
+        members.value("masked", &json!(result.masked)).map_err(LineError::from)?;
+        let (shown, count) = content::shown_columns(result.columns);
+        members.value("cols", &shown).map_err(LineError::from)?.number("ncols", count);
         self.write("result", members, now, false).await?;
-        self.rows += rows;
-        self.bytes += bytes;
+        self.rows += result.rows;
+        self.bytes += result.bytes;
         self.pending.remove(&(number, u64::from(part)));
         Ok(())
     }
 
     /// Records that the target refused or failed a statement: none of its parts has another outcome.
     pub async fn error(&mut self, number: u64, sqlstate: &str, now: Moment) -> Result<(), LogError> {
-        let members = object(json!({"no": number, "state": content::clip(sqlstate, 64)}));
+        let members = given(json!({"no": number, "state": content::clip(sqlstate, 64)}))?;
         self.write("error", members, now, false).await?;
         self.errors += 1;
         self.pending.retain(|(pending, _)| *pending != number);
@@ -290,7 +316,7 @@ impl SessionRecord {
             "no": number, "state": "42501", "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
             "code": content::clip(&denial.code, 256),
         });
-        self.write("error", object(members), now, true).await?;
+        self.write("error", given(members)?, now, true).await?;
         self.errors += 1;
         self.pending.retain(|(pending, _)| *pending != number);
         Ok(())
@@ -298,7 +324,7 @@ impl SessionRecord {
 
     /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
     pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
-        self.write("cancel", object(json!({"no": number, "by": by})), now, false).await
+        self.write("cancel", given(json!({"no": number, "by": by}))?, now, false).await
     }
 
     /// Records what a held write changed, and whether it was let stand.
@@ -312,7 +338,7 @@ impl SessionRecord {
             })
             .collect();
         let members = json!({"no": number, "n": impacts.len(), "changes": changes, "stands": stands});
-        self.write("impact", object(members), now, false).await
+        self.write("impact", given(members)?, now, false).await
     }
 
     /// Closes the account; durable when it returns. `head` is the client's, if it came in.
@@ -336,60 +362,51 @@ impl SessionRecord {
     ) -> Result<Pending, LogError> {
         // What has no outcome by now will never have one that was seen.
         for (number, part) in std::mem::take(&mut self.pending) {
-            self.queue_now("result.unknown", object(json!({"no": number, "part": part})), now)?;
+            self.queue_now("result.unknown", given(json!({"no": number, "part": part}))?, now)?;
         }
-        let mut members = object(json!({
+        let mut members = given(json!({
             "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
             "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
-        }));
+        }))?;
         match (head, self.level) {
             (Some((size, root)), 1..) => {
-                drop(members.insert("client_head".to_owned(), json!({"n": size, "root": root})))
+                members.value("client_head", &json!({"n": size, "root": root})).map_err(LineError::from)?
             }
-            (_, 0) => drop(members.insert("client".to_owned(), "none".into())),
-            (None, _) => drop(members.insert("client".to_owned(), "pending".into())),
-        }
+            (_, 0) => members.text("client", "none"),
+            (None, _) => members.text("client", "pending"),
+        };
         let pending = self.queue_now("session.close", members, now)?;
         self.is_closed = true;
         Ok(pending)
     }
 
     /// Members that every part of a statement has.
-    fn statement(&self, number: u64, part: usize, facts: &Facts, protocol: Protocol) -> serde_json::Map<String, Value> {
-        let objects: Vec<Value> = facts
-            .touches
-            .iter()
-            .take(MOST_OBJECTS)
-            .map(|touch| content::clip(&format!("{} {}", touch.action.word(), touch.relation), LONGEST_NAME).into())
-            .collect();
-        object(json!({
-            "no": number, "part": part, "proto": protocol.word(), "who": self.who, "verb": facts.verb,
-            "effect": facts.effect.word(), "objs": objects, "nobjs": facts.touches.len(),
-        }))
+    fn statement(&self, number: u64, part: usize, facts: &Facts, protocol: Protocol) -> Members {
+        let shown = |touch: &Touch| {
+            Value::from(content::clip(&format!("{} {}", touch.action.word(), touch.relation), LONGEST_NAME))
+        };
+        let objects: Vec<Value> = facts.touches.iter().take(MOST_OBJECTS).map(shown).collect();
+        let mut members = Members::new();
+        members.number("no", number).number("part", count(part)).text("proto", protocol.word());
+        members.text("who", &self.who).text("verb", &facts.verb).text("effect", facts.effect.word());
+        members.number("nobjs", count(facts.touches.len()));
+        // A list of texts always has a canonical form.
+        let _ = members.value("objs", &Value::Array(objects));
+        members
     }
 
     /// Members that tell the text without disclosing its literals.
-    fn text(&self, text: &str) -> serde_json::Map<String, Value> {
-        let shape = redact::shape(text);
-        let norm = content::clip(&shape, redact::LONGEST_NORMALISED);
-        let mut members = object(json!({
-            "stmt_c": content::statement_commitment(&self.key, text), "len": text.len(), "norm": norm,
-            "fp": redact::fingerprint(&shape),
-        }));
-        if norm.len() < shape.len() {
-            members.insert("norm_cut".to_owned(), true.into());
+    fn text(&self, text: &str, wording: &Wording, members: &mut Members) {
+        members.text("stmt_c", &content::statement_commitment(&self.key, text)).number("len", count(text.len()));
+        members.text("norm", &wording.norm).text("fp", &wording.fingerprint);
+        if wording.is_cut {
+            members.flag("norm_cut", true);
         }
-        members
     }
 
     /// Makes the next line and queues it. The chain moves on only once the line is in the queue:
     /// a line that was not taken leaves no gap.
-    async fn queue(
-        &mut self,
-        kind: &str,
-        members: serde_json::Map<String, Value>,
-        now: Moment,
-    ) -> Result<Pending, LogError> {
+    async fn queue(&mut self, kind: &str, members: Members, now: Moment) -> Result<Pending, LogError> {
         let (line, since) = self.line(kind, members, now)?;
         // Waiting here is what slows a client down that is faster than the disk.
         let pending = self.log.queue_in_turn(&line, self.session.as_str(), Kind::of(kind)).await?;
@@ -398,38 +415,22 @@ impl SessionRecord {
     }
 
     /// The same for those who cannot wait: a full queue is an error.
-    fn queue_now(
-        &mut self,
-        kind: &str,
-        members: serde_json::Map<String, Value>,
-        now: Moment,
-    ) -> Result<Pending, LogError> {
+    fn queue_now(&mut self, kind: &str, members: Members, now: Moment) -> Result<Pending, LogError> {
         let (line, since) = self.line(kind, members, now)?;
         let pending = self.log.queue(line.clone(), self.session.as_str(), Kind::of(kind))?;
         self.chain.advance(&line, now, since);
         Ok(pending)
     }
 
-    fn line(
-        &self,
-        kind: &str,
-        members: serde_json::Map<String, Value>,
-        now: Moment,
-    ) -> Result<(Line, std::time::Duration), LogError> {
+    fn line(&self, kind: &str, members: Members, now: Moment) -> Result<(Line, std::time::Duration), LogError> {
         if self.is_closed {
             return Err(LogError::Closed);
         }
         let since = self.opened.elapsed();
-        Ok((self.chain.next(kind, now, since, members.into_iter().collect())?, since))
+        Ok((self.chain.next_of(kind, now, since, members)?, since))
     }
 
-    async fn write(
-        &mut self,
-        kind: &str,
-        members: serde_json::Map<String, Value>,
-        now: Moment,
-        is_durable: bool,
-    ) -> Result<(), LogError> {
+    async fn write(&mut self, kind: &str, members: Members, now: Moment, is_durable: bool) -> Result<(), LogError> {
         let pending = self.queue(kind, members, now).await?;
         if is_durable {
             self.log.durable(pending).await?;
@@ -450,9 +451,11 @@ impl Drop for SessionRecord {
     }
 }
 
-fn object(members: Value) -> serde_json::Map<String, Value> {
-    match members {
-        Value::Object(members) => members,
-        _ => serde_json::Map::new(),
-    }
+fn given(members: Value) -> Result<Members, LogError> {
+    let Value::Object(members) = members else { return Ok(Members::new()) };
+    Ok(Members::all(members).map_err(LineError::from)?)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -132,8 +132,11 @@ fn cleared(verb: &str) -> Cleared {
 }
 
 pub async fn allowed(record: &mut SessionRecord, text: &str, parts: usize) -> u64 {
-    let parts = (0..parts).map(|_| cleared("SELECT")).collect();
-    let recorded = record.allowed(parts, text, None, None, Protocol::Simple, clock::now()).await;
+    let parts: Vec<Cleared> = (0..parts).map(|_| cleared("SELECT")).collect();
+    let (parts, wording) = (parts.iter().collect::<Vec<_>>(), Wording::of(text));
+    let said = Said { text, wording: &wording, forwarded: None, parameters: None };
+    let recorded = record.allowed(&parts, said, Protocol::Simple, clock::now()).await;
+    record.settled().await.expect("durable");
     recorded.expect("recorded").number()
 }
 
@@ -465,8 +468,9 @@ async fn the_largest_statement_still_fits_a_line() {
         has_predicate: false,
     };
     facts.touches = vec![touch; 4000];
-    let recorded =
-        record.allowed(vec![Cleared::assumed(facts)], &text, None, None, Protocol::Simple, clock::now()).await;
+    let (cleared, wording) = (Cleared::assumed(facts), Wording::of(&text));
+    let said = Said { text: &text, wording: &wording, forwarded: None, parameters: None };
+    let recorded = record.allowed(&[&cleared], said, Protocol::Simple, clock::now()).await;
     let number = recorded.expect("it fits").number();
     let (columns, masked) = (vec![name; 1600], Vec::from_iter(0..1600));
     let result = ResultRecord { columns: &columns, masked: &masked, ..seen(1) };

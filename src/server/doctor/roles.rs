@@ -19,7 +19,7 @@ const LOOKS: [(&str, Severity, &str, &str); 16] = [
          from (select nspowner, oid from pg_namespace union select relowner, relnamespace from pg_class) o (owner, schema) \
          join pg_namespace n on n.oid = o.schema \
          cross join (values \
-           ('r', 'TABLES', <broker>, 'SELECT, INSERT, UPDATE, DELETE', ' WITH GRANT OPTION'), \
+           ('r', 'TABLES', <broker>, 'SELECT, INSERT, UPDATE, DELETE, REFERENCES', ' WITH GRANT OPTION'), \
            ('r', 'TABLES', 'dbgate_masker', 'SELECT, INSERT, UPDATE, DELETE', ''), \
            ('S', 'SEQUENCES', <broker>, 'USAGE, SELECT', ' WITH GRANT OPTION')) w (kind, word, name, rights, option) \
          join pg_roles r on r.rolname = w.name \
@@ -95,7 +95,7 @@ const LOOKS: [(&str, Severity, &str, &str); 16] = [
         "the broker may not hand out these relations, so no session gets them",
         "select format('schema %I', n.nspname), count(*) || ' relations, ' || format('%I', min(c.relname)) || ' first', array[ \
            format('GRANT USAGE ON SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>), \
-           format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>)] \
+           format('GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES ON ALL TABLES IN SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>)] \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles b on b.rolname = <broker> \
          where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and <own> \
          and not (has_table_privilege(b.oid, c.oid, 'SELECT WITH GRANT OPTION') \
@@ -116,10 +116,13 @@ const LOOKS: [(&str, Severity, &str, &str); 16] = [
     (
         "masker_schema",
         Weakness,
-        "the role that owns masking views may not make schemas, so no view can be made",
-        "select format('%I', current_database()), 'CREATE', \
-         array[format('GRANT CREATE ON DATABASE %I TO dbgate_masker', current_database())] \
-         from pg_roles where rolname = 'dbgate_masker' and not has_database_privilege(oid, current_database(), 'CREATE')",
+        "the place for masking views is missing, so none can be made",
+        "select w.name, 'schema', array[format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION dbgate_masker', w.name), \
+           format('COMMENT ON SCHEMA %I IS %L', w.name, w.comment)] \
+         from (values ('dbgate_m_views', 'dbgate masks of every scope'), \
+           ('dbgate_secret', 'dbgate salt of hashed columns')) w (name, comment) \
+         where exists (select from pg_roles where rolname = 'dbgate_masker') \
+         and not exists (select from pg_namespace n where n.nspname = w.name) order by 1",
     ),
     (
         "masker_attributes",

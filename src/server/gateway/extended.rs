@@ -17,12 +17,15 @@ use crate::core::statement::grammar::{self, GrammarError};
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
-use crate::server::audit::Protocol;
+use crate::server::audit::{Protocol, Said, Wording};
 use crate::server::check::refused;
+use crate::server::decisions::Decided;
 use crate::sys::clock;
 
 /// Requests that may gather before they are sent on without a Flush of the client's.
 const LONGEST_GATHERED: usize = 1024 * 1024;
+/// Prepared statements that a session may keep.
+const MOST_PREPARED: usize = 10_000;
 /// Names that only the gateway uses.
 const RESERVED: &str = "dbgate_";
 
@@ -63,32 +66,52 @@ impl Session {
             self.refresh().await?;
         }
         self.prepared.remove(name);
+        if self.prepared.len() >= MOST_PREPARED {
+            let hint = "close those that are not needed any more";
+            return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
+        }
+        self.follow_policy();
+        let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
+        let decided = match known {
+            Some(decided) => decided,
+            None => match self.decide_parse(sql) {
+                Ok(Some(decided)) => decided,
+                // Nothing that could be executed: Execute asks for a statement that was planned.
+                Ok(None) => {
+                    self.pass(message, Step::Parse);
+                    return Ok(());
+                }
+                Err(denial) => return self.deny(&denial, sql).await,
+            },
+        };
+        let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
+        if planned.is_spliced {
+            let types = frontend::parse_types(message)?;
+            self.ask_parse(Owner::Client, name, &planned.forward, &types);
+        } else {
+            self.pass(message, Step::Parse);
+        }
+        let (planned, wording) = (planned.clone(), decided.wording.clone());
+        self.prepared.insert(name.to_owned(), Parsed { planned, text: sql.into(), wording });
+        Ok(())
+    }
+
+    /// Judges the text of a Parse. `None` for an empty one, which the server answers as such; for
+    /// several statements, which it refuses; and for a syntax error, of which it says where it is.
+    fn decide_parse(&self, sql: &str) -> Result<Option<Arc<Decided>>, Box<Denial>> {
         let statement = match grammar::parse(sql) {
             Ok(statements) if statements.len() == 1 => statements.into_iter().next(),
-            // None: the server answers EmptyQueryResponse. Several: it refuses them by itself.
-            // A syntax error: it says where. None of these can be executed through us, because
-            // Execute asks for a statement that was planned.
             Ok(_) | Err(GrammarError::Syntax(_)) => None,
-            Err(error) => return self.deny(&refused("unparseable", &error.to_string(), "simplify it"), sql).await,
+            Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
-        let Some(statement) = statement else {
-            self.pass(message, Step::Parse);
-            return Ok(());
-        };
+        let Some(statement) = statement else { return Ok(None) };
         let known: BTreeMap<_, _> = self.prepared.iter().map(|(n, p)| (n.clone(), p.planned.clone())).collect();
-        match self.plan(&statement, &known) {
-            Err(denial) => self.deny(&denial, sql).await,
-            Ok(planned) => {
-                if planned.is_spliced {
-                    let types = frontend::parse_types(message)?;
-                    self.ask_parse(Owner::Client, name, &planned.forward, &types);
-                } else {
-                    self.pass(message, Step::Parse);
-                }
-                self.prepared.insert(name.to_owned(), Parsed { planned: Arc::new(planned), text: sql.into() });
-                Ok(())
-            }
-        }
+        let planned = self.plan(&statement, &known)?;
+        let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
+        let statements = vec![(Arc::new(planned), before)];
+        let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
+        self.context.remember(sql, &decided);
+        Ok(Some(decided))
     }
 
     async fn on_bind(
@@ -104,7 +127,8 @@ impl Session {
         self.portals.remove(portal);
         if let Some(parsed) = self.prepared.get(statement) {
             let parameters = message.body.slice_ref(parameters);
-            let bound = Bound { planned: parsed.planned.clone(), parameters, text: parsed.text.clone() };
+            let (planned, text, wording) = (parsed.planned.clone(), parsed.text.clone(), parsed.wording.clone());
+            let bound = Bound { planned, parameters, text, wording };
             self.portals.insert(portal.to_owned(), bound);
         }
         self.pass(message, Step::Bind);
@@ -124,9 +148,8 @@ impl Session {
             return self.deny(&denial, &text).await;
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-        let cleared = vec![planned.cleared.clone()];
-        let recorded =
-            self.record.allowed(cleared, &text, forwarded, Some(&parameters), Protocol::Extended, clock::now()).await?;
+        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&parameters) };
+        let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
             self.record.vetoed(recorded.number(), &denial, clock::now()).await?;
             return self.turn_down(&denial, &text).await;

@@ -124,10 +124,17 @@ fn asked_settings(startup: &Startup) -> Result<Vec<(String, String)>, Box<ErrorF
                     || Box::new(ErrorFields::fatal("42501", "startup options other than -c name=value are refused"));
                 asked.extend(options(value).ok_or_else(refused)?);
             }
+            // The encoding is fixed, its spelling is free: `UTF8`, `utf-8`, `'unicode'`.
+            "client_encoding" if is_utf8(value) => asked.push((name.clone(), "UTF8".to_owned())),
             _ => asked.push((name.clone(), value.clone())),
         }
     }
     Ok(asked)
+}
+
+fn is_utf8(value: &str) -> bool {
+    let letters: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
+    matches!(letters.to_ascii_lowercase().as_str(), "utf8" | "unicode")
 }
 
 /// `-c name=value -cname=value --name=value`, with backslash before a blank that belongs to a value.
@@ -220,6 +227,7 @@ async fn connected(
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
     let ended = registered.handle().kill.subscribe();
+    let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[]);
     let mut session = Session {
         client,
         target,
@@ -232,6 +240,8 @@ async fn connected(
         is_vetoing: false,
         own: OwnStatements::default(),
         leftover: Leftover::default(),
+        context,
+        decisions: state.decisions.clone(),
         holds_tags: false,
         late_description: BytesMut::new(),
         expiry: Box::pin(tokio::time::sleep(live.grant.expires.since(clock::now()))),
@@ -368,7 +378,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::options;
+    use super::{is_utf8, options};
+
+    #[test]
+    fn only_other_spellings_of_utf8_are_utf8() {
+        assert!(["UTF8", "'utf-8'", "Unicode", "utf_8"].iter().all(|value| is_utf8(value)));
+        assert!(!["LATIN1", "UTF16", "SQL_ASCII", ""].iter().any(|value| is_utf8(value)));
+    }
 
     #[test]
     fn startup_options_are_read_as_postgresql_reads_them() {

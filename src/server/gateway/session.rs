@@ -22,8 +22,9 @@ use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
-use crate::server::audit::{LogError, SessionRecord};
+use crate::server::audit::{LogError, SessionRecord, Wording};
 use crate::server::check::{Check, Planned, refused};
+use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
 use crate::sys::link::Link;
@@ -97,6 +98,7 @@ pub struct Bound {
     /// Formats, values and result formats as the client sent them.
     pub parameters: Bytes,
     pub text: Arc<str>,
+    pub wording: Arc<Wording>,
 }
 
 /// What a Parse left behind.
@@ -104,6 +106,7 @@ pub struct Bound {
 pub struct Parsed {
     pub planned: Arc<Planned>,
     pub text: Arc<str>,
+    pub wording: Arc<Wording>,
 }
 
 /// Everything of one session.
@@ -125,6 +128,9 @@ pub struct Session {
     pub(super) holds_tags: bool,
     /// A description that is shown with the first row.
     pub(super) late_description: BytesMut,
+    /// Where decisions on texts are remembered, as long as what they depend on stays.
+    pub(super) context: Arc<Context>,
+    pub(super) decisions: Arc<Decisions>,
     /// When the grant ends.
     pub(super) expiry: Pin<Box<tokio::time::Sleep>>,
     /// `I`, `T` or `E` as the target last said.
@@ -173,6 +179,19 @@ impl Session {
             access: grant.access,
             reason: grant.reason.as_deref(),
             ticket: grant.ticket.as_deref(),
+        }
+    }
+
+    /// The context that decisions are remembered in from here on.
+    fn remembering(&self) -> Arc<Context> {
+        let grant = &self.grant.grant.id;
+        self.decisions.context(grant, &self.policy, &self.catalog, &self.search_path, &self.temporary)
+    }
+
+    /// Decisions of another policy or catalog are not this session's any more.
+    pub(super) fn follow_policy(&mut self) {
+        if !self.context.is_for(&self.policy, &self.catalog) {
+            self.context = self.remembering();
         }
     }
 
@@ -338,6 +357,7 @@ impl Session {
             (Some(path), Some(temporary)) => (self.search_path, self.temporary) = (path, temporary),
             _ => return Err(End::Protocol),
         }
+        self.context = self.remembering();
         self.counts_rows = values.next().as_deref() == Some("on");
         self.facts_stale = false;
         Ok(())

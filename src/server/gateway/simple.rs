@@ -16,8 +16,9 @@ use crate::core::statement::grammar::{self, GrammarError, Statement};
 use crate::core::wire::backend;
 use crate::core::wire::frame;
 use crate::core::wire::frontend::{self, Named};
-use crate::server::audit::Protocol;
+use crate::server::audit::{Protocol, Said, Wording};
 use crate::server::check::{Hold, Planned, refused};
+use crate::server::decisions::Decided;
 use crate::sys::clock;
 
 impl Session {
@@ -33,40 +34,67 @@ impl Session {
         self.prepared.remove("");
         self.portals.remove("");
         self.refresh().await?;
+        self.follow_policy();
+        let decided = match self.context.find(sql) {
+            Some(decided) => decided,
+            None => match self.decide(sql).await? {
+                Some(decided) => decided,
+                None => return Ok(()),
+            },
+        };
+        let statements = &decided.statements;
+        let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
+        let forwarded = statements.iter().any(|(planned, _)| planned.is_spliced).then(|| joined(statements));
+        let said = Said { text: sql, wording: &decided.wording, forwarded: forwarded.as_deref(), parameters: None };
+        let recorded = self.record.allowed(&cleared, said, Protocol::Simple, clock::now()).await?;
+        for (index, (planned, before)) in statements.iter().enumerate() {
+            let part = Part {
+                number: recorded.number(),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                before: *before,
+                is_first: index == 0,
+                is_last: index + 1 == statements.len(),
+            };
+            if !self.run(planned, part).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges a text that is not known yet. Nothing when the client has been answered.
+    async fn decide(&mut self, sql: &str) -> Result<Option<Arc<Decided>>, End> {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
-            Err(GrammarError::Syntax(_)) => return self.explain_syntax(sql).await,
-            Err(error) => return self.refuse(&refused("unparseable", &error.to_string(), "simplify it"), sql).await,
+            Err(GrammarError::Syntax(_)) => {
+                self.explain_syntax(sql).await?;
+                return Ok(None);
+            }
+            Err(error) => {
+                self.refuse(&refused("unparseable", &error.to_string(), "simplify it"), sql).await?;
+                return Ok(None);
+            }
         };
         if statements.is_empty() {
             self.record.nothing(sql, Protocol::Simple, clock::now()).await?;
             frame::write(self.client.out(), b'I', |_| ());
             backend::write_ready(self.status, self.client.out());
-            return Ok(());
+            return Ok(None);
         }
         let planned = match self.plan_all(&statements) {
             Ok(planned) => planned,
-            Err(denial) => return self.refuse(&denial, sql).await,
-        };
-        let cleared = planned.iter().map(|planned| planned.cleared.clone()).collect();
-        let forwarded = planned.iter().any(|p| p.is_spliced).then(|| joined(&planned));
-        let recorded =
-            self.record.allowed(cleared, sql, forwarded.as_deref(), None, Protocol::Simple, clock::now()).await?;
-        let count = planned.len();
-        for (index, (statement, one)) in statements.iter().zip(planned).enumerate() {
-            let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
-            let part = Part {
-                number: recorded.number(),
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                before,
-                is_first: index == 0,
-                is_last: index + 1 == count,
-            };
-            if !self.run(&Arc::new(one), part).await? {
-                break;
+            Err(denial) => {
+                self.refuse(&denial, sql).await?;
+                return Ok(None);
             }
-        }
-        Ok(())
+        };
+        let before = |statement: &Statement| {
+            u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
+        };
+        let placed = statements.iter().zip(planned).map(|(statement, one)| (Arc::new(one), before(statement)));
+        let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
+        self.context.remember(sql, &decided);
+        Ok(Some(decided))
     }
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
@@ -160,7 +188,8 @@ impl Session {
         let Some(name) = &facts.prepared else { return };
         match facts.verb.as_str() {
             "PREPARE" => {
-                let parsed = super::session::Parsed { planned: planned.clone(), text: planned.forward.as_str().into() };
+                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
+                let parsed = super::session::Parsed { planned: planned.clone(), text, wording };
                 self.prepared.insert(name.clone(), parsed);
             }
             "DEALLOCATE" => drop(self.prepared.remove(name)),
@@ -212,6 +241,6 @@ fn is_whole(planned: &Planned) -> bool {
 }
 
 /// The texts that are forwarded in place of the client's.
-fn joined(planned: &[Planned]) -> String {
-    planned.iter().map(|planned| planned.forward.as_str()).collect::<Vec<_>>().join(";")
+fn joined(statements: &[(Arc<Planned>, u32)]) -> String {
+    statements.iter().map(|(planned, _)| planned.forward.as_str()).collect::<Vec<_>>().join(";")
 }

@@ -1,0 +1,283 @@
+//! Step 4, check: texts that were judged before, so that the same text need not be judged again.
+//!
+//! A decision is remembered for a [`Context`]: one grant under one policy, one catalog, one search
+//! path and one set of temporary relations. A change of any of them is another context. Two levels:
+//! the exact text, and, for reads whose facts do not depend on their literals, the text without
+//! them. Only what was allowed by its text alone is remembered: never a denial, never a statement
+//! that means something prepared before.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::core::grant::GrantId;
+use crate::core::policy::Policy;
+use crate::core::scope::catalog::Catalog;
+use crate::core::statement::facts::{Effect, Facts};
+use crate::core::statement::grammar;
+use crate::core::statement::literals::{Patch, Stripped};
+use crate::server::audit::Wording;
+use crate::server::check::{Hold, Planned};
+
+/// Texts remembered in one context; when there are more, all are forgotten.
+const MOST_TEXTS: usize = 512;
+/// Longer texts are judged each time.
+const LONGEST_TEXT: usize = 8 * 1024;
+
+/// A text that may run.
+pub struct Decided {
+    /// Each statement, and the characters of the text before it.
+    pub statements: Vec<(Arc<Planned>, u32)>,
+    /// What the record says of the text.
+    pub wording: Arc<Wording>,
+}
+
+/// What decisions depend on besides the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    grant: GrantId,
+    /// Addresses: the context keeps both alive, so that they name nothing else meanwhile.
+    policy: usize,
+    catalog: usize,
+    search_path: Vec<String>,
+    temporary: Vec<String>,
+}
+
+/// Decisions that hold under the same conditions.
+pub struct Context {
+    policy: Arc<Policy>,
+    catalog: Arc<Catalog>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    exact: HashMap<Box<str>, Arc<Decided>>,
+    /// By the text without its literals.
+    shapes: HashMap<Box<[u8]>, Shape>,
+    /// Keeps its buffers from text to text.
+    stripped: Stripped,
+}
+
+/// What is known of all texts of one shape.
+struct Shape {
+    planned: Arc<Planned>,
+    wording: Arc<Wording>,
+    /// The splice, where there is one.
+    patch: Option<Patch>,
+}
+
+/// The contexts that sessions are in.
+#[derive(Default)]
+pub struct Decisions {
+    contexts: Mutex<HashMap<Key, Weak<Context>>>,
+}
+
+impl Decisions {
+    /// The context of these conditions, shared by all sessions in it.
+    pub fn context(
+        &self,
+        grant: &GrantId,
+        policy: &Arc<Policy>,
+        catalog: &Arc<Catalog>,
+        search_path: &[String],
+        temporary: &[String],
+    ) -> Arc<Context> {
+        let key = Key {
+            grant: grant.clone(),
+            policy: Arc::as_ptr(policy).addr(),
+            catalog: Arc::as_ptr(catalog).addr(),
+            search_path: search_path.to_vec(),
+            temporary: temporary.to_vec(),
+        };
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = contexts.get(&key).and_then(Weak::upgrade) {
+            return context;
+        }
+        contexts.retain(|_, context| context.strong_count() > 0);
+        let known = Mutex::new(Known::default());
+        let context = Arc::new(Context { policy: policy.clone(), catalog: catalog.clone(), known });
+        contexts.insert(key, Arc::downgrade(&context));
+        context
+    }
+}
+
+impl Context {
+    /// Whether a session with this policy and catalog may use it.
+    pub fn is_for(&self, policy: &Arc<Policy>, catalog: &Arc<Catalog>) -> bool {
+        Arc::ptr_eq(&self.policy, policy) && Arc::ptr_eq(&self.catalog, catalog)
+    }
+
+    /// What was decided about this text, or about one that differs in its literals only.
+    pub fn find(&self, sql: &str) -> Option<Arc<Decided>> {
+        let mut known = self.lock();
+        if let Some(decided) = known.exact.get(sql) {
+            return Some(decided.clone());
+        }
+        let (text, before) = trimmed(sql);
+        let Known { shapes, stripped, .. } = &mut *known;
+        if shapes.is_empty() || !stripped.strip(text) {
+            return None;
+        }
+        let shape = shapes.get(stripped.key.as_slice())?;
+        let forward = match &shape.patch {
+            Some(patch) => patch.apply(text, &stripped.places)?,
+            None => text.to_owned(),
+        };
+        let template = &shape.planned;
+        let planned = Planned {
+            cleared: template.cleared.clone(),
+            forward,
+            is_spliced: template.is_spliced,
+            hold: template.hold,
+            masked: template.masked.clone(),
+        };
+        Some(Arc::new(Decided { statements: vec![(Arc::new(planned), before)], wording: shape.wording.clone() }))
+    }
+
+    /// Remembers what was decided by the text alone.
+    pub fn remember(&self, sql: &str, decided: &Arc<Decided>) {
+        // Whether DO may stand among others depends on the state of the transaction, too.
+        let by_text_alone = |planned: &Planned| {
+            planned.cleared.facts().prepared.is_none()
+                && (planned.hold != Hold::OwnBlock || decided.statements.len() == 1)
+        };
+        if sql.len() > LONGEST_TEXT || !decided.statements.iter().all(|(planned, _)| by_text_alone(planned)) {
+            return;
+        }
+        let shape = match decided.statements.as_slice() {
+            [(planned, _)] => shape_of(trimmed(sql).0, planned, &decided.wording),
+            _ => None,
+        };
+        let mut known = self.lock();
+        match shape {
+            Some((key, shape)) => {
+                if known.shapes.len() >= MOST_TEXTS {
+                    known.shapes.clear();
+                }
+                known.shapes.insert(key, shape);
+            }
+            None => {
+                if known.exact.len() >= MOST_TEXTS {
+                    known.exact.clear();
+                }
+                known.exact.insert(sql.into(), decided.clone());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves the maps whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The text without what may stand around a single statement, and the characters before it.
+fn trimmed(sql: &str) -> (&str, u32) {
+    let blank = |letter: char| matches!(letter, ' ' | '\t' | '\n' | '\r' | '\x0c');
+    let text = sql.trim_start_matches(blank);
+    let before = u32::try_from(sql.len() - text.len()).unwrap_or(u32::MAX);
+    (text.trim_end_matches(|letter| blank(letter) || letter == ';'), before)
+}
+
+/// The shape of a text, where its literals do not matter to what was decided.
+fn shape_of(text: &str, planned: &Arc<Planned>, wording: &Arc<Wording>) -> Option<(Box<[u8]>, Shape)> {
+    let facts = planned.cleared.facts();
+    let is_plain = facts.effect == Effect::Read && !facts.locks && facts.settings.is_empty() && facts.copy.is_none();
+    let mut stripped = Stripped::default();
+    if !is_plain || !stripped.strip(text) || stripped.places.is_empty() {
+        return None;
+    }
+    // The proof of it: the same text with other literals has the same facts.
+    let one = |text: &str| match grammar::parse(text).ok()?.as_slice() {
+        [statement] => Some(placeless(&statement.facts)),
+        _ => None,
+    };
+    let [plain, odd] = stripped.probes(text)?;
+    let found = one(text)?;
+    if one(&plain)? != found || one(&odd)? != found {
+        return None;
+    }
+    let patch = match planned.is_spliced {
+        true => Some(Patch::between(text, &planned.forward, &stripped.places)?),
+        false if planned.forward == text => None,
+        false => return None,
+    };
+    let shape = Shape { planned: planned.clone(), wording: wording.clone(), patch };
+    Some((stripped.key.into_boxed_slice(), shape))
+}
+
+/// Facts without where in the text they were found.
+fn placeless(facts: &Facts) -> Facts {
+    let mut facts = Facts { start: 0, end: 0, ..facts.clone() };
+    facts.touches.iter_mut().for_each(|touch| touch.offset = None);
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::policy::Cleared;
+    use crate::core::policy::file::Source;
+
+    fn decided(sql: &str) -> Arc<Decided> {
+        let statements = grammar::parse(sql).expect(sql);
+        let planned = statements.iter().map(|statement| {
+            let planned = Planned {
+                cleared: Cleared::assumed(statement.facts.clone()),
+                forward: statement.text.clone(),
+                is_spliced: false,
+                hold: Hold::Not,
+                masked: Vec::new(),
+            };
+            (Arc::new(planned), 0)
+        });
+        Arc::new(Decided { statements: planned.collect(), wording: Arc::new(Wording::of(sql)) })
+    }
+
+    fn context() -> Arc<Context> {
+        let rule = Source::new("all.cedar", "@id(\"all\") permit(principal, action, resource);");
+        let policy = Arc::new(Policy::parse(&[rule]).expect("a rule"));
+        let grant = crate::server::grants::tests::live(1).grant.id.clone();
+        Decisions::default().context(&grant, &policy, &Arc::new(Catalog::default()), &[], &[])
+    }
+
+    fn is_known(first: &str, then: &str) -> bool {
+        let context = context();
+        context.remember(first, &decided(first));
+        let found = context.find(then);
+        if let Some(found) = &found {
+            let (planned, _) = found.statements.first().expect("one");
+            assert_eq!(planned.forward, trimmed(then).0);
+        }
+        found.is_some()
+    }
+
+    #[test]
+    fn reads_are_known_by_their_shape_and_their_words_are_the_same() {
+        assert!(is_known("select a from t where id = 1", "select a from t where id = 2;"));
+        assert!(is_known("select a from t where n = 'x' limit 5", "  select a from t where n = 'yy' limit 9"));
+        for (one, other) in [("select 1, 'a', $1", "select 22, 'b''c', $1"), ("select -1", "select -12")] {
+            assert_eq!(Wording::of(one), Wording::of(other));
+        }
+    }
+
+    #[test]
+    fn what_depends_on_its_literals_is_known_by_its_text_only() {
+        for (one, other) in [
+            ("select set_config('a.b', 'x', true)", "select set_config('role', 'x', true)"),
+            ("update t set a = 1 where id = 1", "update t set a = 1 where id = 2"),
+            ("select a from t where id = 1 for update", "select a from t where id = 2 for update"),
+            ("select a ~ 'x' from t where id = 1", "select a ~ '(a+)+' from t where id = 1"),
+            ("set a.b = 'x'", "set a.b = 'y'"),
+        ] {
+            assert!(!is_known(one, other), "{one}");
+            assert!(is_known(one, one), "{one}");
+        }
+    }
+
+    #[test]
+    fn what_names_something_prepared_is_not_remembered() {
+        assert!(!is_known("execute p", "execute p"));
+        assert!(!is_known("prepare p as select 1", "prepare p as select 1"));
+    }
+}

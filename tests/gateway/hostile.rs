@@ -1,0 +1,289 @@
+//! Peers that mean harm: what they send is refused in time, and nobody else feels it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, BytesMut};
+use dbgate::core::grant::Access;
+use dbgate::core::wire::frame::{self, Message};
+use dbgate::core::wire::frontend::{self, Named};
+use dbgate::core::wire::startup;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::gate::{Gate, SHOP};
+use crate::support::wire::{Peer, error, message, rows, tags};
+
+#[path = "../../fuzz/harness.rs"]
+mod harness;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_from_outside_break_a_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        harness::frames(&bytes);
+        harness::frontend(&bytes);
+        harness::backend(&bytes);
+        harness::scram(&bytes);
+        harness::balancer(&bytes);
+        harness::line(&bytes);
+    }
+
+    #[test]
+    fn messages_that_are_nearly_right_break_no_parser(
+        tag in proptest::sample::select(&b"QPBDECHSdcfXFp"[..]),
+        texts in proptest::collection::vec("[a-z0-9 $]{0,12}", 0..4),
+        numbers in proptest::collection::vec(any::<i16>(), 0..12),
+    ) {
+        let mut body = BytesMut::new();
+        texts.iter().for_each(|text| frame::put_text(&mut body, text));
+        numbers.iter().for_each(|number| body.put_i16(*number % 4));
+        harness::frontend(&[&[tag], body.as_ref()].concat());
+        harness::backend(&body);
+        harness::frames(&message(tag, &body));
+    }
+
+    #[test]
+    fn no_text_breaks_what_reads_statements(text in "[a-z0-9 '\"$;(),.*=~:/_-]{0,60}", tail in "\\PC{0,20}") {
+        harness::statement(text.as_bytes());
+        harness::statement(format!("select {text}{tail}").as_bytes());
+    }
+}
+
+/// Sends bytes at the door and waits until the gate hangs up.
+async fn at_the_door(gate: &Gate, bytes: &[u8]) -> usize {
+    let grant = gate.running.wire_address();
+    let mut tcp = TcpStream::connect(grant).await.expect("connects");
+    // It may hang up before it has heard everything.
+    let _ = tcp.write_all(bytes).await;
+    let _ = tcp.shutdown().await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), tcp.read_to_end(&mut answer)).await.expect("it hangs up");
+    answer.len()
+}
+
+#[tokio::test]
+async fn noise_at_the_door_is_not_answered_and_nobody_feels_it() {
+    let gate = Gate::start(SHOP).await;
+    let mut honest = Peer::through(&gate.grant(Access::Read).await).await;
+    let mut cut = BytesMut::new();
+    startup::write(&[("user", "a"), ("database", "b")], &mut cut);
+    let cases: [&[u8]; 8] = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        &[0xff; 64],
+        &[0, 0, 0, 4],
+        &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0],
+        &[0, 0, 0, 8, 0, 2, 0, 0],
+        cut.get(..cut.len() - 3).expect("longer"),
+        &[0x16, 3, 1, 0, 5, 1, 2, 3, 4, 5],
+        b"",
+    ];
+    for bytes in cases {
+        // At most a TLS alert.
+        assert!(at_the_door(&gate, bytes).await < 16, "{bytes:?}");
+        assert_eq!(rows(&honest.query("select 1").await), [["1"]]);
+    }
+    drop(honest);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn messages_out_of_turn_or_out_of_shape_end_their_own_session_only() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut honest = Peer::through(&grant).await;
+    let huge = [b'Q', 0x7f, 0xff, 0xff, 0xff];
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("longer than allowed", huge.to_vec()),
+        ("a negative length", vec![b'Q', 0xff, 0xff, 0xff, 0xff]),
+        ("a length below its own", vec![b'Q', 0, 0, 0, 3]),
+        ("an unknown type", message(b'z', b"").to_vec()),
+        ("a password, now", message(b'p', b"x\0").to_vec()),
+        ("no end of text", message(b'Q', b"select 1").to_vec()),
+        ("not UTF-8", message(b'Q', b"select '\xff'\0").to_vec()),
+        ("more than the message says", message(b'S', b"xxxx").to_vec()),
+        ("values that are not there", message(b'B', b"\0\0\0\0\0\x05\0\0\0\x01").to_vec()),
+    ];
+    for (what, bytes) in cases {
+        let mut peer = Peer::through(&grant).await;
+        peer.send(&bytes).await;
+        let told = peer.until_closed().await;
+        let refused = error(&told).unwrap_or_else(|| panic!("{what}: {}", tags(&told)));
+        assert_eq!((refused.severity.as_str(), refused.sqlstate.as_str()), ("FATAL", "08P01"), "{what}");
+        assert_eq!(rows(&honest.query("select 1").await), [["1"]], "{what}");
+    }
+    // Half a message, and then nothing: the session waits, others go on, and its end is noticed.
+    let mut half = Peer::through(&grant).await;
+    half.send(&[b'Q', 0, 0, 1, 0, b's']).await;
+    assert_eq!(rows(&honest.query("select 1").await), [["1"]]);
+    drop((half, honest));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_answered_in_order_or_refused() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut honest = Peer::through(&grant).await;
+    let mut flood = Peer::through(&grant).await;
+    let mut out = BytesMut::new();
+    for _ in 0..2000 {
+        frontend::sync(&mut out);
+    }
+    frontend::query("select 7", &mut out);
+    flood.send(&out).await;
+    let mut seen = 0;
+    while seen < 2000 {
+        seen += flood.until(b'Z').await.len();
+    }
+    assert_eq!(rows(&flood.until(b'Z').await), [["7"]]);
+    // Statements that are prepared and never closed: the gate keeps so many and no more.
+    out.clear();
+    for number in 0..10_005 {
+        frontend::parse_statement(&format!("s{number}"), "select 1", &mut out);
+    }
+    frontend::sync(&mut out);
+    let (answers, began) = (tokio::join!(flood.send(&out), honest.query("select 8")), Instant::now());
+    assert_eq!(rows(&answers.1), [["8"]]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let told = flood.until(b'Z').await;
+    assert_eq!(error(&told).expect("an error").sqlstate, "42501");
+    assert_eq!(told.iter().filter(|message| message.tag == b'1').count(), 10_000);
+    drop((flood, honest));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_holds_up_nobody_else() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut deaf = Peer::through(&grant).await;
+    let mut out = BytesMut::new();
+    frontend::query("select repeat('x', 1000) from orders a join orders b on a.customer_id = b.customer_id", &mut out);
+    deaf.send(&out).await;
+    let mut honest = Peer::through(&grant).await;
+    for _ in 0..50 {
+        assert_eq!(rows(&honest.query("select 1").await), [["1"]]);
+    }
+    // Revoking the grant ends it all the same.
+    drop(honest);
+    gate.stop().await;
+}
+
+/// One message on its way to or from the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Passed {
+    Asked(u8, String),
+    Answered(u8),
+}
+
+/// Stands between gate and target and writes down what passes.
+async fn recorder(port: u16) -> (u16, Arc<Mutex<Vec<Passed>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    let passed = Arc::new(Mutex::new(Vec::new()));
+    let list = passed.clone();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(("127.0.0.1", port)).await.expect("the target");
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            let (asked, answered) = (list.clone(), list.clone());
+            let ask = move |message: &Message| {
+                let text = String::from_utf8_lossy(&message.body).replace('\0', " ").trim().to_owned();
+                asked.lock().expect("whole").push(Passed::Asked(message.tag, text));
+            };
+            let answer = move |message: &Message| answered.lock().expect("whole").push(Passed::Answered(message.tag));
+            tokio::spawn(pass(near_in, far_out, true, ask));
+            tokio::spawn(pass(far_in, near_out, false, answer));
+        }
+    });
+    (own, passed)
+}
+
+/// Passes bytes on as they come, and shows every message in them.
+async fn pass(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    has_startup: bool,
+    mut show: impl FnMut(&Message),
+) {
+    let (mut buffer, mut is_first) = (BytesMut::new(), has_startup);
+    let mut chunk = [0u8; 8192];
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        let bytes = chunk.get(..count).expect("no more than there is room for");
+        buffer.extend_from_slice(bytes);
+        if is_first && startup::take(&mut buffer).expect("a startup message").is_some() {
+            is_first = false;
+        }
+        while !is_first && let Ok(Some(message)) = frame::take(&mut buffer, frame::LONGEST_FROM_SERVER) {
+            show(&message);
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_goes_out_behind_a_held_write_before_its_verdict() {
+    let (port, passed) = recorder(crate::support::gate::cluster().port()).await;
+    let mut gate = Gate::start_recorded(SHOP, port).await;
+    gate.target = "recorded".into();
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let statement = |sql: &str, out: &mut BytesMut| {
+        frontend::parse_statement("", sql, out);
+        frontend::bind("", "", &[], out);
+        frontend::describe(Named::Portal, "", out);
+        frontend::execute("", 0, out);
+    };
+    // A commit smuggled behind a write that is too large, in one pipeline.
+    let mut out = BytesMut::new();
+    for sql in ["begin", "delete from orders where id > 5", "commit", "select 'behind'"] {
+        statement(sql, &mut out);
+    }
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!(error(&told).expect("a denial").sqlstate, "42501");
+    peer.query("rollback").await;
+    // The same in one Query, and a small write that stands.
+    let told = peer.query("delete from orders where id > 5; select 'behind'").await;
+    assert_eq!((tags(&told).as_str(), error(&told).expect("a denial").sqlstate.as_str()), ("EZ", "42501"));
+    assert_eq!(tags(&peer.query("delete from orders where id = 5; select 'behind'").await), "CTDCZ");
+    drop(peer);
+
+    let passed = passed.lock().expect("whole").clone();
+    let asked = |from: usize, what: &str| {
+        let is_it = |one: &Passed| matches!(one, Passed::Asked(b'P', text) if text.contains(what));
+        passed.iter().skip(from).position(is_it).map(|at| at + from)
+    };
+    let mut at = 0;
+    let mut writes = 0;
+    while let Some(write) = asked(at, "delete from orders") {
+        writes += 1;
+        // What executes next, or could commit, after the write itself; our own count aside.
+        let mut executed = passed.iter().enumerate().skip(write).filter(|(_, one)| match one {
+            Passed::Asked(b'S' | b'Q', _) => true,
+            Passed::Asked(b'E', portal) => !portal.contains("dbgate_portal"),
+            Passed::Asked(..) | Passed::Answered(_) => false,
+        });
+        let (write, _) = executed.next().expect("the write is executed");
+        let (behind, _) = executed.next().expect("something comes next");
+        let counts = passed
+            .iter()
+            .enumerate()
+            .skip(write)
+            .find(|(_, one)| matches!(one, Passed::Asked(b'B', text) if text.contains("dbgate_counts")));
+        let (counts, _) = counts.expect("the write is counted");
+        let answered = passed.iter().enumerate().skip(counts).find(|(_, one)| **one == Passed::Answered(b'3'));
+        let (answered, _) = answered.expect("the count is answered");
+        assert!(counts < answered && answered < behind, "write {writes}: {:#?}", passed.get(write..behind + 1));
+        at = behind;
+    }
+    assert_eq!(writes, 3);
+    assert_eq!(gate.count("select count(*) from orders").await, 2999);
+    gate.stop().await;
+}
