@@ -50,8 +50,9 @@ complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "revoke" -d 'Give a gr
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "audit" -d 'Check evidence offline'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "serve" -d 'Run broker and gateway'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "target" -d 'Prepare the databases behind the gateway'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "classify" -d 'Propose what is sensitive in a target, from names, types and values'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "doctor" -d 'Show every known hole of a target, and what closes it'
-complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "policy" -d 'Print a built-in policy, to be read and edited'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "policy" -d 'Print a built-in policy to start from; lint, test and explain policies'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "demo" -d 'Run everything on this machine and walk through the main job'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "man" -d 'Write the man pages'
@@ -269,19 +270,22 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-input -d 'Nev
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s h -l help -d 'Print help'
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l server -d 'Broker to use, as in https://gate.example.com' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l context -d 'Broker of this name in config.toml, where several are known' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l format -d 'How the answer is written' -r -f -a "auto\t''
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l no-input -d 'Never ask and never open a prompt'
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -s q -l quiet -d 'Say nothing but answers and errors'
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -l no-color -d 'No colours, as with NO_COLOR'
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
-complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init" -f -a "init" -d 'Print the SQL that prepares a target; with --apply, run it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "init" -d 'Print the SQL that prepares a target; with --apply, run it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "diff" -d 'Show what `target init` would change, and what is there that it did not make'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "migrate" -d 'Run the owner\'s migration with the masking views out of its way'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and not __fish_seen_subcommand_from init diff migrate remove" -f -a "remove" -d 'Print the SQL that takes everything of dbgate out of a target; with --apply, run it'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l server -d 'Broker to use, as in https://gate.example.com' -r
@@ -297,6 +301,68 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l apply -d 'Run the SQL instead of printing it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand target; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s o -l output -d 'Write the entries to this file, for review; it must not exist, unless --append is given' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l rows -d 'Rows of each table to look at; 0 looks at names and types only' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l append -d 'Put the entries at the end of the file'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l all -d 'Also columns that the target\'s classification names already'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l drift -d 'List what looks sensitive and is named by no entry; exit 8 where there is any'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand classify" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l config -d 'Configuration file' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); address and database are the target\'s' -r -F
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l accept -d 'A risk that is known and taken: a code, or code=object; may be repeated' -r
@@ -313,18 +379,96 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l no-input -d 'Ne
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l server -d 'Broker to use, as in https://gate.example.com' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l context -d 'Broker of this name in config.toml, where several are known' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l format -d 'How the answer is written' -r -f -a "auto\t''
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s o -l output -d 'Write all its files, classification and tests too, to this folder' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l no-input -d 'Never ask and never open a prompt'
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -s q -l quiet -d 'Say nothing but answers and errors'
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -l no-color -d 'No colours, as with NO_COLOR'
-complete -c dbgate -n "__fish_dbgate_using_subcommand policy" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "lint" -d 'Show what is wrong or suspicious in a policy, with file and line'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "test" -d 'Run a policy\'s own tests (*.test.toml)'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "explain" -d 'Show what somebody may do in a target, and the rules that decide'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and not __fish_seen_subcommand_from lint test explain show-scope" -a "show-scope" -d 'Show the scope that a session gets, its digest, and the SQL it compiles to'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l pack -d 'Built-in pack whose rules count too' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l target -d 'Target whose database the policy is held against; without a path, the target\'s own policy' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l strict -d 'Exit 8 where there are warnings'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from lint" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l pack -d 'Built-in pack whose rules count too' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l junit -d 'Write the outcome for a build server too, as JUnit XML' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s c -d 'Statements to judge; they are not run' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l target -d 'Target, as named in the configuration' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l as -d 'Whose rights: a user, and the groups they are in' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l kind -d 'What kind of principal that is: human, agent or workload' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l reason -d 'Reason that is given for the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l ticket -d 'Ticket that is given for the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l target -d 'Target, as named in the configuration' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l as -d 'Whose rights: a user, and the groups they are in' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l kind -d 'What kind of principal that is: human, agent or workload' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l reason -d 'Reason that is given for the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l ticket -d 'Ticket that is given for the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l config -d 'Configuration file' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l superuser-dsn-file -d 'File with `user=… password=…` of a superuser (mode 0600); without it, the broker asks' -r -F
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l canonical -d 'Print the canonical document byte for byte: its SHA-256 is the digest'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand demo" -l format -d 'How the answer is written' -r -f -a "auto\t''

@@ -5,9 +5,12 @@
 mod support;
 
 mod cli {
+    mod classify;
     mod doctor;
+    mod policy;
     mod script;
     mod secrets;
+    mod target;
     mod trouble;
 }
 mod broker {
@@ -22,13 +25,16 @@ mod gateway {
     mod holes;
     mod hostile;
     mod life;
+    mod lifecycle;
     mod limits;
     mod masks;
     mod oracle;
     mod privileges;
+    mod property;
     mod protocol;
     mod reads;
     mod upstream_tls;
+    mod versions;
     mod writes;
 }
 mod journeys {

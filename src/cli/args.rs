@@ -134,20 +134,24 @@ pub enum Command {
     #[cfg(feature = "server")]
     #[command(after_help = "Example:\n  dbgate target init prod --config /etc/dbgate/server.toml")]
     Target(crate::cli::target::TargetArguments),
+    /// Propose what is sensitive in a target, from names, types and values
+    #[cfg(feature = "server")]
+    #[command(
+        after_help = "Examples:\n  dbgate classify prod\n  dbgate classify prod -o policy/classification.toml\n  dbgate classify prod --drift --format json\n\nExit: 0, or with --drift 8 where a column looks sensitive and no entry names it"
+    )]
+    Classify(crate::cli::classify::ClassifyArguments),
     /// Show every known hole of a target, and what closes it
     #[cfg(feature = "server")]
     #[command(
         after_help = "Examples:\n  dbgate doctor prod\n  dbgate doctor prod --superuser-dsn-file superuser.dsn --format json\n  dbgate doctor prod --sql | psql prod\n  dbgate doctor prod --accept createrole_before_16\n\nExit: 0 nothing found, 8 findings, 2 target unreachable"
     )]
     Doctor(crate::cli::doctor::DoctorArguments),
-    /// Print a built-in policy, to be read and edited
+    /// Print a built-in policy to start from; lint, test and explain policies
     #[cfg(feature = "server")]
-    #[command(after_help = "Example:\n  dbgate policy production > policy/production.cedar")]
-    Policy {
-        /// Name of the pack
-        #[arg(default_value = "production")]
-        pack: String,
-    },
+    #[command(
+        after_help = "Examples:\n  dbgate policy production > policy/production.cedar\n  dbgate policy production -o policy/\n  dbgate policy lint policy/"
+    )]
+    Policy(crate::cli::policy::PolicyArguments),
     /// Run everything on this machine and walk through the main job
     #[cfg(feature = "server")]
     #[command(after_help = "Examples:\n  dbgate demo\n  dbgate demo --once | cat")]

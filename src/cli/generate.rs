@@ -37,18 +37,6 @@ pub fn exit_codes() -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Prints a built-in policy.
-#[cfg(feature = "server")]
-pub fn policy(name: &str) -> Result<Exit, Failure> {
-    let sources = crate::core::policy::pack::sources(name).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("no built-in policy `{name}`")).hint("There is: production")
-    })?;
-    for source in sources {
-        println!("// {}\n{}", source.name, source.text);
-    }
-    Ok(Exit::Ok)
-}
-
 // Without the server feature there are fewer commands; what is committed is the whole.
 #[cfg(all(test, feature = "server"))]
 mod tests {

@@ -4,6 +4,8 @@ pub mod args;
 pub mod audit;
 pub mod check;
 #[cfg(feature = "server")]
+pub mod classify;
+#[cfg(feature = "server")]
 pub mod configured;
 pub mod connect;
 pub mod conninfo;
@@ -19,6 +21,8 @@ pub mod login;
 pub mod logout;
 pub mod ls;
 pub mod output;
+#[cfg(feature = "server")]
+pub mod policy;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
@@ -156,9 +160,11 @@ async fn run(command: Command, global: args::Global) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Command::Target(arguments) => target::run(&arguments, form).await,
         #[cfg(feature = "server")]
+        Command::Classify(arguments) => classify::run(&arguments, form).await,
+        #[cfg(feature = "server")]
         Command::Doctor(arguments) => doctor::run(&arguments, form).await,
         #[cfg(feature = "server")]
-        Command::Policy { pack } => generate::policy(&pack),
+        Command::Policy(arguments) => policy::run(&arguments, form).await,
         #[cfg(feature = "server")]
         Command::Demo { once } => demo::run(once, global.no_color).await,
         Command::Completions { shell } => generate::completions(shell),

@@ -23,7 +23,8 @@ pub struct ServeArguments {
     pub check: bool,
 }
 
-/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT; a second signal ends the process at once. SIGHUP has the
+/// policies read anew.
 pub async fn run(arguments: &ServeArguments, no_color: bool) -> Result<Exit, Failure> {
     let config = load(&arguments.config)?;
     if arguments.check {
@@ -34,6 +35,7 @@ pub async fn run(arguments: &ServeArguments, no_color: bool) -> Result<Exit, Fai
     log_to_stderr(no_color);
     let signals = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("no signals: {error}")));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut hangup = signals(SignalKind::hangup())?;
     let running = run::start(config).await.map_err(|error| failure(&error, &arguments.config))?;
     let mut signalled = async || {
         tokio::select! {
@@ -41,7 +43,12 @@ pub async fn run(arguments: &ServeArguments, no_color: bool) -> Result<Exit, Fai
             _ = interrupt.recv() => {}
         }
     };
-    signalled().await;
+    loop {
+        tokio::select! {
+            () = signalled() => break,
+            _ = hangup.recv() => running.reload(),
+        }
+    }
     tracing::info!("stopping: sessions end, their roles are dropped");
     tokio::select! {
         () = running.stop() => Ok(Exit::Ok),

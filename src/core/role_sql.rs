@@ -4,15 +4,20 @@
 //! lacks either is not ours and is never changed or dropped. All text is built here, from quoted
 //! names and literals only, so that one file shows what a target will ever be told.
 
+pub mod rebuild;
+pub mod remove;
+
 use std::collections::BTreeSet;
 
-use crate::core::mask::{SALT_SCHEMA, SALT_TABLE};
+use crate::core::mask::{SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 
 /// The role the server connects as. Not a superuser.
 pub const BROKER: &str = "dbgate_broker";
+/// Marks the broker's role as one that `target init` made; another role of that name is never dropped.
+pub const BROKER_COMMENT: &str = "dbgate broker";
 /// Owns the masking views. Cannot log in and gets around no row policy.
 pub const MASKER: &str = "dbgate_masker";
 /// Every login role is a member, so that pg_hba can admit `+dbgate_sessions` from the gateway.
@@ -21,7 +26,7 @@ pub const SESSIONS: &str = "dbgate_sessions";
 pub const SCOPE_PREFIX: &str = "dbgate_s_";
 /// Login roles: one for each connection to a target.
 pub const LOGIN_PREFIX: &str = "dbgate_u_";
-/// Masking schemas.
+/// Schemas of masking views.
 pub const MASK_PREFIX: &str = "dbgate_m_";
 /// Guards making and dropping of scopes in one database.
 pub const SCOPE_LOCK: i64 = 0x0064_6267_6174_6501;
@@ -48,9 +53,9 @@ pub struct PrepareTarget<'a> {
 pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
     let (broker, database) = (identifier(prepare.broker), identifier(prepare.database));
     let mut sql = vec![
-        create_role(prepare.broker, "LOGIN CREATEROLE"),
-        create_role(MASKER, "NOLOGIN"),
-        create_role(SESSIONS, "NOLOGIN"),
+        create_role(prepare.broker, "LOGIN CREATEROLE", Some(BROKER_COMMENT)),
+        create_role(MASKER, "NOLOGIN", None),
+        create_role(SESSIONS, "NOLOGIN", None),
         format!("COMMENT ON ROLE {} IS 'dbgate masking views'", identifier(MASKER)),
         format!("COMMENT ON ROLE {} IS 'dbgate sessions'", identifier(SESSIONS)),
         format!("GRANT {} TO {broker}", identifier(MASKER)),
@@ -59,29 +64,53 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         // Ends sessions of login roles even before the broker is made a member of them.
         format!("GRANT pg_signal_backend TO {broker}"),
         format!("GRANT CONNECT ON DATABASE {database} TO {broker}, {}", identifier(SESSIONS)),
-        format!("GRANT CREATE ON DATABASE {database} TO {}", identifier(MASKER)),
     ];
+    sql.extend(own_schema(VIEWS_SCHEMA, &mask_comment("every scope")));
+    sql.extend(own_schema(SALT_SCHEMA, "dbgate salt of hashed columns"));
     let masker = identifier(MASKER);
     for schema in prepare.schemas {
         let name = identifier(schema);
         sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {masker}"));
-        let rows = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO");
-        sql.push(format!("{rows} {broker} WITH GRANT OPTION"));
-        sql.push(format!("{rows} {masker}"));
+        let rows = |more: &str| format!("GRANT SELECT, INSERT, UPDATE, DELETE{more} ON ALL TABLES IN SCHEMA {name} TO");
+        sql.push(format!("{} {broker} WITH GRANT OPTION", rows(", REFERENCES")));
+        sql.push(format!("{} {masker}", rows("")));
         sql.push(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(default_privileges(schema, &broker));
     }
     sql
 }
 
-fn create_role(name: &str, attributes: &str) -> String {
+/// Makes a role unless there is one; only a role that is made here gets the comment.
+fn create_role(name: &str, attributes: &str, comment: Option<&str>) -> String {
     let create = literal(&format!("CREATE ROLE {} {attributes}", identifier(name)));
+    let comment = comment.map(|comment| {
+        let sql = format!("COMMENT ON ROLE {} IS {}", identifier(name), literal(comment));
+        format!(" EXECUTE {};", literal(&sql))
+    });
     format!(
         "DO $dbgate$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) \
-         THEN EXECUTE {create}; END IF; END $dbgate$",
-        literal(name)
+         THEN EXECUTE {create};{} END IF; END $dbgate$",
+        literal(name),
+        comment.unwrap_or_default()
     )
+}
+
+/// A schema of the owner of the masking views. What somebody else made under its name would be
+/// somebody else's to read.
+fn own_schema(name: &str, comment: &str) -> [String; 3] {
+    let (schema, owner) = (identifier(name), identifier(MASKER));
+    [
+        format!("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {owner}"),
+        format!(
+            "DO $dbgate$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {} \
+             AND nspowner <> {}::pg_catalog.regrole) \
+             THEN RAISE EXCEPTION 'the schema % is not dbgate''s own', {0}; END IF; END $dbgate$",
+            literal(name),
+            literal(MASKER)
+        ),
+        format!("COMMENT ON SCHEMA {schema} IS {}", literal(comment)),
+    ]
 }
 
 /// What each owner makes from now on is covered too. Owners are found when it runs.
@@ -92,15 +121,15 @@ fn default_privileges(schema: &str, broker: &str) -> String {
         format!("EXECUTE pg_catalog.format({}, owner); ", literal(&text))
     };
     let broker = broker.replace('%', "%%");
-    let rows = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO";
+    let rows = |more: &str| format!("GRANT SELECT, INSERT, UPDATE, DELETE{more} ON TABLES TO");
     format!(
         "DO $dbgate$ DECLARE owner name; BEGIN FOR owner IN \
          SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = {schema} UNION \
          SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
          ON n.oid = c.relnamespace WHERE nspname = {schema} LOOP \
          {}{}{}END LOOP; END $dbgate$",
-        alter(format!("{rows} {broker} WITH GRANT OPTION")),
-        alter(format!("{rows} {}", identifier(MASKER))),
+        alter(format!("{} {broker} WITH GRANT OPTION", rows(", REFERENCES"))),
+        alter(format!("{} {}", rows(""), identifier(MASKER))),
         alter(format!("GRANT USAGE, SELECT ON SEQUENCES TO {broker} WITH GRANT OPTION")),
         schema = literal(schema),
     )
@@ -116,7 +145,7 @@ pub fn scope_comment(digest: &str, database: &str) -> String {
     format!("dbgate scope {digest} in {database}")
 }
 
-/// The comment that marks a masking schema as ours and says which scope role it belongs to.
+/// The comment that marks a masking view as ours and says which scope role it belongs to.
 pub fn mask_comment(role: &str) -> String {
     format!("dbgate masks of {role}")
 }
@@ -142,6 +171,8 @@ pub fn make_scope(digest: &str, database: &str, server_version: u32) -> Vec<Stri
 pub struct Grantable {
     /// OIDs.
     pub relations: BTreeSet<u32>,
+    /// Those of them that may be made known by name: see [`known_by_name`]. OIDs.
+    pub known: BTreeSet<u32>,
     pub sequences: BTreeSet<RelationName>,
 }
 
@@ -163,7 +194,14 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             match explain::on_relation(relation, right) {
                 Extent::Whole => list.push(place.clone()),
                 Extent::Nothing => {}
-                Extent::Columns(names) => single.push(grant_columns(right, &names, &place, &role)),
+                Extent::Columns(names) => single.push(grant_columns(right.word(), &names, &place, &role)),
+            }
+        }
+        if grantable.known.contains(&relation.oid) {
+            match known_by_name(relation) {
+                Extent::Whole => single.push(format!("GRANT {KNOWN} ON {place} TO {role}")),
+                Extent::Nothing => {}
+                Extent::Columns(names) => single.push(grant_columns(KNOWN, &names, &place, &role)),
             }
         }
         let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
@@ -187,9 +225,24 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
     sql
 }
 
-fn grant_columns(right: Right, names: &[String], place: &str, role: &str) -> String {
+/// The privilege that shows a name in `information_schema` and allows nothing to who may not make
+/// tables: only a foreign key could use it.
+const KNOWN: &str = "REFERENCES";
+
+/// What the role holds no right on, although the gateway shows something in its place. Without any
+/// right `information_schema` would hide it from the tools that look there.
+fn known_by_name(relation: &RelationScope) -> Extent {
+    let masked = relation.columns.iter().filter(|column| column.mask.is_some()).map(|column| column.name.clone());
+    match (relation.is_closed(), relation.is_masked()) {
+        (true, _) => Extent::Whole,
+        (false, true) => Extent::Columns(masked.collect()),
+        (false, false) => Extent::Nothing,
+    }
+}
+
+fn grant_columns(privilege: &str, names: &[String], place: &str, role: &str) -> String {
     let names: Vec<String> = names.iter().map(|name| identifier(name)).collect();
-    format!("GRANT {} ({}) ON {place} TO {role}", right.word(), names.join(", "))
+    format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", "))
 }
 
 /// One statement of making views, and the relation whose view it makes.
@@ -217,13 +270,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
         format!("SET LOCAL ROLE {}", identifier(MASKER)),
         "SET LOCAL search_path = pg_catalog, pg_temp".to_owned(),
     ];
-    let schemas: BTreeSet<&String> = views.iter().map(|(_, _, (schema, _))| schema).collect();
-    for schema in schemas {
-        let name = identifier(schema);
-        sql.push(format!("CREATE SCHEMA {name}"));
-        sql.push(format!("COMMENT ON SCHEMA {name} IS {}", literal(&mask_comment(role_name))));
-        sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {role}"));
-    }
+    sql.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", identifier(VIEWS_SCHEMA)));
     let is_salted = |mask: &ColumnMask| mask.expression.contains(SALT_SCHEMA);
     if views.iter().flat_map(|(_, one, _)| &one.columns).any(|column| column.mask.as_ref().is_some_and(is_salted)) {
         sql.extend(make_salt());
@@ -233,11 +280,12 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
     for (name, relation, (schema, view)) in in_order(views) {
         let place = qualified(schema, view);
         steps.push(Step { relation: Some(name.clone()), sql: create_view(name, relation, &place) });
+        steps.push(plain(format!("COMMENT ON VIEW {place} IS {}", literal(&mask_comment(role_name)))));
         for right in Right::ALL {
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
                 Extent::Nothing => {}
-                Extent::Columns(names) => steps.push(plain(grant_columns(right, &names, &place, &role))),
+                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, &role))),
             }
         }
     }
@@ -276,33 +324,25 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         Some(definition) => format!("({definition}) AS {} ({})", identifier(&name.name), names.join(", ")),
         None => qualified(&name.schema, &name.name),
     };
-    let (mut condition, mut check) = (String::new(), "");
+    let (mut condition, mut barrier, mut check) = (String::new(), "", "");
     if let Some(filter) = &relation.filter {
         condition = format!(" WHERE {filter}");
+        // Conditions of others must not see a row before the filter has. Without a filter there is
+        // nothing to see early: the columns are behind their masks wherever a condition is moved.
+        barrier = " WITH (security_barrier)";
         // Without it a row could be written out of sight, or into the sight of others.
         if relation.insert || relation.update {
             check = " WITH CASCADED CHECK OPTION";
         }
     }
-    format!(
-        "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {source}{condition}{check}",
-        columns.join(", ")
-    )
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name
 /// would be a salt that somebody else may read.
 fn make_salt() -> Vec<String> {
-    let (schema, table) = (identifier(SALT_SCHEMA), qualified(SALT_SCHEMA, SALT_TABLE));
+    let table = qualified(SALT_SCHEMA, SALT_TABLE);
     vec![
-        format!(
-            "DO $dbgate$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {} AND nspowner <> {}::regrole) \
-             THEN RAISE EXCEPTION 'the schema of the salt is not dbgate''s own'; END IF; END $dbgate$",
-            literal(SALT_SCHEMA),
-            literal(MASKER)
-        ),
-        format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
-        format!("COMMENT ON SCHEMA {schema} IS 'dbgate salt of hashed columns'"),
         format!(
             "CREATE TABLE IF NOT EXISTS {table} (one bool PRIMARY KEY DEFAULT true CHECK (one), value bytea NOT NULL)"
         ),
@@ -318,15 +358,18 @@ fn shown(column: &ColumnScope) -> String {
     column.mask.as_ref().map_or_else(|| name.clone(), |mask| format!("{} AS {name}", mask.expression))
 }
 
-/// Drops the masking schemas of a scope, as the role that owns them. Needs a transaction.
-pub fn drop_views(schemas: &[String]) -> Vec<String> {
-    if schemas.is_empty() {
+/// Drops the masking views of a scope, as the role that owns them: all at once, since they may stand
+/// on each other. Needs a transaction.
+pub fn drop_views(views: &[String]) -> Vec<String> {
+    if views.is_empty() {
         return Vec::new();
     }
-    let mut sql = vec![format!("SET LOCAL ROLE {}", identifier(MASKER))];
-    sql.extend(schemas.iter().map(|schema| format!("DROP SCHEMA {} CASCADE", identifier(schema))));
-    sql.push("RESET ROLE".to_owned());
-    sql
+    let views: Vec<String> = views.iter().map(|view| qualified(VIEWS_SCHEMA, view)).collect();
+    vec![
+        format!("SET LOCAL ROLE {}", identifier(MASKER)),
+        format!("DROP VIEW {} CASCADE", views.join(", ")),
+        "RESET ROLE".to_owned(),
+    ]
 }
 
 /// What a login role is made of.

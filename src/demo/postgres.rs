@@ -78,7 +78,7 @@ impl Installation {
         let complete = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
         // Who names a folder means that one: another version found elsewhere would be a surprise.
         if let Some(told) = std::env::var_os("DBGATE_POSTGRES_BIN").map(PathBuf::from) {
-            return if complete(&told) { Ok(Self { folder: told }) } else { Err(PostgresError::NotThere(told)) };
+            return Self::at(told);
         }
         let asked = || {
             let output = Command::new("pg_config").arg("--bindir").output().ok()?;
@@ -86,6 +86,15 @@ impl Installation {
         };
         let places = search_path().chain(asked()).chain(usual_places());
         places.into_iter().find(complete).map(|folder| Self { folder }).ok_or(PostgresError::NotInstalled)
+    }
+
+    /// The programs in one folder.
+    ///
+    /// # Errors
+    /// [`PostgresError::NotThere`] when they are not.
+    pub fn at(folder: PathBuf) -> Result<Self, PostgresError> {
+        let complete = folder.join("initdb").is_file() && folder.join("postgres").is_file();
+        if complete { Ok(Self { folder }) } else { Err(PostgresError::NotThere(folder)) }
     }
 
     fn program(&self, name: &str) -> PathBuf {

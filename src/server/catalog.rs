@@ -44,9 +44,7 @@ const RELATIONS: &str = concat!(
      exists (select from pg_policy p where p.polrelid = c.oid and (p.polroles <> '{0}' \
        or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
          ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')), \
-     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end, \
-     exists (select from pg_options_to_table(c.reloptions) o \
-       where o.option_name = 'security_barrier' and o.option_value::bool) \
+     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
@@ -128,6 +126,30 @@ const OPERATORS: &str = "select exists (select from pg_operator o join pg_proc p
     or exists (select from pg_cast k join pg_proc p on p.oid = k.castfunc \
      join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog' and p.provolatile = 'v')";
 
+/// One number for all definitions that a scope rests on. Grants do not change it: making a scope
+/// would look like a change of the database.
+const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamespace, c.relkind, c.relrowsecurity \
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+      where c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_)'), \
+     parts (part) as ( \
+      select concat_ws(' ', oid, relname, relnamespace, relkind, relrowsecurity) from c \
+      union all select concat_ws(' ', a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, \
+        a.attgenerated) from c join pg_catalog.pg_attribute a on a.attrelid = c.oid \
+        where a.attnum > 0 and not a.attisdropped \
+      union all select concat_ws(' ', i.inhrelid, i.inhparent) from pg_catalog.pg_inherits i \
+      union all select concat_ws(' ', 'rule', r.oid, r.xmin) from c join pg_catalog.pg_rewrite r on r.ev_class = c.oid \
+      union all select concat_ws(' ', 'policy', p.oid, p.xmin) from pg_catalog.pg_policy p \
+      union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
+      union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
+      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile) \
+        from pg_catalog.pg_proc f where f.oid >= 16384) \
+    select coalesce(sum(pg_catalog.hashtextextended(part, 0) / 4294967296), 0)::int8 from parts";
+
+/// Asks for the number that changes when a definition does.
+pub async fn mark(client: &Client) -> Result<i64, tokio_postgres::Error> {
+    client.query_one(MARK, &[]).await?.try_get(0)
+}
+
 /// Reads the catalog of the database the client is connected to. Nobody else may use the client
 /// meanwhile: it is inside a transaction.
 pub async fn read(client: &Client, database: &str) -> Result<Catalog, CatalogError> {
@@ -196,7 +218,6 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             has_row_security: row.try_get(4)?,
             has_user_policies: row.try_get(7)?,
             definition: row.try_get(8)?,
-            is_barrier: row.try_get(9)?,
             estimated_rows: row.try_get(5)?,
             sequences: Vec::new(),
         };

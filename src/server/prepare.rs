@@ -52,6 +52,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
         keeper: Keeper::default(),
         decisions: Arc::default(),
         stopping: AtomicBool::new(false),
+        reload: tokio::sync::Notify::new(),
         config,
     })
 }
@@ -62,6 +63,7 @@ pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartE
     let mut targets = BTreeMap::new();
     for section in &config.targets {
         let name = section.target.name.clone();
+        let stamp = section.policy.stamp();
         match config.load_policy(section) {
             Ok(policy) => {
                 let target = Target::new(section.target.clone())?;
@@ -70,7 +72,7 @@ pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartE
                     let unreadable = |source| StartError::Password { target: name.clone(), source };
                     files::read_private(file).map_err(unreadable)?;
                 }
-                targets.insert(name, ServedTarget::new(target, policy));
+                targets.insert(name, ServedTarget::new(target, policy, stamp));
             }
             Err(ConfigError(found)) => problems.extend(found),
         }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::server::audit::LogError;
 use crate::server::certificates::CertificateError;
 use crate::server::config::{Config, ConfigError};
-use crate::server::grants::end;
+use crate::server::grants::{end, keep};
 use crate::server::http::listen::Connections;
 use crate::server::identity::VerifierError;
 use crate::server::sessions::EndReason;
@@ -81,6 +81,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(serve_api(connections, state.clone(), stop.subscribe())),
         tokio::spawn(gateway::serve(wire_listener, state.clone(), stop.subscribe())),
         tokio::spawn(end::reap(state.clone(), stop.subscribe())),
+        tokio::spawn(keep::watch(state.clone(), stop.subscribe())),
     ];
     tracing::info!(%api, %wire, targets = state.targets.len(), "serving");
     Ok(Running { api, wire, state, stop, tasks })
@@ -95,6 +96,11 @@ impl Running {
     /// Where PostgreSQL clients connect.
     pub fn wire_address(&self) -> SocketAddr {
         self.wire
+    }
+
+    /// Has the policies read anew; what they take away is ended.
+    pub fn reload(&self) {
+        self.state.reload.notify_one();
     }
 
     /// What requests and connections share.

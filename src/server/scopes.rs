@@ -3,12 +3,14 @@
 //! One advisory lock per database guards making and dropping, because concurrent GRANTs on one
 //! table fail in PostgreSQL. Nothing is changed or dropped that lacks our prefix and our comment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::core::grant::Access;
+use crate::core::mask;
 use crate::core::role_sql::{self, Grantable};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{RelationName, RelationScope, Scope};
@@ -188,7 +190,12 @@ fn ungrantable(scope: &Scope, grantable: &Grantable) -> Vec<RelationName> {
 
 /// What of the scope the broker may hand out: `target init` or an owner decides that.
 async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeError> {
-    let oids: Vec<u32> = scope.relations.values().map(|relation| relation.oid).collect();
+    // Where `target init` has not made a place for views, what they stand for waits for it.
+    let may_make = "select exists (select from pg_catalog.pg_namespace where nspname = $1 \
+                    and nspowner = (select oid from pg_catalog.pg_roles where rolname = $2))";
+    let may_make: bool = client.query_one(may_make, &[&mask::VIEWS_SCHEMA, &role_sql::MASKER]).await?.get(0);
+    let candidates = scope.relations.values().filter(|relation| may_make || relation.view.is_none());
+    let oids: Vec<u32> = candidates.map(|relation| relation.oid).collect();
     let relations = client
         .query(
             "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
@@ -197,7 +204,8 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
             &[&oids],
         )
         .await;
-    let relations = relations?.iter().map(|row| row.get(0)).collect();
+    let relations: BTreeSet<u32> = relations?.iter().map(|row| row.get(0)).collect();
+    let known = known(client, &relations).await?;
     let named: Vec<&(String, String)> = scope.relations.values().flat_map(|relation| &relation.sequences).collect();
     let schemas: Vec<&str> = named.iter().map(|(schema, _)| schema.as_str()).collect();
     let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
@@ -212,7 +220,23 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
         .await;
     let sequences = sequences?;
     let sequences = sequences.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect();
-    Ok(Grantable { relations, sequences })
+    Ok(Grantable { relations, known, sequences })
+}
+
+/// Relations whose names may be shown by a right on foreign keys: none where PUBLIC may make
+/// tables, since there a foreign key would tell which values exist.
+async fn known(client: &Client, relations: &BTreeSet<u32>) -> Result<BTreeSet<u32>, ScopeError> {
+    let oids: Vec<u32> = relations.iter().copied().collect();
+    let known = client
+        .query(
+            "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
+         and has_table_privilege(c.oid, 'REFERENCES WITH GRANT OPTION') \
+         and not has_database_privilege('public', current_database(), 'CREATE') \
+         and not exists (select from pg_catalog.pg_namespace n where has_schema_privilege('public', n.oid, 'CREATE'))",
+            &[&oids],
+        )
+        .await;
+    Ok(known?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Whether the role lacks something it should be able to read: a grant, or a view that stands for
@@ -260,19 +284,20 @@ async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, Scope
     Ok(dropped)
 }
 
-/// Drops the masking schemas whose comment says that they belong to the role.
+/// Drops the masking views whose comment says that they belong to the role.
 async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
     let comment = role_sql::mask_comment(role);
-    let schemas = client
+    let views = client
         .query(
-            "select nspname::text from pg_catalog.pg_namespace where starts_with(nspname, $1) \
-         and nspowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
-         and obj_description(oid, 'pg_namespace') = $3",
-            &[&role_sql::MASK_PREFIX, &role_sql::MASKER, &comment],
+            "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relkind = 'v' \
+         and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
+         and obj_description(c.oid, 'pg_class') = $3",
+            &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &comment],
         )
         .await;
-    let schemas: Vec<String> = schemas?.iter().map(|row| row.get(0)).collect();
-    client.batch_execute(&role_sql::drop_views(&schemas).join(";\n")).await?;
+    let views: Vec<String> = views?.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&role_sql::drop_views(&views).join(";\n")).await?;
     Ok(())
 }
 

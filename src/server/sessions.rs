@@ -23,6 +23,8 @@ pub enum EndReason {
     Expired,
     /// The principal gave the grant back.
     Revoked,
+    /// The policy, the groups of the principal or the database changed: what it gives is not given any more.
+    Tightened,
     /// The gateway stops.
     Stopping,
     /// Nothing can be recorded any more.
@@ -37,6 +39,7 @@ impl EndReason {
         match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Tightened => "tightened",
             Self::Stopping | Self::Draining => "stop",
             Self::Unrecorded => "unrecorded",
         }

@@ -1,6 +1,6 @@
 //! What every request and connection of this process shares.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -9,14 +9,14 @@ use tokio_postgres::Client;
 use crate::core::api::{ErrorCode, GatewayAddress};
 use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
-use crate::core::policy::Policy;
-use crate::core::scope::RelationName;
+use crate::core::policy::{Policy, Subject};
 use crate::core::scope::catalog::Catalog;
+use crate::core::scope::{RelationName, Scope, compile};
 use crate::server::admins::Admins;
 use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
-use crate::server::config::Config;
+use crate::server::config::{Config, PolicyStamp};
 use crate::server::decisions::Decisions;
 use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
@@ -50,6 +50,8 @@ pub struct State {
     /// What was decided about texts that were judged before.
     pub decisions: Arc<Decisions>,
     pub stopping: AtomicBool,
+    /// Somebody wants the policies read anew.
+    pub reload: tokio::sync::Notify,
 }
 
 impl State {
@@ -94,10 +96,16 @@ impl State {
 /// One target, its policy, and what is known of its databases.
 pub struct ServedTarget {
     target: Target,
-    policy: Arc<Policy>,
+    policy: RwLock<Arc<Policy>>,
+    /// How the files of that policy looked when they were read.
+    stamp: Mutex<PolicyStamp>,
+    /// Databases in which a scope may have come out of use.
+    to_clear: Mutex<BTreeSet<String>>,
     catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
     /// By digest of the scope: the relation whose view the target did not take, and why.
     refused_views: Mutex<HashMap<String, (RelationName, String)>>,
+    /// Held while a scope has been made and is not in use yet; whoever drops unused ones waits for it.
+    making: tokio::sync::RwLock<()>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
     admins: Admins,
 }
@@ -112,12 +120,15 @@ struct Sweep {
 }
 
 impl ServedTarget {
-    pub fn new(target: Target, policy: Policy) -> Self {
+    pub fn new(target: Target, policy: Policy, stamp: PolicyStamp) -> Self {
         let served = Self {
             target,
-            policy: Arc::new(policy),
+            policy: RwLock::new(Arc::new(policy)),
+            stamp: Mutex::new(stamp),
+            to_clear: Mutex::default(),
             catalogs: RwLock::default(),
             refused_views: Mutex::default(),
+            making: tokio::sync::RwLock::default(),
             sweeps: Mutex::default(),
             admins: Admins::default(),
         };
@@ -147,13 +158,51 @@ impl ServedTarget {
         self.target.database()
     }
 
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    /// The policy as it stands; a new one may take its place at any time.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another policy in force. True where it says something else than the one before.
+    pub(in crate::server) fn put_policy(&self, policy: Policy) -> bool {
+        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = current.digest() != policy.digest();
+        *current = Arc::new(policy);
+        is_new
+    }
+
+    /// How the files of the policy in force looked.
+    pub(in crate::server) fn policy_stamp(&self) -> PolicyStamp {
+        self.stamp.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(in crate::server) fn note_stamp(&self, stamp: PolicyStamp) {
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+    }
+
+    /// A grant in this database has ended: its scope may be of no more use.
+    pub(in crate::server) fn must_clear(&self, database: &str) {
+        self.to_clear.lock().unwrap_or_else(PoisonError::into_inner).insert(database.to_owned());
+    }
+
+    /// The databases to look for unused scopes in; from now on nobody else does.
+    pub(in crate::server) fn take_to_clear(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.to_clear.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// While this is held no scope is dropped: from making one until something holds on to it.
+    pub(in crate::server) async fn making(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.making.read().await
+    }
+
+    /// While this is held no scope is made.
+    pub(in crate::server) async fn nothing_made(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.making.write().await
     }
 
     /// What somebody may ask for here, lowest first; nothing: the target is not theirs to see.
     pub fn access_offered(&self, identity: &Identity) -> Vec<Access> {
-        self.policy.access_offered(identity, self.name(), self.environment(), self.database())
+        self.policy().access_offered(identity, self.name(), self.environment(), self.database())
     }
 
     /// The database a request is about.
@@ -214,8 +263,22 @@ impl ServedTarget {
         Ok(())
     }
 
+    /// What the policy gives somebody on a database, without the relations whose views the target
+    /// is known to refuse.
+    pub(in crate::server) fn compile(&self, policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Scope {
+        let mut refused = BTreeMap::new();
+        loop {
+            let scope = compile::compile_without(policy, subject, catalog, &refused);
+            let Some((relation, reason)) = self.refused_view(&scope.digest()) else { return scope };
+            // A relation that is withheld has no view, so each is found once and this ends.
+            if refused.insert(relation, format!("its masking view cannot be made: {reason}")).is_some() {
+                return scope;
+            }
+        }
+    }
+
     /// What is known of a scope that cannot be made, so that it is not tried at every grant.
-    pub(in crate::server) fn refused_view(&self, digest: &str) -> Option<(RelationName, String)> {
+    fn refused_view(&self, digest: &str) -> Option<(RelationName, String)> {
         self.refused_views.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 

@@ -43,7 +43,7 @@ const CLASSIFICATION: &str = "
     tags = []
 ";
 
-const HOLES: [Hole; 36] = [
+const HOLES: [Hole; 40] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -100,6 +100,21 @@ const HOLES: [Hole; 36] = [
         "select lo_create(424242); grant select on large object 424242 to public",
         "select lo_unlink(424242)",
     ),
+    hole(
+        "untrusted_function",
+        "public.anything()",
+        "create language wild handler plpgsql_call_handler; \
+         create function anything() returns int language wild as 'begin return 1; end'",
+        "drop language wild cascade",
+    ),
+    Hole {
+        code: "trigger_unread",
+        object: "told on public.customers",
+        make: "create function tell() returns trigger language plpgsql as 'begin execute ''select 1''; return new; end'; \
+               create trigger told before update on customers for each row execute function tell()",
+        close: Some("drop trigger told on customers"),
+        clear: "drop function tell",
+    },
     hole("procedural_language", "plpgsql", "grant usage on language plpgsql to public", ""),
     hole("runs_text", "functions that run text", "create extension tablefunc", "drop extension tablefunc"),
     hole("broker_superuser", "dbgate_broker", "alter role dbgate_broker superuser", ""),
@@ -108,12 +123,28 @@ const HOLES: [Hole; 36] = [
     hole("broker_rights", "dbgate_broker", "revoke pg_signal_backend from dbgate_broker", ""),
     hole(
         "broker_grants",
-        "schema later",
-        "create schema later; create table later.t (id int); grant usage on schema later to dbgate_masker; grant select on later.t to dbgate_masker",
-        "drop schema later cascade",
+        "schema app",
+        "create table app.t (id int); revoke all on app.t from dbgate_broker",
+        "drop table app.t",
     ),
+    hole(
+        "default_grants",
+        "owner in schema app",
+        "create role owner; grant create on schema app to owner; set role owner; create table app.t (id int); reset role; \
+         grant select on app.t to dbgate_masker; grant select on app.t to dbgate_broker with grant option; \
+         alter default privileges for role owner in schema app grant all on tables to dbgate_broker with grant option; \
+         alter default privileges for role owner in schema app grant all on sequences to dbgate_broker with grant option",
+        "drop owned by owner; drop role owner",
+    ),
+    Hole {
+        code: "not_ours",
+        object: "dbgate_s_mine",
+        make: "create role dbgate_s_mine",
+        close: Some("drop role dbgate_s_mine"),
+        clear: "",
+    },
     hole("masker_grants", "schema public", "revoke select on trail from dbgate_masker", ""),
-    hole("masker_schema", "doctored", "revoke create on database doctored from dbgate_masker", ""),
+    hole("masker_schema", "dbgate_m_views", "drop schema dbgate_m_views cascade", ""),
     hole("masker_attributes", "dbgate_masker", "alter role dbgate_masker bypassrls", ""),
     hole("masker_membership", "dbgate_masker", "grant pg_read_all_data to dbgate_masker", ""),
     hole(
@@ -216,10 +247,10 @@ impl Bench {
         command.args(["--superuser-dsn-file", &dsn]);
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("runs");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
-        let at = |name: &str| answer.get(name).unwrap_or(&Value::Null);
-        assert_eq!(at("unseen"), &serde_json::json!([]), "{answer}");
-        assert_eq!(at("schema"), "dbgate.doctor/1");
-        (output.status.code().expect("ended"), at("findings").as_array().expect("a list").clone())
+        let member = |name: &str| answer.get(name).unwrap_or_else(|| panic!("{name}: {answer}"));
+        assert_eq!(member("unseen"), &serde_json::json!([]), "{answer}");
+        assert_eq!(member("schema"), "dbgate.doctor/1");
+        (output.status.code().expect("ended"), member("findings").as_array().expect("a list").clone())
     }
 
     async fn run(&self, sql: &str) {
@@ -245,7 +276,7 @@ fn split(sql: &str) -> Vec<&str> {
 }
 
 fn fixes(finding: &Value, member: &str) -> Vec<String> {
-    let list = finding[member].as_array().expect("a list");
+    let list = finding.get(member).and_then(Value::as_array).expect("a list");
     list.iter().map(|line| line.as_str().expect("text").to_owned()).collect()
 }
 

@@ -21,6 +21,10 @@ forbid (principal, action == Action::"reveal", resource)
 when { resource.tags.contains("listed") };
 "#;
 
+/// So many of a hundred honest statements must be answered as without the gate. The rest shows who
+/// the session is: its role's name, its rights, roles that come and go.
+const LEAST_HONEST: usize = 97;
+
 /// Where the corpora are; none on a machine that has only this repository.
 fn source() -> Option<PathBuf> {
     let told = std::env::var_os("DBGATE_CORPUS").map(PathBuf::from);
@@ -170,6 +174,12 @@ impl Rig {
             _ => true,
         };
         let details = lines(&format!("{kind}.out"));
+        // Refusing wholesale is not a pass.
+        let honest =
+            details.iter().filter(|entry| entry.get("outcome").and_then(Value::as_str) == Some("pass")).count();
+        if kind == "legit" && honest * 100 < details.len() * LEAST_HONEST {
+            return vec![format!("{honest} of {} honest statements are answered as without the gate", details.len())];
+        }
         let bad = details.iter().filter(|entry| !is_fine(entry));
         bad.map(|entry| format!("{kind} {} {} {}", text(entry, "id"), text(entry, "outcome"), text(entry, "sql")))
             .collect()

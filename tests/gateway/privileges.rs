@@ -244,7 +244,7 @@ async fn a_disclosing_mask_reads_through_a_view_that_updates_and_keeps_null() {
     drop(client);
     roles::end(&bench.broker, &name).await.expect("ended");
     assert!(scopes::drop_unused(&bench.broker, &[]).await.expect("dropped").contains(&role.name));
-    assert_eq!(bench.count("select count(*) from pg_namespace where nspname like 'dbgate_m_%'").await, 0);
+    assert_eq!(bench.count("select count(*) from pg_views where schemaname like 'dbgate_m_%'").await, 0);
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn views_over_masked_relations_are_rebuilt_over_what_stands_for_them() {
         roles::end(&bench.broker, &name).await.expect("ended");
     }
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
-    assert_eq!(bench.count("select count(*) from pg_namespace where nspname like 'dbgate_m_%'").await, 0);
+    assert_eq!(bench.count("select count(*) from pg_views where schemaname like 'dbgate_m_%'").await, 0);
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_view_that_the_target_does_not_take_is_named_and_nothing_is_made() {
     let scopes::ScopeError::View { relation, reason } = refused else { panic!("{refused}") };
     assert_eq!(relation, RelationName::new("public", "per_key"));
     assert!(reason.contains("GROUP BY"), "{reason}");
-    assert_eq!(bench.count("select count(*) from pg_namespace where nspname like 'dbgate_m_%'").await, 0);
+    assert_eq!(bench.count("select count(*) from pg_views where schemaname like 'dbgate_m_%'").await, 0);
     let role = role_sql::scope_role(&scope.digest());
     assert_eq!(bench.count(&format!("select count(*) from pg_roles where rolname = '{role}'")).await, 0);
 }
@@ -317,7 +317,7 @@ async fn a_live_session_dies_with_its_role_within_two_seconds() {
         .await
         .expect("busy");
     roles::disable_login(&bench.broker, &name).await.expect("disabled");
-    let again = connect(&name, "pw", &bench.database).await.expect_err("nobody logs in any more");
+    let again = connect(bench.cluster, &name, "pw", &bench.database).await.expect_err("nobody logs in any more");
     assert!(again.as_db_error().is_some_and(|error| error.code().code() == "28000"), "{again}");
     let started = Instant::now();
     let ended = roles::end(&bench.broker, &name).await.expect("ended");

@@ -12,6 +12,7 @@ use dbgate::core::scope::{Scope, compile};
 use dbgate::core::secret::Secret;
 use dbgate::core::time::Moment;
 use dbgate::core::wire::scram::{ITERATIONS, Verifier};
+use dbgate::demo::postgres::Cluster;
 use dbgate::server::scopes::ScopeRole;
 use dbgate::server::{catalog, roles};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -19,7 +20,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::gate::{self, BROKER_PASSWORD, PREPARING};
 
 /// A prepared database and the two connections that manage it.
-pub struct Bench {
+pub struct Bench<'c> {
+    pub cluster: &'c Cluster,
     pub database: String,
     pub superuser: Client,
     pub broker: Client,
@@ -27,21 +29,31 @@ pub struct Bench {
 }
 
 /// Connects over TCP with a password, as the gateway does.
-pub async fn connect(user: &str, password: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+pub async fn connect(
+    cluster: &Cluster,
+    user: &str,
+    password: &str,
+    database: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
-    config.host(gate::cluster().host()).port(gate::cluster().port()).user(user).password(password).dbname(database);
+    config.host(cluster.host()).port(cluster.port()).user(user).password(password).dbname(database);
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Makes a database and prepares it.
-pub async fn bench(sql: &str, classification: &str) -> Bench {
+/// Makes a database in the shared cluster and prepares it.
+pub async fn bench(sql: &str, classification: &str) -> Bench<'static> {
+    bench_on(gate::cluster(), sql, classification).await
+}
+
+/// The same in any cluster.
+pub async fn bench_on<'c>(cluster: &'c Cluster, sql: &str, classification: &str) -> Bench<'c> {
     let database = format!("rights_{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<6>()));
     let _one_at_a_time = PREPARING.lock().await;
     let create = format!("create database {database}");
-    gate::superuser("postgres").await.batch_execute(&create).await.expect("a database");
-    let superuser = gate::superuser(&database).await;
+    superuser(cluster, "postgres").await.batch_execute(&create).await.expect("a database");
+    let superuser = superuser(cluster, &database).await;
     superuser.batch_execute(sql).await.expect("a shop");
     let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
     let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
@@ -51,11 +63,17 @@ pub async fn bench(sql: &str, classification: &str) -> Bench {
     superuser.batch_execute(&prepared.join(";\n")).await.expect("preparing again changes nothing");
     let password = format!("alter role dbgate_broker password '{BROKER_PASSWORD}'");
     superuser.batch_execute(&password).await.expect("a password");
-    let broker = connect(role_sql::BROKER, BROKER_PASSWORD, &database).await.expect("broker");
-    Bench { database, superuser, broker, classification: classification.to_owned() }
+    let broker = connect(cluster, role_sql::BROKER, BROKER_PASSWORD, &database).await.expect("broker");
+    Bench { cluster, database, superuser, broker, classification: classification.to_owned() }
 }
 
-impl Bench {
+async fn superuser(cluster: &Cluster, database: &str) -> Client {
+    let (client, connection) = cluster.superuser(database).connect(NoTls).await.expect("superuser connects");
+    tokio::spawn(connection);
+    client
+}
+
+impl Bench<'_> {
     /// The scope of one of the engineers under the pack `production` and more rules.
     pub async fn scope(&self, access: Access, extra: &str) -> Scope {
         let mut sources = pack::rules("production").expect("pack");
@@ -92,7 +110,7 @@ impl Bench {
         let id = format!("{id}{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<4>()));
         let made = roles::make_login(&self.broker, scope, "ana@acme.io", &id, &verifier, until);
         let name = made.await.expect("a login role");
-        let client = connect(&name, "pw", &self.database).await;
+        let client = connect(self.cluster, &name, "pw", &self.database).await;
         (name, client)
     }
 

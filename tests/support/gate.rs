@@ -47,6 +47,8 @@ match = \"public.customers.ssn\"
 tags = [\"pii\"]
 ";
 
+const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
+
 /// The cluster of this run.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
@@ -104,31 +106,35 @@ impl Gate {
 
     /// The same, for people who sign in at this issuer.
     pub async fn start_for(sql: &str, issuer: &str) -> Self {
-        Self::make(sql, issuer, "").await
+        Self::make(sql, issuer, "", &POLICY).await
     }
 
     /// The same, with more lines at the end of `server.toml`.
     pub async fn start_with(sql: &str, more: &str) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", more).await
+        Self::make(sql, "http://127.0.0.1:1", more, &POLICY).await
+    }
+
+    /// The same, with other files in the policy folder.
+    pub async fn start_under(sql: &str, policy: &[(&str, &str)]) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", "", policy).await
     }
 
     /// The same, with a second target `recorded`: the same database, reached over another port.
     pub async fn start_recorded(sql: &str, port: u16) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", &format!("[recorded]{port}")).await
+        Self::make(sql, "http://127.0.0.1:1", &format!("[recorded]{port}"), &POLICY).await
     }
 
     /// The same, with more lines in the section `[server]`.
     pub async fn start_server(sql: &str, lines: &str) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}")).await
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}"), &POLICY).await
     }
 
-    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
+    async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
         superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-        let policy = [("classification.toml", CLASSIFICATION)];
-        let place = Place { cluster: cluster(), database, sql, target: "demo", policy: &policy };
+        let place = Place { cluster: cluster(), database, sql, target: "demo", policy };
         let gate = Self::before(&place, issuer, more).await;
         drop(guard);
         gate
@@ -240,7 +246,7 @@ impl Gate {
 /// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
 pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-    let file = write_configuration(&folder, place, issuer, more);
+    write_configuration(&folder, place, issuer, more);
     let (client, connection) =
         place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
     tokio::spawn(connection);
@@ -248,16 +254,24 @@ pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
     let dsn = format!("user=postgres password={}", place.cluster.password().expose());
     files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
     files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
+    init(place.target, &folder).await;
+    folder
+}
+
+/// Runs `target init` once more, for the target `demo` of a folder made by [`prepare`].
+pub async fn prepare_again(folder: &Path) {
+    init("demo", folder).await;
+}
+
+async fn init(target: &str, folder: &Path) {
     let init = InitArguments {
-        name: place.target.into(),
+        name: target.into(),
         apply: true,
-        config: file,
+        config: folder.join("server.toml"),
         superuser_dsn_file: Some(folder.join("superuser")),
     };
-    dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }, Form::Text)
-        .await
-        .expect("target init");
-    folder
+    let arguments = TargetArguments { command: TargetCommand::Init(init) };
+    dbgate::cli::target::run(&arguments, Form::Text).await.expect("target init");
 }
 
 /// The first column of every row of a simple query, NULL as `-`.

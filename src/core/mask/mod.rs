@@ -10,6 +10,7 @@ mod fixed;
 mod json;
 #[cfg(feature = "server")]
 mod place;
+pub mod scan;
 mod shape;
 
 #[cfg(feature = "server")]
@@ -34,6 +35,10 @@ pub const NAMES: [&str; 11] = [
 /// Where the digest of the scope goes in the expression of a salted mask: a hash can be joined
 /// within one scope and with nothing outside it.
 pub const SCOPE_MARK: &str = "$scope$";
+
+/// The schema of all masking views of a database, made by `target init`: a right to make schemas is
+/// lost where a database is copied or restored, a schema is not.
+pub const VIEWS_SCHEMA: &str = "dbgate_m_views";
 
 /// The table that holds the salt of a database; only the owner of the masking views may read it.
 pub const SALT_SCHEMA: &str = "dbgate_secret";

@@ -10,12 +10,15 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::{Problem, Source, line_of};
+use super::suggest;
 use crate::core::scope::RelationName;
-use crate::core::scope::catalog::{Catalog, Relation};
+use crate::core::scope::catalog::{Catalog, Column, Relation};
 
 /// Every entry of the file, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classification {
+    /// Whether columns that no entry names have the tags that their names suggest.
+    tags_by_name: bool,
     relations: Vec<Entry>,
     columns: Vec<Entry>,
 }
@@ -35,9 +38,29 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
+    defaults: Defaults,
+    #[serde(default)]
     column: Vec<Item>,
     #[serde(default)]
     relation: Vec<Item>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Defaults {
+    #[serde(default)]
+    unclassified: Unclassified,
+}
+
+/// What a column is that no entry names.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Unclassified {
+    /// Without tags.
+    #[default]
+    Clear,
+    /// What its name and type suggest, until somebody has looked at it.
+    TaggedByName,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +90,8 @@ impl Classification {
         };
         let relations = entries(file.relation, 2, "schema.relation");
         let columns = entries(file.column, 3, "schema.relation.column");
-        if problems.is_empty() { Ok(Self { relations, columns }) } else { Err(problems) }
+        let tags_by_name = file.defaults.unclassified == Unclassified::TaggedByName;
+        if problems.is_empty() { Ok(Self { tags_by_name, relations, columns }) } else { Err(problems) }
     }
 
     /// Tags that entries give to the relation itself.
@@ -84,7 +108,16 @@ impl Classification {
             let matching = entries.iter().filter(|entry| entry.names_column(column));
             matching.flat_map(|entry| entry.tags.iter().cloned()).collect()
         };
-        relation.columns.iter().map(|column| tags(&column.name)).collect()
+        let suggested = |column: &Column| {
+            let found = suggest::by_name(&column.name, &column.type_name);
+            let unnamed = self.tags_by_name && !entries.iter().any(|entry| entry.names_column(&column.name));
+            found.filter(|_| unnamed).map(|found| found.tags().iter().map(|tag| (*tag).to_owned()))
+        };
+        let all = relation.columns.iter().map(|column| {
+            let own = tags(&column.name);
+            own.into_iter().chain(suggested(column).into_iter().flatten()).collect()
+        });
+        all.collect()
     }
 
     /// Whether any entry names each column, with tags or without, in the relation's order.
@@ -107,6 +140,12 @@ impl Classification {
             .filter(|entry| entry.names_relation(&relation.name) && !entry.relation_has_wildcard())
             .collect();
         relation.columns.iter().all(|column| entries.iter().any(|entry| entry.names_column(&column.name)))
+    }
+
+    /// Every tag that is given, with file and line of the entry that gives it.
+    pub fn places(&self) -> Vec<(&str, &str, usize)> {
+        let entries = self.relations.iter().chain(&self.columns);
+        entries.flat_map(|entry| entry.tags.iter().map(|tag| (tag.as_str(), entry.file.as_str(), entry.line))).collect()
     }
 
     /// Entries that name nothing that exists: a likely misspelling, so a warning.
@@ -227,6 +266,43 @@ mod tests {
             let found = problems.first().expect("one problem");
             assert!(found.line == line && found.message.contains(word), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn a_column_that_nobody_has_looked_at_is_what_its_name_says_where_that_is_asked_for() {
+        let column = |name: &str| Column {
+            name: name.into(),
+            number: 1,
+            type_name: "text".into(),
+            type_oid: 25,
+            base_type: "text".into(),
+            not_null: false,
+            has_default: false,
+            is_generated: false,
+            generated_from: Vec::new(),
+        };
+        let relation = Relation {
+            oid: 1,
+            name: RelationName::new("public", "t"),
+            kind: crate::core::scope::catalog::RelationKind::Table,
+            columns: vec![column("phone"), column("fax"), column("note")],
+            parents: Vec::new(),
+            depends_on: Vec::new(),
+            has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            estimated_rows: 0,
+            sequences: Vec::new(),
+        };
+        let looked_at = "[[column]]\nmatch = \"public.t.fax\"\ntags = []";
+        let tags = |defaults: &str| -> Vec<usize> {
+            let found = read(&format!("{defaults}\n{looked_at}")).expect("right").column_tags(&relation);
+            found.iter().map(BTreeSet::len).collect()
+        };
+        assert_eq!(tags(""), [0, 0, 0]);
+        assert_eq!(tags("[defaults]\nunclassified = \"clear\""), [0, 0, 0]);
+        assert_eq!(tags("[defaults]\nunclassified = \"tagged-by-name\""), [1, 0, 0]);
+        assert!(read("[defaults]\nunclassified = \"masked\"").is_err());
     }
 
     #[test]

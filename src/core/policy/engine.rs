@@ -14,7 +14,7 @@ use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
 
 use super::classification::Classification;
 use super::file::{self, Problem, Source};
-use super::{Denial, Limits, pack};
+use super::{Denial, Limits, pack, selftest};
 use crate::core::grant::Access;
 use crate::core::identity::Identity;
 
@@ -102,7 +102,7 @@ impl Policy {
             set.add(policy).expect("ids are unique: the reader refuses a second one");
             rules.insert(rule.id.clone(), rule);
         }
-        Ok(Self {
+        let policy = Self {
             all,
             permits,
             limits,
@@ -112,7 +112,10 @@ impl Policy {
             digest: file::digest(sources),
             authorizer: Authorizer::new(),
             vocabulary: question::Vocabulary::new(),
-        })
+        };
+        // A folder whose own tests fail says something else than its author meant.
+        selftest::hold(&policy, sources)?;
+        Ok(policy)
     }
 
     /// A pack that ships in the binary, as it is.
@@ -124,6 +127,16 @@ impl Policy {
     /// SHA-256 of the files, hex. A record names the policy it was judged by with this.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What the rules' annotations say, by id.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values()
+    }
+
+    /// Whether the rule of this id permits.
+    pub fn is_permit(&self, id: &str) -> bool {
+        self.permits.policy(&PolicyId::new(id)).is_some()
     }
 
     /// What the folder says is sensitive.

@@ -12,6 +12,7 @@ use sha2::Digest as _;
 use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
+use super::selftest::ENDING;
 use crate::core::statement::grammar;
 use crate::core::{encoding, mask};
 
@@ -72,8 +73,8 @@ pub(super) fn read(sources: &[Source], validator: &Validator) -> Result<Folder, 
             }
         } else if source.name.ends_with(".cedar") {
             read_rules(source, validator, &mut folder.rules, &mut problems);
-        } else {
-            problems.push(Problem::at(source, 0, "neither `*.cedar` nor `classification.toml`"));
+        } else if !source.name.ends_with(ENDING) {
+            problems.push(Problem::at(source, 0, "neither `*.cedar` nor `classification.toml` nor `*.test.toml`"));
         }
     }
     if problems.is_empty() && folder.rules.is_empty() {

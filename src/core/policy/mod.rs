@@ -6,9 +6,12 @@
 
 pub mod classification;
 pub mod engine;
+pub mod explain;
 pub mod file;
 pub mod limit;
+pub mod lint;
 pub mod pack;
+pub mod selftest;
 pub mod suggest;
 pub mod verdict;
 

@@ -12,14 +12,16 @@ pub fn sources(name: &str) -> Option<Vec<Source>> {
         "production" => Some(vec![
             Source::new("production.cedar", include_str!("packs/production/production.cedar")),
             Source::new("classification.toml", include_str!("packs/production/classification.toml")),
+            Source::new("production.test.toml", include_str!("packs/production/production.test.toml")),
         ]),
         _ => None,
     }
 }
 
-/// The rules of a built-in pack without its classification, for a target that brings its own.
+/// The rules of a built-in pack without its classification and its tests, which are about both, for a
+/// target that brings its own.
 pub fn rules(name: &str) -> Option<Vec<Source>> {
-    let rules = sources(name)?.into_iter().filter(|source| source.name != super::file::CLASSIFICATION);
+    let rules = sources(name)?.into_iter().filter(|source| source.name.ends_with(".cedar"));
     Some(rules.collect())
 }
 

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::core::mask::scan::Kind;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::RelationKind;
 
@@ -58,6 +59,24 @@ impl Suspicion {
             | Self::Person
             | Self::Private => &["pii"],
         }
+    }
+}
+
+/// The tags for a column with such values.
+pub fn tags_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Email => &["pii", "email"],
+        Kind::Jwt | Kind::ApiKey | Kind::PrivateKey => &["secret"],
+        Kind::Card | Kind::Iban | Kind::Ssn | Kind::Phone | Kind::Ip => &["pii"],
+    }
+}
+
+/// Whether values of the type can be looked at as text.
+pub fn is_readable(type_name: &str) -> bool {
+    match holds(type_name) {
+        Holds::Text => !type_name.starts_with("bytea"),
+        Holds::Number => true,
+        Holds::Moment | Holds::Network | Holds::Other => false,
     }
 }
 

@@ -66,7 +66,11 @@ fn scope() -> Scope {
 }
 
 fn grantable() -> Grantable {
-    Grantable { relations: [1, 2, 3].into(), sequences: [RelationName::new("public", "s")].into() }
+    Grantable {
+        relations: [1, 2, 3].into(),
+        known: [1, 2, 3].into(),
+        sequences: [RelationName::new("public", "s")].into(),
+    }
 }
 
 #[test]
@@ -82,6 +86,7 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
             "GRANT SELECT (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT INSERT (\"id\", \"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT UPDATE (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
+            "GRANT REFERENCES (\"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT USAGE ON SEQUENCE \"public\".\"s\" TO \"dbgate_s_1\"",
         ]
     );
@@ -93,10 +98,10 @@ fn masking_views_are_made_by_their_owner_under_a_safe_search_path() {
     let sql: Vec<String> = steps.into_iter().map(|step| step.sql).collect();
     assert_eq!(sql.first().map(String::as_str), Some("SET LOCAL ROLE \"dbgate_masker\""));
     assert_eq!(sql.get(1).map(String::as_str), Some("SET LOCAL search_path = pg_catalog, pg_temp"));
-    assert!(sql.contains(&"COMMENT ON SCHEMA \"dbgate_m_1_0\" IS 'dbgate masks of dbgate_s_1'".to_owned()));
+    assert!(sql.contains(&"COMMENT ON VIEW \"dbgate_m_1_0\".\"customers\" IS 'dbgate masks of dbgate_s_1'".to_owned()));
     let view = sql.iter().find(|text| text.starts_with("CREATE VIEW")).expect("a view");
     assert!(view.starts_with(
-        "CREATE VIEW \"dbgate_m_1_0\".\"customers\" WITH (security_barrier) AS SELECT \"id\", null::text AS \"ssn\", \
+        "CREATE VIEW \"dbgate_m_1_0\".\"customers\" AS SELECT \"id\", null::text AS \"ssn\", \
          (case when \"tax\" is null"
     ));
     assert!(view.ends_with("AS \"tax\" FROM \"public\".\"customers\""), "{view}");

@@ -34,8 +34,6 @@ pub struct Relation {
     pub has_user_policies: bool,
     /// For a view: its query, every name outside `pg_catalog` with its schema.
     pub definition: Option<String>,
-    /// For a view: what its writer asked to keep conditions of others out of.
-    pub is_barrier: bool,
     /// `pg_class.reltuples`, an estimate; negative when never analysed.
     pub estimated_rows: i64,
     /// Sequences its column defaults draw from.

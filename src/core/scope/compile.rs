@@ -25,7 +25,7 @@ struct Decision {
 
 /// The scope of a principal on a database.
 ///
-/// The digest that names masking schemas (`dbgate_m_…`) is that of the scope *without* its views:
+/// The digest that names masking views is that of the scope *without* its views:
 /// whether a relation has one follows from its columns, so both digests name the same scope.
 pub fn compile(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Scope {
     compile_without(policy, subject, catalog, &BTreeMap::new())
@@ -182,15 +182,13 @@ fn made(name: &str, rule: &str, column: &Column) -> ColumnMask {
     }
 }
 
-/// Names the view of every relation that needs one, in one masking schema for each schema, and
-/// puts the names into the definitions of rebuilt views.
+/// Names the view of every relation that needs one, by scope and OID, and puts the names into the
+/// definitions of rebuilt views.
 fn place_views(scope: &mut Scope) {
     let digest: String = scope.digest().chars().take(16).collect();
-    for (name, relation) in &mut scope.relations {
+    for relation in scope.relations.values_mut() {
         if relation.read && needs_view(relation) {
-            // Numbered, since a schema's own name may already be as long as a name can be.
-            let number = scope.schemas.iter().position(|schema| *schema == name.schema).unwrap_or(0);
-            relation.view = Some((format!("dbgate_m_{digest}_{number}"), name.name.clone()));
+            relation.view = Some((mask::VIEWS_SCHEMA.to_owned(), format!("{digest}_{}", relation.oid)));
         }
         for mask in relation.columns.iter_mut().filter_map(|column| column.mask.as_mut()) {
             mask.expression = mask.expression.replace(mask::SCOPE_MARK, &digest);

@@ -5,6 +5,7 @@
 //! [`explain`] says what a scope grants; the GRANTs are written from the same answer.
 
 pub mod catalog;
+pub mod change;
 pub mod compile;
 pub mod explain;
 

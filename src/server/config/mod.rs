@@ -4,7 +4,7 @@
 //! never a value: it is the name of a file (`*_file`) that only its owner can read. Relative
 //! paths are relative to the file they stand in.
 
-mod policy;
+pub mod policy;
 pub mod section;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +16,7 @@ use crate::core::claims::IssuerRule;
 use crate::core::identity::Kind;
 use crate::server::targets::TargetConfig;
 
+pub use policy::PolicyStamp;
 pub use section::Problem;
 use section::{Findings, Section};
 

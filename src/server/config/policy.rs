@@ -1,14 +1,40 @@
 //! Reading the policy of a target: its folder, a built-in pack, or both.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Config, ConfigError, PolicySource, Problem, TargetSection};
 use crate::core::policy::file::{self, Source};
 use crate::core::policy::{Policy, pack};
 
+/// What the files of a policy look like from outside: names, lengths and times of change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStamp(Vec<(String, u64, Option<SystemTime>)>);
+
+impl PolicySource {
+    /// How its files look now. A folder that cannot be read looks empty.
+    pub fn stamp(&self) -> PolicyStamp {
+        let entries = self.folder.iter().flat_map(std::fs::read_dir).flatten().filter_map(Result::ok);
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let about = entry.metadata().ok()?;
+                Some((entry.file_name().to_string_lossy().into_owned(), about.len(), about.modified().ok()))
+            })
+            .collect();
+        files.sort();
+        PolicyStamp(files)
+    }
+}
+
 impl Config {
     /// Reads and validates the policy of one target.
     pub fn load_policy(&self, target: &TargetSection) -> Result<Policy, ConfigError> {
+        let sources = self.policy_files(target)?;
+        Policy::parse(&sources).map_err(|problems| policy_problems(target.policy.folder.as_deref(), problems))
+    }
+
+    /// The files that the policy of a target is made of.
+    pub fn policy_files(&self, target: &TargetSection) -> Result<Vec<Source>, ConfigError> {
         let PolicySource { pack, folder, line } = &target.policy;
         let problem = |file: &Path, line: usize, message: String| {
             ConfigError(vec![Problem { file: file.to_owned(), line, message }])
@@ -28,13 +54,13 @@ impl Config {
             let place = folder.as_deref().unwrap_or(&self.file);
             return Err(problem(place, 0, "holds no policy: put `*.cedar` files there".into()));
         }
-        Policy::parse(&sources).map_err(|problems| policy_problems(folder.as_deref(), problems))
+        Ok(sources)
     }
 }
 
 /// The files of a policy folder that belong to a policy, by name, so that the order and with it
 /// the digest do not depend on the file system.
-fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
+pub fn policy_sources(folder: &Path) -> std::io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

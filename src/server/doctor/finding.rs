@@ -54,6 +54,18 @@ impl Look {
         Self { code, severity, why, sql }
     }
 
+    /// Whether what it finds missing is what `target init` adds.
+    pub fn is_for_init(&self) -> bool {
+        const ADDED: [&str; 6] =
+            ["not_prepared", "broker_rights", "broker_grants", "masker_grants", "masker_schema", "default_grants"];
+        ADDED.contains(&self.code)
+    }
+
+    /// Whether it tells of PostgreSQL's version rather than of how the database was prepared.
+    pub fn is_about_the_server(&self) -> bool {
+        self.code == "createrole_before_16"
+    }
+
     /// Runs the query. A catalog that this role may not read is no error: it is said.
     pub async fn take(&self, client: &Client) -> Result<Result<Vec<Finding>, Unseen>, tokio_postgres::Error> {
         let rows = match client.query(&self.sql, &[]).await {
@@ -88,7 +100,7 @@ pub(super) fn unreadable(error: &tokio_postgres::Error) -> String {
 /// `<routine>` (the full name of function `p`), `<public_may_call>`, `<broker>`, `<runs_text>`.
 pub(super) fn abbreviated(sql: &str) -> String {
     let runs_text = format!("'{{{}}}'::text[]", RUNS_TEXT.join(","));
-    sql.replace("<own>", "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_m_)'")
+    sql.replace("<own>", "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_)'")
         .replace("<routine>", "format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))")
         .replace(
             "<public_may_call>",

@@ -49,9 +49,7 @@ pub enum DoctorError {
 /// stands in front of the server can be seen as the gateway sees it.
 pub async fn examine(target: &Target, policy: &Policy, client: &Client) -> Result<Report, DoctorError> {
     let broker = &target.config().admin.user;
-    // Names are printed in full where the path does not show them. The setting is read by queries.
-    client.batch_execute("set search_path = pg_catalog; set default_transaction_read_only = on").await?;
-    client.execute("select set_config('dbgate.broker', $1, false)", &[broker]).await?;
+    get_ready(target, client).await?;
     let catalog = catalog::read(client, target.database()).await?;
     let (mut findings, mut unseen) = (Vec::new(), Vec::new());
     for look in open::looks().into_iter().chain(roles::looks()).chain(meaning::looks()) {
@@ -77,6 +75,37 @@ pub async fn examine(target: &Target, policy: &Policy, client: &Client) -> Resul
         findings,
         unseen,
     })
+}
+
+/// How a database differs from what `target init` leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Preparation {
+    /// What it would add.
+    pub missing: Vec<Finding>,
+    /// What it did not make, and what our roles should not have.
+    pub extra: Vec<Finding>,
+}
+
+/// Compares a database with what `target init` leaves.
+pub async fn preparation(target: &Target, client: &Client) -> Result<Preparation, tokio_postgres::Error> {
+    get_ready(target, client).await?;
+    let mut preparation = Preparation::default();
+    for look in roles::looks() {
+        if look.is_about_the_server() {
+            continue;
+        }
+        // Catalogs of roles are open to everybody, so nothing here stays unseen.
+        let found = look.take(client).await?.unwrap_or_default();
+        if look.is_for_init() { preparation.missing.extend(found) } else { preparation.extra.extend(found) }
+    }
+    Ok(preparation)
+}
+
+/// Names are printed in full where the path does not show them. The setting is read by queries.
+async fn get_ready(target: &Target, client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("set search_path = pg_catalog; set default_transaction_read_only = on").await?;
+    client.execute("select set_config('dbgate.broker', $1, false)", &[&target.config().admin.user]).await?;
+    Ok(())
 }
 
 #[cfg(test)]

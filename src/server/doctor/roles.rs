@@ -8,7 +8,37 @@ pub(super) fn looks() -> Vec<Look> {
     LOOKS.iter().map(|(code, severity, why, sql)| Look::new(code, *severity, why, abbreviated(sql))).collect()
 }
 
-const LOOKS: [(&str, Severity, &str, &str); 14] = [
+const LOOKS: [(&str, Severity, &str, &str); 16] = [
+    (
+        "default_grants",
+        Weakness,
+        "what this role makes in the schema from now on is covered only after `target init` is run again",
+        "select format('%I in schema %I', pg_get_userbyid(o.owner), n.nspname), w.word || ' to ' || w.name, \
+         array[format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I GRANT %s ON %s TO %I%s', pg_get_userbyid(o.owner), \
+           n.nspname, w.rights, w.word, w.name, w.option)] \
+         from (select nspowner, oid from pg_namespace union select relowner, relnamespace from pg_class) o (owner, schema) \
+         join pg_namespace n on n.oid = o.schema \
+         cross join (values \
+           ('r', 'TABLES', <broker>, 'SELECT, INSERT, UPDATE, DELETE, REFERENCES', ' WITH GRANT OPTION'), \
+           ('r', 'TABLES', 'dbgate_masker', 'SELECT, INSERT, UPDATE, DELETE', ''), \
+           ('S', 'SEQUENCES', <broker>, 'USAGE, SELECT', ' WITH GRANT OPTION')) w (kind, word, name, rights, option) \
+         join pg_roles r on r.rolname = w.name \
+         where <own> and pg_get_userbyid(o.owner) not in (<broker>, 'dbgate_masker', 'dbgate_sessions') \
+         and not exists (select from pg_default_acl d cross join aclexplode(d.defaclacl) a \
+           where d.defaclrole = o.owner and d.defaclnamespace = n.oid and d.defaclobjtype::text = w.kind \
+           and a.grantee = r.oid and a.privilege_type = 'SELECT' and (a.is_grantable or w.option = '')) order by 1, 2",
+    ),
+    (
+        "not_ours",
+        Weakness,
+        "it is named like ours, but dbgate did not make it: it is never used, changed or dropped",
+        "select format('%I', r.rolname), 'role', '{}'::text[] from pg_roles r \
+         where (starts_with(r.rolname, 'dbgate_u_') or starts_with(r.rolname, 'dbgate_s_')) \
+         and coalesce(shobj_description(r.oid, 'pg_authid'), '') !~ '^dbgate (login in|scope [0-9a-f]{64} in) ' \
+         union all select format('%I', n.nspname), 'schema', '{}'::text[] from pg_namespace n \
+         where starts_with(n.nspname, 'dbgate_m_') \
+         and coalesce(obj_description(n.oid, 'pg_namespace'), '') !~ '^dbgate masks of ' order by 1",
+    ),
     (
         "broker_superuser",
         Hole,
@@ -65,7 +95,7 @@ const LOOKS: [(&str, Severity, &str, &str); 14] = [
         "the broker may not hand out these relations, so no session gets them",
         "select format('schema %I', n.nspname), count(*) || ' relations, ' || format('%I', min(c.relname)) || ' first', array[ \
            format('GRANT USAGE ON SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>), \
-           format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>)] \
+           format('GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES ON ALL TABLES IN SCHEMA %I TO %I WITH GRANT OPTION', n.nspname, <broker>)] \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles b on b.rolname = <broker> \
          where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and <own> \
          and not (has_table_privilege(b.oid, c.oid, 'SELECT WITH GRANT OPTION') \
@@ -86,10 +116,13 @@ const LOOKS: [(&str, Severity, &str, &str); 14] = [
     (
         "masker_schema",
         Weakness,
-        "the role that owns masking views may not make schemas, so no view can be made",
-        "select format('%I', current_database()), 'CREATE', \
-         array[format('GRANT CREATE ON DATABASE %I TO dbgate_masker', current_database())] \
-         from pg_roles where rolname = 'dbgate_masker' and not has_database_privilege(oid, current_database(), 'CREATE')",
+        "the place for masking views is missing, so none can be made",
+        "select w.name, 'schema', array[format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION dbgate_masker', w.name), \
+           format('COMMENT ON SCHEMA %I IS %L', w.name, w.comment)] \
+         from (values ('dbgate_m_views', 'dbgate masks of every scope'), \
+           ('dbgate_secret', 'dbgate salt of hashed columns')) w (name, comment) \
+         where exists (select from pg_roles where rolname = 'dbgate_masker') \
+         and not exists (select from pg_namespace n where n.nspname = w.name) order by 1",
     ),
     (
         "masker_attributes",

@@ -144,6 +144,9 @@ impl Session {
             return Ok(());
         }
         let (parameters, text) = (bound.parameters, bound.text);
+        if let Err(denial) = self.judge_again(&planned, &text) {
+            return self.deny(&denial, &text).await;
+        }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;

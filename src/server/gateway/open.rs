@@ -93,7 +93,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
     let served = state
         .target(&live.grant.target)
         .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
-    let policy = served.policy().clone();
+    let policy = served.policy();
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
     let mut settings = BTreeMap::new();
     for (name, value) in asked_settings(startup)? {

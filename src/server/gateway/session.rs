@@ -17,12 +17,13 @@ use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::grammar;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Planned};
+use crate::server::check::{Check, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -212,6 +213,19 @@ impl Session {
         check.plan(statement)
     }
 
+    /// Judges what was prepared under another policy by the one that holds now.
+    pub(super) fn judge_again(&self, planned: &Planned, text: &str) -> Result<(), Box<Denial>> {
+        if planned.cleared.policy() == self.policy.digest() {
+            return Ok(());
+        }
+        let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
+        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        match grammar::parse(text).ok().as_deref() {
+            Some([statement]) => self.plan(statement, &known).map(|_| ()),
+            Some(_) | None => Err(unread()),
+        }
+    }
+
     /// Serves the client until something ends the session.
     pub async fn serve(&mut self) -> End {
         loop {
@@ -250,6 +264,7 @@ impl Session {
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
+        self.policy = self.grant.policy();
         match frontend::parse(&message)? {
             Frontend::Terminate => Err(End::Goodbye),
             // After an error in the extended protocol nothing but Sync is looked at.

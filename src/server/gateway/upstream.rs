@@ -53,6 +53,8 @@ pub async fn connect(
     let grant = &live.grant;
     let target = served.target();
     let mut admin = served.admins().borrow(target, &grant.database).await?;
+    // Until the login role belongs to it, nothing else holds on to the scope.
+    let making = served.making().await;
     // A database that was dropped and made anew has lost what the scope was granted in it.
     match scopes::ensure(&admin, &live.scope).await {
         Err(_) if admin.is_closed() => {
@@ -66,6 +68,7 @@ pub async fn connect(
     let subject = &grant.identity.subject;
     let login_role =
         roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
+    drop(making);
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let dialled = Connection::open(&Dial {
         host: target.host(),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::core::api::ErrorCode;
 use crate::core::grant::{Grant, GrantId};
-use crate::server::grants::LiveGrant;
+use crate::server::grants::{LiveGrant, keep};
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::roles;
 use crate::server::sessions::EndReason;
@@ -69,6 +69,9 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
             tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
         }
         state.store.finish_end(&grant.id, clock::now()).await?;
+        if let Some(served) = state.target(&grant.target) {
+            served.must_clear(&grant.database);
+        }
         tracing::info!(grant = grant.id.as_str(), reason = reason.word(), "grant ended");
     }
     Ok(())
@@ -148,5 +151,8 @@ pub async fn end_all(state: &State) {
     let _ = tokio::time::timeout(POLITENESS, state.sessions.until_empty()).await;
     for id in state.grants.ids() {
         let _ = end(state, &id, EndReason::Stopping).await;
+    }
+    for served in state.targets.values() {
+        keep::clear_unused(state, served).await;
     }
 }

@@ -3,7 +3,6 @@
 //! The order is the promise. Policy is asked before anything is made in the target; the log's
 //! record is durable before the credential leaves; the credential opens nothing until then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use crate::core::audit::checkpoint::possession_text;
 use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
 use crate::core::identity::Identity;
-use crate::core::policy::Subject;
+use crate::core::policy::{Policy, Subject};
+use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
-use crate::core::scope::{Scope, compile};
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
@@ -54,12 +53,15 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         reason: request.reason.as_deref(),
         ticket: request.ticket.as_deref(),
     };
-    served.policy().may_connect(&subject)?;
+    let policy = served.policy();
+    policy.may_connect(&subject)?;
     let place = state.grants.place(&who).ok_or_else(|| {
         Refusal::new(ErrorCode::Busy, "you have as many grants as one principal may have; end one or wait")
     })?;
 
-    let (scope, scope_role) = prepare(served, &subject).await?;
+    // Until the grant is live, nothing else holds on to the scope.
+    let making = served.making().await;
+    let (scope, scope_role) = prepare(served, &subject, &policy).await?;
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = scram::Verifier::derive(&password, &random::bytes::<16>(), scram::ITERATIONS).to_string();
     let session_key = random::bytes::<32>();
@@ -77,7 +79,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         not_before: now,
         expires: now.after(length),
         scope: scope.digest(),
-        policy: served.policy().digest().to_owned(),
+        policy: policy.digest().to_owned(),
         client_key,
         // A random name besides the random password: names of people are no business of a wire.
         user: id.as_str().to_ascii_lowercase(),
@@ -96,17 +98,22 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         Answer { served, scope: &scope, password, session_key, line: recorded.line, receipt: recorded.receipt };
     let answer = answer.assemble(state, &grant);
     tracing::info!(grant = grant.id.as_str(), target = grant.target, access = grant.access.word(), "granted");
-    place.fill(grant, Credential { verifier, scope, scope_role, session_key, grant_leaf: recorded.leaf });
+    place.fill(grant, Credential { verifier, scope, scope_role, policy, session_key, grant_leaf: recorded.leaf });
+    drop(making);
     Ok(answer)
 }
 
 /// Compiles the scope against what exists now, and makes its role in the target.
-async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
+async fn prepare(
+    served: &ServedTarget,
+    subject: &Subject<'_>,
+    policy: &Policy,
+) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
     let client = served.admin(subject.database).await?;
     // What an earlier process left in this database goes first.
     served.sweep(&client, subject.database).await?;
     let catalog = served.read_catalog(&client, subject.database).await?;
-    let (scope, role) = made(served, subject, &client, &catalog).await?;
+    let (scope, role) = made(served, subject, policy, &client, &catalog).await?;
     if !role.missing.is_empty() {
         tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
     }
@@ -118,32 +125,31 @@ async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Sc
 async fn made(
     served: &ServedTarget,
     subject: &Subject<'_>,
+    policy: &Policy,
     client: &Client,
     catalog: &Catalog,
 ) -> Result<(Scope, ScopeRole), Refusal> {
-    let mut refused = BTreeMap::new();
+    let mut last = None;
     loop {
-        let scope = compile::compile_without(served.policy(), subject, catalog, &refused);
-        let digest = scope.digest();
-        let (relation, reason) = match served.refused_view(&digest) {
-            Some(known) => known,
-            None => match scopes::ensure(client, &scope).await {
-                Ok(role) => return Ok((scope, role)),
-                Err(ScopeError::View { relation, reason }) => (relation, reason),
-                Err(error) => return Err(no_scope(served, &error)),
-            },
-        };
-        tracing::warn!(target = served.name(), %relation, reason, "a masking view is refused by the target");
-        served.remember_refused_view(digest, (relation.clone(), reason.clone()));
-        // A relation that is withheld has no view, so each is refused once.
-        if refused.insert(relation, format!("its masking view cannot be made: {reason}")).is_some() {
-            return Err(no_scope(served, &ScopeError::Locked));
+        let scope = served.compile(policy, subject, catalog);
+        match scopes::ensure(client, &scope).await {
+            Ok(role) => return Ok((scope, role)),
+            // A relation that is withheld has no view, so each is refused once.
+            Err(ScopeError::View { relation, reason }) if last.as_ref() != Some(&relation) => {
+                tracing::warn!(target = served.name(), %relation, reason, "a masking view is refused by the target");
+                served.remember_refused_view(scope.digest(), (relation.clone(), reason));
+                last = Some(relation);
+            }
+            Err(error) => return Err(no_scope(served, &error)),
         }
     }
 }
 
 fn no_scope(served: &ServedTarget, error: &ScopeError) -> Refusal {
     tracing::error!(target = served.name(), error = %chain(error), "no scope role");
+    if matches!(error, ScopeError::TooMany) {
+        return Refusal::new(ErrorCode::Busy, error.to_string());
+    }
     Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
         .hint("Its operators can run: dbgate target init")
 }

@@ -6,6 +6,7 @@
 
 pub mod end;
 pub mod issue;
+pub mod keep;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use crate::core::grant::{Grant, GrantId};
 use crate::core::identity::Identity;
+use crate::core::policy::Policy;
 use crate::core::scope::Scope;
 use crate::core::time::Moment;
 use crate::server::scopes::ScopeRole;
@@ -40,6 +42,8 @@ pub struct LiveGrant {
     /// Leaf hash of the log's grant line: the record of its session begins with it.
     pub grant_leaf: [u8; 32],
     principal: String,
+    /// What its statements are judged by: a policy that takes nothing from it may take this one's place.
+    policy: RwLock<Arc<Policy>>,
     opened: AtomicBool,
     ended: AtomicBool,
     /// Login roles made for its connections and not yet known to be gone.
@@ -60,6 +64,20 @@ impl LiveGrant {
     /// The target has confirmed that the role is gone.
     pub fn forget_role(&self, role: &str) {
         self.roles.lock().unwrap_or_else(PoisonError::into_inner).remove(role);
+    }
+
+    /// What its statements are judged by now.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(in crate::server) fn put_policy(&self, policy: Arc<Policy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Whether it was made for this principal, see [`principal`].
+    pub(in crate::server) fn is_of(&self, who: &str) -> bool {
+        self.principal == who
     }
 
     /// Whether it has been ended; its time may also simply be over, see [`Grants::by_user`].
@@ -157,6 +175,16 @@ impl Grants {
         live.by_id.values().filter(|one| one.grant.expires <= now).map(|one| one.grant.id.clone()).collect()
     }
 
+    /// All live grants.
+    pub(in crate::server) fn all(&self) -> Vec<Arc<LiveGrant>> {
+        self.read().by_id.values().cloned().collect()
+    }
+
+    /// Those for one target.
+    pub(in crate::server) fn of_target(&self, target: &str) -> Vec<Arc<LiveGrant>> {
+        self.read().by_id.values().filter(|live| live.grant.target == target).cloned().collect()
+    }
+
     /// Ids of all live grants.
     pub fn ids(&self) -> Vec<GrantId> {
         self.read().by_id.keys().cloned().collect()
@@ -187,6 +215,7 @@ pub struct Credential {
     pub verifier: String,
     pub scope: Arc<Scope>,
     pub scope_role: ScopeRole,
+    pub policy: Arc<Policy>,
     pub session_key: [u8; 32],
     pub grant_leaf: [u8; 32],
 }
@@ -194,7 +223,7 @@ pub struct Credential {
 impl Place {
     /// Makes the grant live: its credential opens connections from now on.
     pub fn fill(mut self, grant: Grant, credential: Credential) -> Arc<LiveGrant> {
-        let Credential { verifier, scope, scope_role, session_key, grant_leaf } = credential;
+        let Credential { verifier, scope, scope_role, policy, session_key, grant_leaf } = credential;
         let live = Arc::new(LiveGrant {
             grant,
             verifier,
@@ -203,6 +232,7 @@ impl Place {
             session_key,
             grant_leaf,
             principal: self.principal.clone(),
+            policy: RwLock::new(policy),
             opened: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             roles: Mutex::default(),
@@ -244,6 +274,7 @@ pub mod tests {
             verifier: "SCRAM-SHA-256$4096:AA==$AA==:AA==".into(),
             scope: Arc::new(scope),
             scope_role: ScopeRole { name: "dbgate_s_0".into(), access: Access::Read, missing: Vec::new() },
+            policy: Arc::new(Policy::pack("production").expect("a pack")),
             session_key: [0; 32],
             grant_leaf: [0; 32],
         }

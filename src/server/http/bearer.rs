@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::core::identity::Identity;
+use crate::server::grants::keep;
 use crate::server::http::refusal::Refusal;
 use crate::server::state::State;
 use crate::sys::clock;
@@ -30,6 +31,8 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 pub async fn require(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let token = token(request.headers())?;
     let identity = state.verifier.verify(token, clock::now()).await.map_err(Refusal::from)?;
+    // A token with fewer groups than a grant was made for takes back what they gave.
+    keep::seen(&state, &identity).await;
     request.extensions_mut().insert(Caller(identity));
     Ok(next.run(request).await)
 }

@@ -48,6 +48,13 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets grants that ended before a moment.
+    pub async fn forget_ended(&self, before: Moment) -> Result<(), StoreError> {
+        let forgotten = sqlx::query("delete from grants where state = 'ended' and ended < $1").bind(before.micros());
+        forgotten.execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Grants that have not come to their end: leftovers when a process starts.
     pub async fn unfinished_grants(&self) -> Result<Vec<Grant>, StoreError> {
         let rows = sqlx::query("select document from grants where state <> 'ended' order by id").fetch_all(&self.pool);
@@ -102,6 +109,10 @@ mod tests {
         store.finish_end(&grant.id, Moment::from_seconds(5)).await.expect("finish");
         assert!(store.unfinished_grants().await.expect("query").is_empty());
         assert!(!store.begin_end(&grant.id, "again").await.expect("query"));
+        store.forget_ended(Moment::from_seconds(5)).await.expect("query");
+        assert!(store.grant(&grant.id).await.expect("query").is_some(), "it ended no earlier than that");
+        store.forget_ended(Moment::from_seconds(6)).await.expect("query");
+        assert!(store.grant(&grant.id).await.expect("query").is_none());
     }
 
     #[tokio::test]

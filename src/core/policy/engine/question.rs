@@ -182,6 +182,19 @@ impl<'a> Asking<'a> {
         columns.map(|column| self.ask("reveal", column.clone(), &relation.entities, None)).collect()
     }
 
+    /// Ids of the rules that decide about a relation or one of its columns: those that forbid, else
+    /// those that permit; none where nothing permits.
+    pub fn deciding(&self, action: &str, relation: &RelationEntities, column: Option<usize>) -> Vec<String> {
+        let resource = column.and_then(|at| relation.columns.get(at)).unwrap_or(&relation.relation).clone();
+        let action = uid(&self.policy.vocabulary.action, action);
+        let request = Request::new(self.principal.clone(), action, resource, self.context(None), None)
+            .expect("without a schema no request is refused");
+        let response = self.decide(&self.policy.all, &request, &relation.entities);
+        let mut ids: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        ids.sort();
+        ids
+    }
+
     /// How far a statement may go; nothing at all where a rule cannot be evaluated.
     pub fn limits(&self, view: &StatementView) -> Limits {
         let entities = Entities::from_entities(self.base.iter().cloned(), None).expect("base entities are distinct");

@@ -55,7 +55,6 @@ fn catalog() -> Catalog {
         has_row_security: false,
         has_user_policies: false,
         definition: None,
-        is_barrier: false,
         estimated_rows: 10,
         sequences: Vec::new(),
     };

@@ -1,0 +1,439 @@
+//! Finds sensitive values in text and JSON by what they look like: one pass, a class table, a
+//! checksum wherever there is one.
+//!
+//! A second, best-effort net and no wall: it proposes classifications and it raises alarms. What is
+//! spelled out, split or encoded gets past it; an IPv6 address is left to columns' types.
+
+mod iban;
+
+use std::borrow::Cow;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// 13 to 19 digits of a known issuer range that pass Luhn's check.
+    Card,
+    /// Country, length and remainder of 97 are right.
+    Iban,
+    /// `123-45-6789` in a range that is given out.
+    Ssn,
+    /// With a country's prefix, or in the groups of North America.
+    Phone,
+    Email,
+    /// Three parts of base64url, the first of them a JSON object.
+    Jwt,
+    /// A key of a known maker, by its prefix.
+    ApiKey,
+    PrivateKey,
+    /// Four numbers below 256.
+    Ip,
+}
+
+impl Kind {
+    pub const ALL: [Self; 9] = [
+        Self::Card,
+        Self::Iban,
+        Self::Ssn,
+        Self::Phone,
+        Self::Email,
+        Self::Jwt,
+        Self::ApiKey,
+        Self::PrivateKey,
+        Self::Ip,
+    ];
+
+    /// For a person to read.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Card => "card number",
+            Self::Iban => "IBAN",
+            Self::Ssn => "social security number",
+            Self::Phone => "telephone number",
+            Self::Email => "e-mail address",
+            Self::Jwt => "signed token",
+            Self::ApiKey => "API key",
+            Self::PrivateKey => "private key",
+            Self::Ip => "IP address",
+        }
+    }
+
+    /// Whether a single match can hardly be chance: a strong checksum or a long fixed form. Luhn's check
+    /// passes one number in ten, and a number of the form of a telephone number may be anything.
+    pub const fn is_certain(self) -> bool {
+        match self {
+            Self::Iban | Self::Jwt | Self::ApiKey | Self::PrivateKey => true,
+            Self::Card | Self::Ssn | Self::Phone | Self::Email | Self::Ip => false,
+        }
+    }
+}
+
+/// One match, in bytes of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    pub kind: Kind,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// What a byte can begin. Most begin nothing, and the loop steps over them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Nothing,
+    Digit,
+    /// Begins a country's prefix.
+    Plus,
+    /// Opens an area code.
+    Open,
+    At,
+    /// Begins an armoured key.
+    Dash,
+    Upper,
+    /// Begins the prefix of a token.
+    Prefix,
+}
+
+const CLASSES: [Class; 256] = classes();
+
+const fn classes() -> [Class; 256] {
+    let mut table = [Class::Nothing; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::as_conversions, reason = "below 256")]
+        let letter = byte as u8;
+        // The index is below the length of the table.
+        #[expect(clippy::indexing_slicing, reason = "the loop ends at 256")]
+        {
+            table[byte] = match letter {
+                b'0'..=b'9' => Class::Digit,
+                b'+' => Class::Plus,
+                b'(' => Class::Open,
+                b'@' => Class::At,
+                b'-' => Class::Dash,
+                b'A'..=b'Z' => Class::Upper,
+                b'e' | b'g' | b'n' | b's' | b'x' | b'p' | b'r' => Class::Prefix,
+                _ => Class::Nothing,
+            };
+        }
+        byte += 1;
+    }
+    table
+}
+
+/// Everything in a text.
+pub fn scan(text: &[u8]) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    each(text, |hit| {
+        hits.push(hit);
+        true
+    });
+    hits
+}
+
+/// Everything in a JSON text; escaped letters count as what they stand for. Places are those in the
+/// text without escapes.
+pub fn scan_json(text: &[u8]) -> Vec<Hit> {
+    scan(&unescaped(text))
+}
+
+/// The first, where one is enough.
+pub fn first(text: &[u8]) -> Option<Hit> {
+    let mut found = None;
+    each(text, |hit| {
+        found = Some(hit);
+        false
+    });
+    found
+}
+
+/// Calls `take` for every match until it says no.
+fn each(text: &[u8], mut take: impl FnMut(Hit) -> bool) {
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        #[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
+        let class = CLASSES[usize::from(*byte)];
+        let (hit, next) = match class {
+            Class::Nothing => (None, at + 1),
+            Class::At => email(text, at),
+            Class::Digit if !follows_word(text, at) => digits(text, at),
+            Class::Digit => (None, after_word(text, at)),
+            Class::Plus | Class::Open if !follows_word(text, at) => phone(text, at),
+            Class::Plus | Class::Open => (None, at + 1),
+            Class::Dash => armour(text, at),
+            Class::Upper | Class::Prefix if !follows_word(text, at) => token(text, at),
+            // In the middle of a word: only an `@` behind it matters, and that comes by itself.
+            Class::Upper | Class::Prefix => (None, at + 1),
+        };
+        if let Some(hit) = hit
+            && !take(hit)
+        {
+            return;
+        }
+        at = next.max(at + 1);
+    }
+}
+
+type Found = (Option<Hit>, usize);
+
+fn hit(kind: Kind, start: usize, end: usize) -> Found {
+    (Some(Hit { kind, start, end }), end)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn follows_word(text: &[u8], at: usize) -> bool {
+    at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|byte| is_word(*byte))
+}
+
+/// The end of the run of bytes that `fits`, from `at`.
+fn run(text: &[u8], at: usize, fits: impl Fn(u8) -> bool) -> usize {
+    let rest = text.get(at..).unwrap_or(&[]);
+    at + rest.iter().position(|byte| !fits(*byte)).unwrap_or(rest.len())
+}
+
+fn after_word(text: &[u8], at: usize) -> usize {
+    run(text, at, is_word)
+}
+
+/// Local part to the left, a name with a dot and letters at its end to the right.
+fn email(text: &[u8], at: usize) -> Found {
+    let before = text.get(..at).unwrap_or(&[]);
+    let is_local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    let start = before.iter().rposition(|byte| !is_local(*byte)).map_or(0, |last| last + 1);
+    let end = run(text, at + 1, |byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
+    let domain = text.get(at + 1..end).unwrap_or(&[]);
+    let domain = domain.strip_suffix(b".").unwrap_or(domain);
+    let Some(dot) = domain.iter().rposition(|byte| *byte == b'.') else { return (None, at + 1) };
+    let ending = domain.get(dot + 1..).unwrap_or(&[]);
+    let is_address = start < at
+        && dot > 0
+        && ending.len() >= 2
+        && ending.iter().all(u8::is_ascii_alphabetic)
+        && !domain.starts_with(b".")
+        && !domain.starts_with(b"-");
+    if is_address { hit(Kind::Email, start, at + 1 + domain.len()) } else { (None, at + 1) }
+}
+
+/// A run of digits in groups: a card, a social security number, a telephone number, an address of a machine.
+fn digits(text: &[u8], start: usize) -> Found {
+    let end = grouped_end(text, start);
+    let shape = text.get(start..end).unwrap_or(&[]);
+    let next = if text.get(end).is_some_and(|byte| is_word(*byte)) { after_word(text, end) } else { end };
+    if next != end {
+        // Digits that go on as a word are part of an identifier.
+        return (None, next);
+    }
+    if let Some(length) = ip(shape, text.get(end)) {
+        return hit(Kind::Ip, start, start + length);
+    }
+    if is_card(shape) {
+        return hit(Kind::Card, start, end);
+    }
+    if is_ssn(shape) {
+        return hit(Kind::Ssn, start, end);
+    }
+    if is_american(shape) {
+        return hit(Kind::Phone, start, end);
+    }
+    (None, end)
+}
+
+/// Digits, with single separators between them.
+fn grouped_end(text: &[u8], start: usize) -> usize {
+    let mut end = start;
+    loop {
+        end = run(text, end, |byte| byte.is_ascii_digit());
+        let separated = text.get(end).is_some_and(|byte| b" -.".contains(byte))
+            && text.get(end + 1).is_some_and(u8::is_ascii_digit);
+        if !separated || end - start > 40 {
+            return end;
+        }
+        end += 1;
+    }
+}
+
+fn only_digits(shape: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
+    shape.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u32::from(byte - b'0'))
+}
+
+/// Lengths of the groups of digits, and the separators between them.
+fn groups(shape: &[u8]) -> (Vec<usize>, Vec<u8>) {
+    let lengths = shape.split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).collect();
+    (lengths, shape.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect())
+}
+
+fn is_card(shape: &[u8]) -> bool {
+    let count = only_digits(shape).count();
+    let (lengths, separators) = groups(shape);
+    let known = matches!(only_digits(shape).next(), Some(2..=6));
+    let same = separators.windows(2).all(|pair| pair.first() == pair.last()) && !separators.contains(&b'.');
+    let fits = separators.is_empty() || lengths.iter().all(|length| (2..=7).contains(length));
+    let varied = only_digits(shape).collect::<std::collections::BTreeSet<_>>().len() > 1;
+    (13..=19).contains(&count) && known && same && fits && varied && luhn(shape, count)
+}
+
+/// Every second digit from the right counts twice, its own digits added up.
+fn luhn(shape: &[u8], count: usize) -> bool {
+    let sum: u32 = only_digits(shape)
+        .enumerate()
+        .map(|(index, digit)| {
+            let doubled = (count - index).is_multiple_of(2);
+            let value = if doubled { digit * 2 } else { digit };
+            if value > 9 { value - 9 } else { value }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// No number of these ranges was ever given out: area 000, 666, 9xx; group 00; serial 0000.
+fn is_ssn(shape: &[u8]) -> bool {
+    let (lengths, separators) = groups(shape);
+    let parts: Vec<&[u8]> = shape.split(|byte| !byte.is_ascii_digit()).collect();
+    let [area, group, serial] = parts.as_slice() else { return false };
+    lengths == [3, 2, 4]
+        && separators == b"--"
+        && ![b"000", b"666"].contains(&<&[u8; 3]>::try_from(*area).unwrap_or(b"000"))
+        && !area.starts_with(b"9")
+        && *group != b"00"
+        && *serial != b"0000"
+}
+
+/// `555-010-4477` and its likes; area and exchange begin with 2 to 9.
+fn is_american(shape: &[u8]) -> bool {
+    let (lengths, separators) = groups(shape);
+    let parts: Vec<&[u8]> = shape.split(|byte| !byte.is_ascii_digit()).collect();
+    let begins = |part: &&[u8]| part.first().is_some_and(|digit| (b'2'..=b'9').contains(digit));
+    lengths == [3, 3, 4] && separators.first() == separators.last() && parts.iter().take(1).all(begins)
+}
+
+/// Four numbers below 256 with dots, and nothing that makes it a longer one.
+fn ip(shape: &[u8], next: Option<&u8>) -> Option<usize> {
+    let parts: Vec<&[u8]> = shape.split(|byte| *byte == b'.').collect();
+    let fits = |part: &&[u8]| {
+        let value = part
+            .iter()
+            .try_fold(0u32, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')));
+        (1..=3).contains(&part.len())
+            && value.is_some_and(|value| value < 256)
+            && (part.len() == 1 || !part.starts_with(b"0"))
+    };
+    let is_address = parts.len() == 4 && parts.iter().all(fits) && next != Some(&b'.');
+    // A version number such as 1.2.3.4 looks the same; one that begins with 0 is no address.
+    (is_address && parts.first() != Some(&b"0".as_slice())).then_some(shape.len())
+}
+
+/// `+49 30 901820`, or `(555) 010-4477`.
+fn phone(text: &[u8], start: usize) -> Found {
+    let is_international = text.get(start) == Some(&b'+');
+    let is_part = |byte: u8| byte.is_ascii_digit() || b" -.()/".contains(&byte);
+    let mut end = run(text, start + 1, is_part);
+    while text.get(end - 1).is_some_and(|byte| !byte.is_ascii_digit()) && end > start + 1 {
+        end -= 1;
+    }
+    let shape = text.get(start + 1..end).unwrap_or(&[]);
+    let count = only_digits(shape).count();
+    let goes_on = text.get(end).is_some_and(|byte| is_word(*byte));
+    let area = shape.get(..5).is_some_and(|part| part.ends_with(b") ") && part.iter().take(3).all(u8::is_ascii_digit));
+    let fits = match is_international {
+        true => (8..=15).contains(&count) && matches!(shape.first(), Some(b'1'..=b'9')),
+        false => count == 10 && area,
+    };
+    if fits && !goes_on { hit(Kind::Phone, start, end) } else { (None, start + 1) }
+}
+
+/// `-----BEGIN … PRIVATE KEY-----`, to its end or that of the text.
+fn armour(text: &[u8], start: usize) -> Found {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let rest = text.get(start..).unwrap_or(&[]);
+    if !rest.starts_with(BEGIN) {
+        return (None, start + 1);
+    }
+    let line = rest.get(..80.min(rest.len())).unwrap_or(rest);
+    let is_private = line.windows(11).any(|window| window == b"PRIVATE KEY");
+    let close = rest.windows(9).position(|window| window == b"-----END ");
+    let end = close.map_or(text.len(), |at| start + at + 9);
+    if is_private { hit(Kind::PrivateKey, start, end) } else { (None, start + BEGIN.len()) }
+}
+
+/// Prefixes that makers put before their keys, and how many letters follow at least.
+const PREFIXES: [(&[u8], usize); 17] = [
+    (b"AKIA", 16),
+    (b"ASIA", 16),
+    (b"AIza", 35),
+    (b"ghp_", 36),
+    (b"gho_", 36),
+    (b"ghu_", 36),
+    (b"ghs_", 36),
+    (b"github_pat_", 22),
+    (b"glpat-", 20),
+    (b"sk_live_", 16),
+    (b"rk_live_", 16),
+    (b"sk-", 32),
+    (b"xoxb-", 20),
+    (b"xoxp-", 20),
+    (b"npm_", 36),
+    (b"SG.", 40),
+    (b"pk_live_", 16),
+];
+
+/// A word that may be a token, a key or an IBAN.
+fn token(text: &[u8], start: usize) -> Found {
+    let end = run(text, start, |byte| is_word(byte) || byte == b'-' || byte == b'.');
+    let word = text.get(start..end).unwrap_or(&[]);
+    if word.starts_with(b"eyJ") && is_jwt(word) {
+        return hit(Kind::Jwt, start, end);
+    }
+    let is_key = |(prefix, least): &(&[u8], usize)| word.starts_with(prefix) && word.len() >= prefix.len() + least;
+    if PREFIXES.iter().any(is_key) {
+        return hit(Kind::ApiKey, start, end);
+    }
+    if let Some(length) = iban::length(text.get(start..).unwrap_or(&[])) {
+        return hit(Kind::Iban, start, start + length);
+    }
+    (None, start + 1)
+}
+
+fn is_jwt(word: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = word.split(|byte| *byte == b'.').collect();
+    let is_base64 = |part: &&[u8]| part.iter().all(|byte| is_word(*byte) || *byte == b'-');
+    match parts.as_slice() {
+        [head, body, signature] => {
+            head.len() >= 10 && body.len() >= 4 && signature.len() >= 10 && parts.iter().all(is_base64)
+        }
+        _ => false,
+    }
+}
+
+/// JSON's `\u0040` and its likes as the letters they stand for; as it is where there are none.
+fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        let (letter, length) = if *byte == b'\\' { escape(text.get(at..).unwrap_or(&[])) } else { (*byte, 1) };
+        plain.push(letter);
+        at += length;
+    }
+    Cow::Owned(plain)
+}
+
+/// The letter of an escape, and its length. One that is not ASCII stands for no part of a finding.
+fn escape(rest: &[u8]) -> (u8, usize) {
+    match rest.get(1) {
+        Some(b'u') => {
+            let digits = rest.get(2..6).and_then(|digits| std::str::from_utf8(digits).ok());
+            let value = digits.and_then(|digits| u8::from_str_radix(digits.strip_prefix("00")?, 16).ok());
+            (value.filter(u8::is_ascii).unwrap_or(b' '), if digits.is_some() { 6 } else { 2 })
+        }
+        Some(letter @ (b'/' | b'\\' | b'"')) => (*letter, 2),
+        Some(_) => (b' ', 2),
+        None => (b' ', 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;

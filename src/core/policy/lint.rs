@@ -1,0 +1,268 @@
+//! What is suspicious in a policy that loads: tags that no rule knows, rules that never decide,
+//! masks that do not fit. Warnings with file and line; what is wrong does not load at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::classification::Classification;
+use super::engine::{Answer, Asking};
+use super::file::{Problem, Source};
+use super::{Policy, Subject};
+use crate::core::grant::Access;
+use crate::core::identity::{Identity, Kind};
+use crate::core::mask;
+use crate::core::scope::catalog::Catalog;
+use crate::core::time::Moment;
+
+/// What can be seen in the files alone.
+pub fn files(policy: &Policy, sources: &[Source]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let given = policy.classification().tags();
+    let known = known_tags(sources);
+    for source in sources {
+        for (offset, tag) in tags_of(source) {
+            if !given.contains(tag) {
+                let message = format!("no entry of classification.toml gives the tag `{tag}`, so this never matches");
+                problems.push(Problem::at(source, offset, message));
+            }
+        }
+    }
+    for (tag, file, line) in policy.classification().places() {
+        if !known.contains(tag) {
+            let message = format!("no rule knows the tag `{tag}`, so it changes nothing");
+            problems.push(Problem { file: file.to_owned(), line, message });
+        }
+    }
+    problems
+}
+
+/// What can be seen with the database at hand. The policy is asked for a person of each group that it
+/// names, and for one of all of them, with every access.
+pub fn database(
+    policy: &Policy,
+    sources: &[Source],
+    target: &str,
+    environment: &str,
+    catalog: &Catalog,
+) -> Vec<Problem> {
+    let mut problems = policy.classification().unmatched(catalog);
+    let mut decided: BTreeSet<String> = BTreeSet::new();
+    let mut unfit: BTreeMap<(String, String), String> = BTreeMap::new();
+    for identity in people(sources) {
+        for access in [Access::Read, Access::Write, Access::Admin] {
+            let subject = Subject {
+                identity: &identity,
+                target,
+                environment,
+                database: &catalog.database,
+                access,
+                reason: Some("lint"),
+                ticket: Some("lint"),
+            };
+            for (rule, mask, column) in masked(policy, &subject, catalog) {
+                if let Err(error) = mask::expression_of(&mask, &column.name, &column.type_name, &column.base_type) {
+                    unfit.insert((rule.clone(), column.place), error.to_string());
+                }
+                decided.insert(rule);
+            }
+        }
+    }
+    for rule in policy.rules().filter(|rule| rule.mask.is_some() && !decided.contains(&rule.id)) {
+        let message = format!("the rule `{}` masks no column of database `{}`", rule.id, catalog.database);
+        problems.extend(place_of(sources, &rule.id, message));
+    }
+    for ((rule, place), error) in unfit {
+        let message = format!("{error}: {place} comes back as NULL");
+        problems.extend(place_of(sources, &rule, message));
+    }
+    problems
+}
+
+/// A column that a rule masks.
+struct Masked {
+    /// `schema.relation.column`.
+    place: String,
+    name: String,
+    type_name: String,
+    base_type: String,
+}
+
+/// Every mask that the rules give to somebody: the rule, the mask, the column.
+fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(String, String, Masked)> {
+    let asking = Asking::new(policy, subject);
+    let mut found = Vec::new();
+    for relation in catalog.relations.values() {
+        let own = policy.classification().relation_tags(&relation.name);
+        let mut tags = policy.classification().column_tags(relation);
+        tags.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
+        let columns: Vec<_> = relation
+            .columns
+            .iter()
+            .zip(&tags)
+            .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
+            .collect();
+        let entities = asking.relation(&relation.name, Some(relation.kind), &own, &columns);
+        for (column, answer) in relation.columns.iter().zip(asking.reveal(&entities)) {
+            let Answer::Forbidden { rules, .. } = answer else { continue };
+            for (rule, mask) in rules.iter().filter_map(|rule| Some((&rule.id, rule.mask.as_ref()?))) {
+                let masked = Masked {
+                    place: format!("{}.{}", relation.name, column.name),
+                    name: column.name.clone(),
+                    type_name: column.type_name.clone(),
+                    base_type: column.base_type.clone(),
+                };
+                found.push((rule.clone(), mask.clone(), masked));
+            }
+        }
+    }
+    found
+}
+
+/// A person of every group that the rules name, one of all of them, and one of none.
+fn people(sources: &[Source]) -> Vec<Identity> {
+    let mut groups: BTreeSet<String> = BTreeSet::new();
+    for source in sources {
+        for (at, start) in source.text.match_indices("Group::\"") {
+            let rest = source.text.get(at + start.len()..).unwrap_or("");
+            groups.extend(rest.split_once('"').map(|(name, _)| name.to_owned()));
+        }
+    }
+    let all: Vec<String> = groups.iter().cloned().collect();
+    let mut sets: Vec<Vec<String>> = groups.into_iter().map(|group| vec![group]).collect();
+    sets.extend([all, Vec::new()]);
+    let person = |groups: Vec<String>, kind: Kind| Identity {
+        kind,
+        subject: "lint".to_owned(),
+        sub: "lint".to_owned(),
+        issuer: "lint".to_owned(),
+        groups,
+        expires: Moment::from_seconds(0),
+    };
+    let kinds = [Kind::Human, Kind::Agent, Kind::Workload];
+    sets.iter().flat_map(|groups| kinds.map(|kind| person(groups.clone(), kind))).collect()
+}
+
+/// Tags in `tags.contains("…")` and its kin, with the place of each.
+fn tags_of(source: &Source) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    if !source.name.ends_with(".cedar") {
+        return found;
+    }
+    for (at, start) in source.text.match_indices("tags.contains") {
+        let begin = at + start.len();
+        let call = source.text.get(begin..).unwrap_or("");
+        let call = call.split_once(')').map_or(call, |(call, _)| call);
+        let mut offset = begin;
+        for (index, piece) in call.split('"').enumerate() {
+            if index % 2 == 1 {
+                found.push((offset, piece));
+            }
+            offset += piece.len() + 1;
+        }
+    }
+    found
+}
+
+fn known_tags(sources: &[Source]) -> BTreeSet<&str> {
+    sources.iter().flat_map(tags_of).map(|(_, tag)| tag).collect()
+}
+
+fn place_of(sources: &[Source], rule: &str, message: String) -> Option<Problem> {
+    let id = format!("@id(\"{rule}\")");
+    let source = sources.iter().find(|source| source.text.contains(&id))?;
+    Some(Problem::at(source, source.text.find(&id)?, message))
+}
+
+impl Classification {
+    /// Every tag that is given.
+    fn tags(&self) -> BTreeSet<&str> {
+        self.places().into_iter().map(|(tag, _, _)| tag).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::policy::pack;
+    use crate::core::scope::RelationName;
+    use crate::core::scope::catalog::{Column, Relation, RelationKind};
+
+    const RULES: &str = "@id(\"a\")\npermit (principal in Group::\"staff\", action, resource);\n\
+        @id(\"m\") @mask(\"email\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+        when { resource.tags.contains(\"mail\") };\n\
+        @id(\"n\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+        when { resource.tags.containsAny([\"secret\", \"key\"]) };";
+
+    fn sources(classification: &str) -> Vec<Source> {
+        vec![Source::new("a.cedar", RULES), Source::new("classification.toml", classification)]
+    }
+
+    fn said(problems: &[Problem]) -> Vec<String> {
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn tags_must_be_given_and_known() {
+        let sources = sources("[[column]]\nmatch = \"a.b.c\"\ntags = [\"mail\", \"secret\", \"mial\"]");
+        let policy = Policy::parse(&sources).expect("loads");
+        assert_eq!(
+            said(&files(&policy, &sources)),
+            [
+                "a.cedar:8: no entry of classification.toml gives the tag `key`, so this never matches",
+                "classification.toml:2: no rule knows the tag `mial`, so it changes nothing",
+            ]
+        );
+    }
+
+    #[test]
+    fn with_the_database_at_hand_rules_that_mask_nothing_and_masks_that_do_not_fit_are_told() {
+        let sources = sources(
+            "[[column]]\nmatch = \"public.t.number\"\ntags = [\"mail\"]\n[[column]]\nmatch = \"public.u.*\"\ntags = [\"key\", \"secret\"]",
+        );
+        let policy = Policy::parse(&sources).expect("loads");
+        let column = Column {
+            name: "number".into(),
+            number: 1,
+            type_name: "integer".into(),
+            type_oid: 23,
+            base_type: "integer".into(),
+            not_null: false,
+            has_default: false,
+            is_generated: false,
+            generated_from: Vec::new(),
+        };
+        let relation = Relation {
+            oid: 1,
+            name: RelationName::new("public", "t"),
+            kind: RelationKind::Table,
+            columns: vec![column],
+            parents: Vec::new(),
+            depends_on: Vec::new(),
+            has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            estimated_rows: 0,
+            sequences: Vec::new(),
+        };
+        let catalog = Catalog {
+            database: "shop".into(),
+            relations: BTreeMap::from([(relation.name.clone(), relation)]),
+            ..Catalog::default()
+        };
+        assert_eq!(
+            said(&database(&policy, &sources, "prod", "production", &catalog)),
+            [
+                "classification.toml:5: `public.u.*` matches nothing in database `shop`",
+                "a.cedar:6: the rule `n` masks no column of database `shop`",
+                "a.cedar:3: the mask `email` cannot give a value of type `integer`: public.t.number comes back as NULL",
+            ]
+        );
+    }
+
+    #[test]
+    fn packs_have_no_warning_of_their_own() {
+        for name in pack::NAMES {
+            let (policy, sources) = (Policy::pack(name).expect("pack"), pack::sources(name).expect("pack"));
+            assert_eq!(said(&files(&policy, &sources)), [""; 0], "{name}");
+        }
+    }
+}
