@@ -7,6 +7,7 @@ mod support;
 mod cli {}
 mod broker {
     mod api;
+    mod approvals;
 }
 mod gateway {
     mod corpus;
@@ -17,7 +18,9 @@ mod gateway {
     mod writes;
 }
 mod journeys {
+    mod approval;
     mod demo;
+    mod desk;
     mod first_day;
 }
 

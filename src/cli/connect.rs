@@ -1,17 +1,20 @@
 //! `dbgate connect`: the interactive session; with piped input the same as `exec`.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cli::args::{Asking, Format, Global, OnError};
 use crate::cli::exec::{Limits, Run};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Answer;
+use crate::cli::people::{self, People};
 use crate::cli::session;
 use crate::cli::stop::Watch;
+use crate::cli::workstation::Workstation;
 use crate::client::check::{self, Advice};
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin};
+use crate::client::render::request;
 use crate::client::render::table::{self, Held};
 use crate::client::render::{self};
 use crate::client::script::{Item, Pending, Splitter, Statement};
@@ -19,6 +22,9 @@ use crate::client::shell::describe;
 use crate::client::shell::line::{Line, Prompter};
 use crate::client::shell::meta::{self, Expanded, Meta};
 use crate::core::text;
+
+/// How long somebody at the prompt waits for people who must approve.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Runs `dbgate connect`.
 pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) -> Result<Exit, Failure> {
@@ -28,9 +34,9 @@ pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) 
     let exit = match session::is_interactive() {
         true => {
             banner(&open);
-            interact(&mut open, history).await
+            interact(&mut open, history, &desk).await
         }
-        false => piped(&mut open, global.format).await,
+        false => piped(&mut open, global.format, &desk).await,
     };
     let closed = session::close(open, &desk, &token).await;
     let exit = exit?;
@@ -40,14 +46,15 @@ pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) 
     Ok(exit)
 }
 
-async fn piped(open: &mut Session, format: Format) -> Result<Exit, Failure> {
+async fn piped(open: &mut Session, format: Format, desk: &Workstation) -> Result<Exit, Failure> {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::io::stdin(), &mut text)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
     let mut answer = Answer::new(&open.credential().answer.target);
     let watch = Watch::begin(open.cancel_handle(), None)?;
     let on_error = OnError::Stop;
-    let mut run = Run { open, format, limits: Limits::NONE, on_error, watch: &watch, answer: &mut answer };
+    let people = People { desk, patience: Duration::ZERO };
+    let mut run = Run { people, open, format, limits: Limits::NONE, on_error, watch: &watch, answer: &mut answer };
     run.texts(&[(Some("<stdin>".to_owned()), text)]).await
 }
 
@@ -72,17 +79,19 @@ fn banner(open: &Session) {
 
 /// What the person has switched.
 #[derive(Clone, Copy)]
-struct Shell {
+struct Shell<'a> {
+    people: People<'a>,
     expanded: Expanded,
     is_timing: bool,
     /// Columns of the terminal, where that is known.
     width: Option<usize>,
 }
 
-async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, Failure> {
+async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstation) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
     let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
-    let mut shell = Shell { expanded: Expanded::Off, is_timing: false, width: None };
+    let people = People { desk, patience: PATIENCE };
+    let mut shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
     loop {
@@ -129,7 +138,7 @@ fn prompt(open: &Session, splitter: &Splitter) -> String {
 }
 
 /// Does what was typed; false to quit. `splitter` holds what is typed so far.
-async fn act(open: &mut Session, item: Item, shell: &mut Shell, splitter: &mut Splitter) -> Result<bool, Failure> {
+async fn act(open: &mut Session, item: Item, shell: &mut Shell<'_>, splitter: &mut Splitter) -> Result<bool, Failure> {
     match item {
         Item::Statement(statement) => statement_typed(open, &statement.text, *shell).await?,
         Item::Command { text, .. } => match meta::parse(&text) {
@@ -230,7 +239,7 @@ async fn rows(open: &mut Session, sql: &str) -> Result<Option<describe::Rows>, F
 }
 
 /// Checks, sends and shows one statement; Ctrl-C cancels it.
-async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Result<(), Failure> {
+async fn statement_typed(open: &mut Session, typed: &str, shell: Shell<'_>) -> Result<(), Failure> {
     let sql = typed.trim_end().trim_end_matches(';');
     if sql.trim().is_empty() {
         return Ok(());
@@ -254,6 +263,9 @@ async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Resul
     let outcome = open.run(sql, advice.word(), &mut |event| shown.see(event)).await;
     watching.abort();
     outcome?;
+    if let Some(id) = shown.failed.as_ref().and_then(people::request_of) {
+        return wait(open, typed, shell, &id).await;
+    }
     if let Some(fields) = &shown.failed {
         // Lines count within the statement: nobody counts the lines of a conversation.
         let statement = Statement { text: typed.to_owned(), line: 1, column: 1 };
@@ -261,6 +273,23 @@ async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Resul
     }
     if shell.is_timing {
         println!("{}", render::timing(started.elapsed()));
+    }
+    Ok(())
+}
+
+/// People were asked about a statement: waits for them, and runs it once they agree. Ctrl-C withdraws it.
+async fn wait(open: &mut Session, typed: &str, shell: Shell<'_>, id: &str) -> Result<(), Failure> {
+    let view = tokio::select! {
+        view = shell.people.wait(id) => view?,
+        _ = tokio::signal::ctrl_c() => return shell.people.withdraw(id).await,
+    };
+    match view.state.as_str() {
+        "approved" => {
+            eprintln!("{}", request::verdict(&view));
+            return Box::pin(statement_typed(open, typed, shell)).await;
+        }
+        "pending" => eprint!("{}", request::waiting(&view)),
+        _ => eprintln!("{}", request::verdict(&view)),
     }
     Ok(())
 }

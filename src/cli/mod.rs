@@ -15,6 +15,9 @@ pub mod login;
 pub mod logout;
 pub mod ls;
 pub mod output;
+pub mod people;
+pub mod request;
+pub mod review;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
@@ -112,6 +115,12 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         Command::Psql { target, ask, arguments } => conninfo::psql(server, &target, &ask, &arguments).await,
         Command::Conninfo { target, ask } => conninfo::run(server, &target, &ask).await,
         Command::Revoke { grant } => session::revoke(server, &grant).await,
+        Command::Request { command } => request::run(server, form, &command).await,
+        Command::Review => review::run(server).await,
+        Command::Approve { request, message, max_rows } => {
+            review::approve(server, form, &request, message, max_rows).await
+        }
+        Command::Reject { request, message } => review::reject(server, form, &request, &message).await,
         Command::Audit { command: AuditCommand::Verify { file, keys } } => {
             audit::verify(&file, &keys, global.format == Format::Json, &mut std::io::stdout())
         }

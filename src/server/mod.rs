@@ -5,6 +5,7 @@
 //! statements, [`transcript`] takes in the client's record, [`audit`] keeps the log.
 
 pub mod admins;
+pub mod approvals;
 pub mod audit;
 pub mod catalog;
 pub mod certificates;
@@ -14,6 +15,7 @@ pub mod gateway;
 pub mod grants;
 pub mod http;
 pub mod identity;
+pub mod notify;
 pub mod prepare;
 pub mod roles;
 pub mod run;
@@ -23,3 +25,4 @@ pub mod state;
 pub mod store;
 pub mod targets;
 pub mod transcript;
+pub mod web;

@@ -19,6 +19,7 @@ use crate::server::config::{Config, ConfigError};
 use crate::server::grants::end;
 use crate::server::http::listen::Connections;
 use crate::server::identity::VerifierError;
+use crate::server::notify::NotifyError;
 use crate::server::state::State;
 use crate::server::store::StoreError;
 use crate::server::targets::TargetError;
@@ -49,6 +50,8 @@ pub enum StartError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Identity(#[from] VerifierError),
+    #[error("`[[approvals.notify]]`")]
+    Notify(#[from] NotifyError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
@@ -78,6 +81,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(serve_api(connections, state.clone(), stop.subscribe())),
         tokio::spawn(gateway::serve(wire_listener, state.clone(), stop.subscribe())),
         tokio::spawn(end::reap(state.clone(), stop.subscribe())),
+        tokio::spawn(state.approvals.clone().expire(stop.subscribe())),
     ];
     tracing::info!(%api, %wire, targets = state.targets.len(), "serving");
     Ok(Running { api, wire, state, stop, tasks })

@@ -12,6 +12,7 @@ use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
 use crate::server::admins::Admins;
+use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
@@ -24,6 +25,7 @@ use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
 use crate::server::targets::Target;
 use crate::server::transcript::Transcripts;
+use crate::server::web::sign_in::Desk;
 use crate::sys::clock;
 
 /// Everything that is shared.
@@ -35,6 +37,9 @@ pub struct State {
     pub log: Arc<Log>,
     pub transcripts: Transcripts,
     pub grants: Grants,
+    pub approvals: Arc<Approvals>,
+    /// Reviewers in their browsers.
+    pub desk: Desk,
     pub sessions: Sessions,
     /// Where PostgreSQL clients connect.
     pub gateway: GatewayAddress,

@@ -103,7 +103,8 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", more).await
     }
 
-    async fn make(sql: &str, issuer: &str, more: &str) -> Self {
+    /// Both: people of this issuer, and more lines.
+    pub async fn make(sql: &str, issuer: &str, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
@@ -200,6 +201,16 @@ impl Gate {
     /// One number from the database itself, past the gate.
     pub async fn count(&self, sql: &str) -> i64 {
         superuser(&self.database).await.query_one(sql, &[]).await.expect(sql).get(0)
+    }
+
+    /// Stops it and starts it again in the same place, with `server.toml` and policy folder as `edit` leaves them.
+    pub async fn restart(self, edit: impl FnOnce(&Path)) -> Self {
+        let Self { running, database, target, folder } = self;
+        running.stop().await;
+        edit(&folder);
+        let config = Config::load(&folder.join("server.toml")).expect("configuration");
+        let running = run::start(config).await.expect("gate starts again");
+        Self { running, database, target, folder }
     }
 
     /// Stops and removes everything.

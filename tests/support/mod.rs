@@ -1,5 +1,7 @@
 //! Real parts to test against: a PostgreSQL of our own, a gate in front of it, a certified issuer.
 
+pub mod browser;
 pub mod dbgate;
 pub mod gate;
 pub mod oidc;
+pub mod scene;

@@ -12,6 +12,7 @@ use sha2::Digest as _;
 use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
+use crate::core::approval::Reviewers;
 use crate::core::{encoding, mask};
 
 /// The file of a policy folder that says what is sensitive.
@@ -156,6 +157,9 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     if policy.annotation("approval").is_some() && text("approval").is_none() {
         return Err("@approval names no group".to_owned());
     }
+    if text("approval").is_some_and(|text| Reviewers::parse(&text).is_none()) {
+        return Err("@approval is a group, as in `dba`, or up to five people of it, as in `2 of dba`".to_owned());
+    }
     if let Some(name) = policy.annotation("mask") {
         if !mask::is_known(name) {
             return Err(format!("unknown mask `{name}`: one of {}", mask::NAMES.join(", ")));
@@ -225,6 +229,7 @@ mod tests {
             ("@id(\"a\") @limit(\"9 rows\")\nforbid (principal, action == Action::\"read\", resource);", 1, "@limit"),
             ("permit (principal, action, resource);", 1, "@id"),
             ("@id(\"a\") @approval(\"dba\")\npermit (principal, action, resource);", 1, "@approval"),
+            ("@id(\"a\") @approval(\"0 of dba\")\nforbid (principal, action, resource);", 1, "2 of dba"),
             ("@id(\"a\")\npermit (principal, action, resource)\nwhen {", 3, "unexpected"),
         ];
         for (text, line, word) in cases {

@@ -406,7 +406,7 @@ impl Drop for SessionRecord {
     }
 }
 
-fn object(members: Value) -> serde_json::Map<String, Value> {
+pub(super) fn object(members: Value) -> serde_json::Map<String, Value> {
     match members {
         Value::Object(members) => members,
         _ => serde_json::Map::new(),

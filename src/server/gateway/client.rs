@@ -53,6 +53,19 @@ impl Client {
         }
     }
 
+    /// Waits until the client has gone. What it sends meanwhile is kept for later. Cancel safe.
+    pub async fn gone(&mut self) {
+        // A client that sends this much ahead can wait until it is read.
+        while self.buffer.len() < READ_BLOCK {
+            self.buffer.reserve(READ_BLOCK);
+            match self.reader.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Writes what has gathered.
     pub async fn flush(&mut self) -> Result<(), End> {
         if self.out.is_empty() {

@@ -118,6 +118,15 @@ impl Session {
             return Ok(());
         }
         let (parameters, text) = (bound.parameters, bound.text);
+        match self.is_alone(planned.cleared.facts()) {
+            true => {
+                self.claim(&text, planned.cleared.facts(), Some(&parameters), Mode::Extended).await?;
+                self.people.begin(&planned, &text, Some(parameters.clone()), Mode::Extended);
+            }
+            // One approval lets one statement through, not what travels with it.
+            false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
+            false => self.people.forget(),
+        }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let cleared = vec![planned.cleared.clone()];
         let recorded =
@@ -193,8 +202,8 @@ impl Session {
                 self.is_skipping = true;
                 Ok(false)
             }
-            super::held::Verdict::Denied(denial) => {
-                self.veto(&denial, Mode::Extended).await?;
+            refused => {
+                self.take_back(refused, Mode::Extended).await?;
                 Ok(false)
             }
         }
@@ -209,6 +218,13 @@ impl Session {
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {
+        self.sync_up().await?;
+        self.people.forget();
+        self.settle_account().await;
+        Ok(())
+    }
+
+    async fn sync_up(&mut self) -> Result<(), End> {
         if self.is_skipping {
             self.is_skipping = false;
             return self.close_failed(Mode::Extended).await;
@@ -249,6 +265,10 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn with_approved() -> Box<Denial> {
+    refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 
 fn reserved(name: &str) -> Box<Denial> {

@@ -7,14 +7,17 @@
 mod client;
 pub mod door;
 mod extended;
+mod foresee;
 mod held;
 mod open;
+mod people;
 mod refuse;
 mod relay;
 mod session;
 mod simple;
 mod stop;
 pub mod upstream;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(*signed_in, &state).await,
         Ok(Ok(Entered::Cancel { process, secret })) => {
+            state.sessions.note_cancel(process, &secret);
             if let Some(cancel) = state.sessions.find_cancel(process, &secret)
                 && let Err(error) = cancel.cancel().await
             {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::door::SignedIn;
 use super::held::Held;
+use super::people::People;
 use super::relay;
 use super::session::{End, Session};
 use super::upstream;
@@ -58,6 +59,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         kill: watch::Sender::new(None),
         cancel: key.clone(),
         upstream: OnceLock::new(),
+        cancelled: watch::Sender::new(0),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
@@ -226,7 +228,9 @@ async fn connected(
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
     let ended = registered.handle().kill.subscribe();
+    let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let mut session = Session {
+        people: People::new(&state.approvals, live, wishes),
         client,
         reader,
         writer: relay::writer(writer),

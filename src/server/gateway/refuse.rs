@@ -4,12 +4,14 @@
 //! for programs, HINT is for people.
 
 use super::held::Verdict;
+use super::people::Stopped;
 use super::relay::Mode;
 use super::session::{End, Session};
+use crate::core::approval::OverCap;
 use crate::core::encoding;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
@@ -23,10 +25,24 @@ impl Session {
         ends && self.held.counts_pending() && self.status != b'E'
     }
 
+    /// Refuses a Query before any of it ran, or asks those who may let it run.
+    pub(super) async fn refuse_or_ask(&mut self, denial: &Denial, sql: &str, alone: Option<&Facts>) -> Result<(), End> {
+        let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };
+        self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
+        match self.ask_about_text(denial, sql, facts).await? {
+            Stopped::Tell(error) => self.client.error(&error),
+            Stopped::Wait => return Ok(()),
+            Stopped::Told => {}
+        }
+        backend::write_ready(self.status, &mut self.client.out);
+        Ok(())
+    }
+
     /// Refuses a Query before any of it ran.
     pub(super) async fn refuse(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
         self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
         let error = denial_error(denial, sql);
+        self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
         if self.status != b'T' {
             backend::write_ready(self.status, &mut self.client.out);
@@ -48,20 +64,51 @@ impl Session {
                 self.close_failed(mode).await?;
                 Ok(false)
             }
-            Verdict::Denied(denial) => {
-                self.veto(&denial, mode).await?;
+            refused => {
+                self.take_back(refused, mode).await?;
                 Ok(false)
             }
         }
     }
 
+    /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
+    pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
+        let error = match verdict {
+            Verdict::Stands | Verdict::Failed => return Ok(()),
+            Verdict::Denied(denial) => denial_error(&denial, ""),
+            Verdict::OverCap(over) => {
+                self.people.note_over_cap(over);
+                over_cap(over)
+            }
+            Verdict::Asks(denial, impacts) => match self.ask_about_impact(&denial, impacts).await? {
+                Stopped::Tell(error) => *error,
+                Stopped::Wait => return self.undo_quietly().await,
+                Stopped::Told => return self.close(mode).await,
+            },
+        };
+        self.veto_with(&error, mode).await
+    }
+
     /// Takes back what ran, and says why.
     pub(super) async fn veto(&mut self, denial: &Denial, mode: Mode) -> Result<(), End> {
+        self.veto_with(&denial_error(denial, ""), mode).await
+    }
+
+    async fn veto_with(&mut self, error: &ErrorFields, mode: Mode) -> Result<(), End> {
+        self.people.note_failure(&error.sqlstate, &error.message);
+        self.client.error(error);
+        self.fail(mode).await
+    }
+
+    /// Makes the target forget what ran; the client has its error.
+    async fn fail(&mut self, mode: Mode) -> Result<(), End> {
+        self.ask_veto();
+        self.close(mode).await
+    }
+
+    async fn close(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
         self.executions.clear();
-        let error = denial_error(denial, "");
-        self.client.error(&error);
-        self.ask_veto();
         match mode {
             Mode::Simple => self.close_failed(mode).await,
             Mode::Extended => {
@@ -69,6 +116,22 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Makes the target forget what ran without a word to the client, who waits.
+    async fn undo_quietly(&mut self) -> Result<(), End> {
+        self.held_out.clear();
+        self.executions.clear();
+        self.ask_veto();
+        self.ask_sync(Owner::Gateway);
+        self.round(Mode::Simple).await?;
+        if self.held.own_block {
+            self.ask_own("dbgate_rollback", &[]);
+            self.ask_sync(Owner::Gateway);
+            self.round(Mode::Simple).await?;
+        }
+        self.after_sync();
+        Ok(())
     }
 
     /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own.
@@ -125,6 +188,17 @@ impl Session {
             return Ok(false);
         }
         Err(End::WrongTag)
+    }
+}
+
+/// ZG003: more rows than people have let through.
+fn over_cap(over: OverCap) -> ErrorFields {
+    let detail =
+        serde_json::json!({"code": "row_cap_exceeded", "rows": over.rows, "cap": over.cap, "retryable": false});
+    ErrorFields {
+        detail: Some(detail.to_string()),
+        hint: Some("It was rolled back and the approval is used up; ask again with the new numbers".to_owned()),
+        ..ErrorFields::error("ZG003", over.to_string())
     }
 }
 

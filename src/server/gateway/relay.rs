@@ -261,6 +261,10 @@ impl Session {
             Some(reason) => reason,
             None => backend::error_fields(&message.body)?,
         };
+        if owner == Owner::Gateway {
+            // The planner was asked about the statement: its answer is the one that the statement would get.
+            fields.position = fields.position.and_then(|position| position.checked_sub(self.planner_offset()));
+        }
         let front = self.executions.front();
         fields.position = match front {
             // Positions count in the text that the target saw, which a splice has moved.
@@ -278,6 +282,7 @@ impl Session {
         }
         drained.failed = true;
         self.held.is_unsure = true;
+        self.people.note_failure(&fields.sqlstate, &fields.message);
         backend::write_error(b'E', &fields, &mut self.client.out);
         let number = front.map(|execution| execution.number);
         self.executions.clear();
@@ -342,6 +347,7 @@ impl Session {
             drained.wrong_tag = Some(tag.clone());
         }
         if message.tag == b'C' {
+            self.people.note_tag(&tag);
             self.follow(&execution.planned, &tag);
             self.note_locks(execution.planned.cleared.facts(), &tag);
         }

@@ -102,6 +102,7 @@ pub struct Parsed {
 /// Everything of one session.
 pub struct Session {
     pub(super) client: Client,
+    pub(super) people: super::people::People,
     pub(super) reader: Reading,
     pub(super) writer: mpsc::Sender<Bytes>,
     /// Requests gathered for the target.
@@ -175,6 +176,7 @@ impl Session {
             search_path: &self.search_path,
             temporary: &self.temporary,
             prepared,
+            lift: self.people.lift.as_ref(),
         };
         check.plan(statement)
     }
@@ -222,7 +224,7 @@ impl Session {
     }
 
     /// The target speaks while nothing was asked: a notification, a notice, or its end.
-    fn unasked(&mut self, message: &Message) -> Result<(), End> {
+    pub(super) fn unasked(&mut self, message: &Message) -> Result<(), End> {
         match message.tag {
             b'N' | b'A' | b'S' => {
                 message.write(&mut self.client.out);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::foresee::Foreseen;
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::policy::Denial;
@@ -19,8 +20,19 @@ use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
 
 impl Session {
-    /// Serves one Query message.
+    /// Serves one Query message; where people must be asked and the client can wait, that too.
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
+        self.attempt(sql).await?;
+        self.people.forget();
+        self.settle_account().await;
+        match self.people.waiting.take() {
+            Some(waiting) => self.wait_for_people(waiting, sql).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a Query message as far as it may run.
+    async fn attempt(&mut self, sql: &str) -> Result<(), End> {
         self.prepared.remove("");
         self.portals.remove("");
         self.refresh().await?;
@@ -35,10 +47,17 @@ impl Session {
             backend::write_ready(self.status, &mut self.client.out);
             return Ok(());
         }
+        let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
+        if let Some(statement) = alone {
+            self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?;
+        }
         let planned = match self.plan_all(&statements) {
             Ok(planned) => planned,
-            Err(denial) => return self.refuse(&denial, sql).await,
+            Err(denial) => return self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await,
         };
+        if let (Some(statement), Some(planned)) = (alone, planned.first()) {
+            self.people.begin(planned, &statement.text, None, Mode::Simple);
+        }
         let cleared = planned.iter().map(|planned| planned.cleared.clone()).collect();
         let forwarded = planned.iter().any(|p| p.is_spliced).then(|| joined(&planned));
         let recorded =
@@ -93,6 +112,17 @@ impl Session {
         }
         self.begin(number, part, planned, before);
         self.is_dirty = true;
+        match self.foresee(planned).await? {
+            Foreseen::GoOn => {}
+            Foreseen::Failed => {
+                self.close_failed(Mode::Simple).await?;
+                return Ok(false);
+            }
+            Foreseen::Stop(verdict) => {
+                self.take_back(verdict, Mode::Simple).await?;
+                return Ok(false);
+            }
+        }
         self.ask_parse(Owner::Client, "", &planned.forward, &[]);
         self.ask_bind(Owner::Client, "", "", &[]);
         self.ask_describe(Owner::Client, Named::Portal, "");
@@ -104,6 +134,7 @@ impl Session {
             false => frontend::flush(&mut self.up),
         }
         let mut drained = self.round(Mode::Simple).await?;
+        self.note_plan(&mut drained.rows);
         self.take_baseline(&mut drained);
         if let Some(tag) = drained.wrong_tag {
             return self.wrong_tag(&tag).await;
