@@ -4,17 +4,27 @@
 
 mod support;
 
-mod cli {}
+mod cli {
+    mod doctor;
+    mod script;
+    mod secrets;
+    mod trouble;
+}
 mod broker {
     mod api;
     mod approvals;
 }
 mod gateway {
+    mod attacks;
     mod corpus;
+    mod disguise;
+    mod holes;
     mod life;
     mod limits;
+    mod oracle;
     mod privileges;
     mod reads;
+    mod upstream_tls;
     mod writes;
 }
 mod journeys {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::grant::Access;
@@ -22,9 +23,21 @@ pub struct Global {
     /// Broker to use, as in https://gate.example.com
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
+    /// Broker of this name in config.toml, where several are known
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
+    pub context: Option<String>,
     /// How the answer is written
     #[arg(long, global = true, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
+    /// Never ask and never open a prompt
+    #[arg(long, global = true, env = "DBGATE_NO_INPUT", value_parser = FalseyValueParser::new())]
+    pub no_input: bool,
+    /// Say nothing but answers and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colours, as with NO_COLOR
+    #[arg(long, global = true)]
+    pub no_color: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,13 +90,18 @@ pub enum Command {
     )]
     Exec(ExecArgs),
     /// Ask for a verdict without running anything
-    #[command(after_help = "Example:\n  dbgate check demo -c 'delete from orders'")]
+    #[command(
+        after_help = "Examples:\n  dbgate check demo -c 'delete from orders'\n  dbgate check demo --access write --impact trial -c \"delete from orders where id < 100\""
+    )]
     Check {
         target: String,
         #[command(flatten)]
         source: Source,
         #[command(flatten)]
         ask: Asking,
+        /// Also say what a write would do: ask the planner, or run it and roll it back
+        #[arg(long, value_enum, default_value_t = Impact::None)]
+        impact: Impact,
     },
     /// Start psql on a target; the password never shows in its arguments
     #[command(after_help = "Example:\n  dbgate psql demo -- -c '\\dt'")]
@@ -152,6 +170,12 @@ pub enum Command {
     #[cfg(feature = "server")]
     #[command(after_help = "Example:\n  dbgate target init prod --config /etc/dbgate/server.toml")]
     Target(crate::cli::target::TargetArguments),
+    /// Show every known hole of a target, and what closes it
+    #[cfg(feature = "server")]
+    #[command(
+        after_help = "Examples:\n  dbgate doctor prod\n  dbgate doctor prod --superuser-dsn-file superuser.dsn --format json\n  dbgate doctor prod --sql | psql prod\n  dbgate doctor prod --accept createrole_before_16\n\nExit: 0 nothing found, 8 findings, 2 target unreachable"
+    )]
+    Doctor(crate::cli::doctor::DoctorArguments),
     /// Print a built-in policy, to be read and edited
     #[cfg(feature = "server")]
     #[command(after_help = "Example:\n  dbgate policy production > policy/production.cedar")]
@@ -310,6 +334,36 @@ pub struct ExecArgs {
     /// For the whole call, as in 30s; then what runs is cancelled
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub timeout: Option<u64>,
+}
+
+impl ExecArgs {
+    /// Everything of `source`, without limits, up to the first error.
+    pub fn of(target: &str, source: Source, ask: &Asking) -> Self {
+        Self {
+            target: Some(target.to_owned()),
+            source,
+            ask: ask.clone(),
+            resume: None,
+            wait: None,
+            no_request: false,
+            max_rows: None,
+            max_bytes: None,
+            fail_on_truncate: false,
+            on_error: OnError::Stop,
+            timeout: None,
+        }
+    }
+}
+
+/// How `check` finds out what a write would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Impact {
+    /// It does not
+    None,
+    /// Asks the planner
+    Estimate,
+    /// Runs it under short time limits, counts, and rolls it back
+    Trial,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -35,9 +35,10 @@ pub fn verify(file: &Path, keys: &[String], json: bool, out: &mut dyn Write) -> 
     let bytes = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
     let report = verify_bytes(&bytes, &keys);
     let text = if json { as_json(&report)? } else { as_text(&report) };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(UNUSABLE, format!("the report cannot be written: {error}")))?;
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(Exit::ClosedPipe),
+        written => written.map_err(|error| Failure::new(UNUSABLE, format!("the report cannot be written: {error}")))?,
+    }
     Ok(match report.outcome() {
         Outcome::Good => Exit::Ok,
         Outcome::Tampered => Exit::Failed,

@@ -1,15 +1,14 @@
 //! `dbgate connect`: the interactive session; with piped input the same as `exec`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::cli::args::{Asking, Format, Global, OnError};
-use crate::cli::exec::{Limits, Run};
+use crate::cli::args::{Asking, ExecArgs, Global, Source};
+use crate::cli::exec::{self, Reading};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::Answer;
 use crate::cli::people::{self, People};
 use crate::cli::session;
-use crate::cli::stop::Watch;
 use crate::cli::workstation::Workstation;
 use crate::client::check::{self, Advice};
 use crate::client::connect::{Event, Reply, Session};
@@ -28,39 +27,38 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Runs `dbgate connect`.
 pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) -> Result<Exit, Failure> {
+    if !session::is_interactive(global.no_input) {
+        return piped(global, target, ask).await;
+    }
     let granted = session::grant(global.server.as_deref(), target, ask, true).await?;
     let history = (!no_history).then(|| granted.desk.paths.state().join("history").join(target));
     let (mut open, desk, token) = session::open(granted, "dbgate connect").await?;
-    let exit = match session::is_interactive() {
-        true => {
-            banner(&open);
-            interact(&mut open, history, &desk).await
-        }
-        false => piped(&mut open, global.format, &desk).await,
-    };
+    if !global.quiet {
+        banner(&open);
+    }
+    let exit = interact(&mut open, history, &desk).await;
     let closed = session::close(open, &desk, &token).await;
     let exit = exit?;
-    if let (Some(path), true) = (closed?, session::is_interactive()) {
+    if let (Some(path), false) = (closed?, global.quiet) {
         eprintln!("Transcript: {path}\nVerify it: dbgate audit verify {path}");
     }
     Ok(exit)
 }
 
-async fn piped(open: &mut Session, format: Format, desk: &Workstation) -> Result<Exit, Failure> {
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::stdin(), &mut text)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
-    let mut answer = Answer::new(&open.credential().answer.target);
-    let watch = Watch::begin(open.cancel_handle(), None)?;
-    let on_error = OnError::Stop;
-    let people = People { desk, patience: Duration::ZERO };
-    let mut run = Run { people, open, format, limits: Limits::NONE, on_error, watch: &watch, answer: &mut answer };
-    run.texts(&[(Some("<stdin>".to_owned()), text)]).await
+/// Without a person at a prompt it is `exec` of what standard input holds.
+async fn piped(global: &Global, target: &str, ask: &Asking) -> Result<Exit, Failure> {
+    if std::io::stdin().is_terminal() {
+        let why = "a prompt would open here, but nobody is there to type (--no-input, CI, or an agent's variable)";
+        return Err(Failure::new(Exit::Usage, why).hint(format!("Run: dbgate exec {} -c SQL", text::escape(target))));
+    }
+    let source = Source { commands: Vec::new(), files: Vec::new(), stdin: Some("-".to_owned()) };
+    exec::run(global, &ExecArgs::of(target, source, ask), Reading::WhenOpen).await
 }
 
 fn banner(open: &Session) {
     let answer = &open.credential().answer;
-    let version = open.parameters().get("server_version").map_or("", String::as_str);
+    // "15.18 (Debian 15.18-0+deb12u1)": what was packaged how is the server's own business.
+    let version = open.parameters().get("server_version").and_then(|text| text.split(' ').next()).unwrap_or_default();
     println!(
         "{} · {} · {} · PostgreSQL {version} · {} · until {} · session {}",
         answer.target,
@@ -94,11 +92,13 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
     let mut shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
+    let mut is_leaving = false;
     loop {
         let prompt = prompt(open, &splitter);
         shell.width = prompter.width();
         match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
             Line::Typed(line) => {
+                is_leaving = false;
                 typed.push_str(&line);
                 typed.push('\n');
                 let items = splitter.push(&format!("{line}\n"));
@@ -119,6 +119,11 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
             Line::Cleared => {
                 splitter.clear();
                 typed.clear();
+            }
+            // Leaving throws work away here; a slip of the finger should not.
+            Line::End if open.status() != b'I' && !is_leaving => {
+                is_leaving = true;
+                eprintln!("A transaction is open and would be rolled back. COMMIT it, or press Ctrl-D again.");
             }
             Line::End => return Ok(Exit::Ok),
         }

@@ -6,18 +6,39 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cli::args::Asking;
+use serde_json::json;
+
+use crate::cli::args::{Asking, Format, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session::{self, Granted};
+use crate::cli::whoami::print_json;
 use crate::sys::paths::Paths;
 use crate::sys::{clock, files};
 
+/// The passfile in a grant's folder.
+const PASS: &str = "pass";
+/// The authority of the gateway's certificate.
+const CA: &str = "ca.pem";
+
 /// Prints the connection string of a new grant.
-pub async fn run(server: Option<&str>, target: &str, ask: &Asking) -> Result<Exit, Failure> {
-    let granted = session::grant(server, target, ask, false).await?;
+pub async fn run(global: &Global, target: &str, ask: &Asking) -> Result<Exit, Failure> {
+    let granted = session::grant(global.server.as_deref(), target, ask, false).await?;
     let native = Native::write(&granted)?;
     let answer = &granted.credential.answer;
+    if global.format == Format::Json {
+        print_json(&json!({
+            "schema": "dbgate.conninfo/1", "conninfo": native.conninfo, "grant_id": answer.grant_id,
+            "host": answer.gateway.host, "port": answer.gateway.port, "database": answer.wire_database,
+            "user": answer.user, "passfile": native.folder.join(PASS), "sslmode": "verify-full",
+            "sslrootcert": answer.gateway.ca_pem.is_some().then(|| native.folder.join(CA)),
+            "expires_at": answer.expires_at,
+        }))?;
+        return Ok(Exit::Ok);
+    }
     println!("{}", native.conninfo);
+    if global.quiet {
+        return Ok(Exit::Ok);
+    }
     eprintln!("Valid until {}. Give it back: dbgate revoke {}", answer.expires_at, answer.grant_id);
     Ok(Exit::Ok)
 }
@@ -68,7 +89,7 @@ impl Native {
         clear(&all);
         let answer = &granted.credential.answer;
         let folder = all.join(&answer.grant_id);
-        let (pass, ca) = (folder.join("pass"), folder.join("ca.pem"));
+        let (pass, ca) = (folder.join(PASS), folder.join(CA));
         let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
         let line = format!("*:*:*:{}:{}\n", escaped(&answer.user), escaped(answer.password.expose()));
         files::write_private(&pass, line.as_bytes())?;

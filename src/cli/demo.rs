@@ -15,8 +15,8 @@ use crate::demo::walk::Walk;
 ///
 /// # Errors
 /// When PostgreSQL is not installed, or a step of the walk ends otherwise than it should.
-pub async fn run(once: bool) -> Result<Exit, Failure> {
-    let screen = Screen::new();
+pub async fn run(once: bool, no_color: bool) -> Result<Exit, Failure> {
+    let screen = if no_color { Screen::plain() } else { Screen::new() };
     let interrupted =
         interrupted().map_err(|error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}")))?;
     tokio::pin!(interrupted);

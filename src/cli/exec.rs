@@ -26,11 +26,20 @@ use crate::core::wire::backend::ErrorFields;
 /// How long somebody at a terminal waits for people who must approve.
 const USUAL_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// Runs `dbgate exec`.
-pub async fn run(global: &Global, arguments: &ExecArgs) -> Result<Exit, Failure> {
+/// When the texts are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// `exec` asks for no grant before it knows what to run.
+    First,
+    /// `connect` is open for as long as its input is, as at a terminal.
+    WhenOpen,
+}
+
+/// Runs `dbgate exec`, or `connect` where there is no prompt.
+pub async fn run(global: &Global, arguments: &ExecArgs, reading: Reading) -> Result<Exit, Failure> {
     let mut answer = Answer::new(arguments.target.as_deref().unwrap_or_default());
     answer.is_for_people = global.format != Format::Json;
-    let outcome = execute(global, arguments, &mut answer).await;
+    let outcome = execute(global, arguments, reading, &mut answer).await;
     match (outcome, global.format) {
         (Ok(exit), Format::Json) => {
             print(&answer.document(exit, None))?;
@@ -75,18 +84,23 @@ pub fn texts(source: &Source) -> Result<Vec<(Option<String>, String)>, Failure> 
     Ok(texts)
 }
 
-async fn execute(global: &Global, arguments: &ExecArgs, answer: &mut Answer) -> Result<Exit, Failure> {
+async fn execute(
+    global: &Global,
+    arguments: &ExecArgs,
+    reading: Reading,
+    answer: &mut Answer,
+) -> Result<Exit, Failure> {
     if let Some(id) = &arguments.resume {
         return request::resume(global, arguments, id, answer).await;
     }
     let target = arguments.target.as_deref().unwrap_or_default();
     // Whoever sits at a terminal can wait; a script or an agent comes back.
-    let usual =
-        if session::is_interactive() && arguments.ask.agent.is_none() { USUAL_PATIENCE } else { Duration::ZERO };
+    let is_person = session::is_interactive(global.no_input) && arguments.ask.agent.is_none();
+    let usual = if is_person { USUAL_PATIENCE } else { Duration::ZERO };
     let patience = arguments.wait.map_or(usual, Duration::from_secs);
     let wishes = if arguments.no_request { "1 no-request" } else { "1" };
     let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
-    let texts = texts(&arguments.source)?;
+    let first = if reading == Reading::First { Some(texts(&arguments.source)?) } else { None };
     let opening = async {
         let granted = session::grant(global.server.as_deref(), target, &arguments.ask, true).await?;
         answer.granted(&granted.credential.answer);
@@ -99,6 +113,8 @@ async fn execute(global: &Global, arguments: &ExecArgs, answer: &mut Answer) -> 
         }
     };
     answer.opened(&open);
+    // Where nothing has been read yet Ctrl-C still ends the program at once.
+    let texts = first.map_or_else(|| texts(&arguments.source), Ok);
     let watch = Watch::begin(open.cancel_handle(), deadline)?;
     let mut run = Run {
         people: People { desk: &desk, patience },
@@ -109,11 +125,17 @@ async fn execute(global: &Global, arguments: &ExecArgs, answer: &mut Answer) -> 
         watch: &watch,
         answer,
     };
-    let ran = run.texts(&texts).await;
+    let ran = match texts {
+        Ok(texts) => run.texts(&texts).await,
+        Err(failure) => Err(failure),
+    };
     // However it ended, the record is signed and handed in.
     let closed = session::close(open, &desk, &token).await;
+    if let Ok(evidence) = &closed {
+        answer.evidence.clone_from(evidence);
+    }
     let mut exit = ran?;
-    answer.evidence = closed?;
+    closed?;
     if exit == Exit::Ok && arguments.fail_on_truncate && answer.is_truncated() {
         exit = Exit::Incomplete;
     }
@@ -155,14 +177,25 @@ impl Run<'_> {
     /// Runs texts, each with the name of the file it came from, and answers the first exit code that is not 0.
     pub async fn texts(&mut self, texts: &[(Option<String>, String)]) -> Result<Exit, Failure> {
         let mut worst = Exit::Ok;
-        for (file, text) in texts {
-            let exit = self.text(file.as_deref(), text).await?;
-            worst = if worst == Exit::Ok { exit } else { worst };
-            if exit != Exit::Ok && self.must_stop() {
-                break;
+        let mut rest = texts.iter();
+        while let Some((file, text)) = rest.next() {
+            let ran = self.text(file.as_deref(), text).await;
+            if !matches!(ran, Ok(exit) if exit == Exit::Ok || !self.must_stop()) {
+                rest.for_each(|(_, text)| self.leave_out(&mut Script::new(text)));
+                return ran.map(|exit| if worst == Exit::Ok { exit } else { worst });
             }
+            worst = if worst == Exit::Ok { ran? } else { worst };
         }
         Ok(worst)
+    }
+
+    /// Says of what is left of a text that it was not run.
+    fn leave_out(&mut self, script: &mut Script<'_>) {
+        for item in script {
+            if let Item::Statement(statement) = item {
+                self.answer.not_run(&statement.text);
+            }
+        }
     }
 
     /// Runs a text statement by statement.
@@ -173,24 +206,24 @@ impl Run<'_> {
             let statement = match item {
                 Item::Statement(statement) => statement,
                 Item::Command { text, line } => {
-                    let message =
-                        format!("line {line}: `{}` works in `dbgate connect` only", crate::core::text::escape(&text));
+                    let message = format!(
+                        "line {line}: `{}` works at the prompt of `dbgate connect` only",
+                        crate::core::text::escape(&text)
+                    );
                     return Err(Failure::new(Exit::Usage, message).hint("Send SQL, or use: dbgate psql TARGET"));
                 }
             };
             if let Some(exit) = self.watch.stopped() {
+                self.answer.not_run(&statement.text);
+                self.leave_out(&mut script);
                 return Err(stop::failure(exit));
             }
-            let exit = self.statement(file, &statement, &mut script).await?;
-            worst = if worst == Exit::Ok { exit } else { worst };
-            if exit != Exit::Ok && self.must_stop() {
-                for item in script.by_ref() {
-                    if let Item::Statement(rest) = item {
-                        self.answer.not_run(&rest.text);
-                    }
-                }
-                break;
+            let ran = self.statement(file, &statement, &mut script).await;
+            if !matches!(ran, Ok(exit) if exit == Exit::Ok || !self.must_stop()) {
+                self.leave_out(&mut script);
+                return ran.map(|exit| if worst == Exit::Ok { exit } else { worst });
             }
+            worst = if worst == Exit::Ok { ran? } else { worst };
         }
         Ok(worst)
     }

@@ -22,7 +22,7 @@ pub enum Exit {
     Pending = 6,
     /// Approval rejected, expired or withdrawn.
     Rejected = 7,
-    /// Result truncated and that was asked to be a failure, or row expectation not met.
+    /// Result truncated and that was asked to be a failure, row expectation not met, or something found.
     Incomplete = 8,
     /// Could not be recorded, so not run.
     Unrecorded = 9,
@@ -38,11 +38,15 @@ pub enum Exit {
     Timeout = 124,
     /// Interrupted.
     Interrupted = 130,
+    /// The reader of standard output has gone (128 + SIGPIPE).
+    ClosedPipe = 141,
+    /// Told to end (128 + SIGTERM).
+    Terminated = 143,
 }
 
 impl Exit {
     /// Every code with its name and meaning, for help, man page and `dbgate schema`.
-    pub const TABLE: [(Self, &'static str, &'static str); 16] = [
+    pub const TABLE: [(Self, &'static str, &'static str); 18] = [
         (Self::Ok, "ok", "every statement ran; output may be masked, or truncated (JSON says so)"),
         (Self::Failed, "failed", "local failure: file not found, I/O; audit verify: tampered"),
         (Self::Connection, "connection", "broker, gateway or target unreachable, before any write was sent"),
@@ -51,7 +55,7 @@ impl Exit {
         (Self::Denied, "denied", "policy refuses; the same statement will be refused again"),
         (Self::Pending, "pending", "approval requested; resume with the id"),
         (Self::Rejected, "rejected", "approval rejected, expired or withdrawn"),
-        (Self::Incomplete, "incomplete", "result truncated, or row expectation not met"),
+        (Self::Incomplete, "incomplete", "result truncated, row expectation not met, or findings (doctor, diff, test)"),
         (Self::Unrecorded, "unrecorded", "could not be recorded, so not run"),
         (Self::OutcomeUnknown, "outcome_unknown", "link lost after a write was sent"),
         (Self::Usage, "usage", "bad flags or arguments"),
@@ -59,6 +63,8 @@ impl Exit {
         (Self::Config, "config", "unreadable or invalid configuration, bad permissions on a secret file"),
         (Self::Timeout, "timeout", "time limit elapsed; statement cancelled"),
         (Self::Interrupted, "interrupted", "interrupted by Ctrl-C"),
+        (Self::ClosedPipe, "closed_pipe", "whoever read standard output has gone"),
+        (Self::Terminated, "terminated", "ended by SIGTERM"),
     ];
 
     /// The number the shell sees.
@@ -66,6 +72,28 @@ impl Exit {
         #[expect(clippy::as_conversions, reason = "repr(u8): the discriminant is the code")]
         {
             self as u8
+        }
+    }
+
+    /// The `status` of a JSON document.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Ok | Self::Incomplete => "ok",
+            Self::Sql => "sql_error",
+            Self::Denied => "denied",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::AuthRequired => "auth_required",
+            Self::Timeout => "timeout",
+            Self::Interrupted | Self::Terminated => "cancelled",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Failed
+            | Self::Connection
+            | Self::Unrecorded
+            | Self::Usage
+            | Self::Busy
+            | Self::Config
+            | Self::ClosedPipe => "unavailable",
         }
     }
 
@@ -118,6 +146,16 @@ impl std::error::Error for Failure {}
 #[cfg(test)]
 mod tests {
     use super::Exit;
+
+    #[test]
+    fn the_readme_tells_the_same() {
+        let readme = include_str!("../../README.md");
+        for (exit, word, meaning) in Exit::TABLE {
+            let rows = readme.lines().filter(|line| line.starts_with(&format!("| {} | {word} |", exit.code())));
+            let told = rows.map(|row| row.replace('`', "")).collect::<Vec<_>>();
+            assert_eq!(told, [format!("| {} | {word} | {meaning} |", exit.code())]);
+        }
+    }
 
     #[test]
     fn every_code_stands_in_the_table_once() {

@@ -3,10 +3,14 @@
 pub mod args;
 pub mod audit;
 pub mod check;
+#[cfg(feature = "server")]
+pub mod configured;
 pub mod connect;
 pub mod conninfo;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod doctor;
 pub mod exec;
 pub mod exit;
 pub mod failure;
@@ -35,7 +39,9 @@ use clap::Parser as _;
 use crate::cli::args::{AuditCommand, Cli, Command, Format};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::whoami::Form;
+use crate::client::config::Config;
 use crate::core::text;
+use crate::sys::paths::Paths;
 use crate::sys::tls;
 
 const OVERVIEW: &str = "\
@@ -56,11 +62,7 @@ pub fn main() -> ExitCode {
     tls::install_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to stdout and are no failure.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
-        }
+        Err(error) => return misused(&error).into(),
     };
     let Some(command) = cli.command else {
         print!("{OVERVIEW}");
@@ -70,22 +72,48 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::new(Exit::Failed, error.to_string())).into(),
     };
-    let exit = runtime.block_on(run(command, &cli.global)).unwrap_or_else(|failure| fail(&failure));
+    // `exec`, and `connect` where it is no prompt, write a document of their own for every outcome.
+    let has_document = matches!(command, Command::Exec(_) | Command::Connect { .. });
+    let is_document = cli.global.format == Format::Json && !has_document;
+    let exit = runtime.block_on(run(command, cli.global)).unwrap_or_else(|failure| {
+        if is_document {
+            println!("{}", output::failure_document(&failure));
+        }
+        fail(&failure)
+    });
     // A task that reads standard input must not keep the program from ending.
     runtime.shutdown_background();
     exit.into()
 }
 
+/// Help and version go to stdout and are no failure; a wrong flag is one.
+fn misused(error: &clap::Error) -> Exit {
+    // Where stdout or stderr is closed there is nobody to tell; the exit code still does.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Ok;
+    }
+    // The flags could not be read, so this one is looked for by hand.
+    let words: Vec<_> = std::env::args().collect();
+    let is_document = words.iter().any(|word| word == "--format=json")
+        || words.windows(2).any(|pair| matches!(pair, [flag, value] if flag == "--format" && value == "json"));
+    if is_document {
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        println!("{}", output::failure_document(&Failure::new(Exit::Usage, first).hint("Run: dbgate --help")));
+    }
+    Exit::Usage
+}
+
 /// `dbgate ls | head -1` is no bug: where the reader of stdout has gone, `println!` panics, and the
 /// program ends quietly as one that SIGPIPE ends (128 + 13).
 fn leave_when_the_reader_leaves() {
-    const CLOSED_PIPE: i32 = 141;
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
         if text.starts_with("failed printing to std") && text.contains("Broken pipe") {
             #[expect(clippy::disallowed_methods, reason = "nobody reads on; SIGPIPE would end the process here")]
-            std::process::exit(CLOSED_PIPE);
+            std::process::exit(i32::from(Exit::ClosedPipe.code()));
         }
         usual(panic);
     }));
@@ -98,7 +126,15 @@ fn fail(failure: &Failure) -> Exit {
     failure.exit
 }
 
-async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
+/// A context stands for its broker's address: whoever has the address finds the rest of it.
+fn address(global: args::Global) -> Result<args::Global, Failure> {
+    let Some(name) = &global.context else { return Ok(global) };
+    let server = Config::load(&Paths::from_environment())?.named(name)?;
+    Ok(args::Global { server: Some(server.url), ..global })
+}
+
+async fn run(command: Command, global: args::Global) -> Result<Exit, Failure> {
+    let global = &address(global)?;
     let server = global.server.as_deref();
     let form = if global.format == Format::Json { Form::Json } else { Form::Text };
     match command {
@@ -110,10 +146,10 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
         Command::Whoami => whoami::run(server, form).await.map(|()| Exit::Ok),
         Command::Ls => ls::run(server, form).await.map(|()| Exit::Ok),
         Command::Connect { target, ask, no_history } => connect::run(global, &target, &ask, no_history).await,
-        Command::Exec(arguments) => exec::run(global, &arguments).await,
-        Command::Check { target, source, ask } => check::run(global, &target, &source, &ask).await,
+        Command::Exec(arguments) => exec::run(global, &arguments, exec::Reading::First).await,
+        Command::Check { target, source, ask, impact } => check::run(global, &target, &source, &ask, impact).await,
         Command::Psql { target, ask, arguments } => conninfo::psql(server, &target, &ask, &arguments).await,
-        Command::Conninfo { target, ask } => conninfo::run(server, &target, &ask).await,
+        Command::Conninfo { target, ask } => conninfo::run(global, &target, &ask).await,
         Command::Revoke { grant } => session::revoke(server, &grant).await,
         Command::Request { command } => request::run(server, form, &command).await,
         Command::Review => review::run(server).await,
@@ -125,13 +161,15 @@ async fn run(command: Command, global: &args::Global) -> Result<Exit, Failure> {
             audit::verify(&file, &keys, global.format == Format::Json, &mut std::io::stdout())
         }
         #[cfg(feature = "server")]
-        Command::Serve(arguments) => serve::run(&arguments).await,
+        Command::Serve(arguments) => serve::run(&arguments, global.no_color).await,
         #[cfg(feature = "server")]
-        Command::Target(arguments) => target::run(&arguments).await,
+        Command::Target(arguments) => target::run(&arguments, form).await,
+        #[cfg(feature = "server")]
+        Command::Doctor(arguments) => doctor::run(&arguments, form).await,
         #[cfg(feature = "server")]
         Command::Policy { pack } => generate::policy(&pack),
         #[cfg(feature = "server")]
-        Command::Demo { once } => demo::run(once).await,
+        Command::Demo { once } => demo::run(once, global.no_color).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { output } => generate::man(&output),
         Command::HelpExitCodes => generate::exit_codes(),

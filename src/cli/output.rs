@@ -403,23 +403,16 @@ impl Answer {
 
     /// The document.
     pub fn document(&self, exit: Exit, failure: Option<&Failure>) -> String {
-        let denial = self.denial.clone().or_else(|| denied_at_the_door(exit, failure));
+        let ended = if self.session.is_null() { ("grant_refused", "connect") } else { ("grant_ended", "grant") };
+        let denial = self.denial.clone().or_else(|| denied_at_the_door(exit, failure, ended));
         let status = match exit {
             Exit::Incomplete if self.error.is_some() => "sql_error",
-            Exit::Ok | Exit::Incomplete => "ok",
-            Exit::Pending if self.approval.is_some() => "pending",
-            Exit::Rejected => "rejected",
-            Exit::Sql => "sql_error",
-            Exit::Denied if denial.is_some() => "denied",
-            Exit::AuthRequired => "auth_required",
-            Exit::Timeout => "timeout",
-            Exit::Interrupted => "cancelled",
-            Exit::OutcomeUnknown => "outcome_unknown",
-            _ => "unavailable",
+            Exit::Pending if self.approval.is_none() => "unavailable",
+            // Without a denial there is nothing that says who refused what.
+            Exit::Denied if denial.is_none() => "unavailable",
+            exit => exit.status(),
         };
-        let error = self.error.clone().or_else(|| {
-            failure.map(|failure| json!({"code": failure.exit.word(), "message": failure.message, "hint": failure.hint, "retryable": false}))
-        });
+        let error = self.error.clone().or_else(|| failure.map(told));
         let mut head = json!({
             "schema": "dbgate.exec/1", "status": status, "exit_code": exit.code(), "target": self.target,
             "principal": self.principal, "session": self.session, "warnings": self.warnings,
@@ -440,11 +433,22 @@ impl Answer {
     }
 }
 
-/// A grant that policy refused: there was no session, and so no statement that was denied.
-fn denied_at_the_door(exit: Exit, failure: Option<&Failure>) -> Option<Value> {
+/// A failure as JSON documents tell it.
+fn told(failure: &Failure) -> Value {
+    json!({"code": failure.exit.word(), "message": failure.message, "hint": failure.hint, "retryable": false})
+}
+
+/// The document of a command that failed and has no document of its own (`dbgate.error/1`).
+pub fn failure_document(failure: &Failure) -> String {
+    let (status, exit) = (failure.exit.status(), failure.exit.code());
+    json!({"schema": "dbgate.error/1", "status": status, "exit_code": exit, "error": told(failure)}).to_string()
+}
+
+/// A grant that policy refused, or that ended under its session: no statement was denied.
+fn denied_at_the_door(exit: Exit, failure: Option<&Failure>, (code, rule): (&str, &str)) -> Option<Value> {
     let failure = failure.filter(|_| exit == Exit::Denied)?;
     Some(json!({
-        "decision_id": "", "code": "grant_refused", "rule": "connect", "message": failure.message, "retryable": false,
+        "decision_id": "", "code": code, "rule": rule, "message": failure.message, "retryable": false,
         "remedies": failure.hint.iter().map(|hint| json!({"kind": "ask_human", "note": hint})).collect::<Vec<_>>(),
     }))
 }

@@ -24,14 +24,14 @@ pub struct ServeArguments {
 }
 
 /// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
-pub async fn run(arguments: &ServeArguments) -> Result<Exit, Failure> {
+pub async fn run(arguments: &ServeArguments, no_color: bool) -> Result<Exit, Failure> {
     let config = load(&arguments.config)?;
     if arguments.check {
         prepare::targets(&config).map_err(|error| failure(&error, &arguments.config))?;
         eprintln!("{}: no problem found", arguments.config.display());
         return Ok(Exit::Ok);
     }
-    log_to_stderr();
+    log_to_stderr(no_color);
     let signals = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("no signals: {error}")));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     let running = run::start(config).await.map_err(|error| failure(&error, &arguments.config))?;
@@ -50,10 +50,10 @@ pub async fn run(arguments: &ServeArguments) -> Result<Exit, Failure> {
 }
 
 /// The program's own log. `DBGATE_LOG` sets how much, as in `debug` or `info,dbgate::server=debug`.
-fn log_to_stderr() {
+fn log_to_stderr(no_color: bool) {
     // Drivers repeat at `info` what databases send them: that is not for this log.
     let filter = EnvFilter::try_from_env("DBGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info,tokio_postgres=warn"));
-    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let is_coloured = !no_color && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_coloured);
     // A log that is set up already stays as it is.
     let _ = log.try_init();

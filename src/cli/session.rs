@@ -87,9 +87,16 @@ pub async fn revoke(server: Option<&str>, grant: &str) -> Result<Exit, Failure> 
     Ok(Exit::Ok)
 }
 
+/// Variables by which agents and pipelines make themselves known. They switch prompts off and
+/// grant nothing: an agent's terminal is a terminal, but nobody reads its prompt.
+const NOBODY: [&str; 8] =
+    ["CI", "AGENT", "AI_AGENT", "CLAUDECODE", "CURSOR_AGENT", "GEMINI_CLI", "CODEX_SANDBOX", "CLINE_ACTIVE"];
+
 /// Whether a person sits at both ends.
-pub fn is_interactive() -> bool {
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+pub fn is_interactive(no_input: bool) -> bool {
+    let is_marked = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "false");
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    has_terminal && !no_input && !NOBODY.iter().any(is_marked)
 }
 
 /// The first letters of a session's id, for banners.
@@ -107,8 +114,15 @@ impl From<SessionError> for Failure {
                     "28P01" | "28000" => Exit::AuthRequired,
                     _ => Exit::Connection,
                 };
+                let usual = match exit {
+                    Exit::Denied => {
+                        Some("What was not committed is rolled back. A new grant is asked for by running it again")
+                    }
+                    Exit::Unrecorded => Some("Tell the operators of the gateway; nothing runs unrecorded"),
+                    _ => None,
+                };
                 let failure = Self::new(exit, fields.message);
-                match fields.hint {
+                match fields.hint.as_deref().or(usual) {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }

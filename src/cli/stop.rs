@@ -31,7 +31,7 @@ impl Watch {
         let task = tokio::spawn(async move {
             let exit = tokio::select! {
                 _ = interrupt.recv() => Exit::Interrupted,
-                _ = terminate.recv() => Exit::Interrupted,
+                _ = terminate.recv() => Exit::Terminated,
                 () = elapsed(deadline) => Exit::Timeout,
             };
             tell.send_replace(Some(exit));

@@ -139,9 +139,14 @@ impl Config {
             let known = self.contexts.values().find(|context| context.server.trim_end_matches('/') == server.url);
             return known.map_or(Ok(server), Context::resolve);
         }
-        let Some(name) = context.or(self.current_context.as_deref()) else {
-            return Err(ConfigError::NoServer);
-        };
+        match context.or(self.current_context.as_deref()) {
+            Some(name) => self.named(name),
+            None => Err(ConfigError::NoServer),
+        }
+    }
+
+    /// The broker of a context.
+    pub fn named(&self, name: &str) -> Result<Server, ConfigError> {
         let unknown = || ConfigError::UnknownContext {
             name: name.to_owned(),
             known: self.contexts.keys().cloned().collect::<Vec<_>>().join(", "),

@@ -35,6 +35,11 @@ impl Screen {
         Self { colour, width: columns.clamp(NARROWEST, WIDEST) }
     }
 
+    /// Without colours, whatever reads it.
+    pub fn plain() -> Self {
+        Self { colour: false, ..Self::new() }
+    }
+
     /// The first line of the whole.
     pub fn title(self, text: &str) {
         line(&format!("\n{}\n", self.tone(Tone::Title, text)));

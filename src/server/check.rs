@@ -11,7 +11,7 @@ use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, Touch};
 use crate::core::statement::grammar::Statement;
-use crate::core::statement::splice::{self, Only};
+use crate::core::statement::splice::{self, Masks, Only};
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,11 @@ impl Check<'_> {
             let full = self.masked(schema, name)?;
             Some(mask::splice_text(&full, self.scope.relations.get(&full)?, only == Only::Itself))
         };
-        splice::splice(statement, &replace).map_err(|error| {
+        let columns = |schema: Option<&str>, name: &str| {
+            let full = self.masked(schema, name)?;
+            Some(mask::returned(self.scope.relations.get(&full)?))
+        };
+        splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(
                 "masked_form",
                 &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),
@@ -152,7 +156,8 @@ impl Check<'_> {
     }
 
     /// Whether nothing the statement calls or reads can change a row: every function is known and
-    /// not volatile, and every relation is a plain table. A view may call anything.
+    /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
+    /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
         let fetches = facts.verb == "FETCH" || facts.verb.starts_with("EXECUTE");
         let calm = |function: &Name| {
@@ -163,6 +168,7 @@ impl Check<'_> {
             && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(calm)
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
     }
 

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod certificates;
 pub mod check;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod grants;
 pub mod http;

@@ -123,6 +123,11 @@ impl Target {
         self.tls.as_ref()
     }
 
+    /// Whether what goes to another machine goes in clear text.
+    pub fn is_in_clear(&self) -> bool {
+        self.tls.is_none() && !is_local(&self.host)
+    }
+
     /// `host:port`, for messages.
     pub fn address(&self) -> String {
         if self.host.contains(':') {

@@ -155,7 +155,8 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let text = cause.to_string();
     // "Connection refused (os error 111)": the number helps nobody who reads the words.
     match text.find(" (os error ") {
-        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        // It stands in the middle of a sentence of ours.
+        Some(end) => text.get(..end).unwrap_or(&text).to_lowercase(),
         None => text,
     }
 }

@@ -4,7 +4,8 @@ use dbgate::sys::http::Http;
 use openidconnect::http::{Request, StatusCode, header};
 use openidconnect::{HttpResponse, url::form_urlencoded};
 
-use crate::support::dbgate::said;
+use crate::support::dbgate::{Program, said};
+use crate::support::gate::SHOP;
 use crate::support::scene::{Scene, UPDATE, at_its_address, id_in};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,5 +171,108 @@ async fn a_sign_in_is_bound_to_the_browser_that_began_it_and_works_once() {
     let key = form_key(&text(&opened));
     let answer = own.send("POST", &format!("{page}/approve"), &[("key", &key)]).await;
     assert!(text(&answer).contains("self_approval"), "{}", text(&answer));
+    scene.end().await;
+}
+
+/// What a receiver got: signature, delivery and body.
+type Received = std::sync::Arc<std::sync::Mutex<Vec<(String, String, String)>>>;
+
+/// A receiver that fails the first time and then takes everything.
+async fn receiver() -> (String, Received) {
+    use axum::http::HeaderMap;
+    let received = Received::default();
+    let kept = received.clone();
+    let take = move |headers: HeaderMap, body: String| {
+        let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().expect("text")).to_owned();
+        let mut all = kept.lock().expect("whole");
+        all.push((header("x-dbgate-signature"), header("x-dbgate-delivery"), body));
+        let status = if all.len() == 1 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        async move { status }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(take)).await });
+    (url, received)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_are_told_in_order_signed_and_without_literals() {
+    let ((hook, webhook), (slack, card)) = tokio::join!(receiver(), receiver());
+    let home = Program::new();
+    let secrets = home.home();
+    for (name, text) in [("hook", hook.as_str()), ("key", "shared secret"), ("slack", slack.as_str())] {
+        dbgate::sys::files::write_private(&secrets.join(name), text.as_bytes()).expect("a secret");
+    }
+    let folder = secrets.display();
+    let approvals = format!(
+        "[[approvals.notify]]\nkind = \"webhook\"\nurl_file = \"{folder}/hook\"\nhmac_key_file = \"{folder}/key\"\n\
+         [[approvals.notify]]\nkind = \"slack\"\nurl_file = \"{folder}/slack\"\n"
+    );
+    let scene = Scene::start(&approvals).await;
+    let id = scene.ask("update customers set status = 'secret word' where id <= 300").await;
+    assert_eq!(scene.run("raj", &["approve", &id, "-m", "go on"]).await.status.code(), Some(0));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while webhook.lock().expect("whole").len() < 3 || card.lock().expect("whole").len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "messages are missing");
+        tokio::task::yield_now().await;
+    }
+    let got = webhook.lock().expect("whole").clone();
+    let events: Vec<String> = got
+        .iter()
+        .map(|(signature, _, body)| {
+            let at = signature.strip_prefix("t=").and_then(|rest| rest.split(',').next()).expect("a moment");
+            let at = dbgate::core::time::Moment::from_seconds(at.parse().expect("seconds"));
+            assert_eq!(*signature, dbgate::core::approval::message::signature(b"shared secret", at, body));
+            assert!(!body.contains("secret word") && body.contains(&id), "{body}");
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            body["event"].as_str().expect("a word").to_owned()
+        })
+        .collect();
+    assert_eq!(events, ["requested", "requested", "decided"]);
+    assert_eq!(got[0].1, got[1].1, "the second try is the same message");
+    assert_ne!(got[1].1, got[2].1);
+    let cards = card.lock().expect("whole").clone();
+    assert!(cards[1].2.contains("refund-bot (agent) for ana@example.com"), "{}", cards[1].2);
+    assert!(cards[2].2.contains("approved by *raj@example.com*: go on"), "{}", cards[2].2);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_must_agree_where_the_policy_says_so() {
+    let scene = Scene::start("").await;
+    let rule = "@id(\"two\")\n@approval(\"2 of dba\")\n@reason(\"customers are precious\")\n\
+                forbid (principal, action == Action::\"delete\", resource) when { context has impact };\n";
+    let scene = scene.restart(|folder| std::fs::write(folder.join("policy/two.cedar"), rule).expect("a rule")).await;
+    let id = scene.ask("delete from customers where id = 5").await;
+    let one = scene.run("raj", &["approve", &id]).await;
+    assert!(said(&one).contains("1 of 2 agree"), "{}", said(&one));
+    let again = scene.run("raj", &["approve", &id]).await;
+    assert_ne!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(scene.resume("ana", &id).await.0, Some(6));
+    assert_eq!(scene.run("kim", &["approve", &id]).await.status.code(), Some(0));
+    assert_eq!(scene.resume("ana", &id).await.0, Some(0));
+    assert_eq!(scene.gate.count("select count(*) from customers where id = 5").await, 0);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_planner_expects_to_be_huge_is_not_run_to_be_counted() {
+    let big = "create table big (id int primary key, n int not null);
+               insert into big select i, i % 7 from generate_series(1, 120000) i; analyze big;";
+    let scene = Scene::start_over(&format!("{SHOP}{big}"), "").await;
+    let (code, document) = scene.exec("update big set n = 0 where n < 6").await;
+    assert_eq!(code, Some(6), "{document:#}");
+    let impact = &document["approval"]["impact"];
+    assert!(impact["trial"]["skipped"].is_string(), "{impact:#}");
+    assert!(impact["estimate"]["rows"].as_u64().is_some_and(|rows| rows > 90_000), "{impact:#}");
+    let dead = "select n_tup_upd from pg_stat_user_tables where relname = 'big'";
+    assert_eq!(scene.gate.count(dead).await, 0, "not one row was written");
+    let (code, _) = scene.exec("update big set n = 0 where id = 7").await;
+    assert_eq!(code, Some(0), "an ordinary write goes through");
+    let id = document["approval"]["request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!(code, Some(0), "{document:#}");
+    assert_eq!(scene.gate.count("select count(*) from big where n not in (0, 6)").await, 0);
     scene.end().await;
 }

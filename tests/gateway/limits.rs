@@ -13,11 +13,32 @@ const SHORT: &str = r#"
 forbid (principal, action == Action::"execute", resource);
 "#;
 
+#[tokio::test]
+async fn a_transaction_that_is_left_open_is_rolled_back() {
+    let idle = "@id(\"idle\") @limit(\"200 ms idle\") forbid (principal, action == Action::\"execute\", resource);";
+    let gate = with_rules("idle", idle).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client.simple_query("begin; update orders set amount = 0 where id = 1").await.expect("one row");
+    // Outside of a transaction nothing is held, so nothing ends.
+    let calm = gate.connect(&gate.grant(Access::Write).await).await;
+    while !client.is_closed() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(gate.count("select amount::int8 from orders where id = 1").await, 1);
+    assert_eq!(column(&calm, "select 1").await.expect("goes on"), ["1"]);
+    drop(calm);
+    gate.stop().await;
+}
+
 /// A gate whose every statement ends after 50 rows or 300 ms.
 async fn short(database: &str) -> Gate {
+    with_rules(database, SHORT).await
+}
+
+async fn with_rules(database: &str, rules: &str) -> Gate {
     let name = format!("limits_{database}");
     superuser("postgres").await.batch_execute(&format!("create database {name}")).await.expect("database");
-    let policy = [("classification.toml", ""), ("short.cedar", SHORT)];
+    let policy = [("classification.toml", ""), ("short.cedar", rules)];
     let place = Place { cluster: cluster(), database: name, sql: SHOP, target: "demo", policy: &policy };
     let _guard = crate::support::gate::PREPARING.lock().await;
     Gate::before(&place, "http://127.0.0.1:1", "").await

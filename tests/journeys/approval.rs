@@ -184,3 +184,63 @@ async fn ctrl_c_in_a_waiting_psql_withdraws_the_request() {
     assert!(said(&shown).contains("WITHDRAWN"), "{}", said(&shown));
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_what_a_write_would_do_and_leaves_everything_as_it_was() {
+    let scene = Scene::start("").await;
+    let check = async |impact: &str, sql: &str| {
+        let arguments = ["check", "demo", "--access", "write", "--impact", impact, "--format", "json", "-c", sql];
+        let output = scene.run("ana", &arguments).await;
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        (output.status.code(), document["statements"][0].clone())
+    };
+    let (code, tried) = check("trial", "delete from customers where status = 'idle'").await;
+    assert_eq!((code, &tried["verdict"]), (Some(5), &"needs_approval".into()), "{tried:#}");
+    assert_eq!(tried["impact"]["trial"]["rows"], 2000);
+    assert_eq!(tried["impact"]["trial"]["cascades"][0]["rows"], 1500);
+    let (code, tried) = check("trial", "update orders set amount = 1 where id <= 3").await;
+    assert_eq!((code, &tried["verdict"], &tried["impact"]["trial"]["rows"]), (Some(0), &"allow".into(), &3.into()));
+    let (code, tried) = check("estimate", UPDATE).await;
+    assert_eq!((code, &tried["verdict"]), (Some(0), &"allow".into()), "{tried:#}");
+    assert!(tried["impact"]["estimate"]["rows"].as_u64().is_some_and(|rows| (1000..2000).contains(&rows)));
+    assert!(tried["impact"]["trial"]["skipped"].is_string());
+    let (code, read) = check("trial", "select 1").await;
+    assert_eq!((code, &read["impact"]), (Some(0), &Value::Null));
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 1000);
+    assert_eq!(scene.gate.count("select count(*) from orders where amount = 1").await, 1);
+    let listed = scene.run("ana", &["request", "ls"]).await;
+    assert!(said(&listed).contains("No request"), "nobody was asked: {}", said(&listed));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_the_queue_is_gone_through_one_by_one() {
+    let scene = Scene::start("").await;
+    let (first, second) = (scene.ask(UPDATE).await, scene.ask("delete from customers where id <= 300").await);
+    let piped = scene.run("raj", &["review"]).await;
+    assert_eq!(piped.status.code(), Some(64), "without a terminal nobody is asked: {}", said(&piped));
+    let command = scene.command("raj", &["review"]).await;
+    let at_the_terminal = move || -> Result<(), rexpect::error::Error> {
+        let mut terminal = rexpect::session::spawn_command(command, Some(30_000))?;
+        terminal.exp_string("1 of 2")?;
+        terminal.exp_string("refund-bot (agent, declared) for ana@example.com")?;
+        terminal.exp_string("[s]kip")?;
+        terminal.send_line("c")?;
+        terminal.exp_string("most rows")?;
+        terminal.send_line("1,234")?;
+        terminal.exp_string("was approved by raj@example.com")?;
+        terminal.exp_string("2 of 2")?;
+        terminal.exp_string("[s]kip")?;
+        terminal.send_line("x")?;
+        terminal.exp_string("what to say")?;
+        terminal.send_line("not these")?;
+        terminal.exp_string("was rejected by raj@example.com: not these")?;
+        terminal.exp_eof()?;
+        Ok(())
+    };
+    tokio::task::spawn_blocking(at_the_terminal).await.expect("joined").expect("the conversation");
+    // The newest comes first: it was approved for 1,234 rows and changes 1,200; the other was rejected.
+    assert_eq!(scene.resume("ana", &second).await.0, Some(0));
+    assert_eq!(scene.resume("ana", &first).await.0, Some(7));
+    scene.end().await;
+}

@@ -1,13 +1,13 @@
 //! A person's first day, with the certified provider as issuer and the program as a process:
 //! sign in, read masked rows, be stopped, use psql, keep a transcript that proves itself.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::dbgate::{Program, said};
+use crate::support::dbgate::{Program, feed, said, text};
 use crate::support::gate::{Gate, SHOP, cluster};
 use crate::support::oidc::Oidc;
 
@@ -53,29 +53,13 @@ impl Day {
 
     /// Runs the program on another thread, so that the gate in this process goes on.
     async fn feed(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.program.command(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        feed(command, input).await
+        feed(self.program.command(arguments), input).await
     }
 
     async fn end(self) {
         self.gate.stop().await;
         self.oidc.stop();
     }
-}
-
-async fn feed(mut command: Command, input: impl Into<String>) -> Output {
-    let input = input.into();
-    let run = move || {
-        let mut child = command.spawn().expect("the program starts");
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
-        child.wait_with_output().expect("it ends")
-    };
-    tokio::task::spawn_blocking(run).await.expect("joined")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +100,7 @@ async fn signed_out_there_is_one_document_and_exit_code_4() {
     let document: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     assert_eq!(document["status"], "auth_required");
     let mut wrong = day.program.command(&["exec", "demo", "-c", "select 1"]);
-    wrong.env("DBGATE_TOKEN", "not.a.token").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    wrong.env("DBGATE_TOKEN", "not.a.token");
     let output = feed(wrong, "").await;
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     day.end().await;
@@ -132,7 +116,6 @@ async fn plain_psql_sees_masked_rows_and_natural_catalogs() {
     let psql = |script: &'static str| {
         let mut command = Command::new("psql");
         command.args(["-X", "-At", &conninfo]).env_clear().env("PATH", "/usr/bin:/bin");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         feed(command, script)
     };
     let script = "\\d\n\\dt\n\\d customers\nselect * from customers limit 3;\nselect * from public.customers limit 3;\n\

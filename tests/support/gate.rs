@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbgate::cli::target::{InitArguments, TargetArguments, TargetCommand};
+use dbgate::cli::whoami::Form;
 use dbgate::core::api::{GrantAnswer, GrantRequest};
 use dbgate::core::encoding;
 use dbgate::core::grant::Access;
@@ -16,8 +17,10 @@ use dbgate::core::time::Moment;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::config::Config;
 use dbgate::server::grants::issue;
+use dbgate::server::http::refusal::Refusal;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
 
 /// A small shop with everything that the rules are about.
@@ -79,6 +82,12 @@ pub struct Place<'a> {
     pub policy: &'a [(&'a str, &'a str)],
 }
 
+/// A connection through the gate.
+pub type Dialled = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tokio_postgres_rustls::MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
+
 /// A gate with its database.
 pub struct Gate {
     pub running: Running,
@@ -118,23 +127,13 @@ impl Gate {
 
     /// A gate in front of a database that exists: fills it, prepares it, and starts.
     pub async fn before(place: &Place<'_>, issuer: &str, more: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
-        let file = write_configuration(&folder, place, issuer, more);
-        let (client, connection) =
-            place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
-        tokio::spawn(connection);
-        client.batch_execute(place.sql).await.expect("schema");
-        let dsn = format!("user=postgres password={}", place.cluster.password().expose());
-        files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
-        files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
-        let init = InitArguments {
-            name: place.target.into(),
-            apply: true,
-            config: file.clone(),
-            superuser_dsn_file: Some(folder.join("superuser")),
-        };
-        dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }).await.expect("target init");
-        let running = run::start(Config::load(&file).expect("configuration")).await.expect("gate starts");
+        Self::of(prepared(place, issuer, more).await, place).await
+    }
+
+    /// A gate over what [`prepared`] made.
+    pub async fn of(folder: PathBuf, place: &Place<'_>) -> Self {
+        let running = run::start(Config::load(&folder.join("server.toml")).expect("configuration")).await;
+        let running = running.expect("gate starts");
         Self { running, database: place.database.clone(), target: place.target.into(), folder }
     }
 
@@ -145,6 +144,11 @@ impl Gate {
 
     /// A grant for a named person, for so many seconds.
     pub async fn grant_as(&self, who: &str, access: Access, seconds: u64) -> GrantAnswer {
+        self.ask(who, access, seconds).await.expect("a grant")
+    }
+
+    /// The same, where it may be refused.
+    pub async fn ask(&self, who: &str, access: Access, seconds: u64) -> Result<GrantAnswer, Refusal> {
         let identity = Identity {
             kind: Kind::Human,
             subject: who.into(),
@@ -163,7 +167,7 @@ impl Gate {
             declared: Declared::default(),
             proof: None,
         };
-        issue::issue(self.running.state(), identity, request).await.expect("a grant")
+        issue::issue(self.running.state(), identity, request).await
     }
 
     /// A `tokio_postgres` client through the gate.
@@ -178,6 +182,22 @@ impl Gate {
         password: &str,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.dial(grant, password, database).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client whose connection is still to be driven, for who wants to hear notices.
+    pub async fn open(&self, grant: &GrantAnswer) -> (Client, Dialled) {
+        self.dial(grant, grant.password.expose(), &grant.wire_database).await.expect("connects")
+    }
+
+    async fn dial(
+        &self,
+        grant: &GrantAnswer,
+        password: &str,
+        database: &str,
+    ) -> Result<(Client, Dialled), tokio_postgres::Error> {
         let tls = dbgate::sys::tls::client(grant.gateway.ca_pem.as_deref()).expect("TLS");
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
         let mut config = tokio_postgres::Config::new();
@@ -185,9 +205,7 @@ impl Gate {
         config.user(&grant.user).password(password);
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
         config.channel_binding(tokio_postgres::config::ChannelBinding::Require);
-        let (client, connection) = config.connect(tls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        config.connect(tls).await
     }
 
     /// Roles of sessions in the target right now.
@@ -218,6 +236,29 @@ impl Gate {
         self.running.stop().await;
         std::fs::remove_dir_all(&self.folder).expect("folder");
     }
+}
+
+/// Fills the database, writes `server.toml` and prepares the target; answers the folder of it all.
+pub async fn prepared(place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("dbgate-gate-{}", encoding::hex(&random::bytes::<8>())));
+    let file = write_configuration(&folder, place, issuer, more);
+    let (client, connection) =
+        place.cluster.superuser(&place.database).connect(NoTls).await.expect("superuser connects");
+    tokio::spawn(connection);
+    client.batch_execute(place.sql).await.expect("schema");
+    let dsn = format!("user=postgres password={}", place.cluster.password().expose());
+    files::write_private(&folder.join("superuser"), dsn.as_bytes()).expect("dsn file");
+    files::write_private(&folder.join("broker-password"), BROKER_PASSWORD.as_bytes()).expect("password");
+    let init = InitArguments {
+        name: place.target.into(),
+        apply: true,
+        config: file,
+        superuser_dsn_file: Some(folder.join("superuser")),
+    };
+    dbgate::cli::target::run(&TargetArguments { command: TargetCommand::Init(init) }, Form::Text)
+        .await
+        .expect("target init");
+    folder
 }
 
 /// The first column of every row of a simple query, NULL as `-`.

@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod dbgate;
+pub mod desk;
 pub mod gate;
 pub mod oidc;
 pub mod scene;
+pub mod served;

@@ -24,7 +24,13 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// In front of the shop. `approvals` ends the configuration.
     pub async fn start(approvals: &str) -> Self {
+        Self::start_over(SHOP, approvals).await
+    }
+
+    /// The same, in front of a database made by `sql`.
+    pub async fn start_over(sql: &str, approvals: &str) -> Self {
         let users = [
             DemoUser::new("ana", "Ana", "ana@example.com", &["engineers"]),
             DemoUser::new("bob", "Bob", "bob@example.com", &["engineers"]),
@@ -32,7 +38,7 @@ impl Scene {
             DemoUser::new("kim", "Kim", "kim@example.com", &["dba"]),
         ];
         let issuer = Issuer::start(&users, Duration::ZERO).await.expect("issuer");
-        let gate = Gate::make(SHOP, issuer.url(), approvals).await;
+        let gate = Gate::make(sql, issuer.url(), approvals).await;
         let server = format!("http://{}", gate.running.api_address());
         Self { issuer, gate, program: Program::new(), server }
     }
@@ -71,7 +77,7 @@ impl Scene {
     pub async fn ask(&self, sql: &str) -> String {
         let (code, document) = self.exec(sql).await;
         assert_eq!(code, Some(6), "{document:#}");
-        document["approval"]["request_id"].as_str().expect("an id").to_owned()
+        document.pointer("/approval/request_id").and_then(Value::as_str).expect("an id").to_owned()
     }
 
     pub async fn resume(&self, login: &str, id: &str) -> (Option<i32>, Value) {

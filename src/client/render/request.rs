@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::core::api::request::{ObjectView, RequestView};
+use crate::core::api::request::{ImpactView, ObjectView, RequestView};
 use crate::core::text::{escape, escape_keeping_lines, grouped};
 
 /// Cells of a bar.
@@ -37,12 +37,8 @@ pub fn card(view: &RequestView) -> String {
     if view.has_parameters {
         line("", "with bound values, which are part of what is approved");
     }
-    for object in &view.impact.objects {
-        line("rows", &rows(object));
-    }
-    line("", &numbers(view));
-    for effect in view.impact.trial.iter().flat_map(|trial| &trial.side_effects) {
-        line("also", &escape(effect));
+    for (label, text) in effect(&view.impact) {
+        line(label, &text);
     }
     line("why", &format!("{} (rule {})", escape(&view.message), escape(&view.rule)));
     let reviewers = &view.reviewers;
@@ -69,6 +65,15 @@ pub fn card(view: &RequestView) -> String {
     out
 }
 
+/// What a statement would do, line by line with a label each.
+pub fn effect(impact: &ImpactView) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> = impact.objects.iter().map(|object| ("rows", rows(object))).collect();
+    lines.push(("", numbers(impact)));
+    let effects = impact.trial.iter().flat_map(|trial| &trial.side_effects);
+    lines.extend(effects.map(|effect| ("also", escape(effect).into_owned())));
+    lines
+}
+
 /// `delete public.orders  ██████░░░░  1,500 of 3,000 (50 %), by cascade`
 fn rows(object: &ObjectView) -> String {
     let name = format!("{} {}", escape(&object.action), escape(&object.name));
@@ -91,10 +96,10 @@ fn rows(object: &ObjectView) -> String {
 }
 
 /// `estimate 19,998 · trial 19,998 rows in 85.3 ms, rolled back · not reversible`
-fn numbers(view: &RequestView) -> String {
-    let estimate = view.impact.estimate.as_ref().and_then(|one| one.rows);
+fn numbers(impact: &ImpactView) -> String {
+    let estimate = impact.estimate.as_ref().and_then(|one| one.rows);
     let mut parts: Vec<String> = estimate.map(|rows| format!("estimate {}", grouped(rows))).into_iter().collect();
-    match view.impact.trial.as_ref() {
+    match impact.trial.as_ref() {
         Some(trial) => match &trial.skipped {
             Some(why) => parts.push(format!("no trial: {}", escape(why))),
             None => {
@@ -104,7 +109,7 @@ fn numbers(view: &RequestView) -> String {
         None => parts.push("no trial".to_owned()),
     }
     parts.push(
-        match view.impact.reversible.as_str() {
+        match impact.reversible.as_str() {
             "yes" => "can be undone",
             "no" => "not reversible",
             "partly" => "partly reversible",

@@ -9,7 +9,7 @@
 mod place;
 
 #[cfg(feature = "server")]
-pub use place::splice_text;
+pub use place::{returned, splice_text};
 
 /// The masks there are. `fixed` takes a value, as in `fixed:unknown`.
 pub const NAMES: [&str; 8] = ["null", "redact", "fixed:VALUE", "email", "partial", "last4", "year", "month"];

@@ -1,7 +1,8 @@
 //! What stands in a FROM clause where a masked relation was named.
 
-use super::identifier;
-use crate::core::scope::{RelationName, RelationScope};
+use super::{identifier, null_of};
+use crate::core::scope::{ColumnScope, RelationName, RelationScope};
+use crate::core::statement::splice::Shown;
 
 /// The text that replaces a masked relation's name, without an alias: a sub-select over the
 /// columns that may be read with constants for the others, or the masking view's name.
@@ -25,10 +26,20 @@ pub fn splice_text(relation: &RelationName, scope: &RelationScope, only: bool) -
     format!("(select {} from {only}{schema}.{name})", columns.join(", "))
 }
 
+/// The columns of a masked relation for RETURNING. A mask that discloses a part would have to read
+/// the column, which the role may not, so there nothing of it is shown.
+pub fn returned(scope: &RelationScope) -> Vec<Shown> {
+    let mask = |column: &ColumnScope| {
+        let mask = column.mask.as_ref()?;
+        Some(if mask.discloses { null_of(&column.type_name) } else { mask.expression.clone() })
+    };
+    scope.columns.iter().map(|column| Shown { name: column.name.clone(), mask: mask(column) }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::scope::{ColumnMask, ColumnScope};
+    use crate::core::scope::ColumnMask;
 
     fn scope(view: Option<(String, String)>) -> RelationScope {
         let mask =

@@ -87,6 +87,16 @@ impl Classification {
         relation.columns.iter().map(|column| tags(&column.name)).collect()
     }
 
+    /// Whether any entry names each column, with tags or without, in the relation's order.
+    pub fn named(&self, relation: &Relation) -> Vec<bool> {
+        relation.columns.iter().map(|column| self.names(&relation.name, &column.name)).collect()
+    }
+
+    /// Whether any entry names the column.
+    pub fn names(&self, relation: &RelationName, column: &str) -> bool {
+        self.columns.iter().any(|entry| entry.names_relation(relation) && entry.names_column(column))
+    }
+
     /// Whether every column of the relation is named by an entry that spells out schema and
     /// relation without `*`: somebody has classified this very view, column for column.
     /// One entry such as `public.directory.*` with no tags is enough.

@@ -18,6 +18,7 @@ use super::{Denial, Limits, pack};
 use crate::core::grant::Access;
 use crate::core::identity::Identity;
 
+pub use guard::RUNS_TEXT;
 pub use judge::ImpactRefusal;
 pub(crate) use question::{Answer, Asking};
 

@@ -1,4 +1,5 @@
-//! How far one statement may go: rows, bytes and time, from `@limit("100000 rows, 16 MiB, 30 s")`.
+//! How far one statement may go: rows, bytes and time, from `@limit("100000 rows, 16 MiB, 30 s")`;
+//! and how long a transaction may lie open and idle behind it, from `@limit("5 min idle")`.
 //!
 //! A limit is an obligation, not a refusal: a `forbid` of `execute` with `@limit` forbids what
 //! lies beyond it. Several that match one statement add up to the lowest of each kind.
@@ -14,6 +15,8 @@ pub struct Limits {
     pub bytes: Option<u64>,
     /// From Execute to the command tag.
     pub time: Option<Duration>,
+    /// How long its transaction may wait for the next statement, with its locks held.
+    pub idle: Option<Duration>,
 }
 
 impl Limits {
@@ -33,10 +36,10 @@ impl Limits {
                 "KiB" => limits.bytes = Some(bytes(1024)?),
                 "MiB" => limits.bytes = Some(bytes(1024 * 1024)?),
                 "GiB" => limits.bytes = Some(bytes(1024 * 1024 * 1024)?),
-                "ms" => limits.time = Some(Duration::from_millis(number)),
-                "s" => limits.time = Some(Duration::from_secs(number)),
-                "min" => limits.time = Some(Duration::from_secs(number.saturating_mul(60))),
-                _ => return Err(wrong()),
+                unit => match unit.strip_suffix(" idle") {
+                    Some(unit) => limits.idle = Some(duration(number, unit).ok_or_else(wrong)?),
+                    None => limits.time = Some(duration(number, unit).ok_or_else(wrong)?),
+                },
             }
         }
         Ok(limits)
@@ -44,7 +47,8 @@ impl Limits {
 
     /// The lowest there are.
     pub fn least() -> Self {
-        Self { rows: Some(1), bytes: Some(1), time: Some(Duration::from_secs(1)) }
+        let second = Some(Duration::from_secs(1));
+        Self { rows: Some(1), bytes: Some(1), time: second, idle: second }
     }
 
     /// The lower of each.
@@ -59,6 +63,7 @@ impl Limits {
             rows: lower(self.rows, other.rows),
             bytes: lower(self.bytes, other.bytes),
             time: lower(self.time, other.time),
+            idle: lower(self.idle, other.idle),
         }
     }
 
@@ -69,6 +74,15 @@ impl Limits {
     }
 }
 
+fn duration(number: u64, unit: &str) -> Option<Duration> {
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "min" => Some(Duration::from_secs(number.saturating_mul(60))),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,11 +90,28 @@ mod tests {
     #[test]
     fn limits_are_read_with_their_units_and_nothing_else() {
         let all = Limits::parse("100000 rows, 16 MiB, 30 s").expect("limits");
-        let expected =
-            Limits { rows: Some(100_000), bytes: Some(16 * 1024 * 1024), time: Some(Duration::from_secs(30)) };
+        let expected = Limits {
+            rows: Some(100_000),
+            bytes: Some(16 * 1024 * 1024),
+            time: Some(Duration::from_secs(30)),
+            idle: None,
+        };
         assert_eq!(all, expected);
         assert_eq!(Limits::parse("5 min").expect("time").time, Some(Duration::from_secs(300)));
-        for wrong in ["", "rows", "10", "10 lines", "-1 rows", "0 rows", "1 rows,", "99999999999999999999 rows"] {
+        let idle = Limits { idle: Some(Duration::from_secs(300)), ..Limits::default() };
+        assert_eq!(Limits::parse("5 min idle"), Ok(idle));
+        for wrong in [
+            "5 rows idle",
+            "5 idle",
+            "",
+            "rows",
+            "10",
+            "10 lines",
+            "-1 rows",
+            "0 rows",
+            "1 rows,",
+            "99999999999999999999 rows",
+        ] {
             assert!(Limits::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -9,8 +9,9 @@ pub mod engine;
 pub mod file;
 pub mod limit;
 pub mod pack;
+pub mod suggest;
 pub mod verdict;
 
-pub use engine::{ImpactRefusal, Policy, Subject};
+pub use engine::{ImpactRefusal, Policy, RUNS_TEXT, Subject};
 pub use limit::Limits;
 pub use verdict::{Cleared, Denial, Impact, Verdict};

@@ -63,7 +63,8 @@ pub struct Catalog {
     pub volatile_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
-    /// SECURITY DEFINER functions outside `pg_catalog`, as `schema.name`.
+    /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
+    /// SECURITY DEFINER functions, aggregates over them and operators that call them.
     pub definer_functions: BTreeSet<RelationName>,
     /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
     pub has_volatile_operators: bool,

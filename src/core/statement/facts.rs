@@ -124,6 +124,11 @@ pub struct Facts {
     pub touches: Vec<Touch>,
     /// Functions called anywhere in the statement, as written.
     pub functions: Vec<Name>,
+    /// Operators used anywhere in it, as written: each is a function of its own or PostgreSQL's.
+    pub operators: Vec<Name>,
+    /// What is taken from a row by name, as in `x.name` and `(x).name`: where the row has no such
+    /// column, PostgreSQL calls the function of that name.
+    pub fields: Vec<String>,
     pub transaction: Option<TransactionVerb>,
     pub copy: Option<CopyDirection>,
     /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
@@ -147,6 +152,8 @@ impl Facts {
             effect,
             touches: Vec::new(),
             functions: Vec::new(),
+            operators: Vec::new(),
+            fields: Vec::new(),
             transaction: None,
             copy: None,
             settings: Vec::new(),
@@ -156,6 +163,12 @@ impl Facts {
             start: 0,
             end: 0,
         }
+    }
+
+    /// Everything that may be the call of a function, whatever its spelling.
+    pub fn calls(&self) -> impl Iterator<Item = Name> {
+        let fields = self.fields.iter().map(|field| Name::new(None, field));
+        self.functions.iter().chain(&self.operators).cloned().chain(fields)
     }
 
     /// Whether rows can change by what the text itself says.

@@ -16,3 +16,5 @@ mod shape;
 pub mod splice;
 #[cfg(feature = "server")]
 mod tree;
+#[cfg(feature = "server")]
+mod walk;

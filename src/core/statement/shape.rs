@@ -4,10 +4,40 @@
 //! grow far beyond the tables they look at. The shape refuses nothing: policies give such
 //! statements a shorter leash.
 
+use std::collections::BTreeSet;
+
+use super::predicate;
 use super::tree::Tree;
 
-/// Functions that make rows, text or pauses of any size out of nothing.
-const MAKERS: [&str; 7] = ["generate_series", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "repeat", "lpad", "rpad"];
+/// Functions that make rows, text, work or pauses of any size out of nothing.
+const MAKERS: [&str; 22] = [
+    "array_fill",
+    "crypt",
+    "exp",
+    "factorial",
+    "gen_salt",
+    "generate_series",
+    "lpad",
+    "normal_rand",
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pow",
+    "power",
+    "repeat",
+    "rpad",
+    "xmlparse",
+    "xpath",
+    "xslt_process",
+];
+
+/// Operators by which two relations do not come together: each row still meets most of the other's.
+const RANGES: [&str; 10] =
+    ["<", ">", "<=", ">=", "<>", "!=", "BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"];
 
 /// Whether any part of the statement has such a shape.
 pub fn is_unbounded(statement: &Tree) -> bool {
@@ -18,7 +48,9 @@ pub fn is_unbounded(statement: &Tree) -> bool {
 
 fn is_unbounded_node(node: &Tree) -> bool {
     match node.kind() {
-        "SelectStmt" => is_product(node),
+        "SelectStmt" => is_product(&[node.get("from_clause")], node.get("where_clause")),
+        "UpdateStmt" => is_product(&[node.get("relation"), node.get("from_clause")], node.get("where_clause")),
+        "DeleteStmt" => is_product(&[node.get("relation"), node.get("using_clause")], node.get("where_clause")),
         "WithClause" => node.get("recursive").flag() && node.get("ctes").items().iter().any(is_recursive),
         "FuncCall" => {
             let name = node.get("funcname").items().last().map_or("", |part| part.get("sval").text());
@@ -54,15 +86,23 @@ fn backtracks(pattern: &Tree) -> bool {
     found
 }
 
-/// Whether two relations of the FROM clause are joined by no condition that names both. A column
-/// without its relation's name may belong to any, and counts for all.
-fn is_product(select: &Tree) -> bool {
+/// Whether two relations are joined by no condition that brings both together, or a sub-select meets
+/// the statement around it by none. A column without its relation's name may belong to any, and
+/// counts for all.
+fn is_product(items: &[&Tree], condition: &Tree) -> bool {
     let mut from = From::default();
-    for item in select.get("from_clause").items() {
-        from.item(item);
+    for item in items {
+        match item {
+            Tree::List(items) => items.iter().for_each(|item| drop(from.item(item))),
+            one => drop(from.item(one)),
+        }
     }
+    if from.groups.is_empty() {
+        return false;
+    }
+    from.around(condition);
     if from.groups.len() > 1 {
-        from.condition(select.get("where_clause"));
+        from.condition(condition);
     }
     from.groups.len() > 1
 }
@@ -100,14 +140,43 @@ impl From {
         vec![name.to_owned()]
     }
 
+    /// What the condition names that is not of this FROM clause, as one more group: the rows of the
+    /// statement around a sub-select.
+    fn around(&mut self, condition: &Tree) {
+        let mut inner: BTreeSet<String> = self.groups.concat().into_iter().collect();
+        let mut outer = BTreeSet::new();
+        condition.visit(&mut |node| match node.kind() {
+            "RangeVar" => drop(inner.insert(node.get("relname").text().to_owned())),
+            "Alias" => drop(inner.insert(node.get("aliasname").text().to_owned())),
+            "ColumnRef" => {
+                if let [.., relation, _] = node.get("fields").items() {
+                    outer.insert(relation.get("sval").text().to_owned());
+                }
+            }
+            _ => {}
+        });
+        let names: Vec<String> = outer.difference(&inner).cloned().collect();
+        if !names.is_empty() {
+            self.groups.push(names);
+        }
+    }
+
     /// Joins what each part of a condition names.
     fn condition(&mut self, condition: &Tree) {
         if condition.kind() == "BoolExpr" {
-            condition.get("args").items().iter().for_each(|part| self.condition(part));
+            // BoolExprType: 1 AND, 2 OR, 3 NOT. `a.id = b.id OR true` joins nothing.
+            let joins = match condition.get("boolop").int() {
+                1 => true,
+                2 => predicate::can_exclude(condition),
+                _ => false,
+            };
+            if joins {
+                condition.get("args").items().iter().for_each(|part| self.condition(part));
+            }
             return;
         }
         let operator = condition.get("name").items().last().map_or("", |part| part.get("sval").text());
-        if condition.kind() == "AExpr" && matches!(operator, "<>" | "!=") {
+        if condition.kind() == "AExpr" && RANGES.contains(&operator) {
             return;
         }
         let mut named = Vec::new();
@@ -157,6 +226,17 @@ mod tests {
             "select x ~ '^(a+)+$' from a",
             "select regexp_replace(x, '(a|aa)*b', '') from a",
             "insert into c select * from a, b",
+            "select * from a join b on a.id < b.id",
+            "select * from a, b where a.at between b.start and b.stop",
+            "select * from a, b where a.id = b.id or true",
+            "select * from a, b where not a.id = b.id",
+            "select (select count(*) from b where b.x <> a.x) from a",
+            "select * from a where exists (select 1 from b where b.x > a.x)",
+            "select * from a, lateral (select * from b where b.x > a.x) c",
+            "delete from a using b where a.x = 1",
+            "update a set x = 1 from b",
+            "select crypt('x', gen_salt('bf', 31))",
+            "select pg_advisory_lock(1)",
         ] {
             assert!(unbounded(sql), "{sql}");
         }
@@ -172,7 +252,14 @@ mod tests {
             "select * from a natural join b",
             "select * from a, b where id = other_id",
             "select * from a x left join b y on x.id = y.id and y.kind <> 'z'",
-            "select * from a join b on a.at between b.start and b.stop",
+            "select * from a join b on a.id = b.id and a.at between b.start and b.stop",
+            "select * from a where exists (select 1 from b where b.id = a.id and b.x > a.x)",
+            "select (select max(x) from b where id = a.id) from a",
+            "select * from a where a.x in (select b.x from b where b.y = 1)",
+            "select * from a where a.x > (select avg(c.x) from c)",
+            "select * from a join b on a.net >>= b.ip",
+            "update a set x = b.x from b where a.id = b.id",
+            "delete from a using b where a.id = b.id and b.x > 1",
             "select * from a, lateral (select * from b where b.id = a.id) c",
             "select * from a, unnest(a.tags) t",
             "select * from a, b, c where a.id = b.id and (b.k = c.k or c.k is null)",

@@ -5,11 +5,21 @@
 //! is refused. If a place is missed, PostgreSQL answers "permission denied": a splice is comfort,
 //! the role's privileges are the wall.
 
+mod returning;
+
+pub use returning::Shown;
+
 use super::grammar::{self, Statement};
 use super::tree::Tree;
 
-/// What to put for a relation: the text for a FROM clause, without alias. `None` leaves it alone.
-pub type Replace<'a> = &'a dyn Fn(Option<&str>, &str, Only) -> Option<String>;
+/// What is masked, by the schema as written (if any) and the relation's name. `None` leaves it alone.
+#[derive(Clone, Copy)]
+pub struct Masks<'a> {
+    /// The text for a FROM clause, without alias.
+    pub source: &'a dyn Fn(Option<&str>, &str, Only) -> Option<String>,
+    /// Every column in order, for RETURNING.
+    pub columns: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<Shown>>,
+}
 
 /// Whether the statement asked for the relation without its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +41,11 @@ pub enum SpliceError {
 ///
 /// # Errors
 /// When it does but the result cannot be verified.
-pub fn splice(statement: &Statement, replace: Replace<'_>) -> Result<Option<String>, SpliceError> {
+pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<String>, SpliceError> {
     let text = &statement.text;
     let tokens = grammar::tokens(text).ok_or(SpliceError::Unsupported)?;
     let mut editor =
-        Editor { text, tokens, start: statement.start, replace, scope: Vec::new(), cuts: Vec::new(), failed: false };
+        Editor { text, tokens, start: statement.start, masks, scope: Vec::new(), cuts: Vec::new(), failed: false };
     let mut intended = statement.tree.clone();
     editor.edit(&mut intended, Place::Elsewhere);
     if editor.failed {
@@ -92,7 +102,7 @@ struct Editor<'a> {
     text: &'a str,
     tokens: Vec<(usize, usize)>,
     start: usize,
-    replace: Replace<'a>,
+    masks: Masks<'a>,
     /// CTE names visible here.
     scope: Vec<String>,
     cuts: Vec<Cut>,
@@ -111,6 +121,9 @@ impl Editor<'_> {
                 let qualified = self.unaliased(tree);
                 self.common_tables(tree);
                 self.fields(tree, kind);
+                if matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt") {
+                    self.returning(tree);
+                }
                 for name in qualified {
                     self.shorten(tree, &name);
                 }
@@ -160,7 +173,7 @@ impl Editor<'_> {
             return None;
         }
         let only = if range.get("inh").flag() { Only::WithChildren } else { Only::Itself };
-        (self.replace)((!schema.is_empty()).then_some(schema), name, only)
+        (self.masks.source)((!schema.is_empty()).then_some(schema), name, only)
     }
 
     /// A relation in a FROM clause.
@@ -190,8 +203,7 @@ impl Editor<'_> {
     /// TABLE stands before it, which becomes part of the cut.
     fn span(&self, range: &Tree) -> Option<(usize, usize, bool)> {
         let parts = [range.get("catalogname"), range.get("schemaname")].iter().filter(|p| !p.text().is_empty()).count();
-        let at = range.location()?.checked_sub(self.start)?;
-        let mut first = self.tokens.iter().position(|(start, _)| *start == at)?;
+        let mut first = self.token_at(range)?;
         let mut last = first + 2 * parts;
         let is = |index: Option<usize>, word: &str| {
             index.and_then(|index| self.word(index)).is_some_and(|token| token.eq_ignore_ascii_case(word))
@@ -281,16 +293,13 @@ impl Editor<'_> {
         match tree {
             Tree::List(items) => items.iter_mut().for_each(|item| self.shorten(item, name)),
             Tree::Node("ColumnRef", _) => {
-                let location = tree.location();
+                let first = self.token_at(tree);
                 let Some(Tree::List(parts)) = tree.get_mut("fields") else { return };
                 let word = |index: usize| parts.get(index).map_or("", |part| part.get("sval").text());
                 if parts.len() < 3 || word(0) != name.0 || word(1) != name.1 {
                     return;
                 }
                 parts.remove(0);
-                let first = location
-                    .and_then(|at| at.checked_sub(self.start))
-                    .and_then(|at| self.tokens.iter().position(|(start, _)| *start == at));
                 match first.and_then(|index| Some((self.tokens.get(index)?.0, self.tokens.get(index + 2)?.0))) {
                     Some((start, end)) => self.cuts.push(Cut { start, end, text: String::new() }),
                     None => self.failed = true,
@@ -328,8 +337,59 @@ mod tests {
                 Only::Itself => MASKED.replace("FROM", "FROM ONLY"),
             })
         };
+        let columns = |schema: Option<&str>, name: &str| {
+            let shown = |name: &str, mask: Option<&str>| Shown { name: name.into(), mask: mask.map(str::to_owned) };
+            (name == "customers" && matches!(schema, None | Some("public")))
+                .then(|| vec![shown("id", None), shown("email", Some("null::text"))])
+        };
         let statement = grammar::parse(sql).expect(sql).remove(0);
-        splice(&statement, &replace)
+        splice(&statement, Masks { source: &replace, columns: &columns })
+    }
+
+    #[test]
+    fn returning_shows_constants_for_masked_columns_of_the_target() {
+        let all = "\"id\", null::text AS \"email\"";
+        let qualified = "\"c\".\"id\", null::text AS \"email\"";
+        let table = [
+            ("delete from customers returning *", format!("delete from customers returning {all}")),
+            (
+                "insert into customers values (1) returning id, *",
+                format!("insert into customers values (1) returning id, {all}"),
+            ),
+            (
+                "update customers set id = 1 returning email",
+                "update customers set id = 1 returning null::text AS \"email\"".into(),
+            ),
+            (
+                "update customers set id = 1 returning email x",
+                "update customers set id = 1 returning null::text x".into(),
+            ),
+            (
+                "update customers c set id = 1 returning c.email as \"é\", id",
+                "update customers c set id = 1 returning null::text as \"é\", id".into(),
+            ),
+            (
+                "delete from customers c using o where true returning c.*, o.*",
+                format!("delete from customers c using o where true returning {qualified}, o.*"),
+            ),
+            (
+                "with d as (delete from public.customers returning *) select 1 from d",
+                format!("with d as (delete from public.customers returning {all}) select 1 from d"),
+            ),
+        ];
+        for (sql, expected) in table {
+            assert_eq!(spliced(sql), Ok(Some(expected)), "{sql}");
+        }
+        // Left to PostgreSQL, which denies what is masked.
+        for sql in [
+            "delete from customers returning lower(email)",
+            "delete from customers c using o returning *",
+            "delete from customers c using o returning email",
+            "delete from customers returning customers",
+            "update customers set id = 1 returning old.email",
+        ] {
+            assert_eq!(spliced(sql), Ok(None), "{sql}");
+        }
     }
 
     #[test]
@@ -397,10 +457,11 @@ mod tests {
         let sql = "select 'ä', 1; select * from customers a, customers b";
         let statement = grammar::parse(sql).expect(sql).remove(1);
         let replace = |_: Option<&str>, name: &str, _: Only| (name == "customers").then(|| "v".to_owned());
-        let spliced = splice(&statement, &replace).expect("verified").expect("rewritten");
+        let masks = Masks { source: &replace, columns: &|_, _| None };
+        let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
         assert_eq!(spliced.trim(), "select * from v a, v b");
         let statement = grammar::parse("update t set (a,b) = (select id, id from customers)").expect("one").remove(0);
-        let text = splice(&statement, &replace).expect("verified").expect("rewritten");
+        let text = splice(&statement, masks).expect("verified").expect("rewritten");
         assert_eq!(text, "update t set (a,b) = (select id, id from v AS \"customers\")");
     }
 }

@@ -6,7 +6,7 @@
 use serde::ser::{self, Serialize};
 
 /// Any part of a parse tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Tree {
     /// A node: the name of its type, and its fields.
     Node(&'static str, Vec<(&'static str, Tree)>),
@@ -14,6 +14,7 @@ pub enum Tree {
     Text(String),
     Int(i64),
     Bool(bool),
+    #[default]
     Nothing,
 }
 

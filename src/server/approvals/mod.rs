@@ -7,6 +7,7 @@
 pub mod view;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub struct Approvals {
     /// Principal and statement of what is approved and not used: asked before every statement, so
     /// kept in memory. What stands here is only looked at more closely, never believed.
     approved: Mutex<HashSet<(String, String)>>,
+    /// The process is on its way out: nobody is kept waiting.
+    is_closing: AtomicBool,
 }
 
 impl Approvals {
@@ -108,6 +111,7 @@ impl Approvals {
             turn: tokio::sync::Mutex::default(),
             steps: watch::Sender::new(0),
             approved: Mutex::new(approved),
+            is_closing: AtomicBool::new(false),
         })
     }
 
@@ -124,6 +128,11 @@ impl Approvals {
     /// A signal that changes with every step.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.steps.subscribe()
+    }
+
+    /// Whether waiting is over, because the process ends.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
     }
 
     /// Whether this statement of this principal may have been approved. Cheap, and no proof.
@@ -299,7 +308,7 @@ impl Approvals {
             let request = self.request(id).await?;
             // Of what was used the outcome is waited for as well.
             let is_settled = request.outcome.as_ref().is_none_or(|outcome| outcome.spent != Spent::Unknown);
-            if request.state != seen && is_settled {
+            if (request.state != seen && is_settled) || self.is_closing() {
                 return Ok(request);
             }
             tokio::select! {
@@ -313,13 +322,15 @@ impl Approvals {
     pub async fn expire(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
                 () = tokio::time::sleep(SWEEP) => {}
             }
             if let Err(error) = self.expire_overdue().await {
                 tracing::error!(error = %chain(&error), "requests that are overdue could not be ended");
             }
         }
+        self.is_closing.store(true, Ordering::Release);
+        self.steps.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     async fn expire_overdue(&self) -> Result<(), ApprovalError> {

@@ -119,7 +119,8 @@ fn outcome(outcome: &Outcome) -> OutcomeView {
     }
 }
 
-fn impact(forecast: &Forecast) -> ImpactView {
+/// What is known of a statement's effect.
+pub fn impact(forecast: &Forecast) -> ImpactView {
     let impacts = forecast.trial.as_ref().map(|trial| trial.impacts.as_slice()).unwrap_or_default();
     let estimate = forecast.estimate.map(|estimate| EstimateView {
         rows: Some(estimate.rows),

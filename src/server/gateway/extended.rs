@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::refuse::denial_error;
 use super::relay::Mode;
 use super::session::{Bound, End, Parsed, Session};
+use super::trial::only_tries;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::CopyDirection;
@@ -114,6 +115,9 @@ impl Session {
             return self.execute_unknown(message, portal).await;
         };
         let planned = bound.planned;
+        if self.people.trying.is_some() {
+            return self.deny(&only_tries(), &bound.text).await;
+        }
         if self.ends_block(&planned) && !self.answered_so_far().await? {
             return Ok(());
         }

@@ -39,12 +39,14 @@ impl Session {
         self.people.planner = Planner::NotAsked;
         let facts = planned.cleared.facts();
         let size = self.size_of(facts);
-        if !self.people.is_alone() || facts.effect != Effect::Write || size < WORTH_ASKING {
-            return Ok(Foreseen::GoOn);
+        let trying = self.people.trying;
+        if !self.people.is_alone() || facts.effect != Effect::Write || (size < WORTH_ASKING && trying.is_none()) {
+            let verdict = trying.and_then(|trying| self.before_trial(trying));
+            return Ok(verdict.map_or(Foreseen::GoOn, Foreseen::Stop));
         }
         self.people.planner = Planner::Asked;
         self.ask_fresh("dbgate_explain", &format!("{EXPLAIN}{}", planned.forward), &[]);
-        if size < LARGE {
+        if size < LARGE && trying.is_none() {
             return Ok(Foreseen::GoOn);
         }
         frontend::flush(&mut self.up);
@@ -54,6 +56,9 @@ impl Session {
         }
         self.note_plan(&mut drained.rows);
         self.take_baseline(&mut drained);
+        if let Some(trying) = trying {
+            return Ok(self.before_trial(trying).map_or(Foreseen::GoOn, Foreseen::Stop));
+        }
         let Planner::Said(expected) = self.people.planner else { return Ok(Foreseen::GoOn) };
         Ok(self.far_beyond(facts, expected).map_or(Foreseen::GoOn, Foreseen::Stop))
     }

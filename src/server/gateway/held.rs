@@ -7,6 +7,7 @@
 
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
+use super::trial::Tried;
 use crate::core::approval::OverCap;
 use crate::core::impact::{self, Baseline, Counted};
 use crate::core::policy::engine::ImpactRefusal;
@@ -203,6 +204,10 @@ impl Session {
             }
             (verdict, _) => verdict,
         };
+        let verdict = match self.people.trying {
+            Some(_) => Verdict::Tried(Tried::run(verdict, &impacts)),
+            None => verdict,
+        };
         let stands = matches!(verdict, Verdict::Stands);
         if let Some(number) = self.held.numbers.last().copied() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
@@ -279,6 +284,8 @@ pub enum Verdict {
     Asks(Box<Denial>, Vec<Impact>),
     /// It changed more than people have let through.
     OverCap(OverCap),
+    /// It was only tried.
+    Tried(Box<Tried>),
 }
 
 /// One row of the count query.

@@ -16,6 +16,7 @@ mod relay;
 mod session;
 mod simple;
 mod stop;
+mod trial;
 pub mod upstream;
 mod wait;
 

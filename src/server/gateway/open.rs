@@ -205,6 +205,7 @@ async fn connected(
     let _ = registered.handle().upstream.set(connection.cancel_handle());
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (reader, writer, parameters) = connection.split();
+    let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let opening = SessionOpen {
         client_address: about.address,
         tls_version: about.tls_version.to_owned(),
@@ -212,9 +213,7 @@ async fn connected(
         role: login_role,
         server_version: catalog.server_version_text.clone(),
         durability: state.config.audit.durability,
-        level: u8::from(
-            about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION),
-        ),
+        level: u8::from(about.is_first && live.grant.client_key.is_some() && wishes.is_some()),
     };
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
@@ -228,7 +227,6 @@ async fn connected(
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
     let ended = registered.handle().kill.subscribe();
-    let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let mut session = Session {
         people: People::new(&state.approvals, live, wishes),
         client,
@@ -247,6 +245,7 @@ async fn connected(
         is_dirty: false,
         is_skipping: false,
         stop: super::stop::Stop::No,
+        idle: None,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
         grant: live.clone(),
         policy,

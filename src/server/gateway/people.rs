@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::foresee::Planner;
 use super::relay::Mode;
 use super::session::{End, Session};
+use super::trial::Trying;
 use super::wait::Waiting;
 use crate::core::approval::{
     Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, Trial,
@@ -78,6 +79,8 @@ pub struct People {
     pub hold: Option<Duration>,
     /// Whether people are asked at all.
     is_asking: bool,
+    /// Nothing is committed in this session.
+    pub trying: Option<Trying>,
     /// The statement that runs, where it is one that people can be asked about.
     at: Option<At>,
     /// What the planner said of it.
@@ -92,12 +95,12 @@ pub struct People {
 }
 
 /// A statement as it was begun, alone and outside of any transaction.
-struct At {
-    text: String,
-    facts: Facts,
+pub struct At {
+    pub text: String,
+    pub facts: Facts,
     parameters: Option<Bytes>,
     mode: Mode,
-    began: Instant,
+    pub began: Instant,
 }
 
 /// How a stopped statement goes on.
@@ -111,10 +114,10 @@ pub enum Stopped {
 }
 
 /// What was found out about a statement.
-struct Circumstances {
+pub struct Circumstances {
     binding: Binding,
-    triggers: Vec<String>,
-    locks: Vec<String>,
+    pub triggers: Vec<String>,
+    pub locks: Vec<String>,
     /// The client wants to see notices.
     hears_notices: bool,
 }
@@ -127,6 +130,7 @@ impl People {
             approvals: approvals.clone(),
             principal: live.grant.identity.principal(),
             hold: wishes.is_none().then_some(hold),
+            trying: Trying::wished(wishes),
             is_asking: wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
             at: None,
             planner: Planner::NotAsked,
@@ -153,7 +157,13 @@ impl People {
         self.at.as_ref().is_some_and(|at| at.mode == Mode::Simple)
     }
 
-    fn estimate(&self) -> Option<Estimate> {
+    /// The statement that runs, for the last time.
+    pub fn take_at(&mut self) -> Option<At> {
+        self.at.take()
+    }
+
+    /// What the planner said of it.
+    pub fn estimate(&self) -> Option<Estimate> {
         match self.planner {
             Planner::Said(estimate) => Some(estimate),
             Planner::NotAsked | Planner::Asked => None,
@@ -333,7 +343,7 @@ impl Session {
 
     /// Asks the target what the statement means right now. Nothing: the target refused even that,
     /// and the client has its error.
-    async fn circumstances(
+    pub(super) async fn circumstances(
         &mut self,
         text: &str,
         facts: &Facts,

@@ -76,6 +76,10 @@ impl Session {
         let error = match verdict {
             Verdict::Stands | Verdict::Failed => return Ok(()),
             Verdict::Denied(denial) => denial_error(&denial, ""),
+            Verdict::Tried(tried) => match self.tried(*tried).await? {
+                Some(error) => error,
+                None => return self.close(mode).await,
+            },
             Verdict::OverCap(over) => {
                 self.people.note_over_cap(over);
                 over_cap(over)

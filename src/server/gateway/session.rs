@@ -38,6 +38,8 @@ pub enum End {
     Killed(EndReason),
     #[error("the grant has expired")]
     Expired,
+    #[error("the transaction was left open for longer than policy allows, so it is rolled back")]
+    Idle,
     #[error("a statement could not be recorded, so it was not run: {0}")]
     Unrecorded(#[from] LogError),
     #[error("protocol violation")]
@@ -61,6 +63,7 @@ impl End {
             Self::ClientGone | Self::Goodbye => return None,
             Self::TargetLost => "08006",
             Self::Killed(_) | Self::Expired => "57P01",
+            Self::Idle => "25P03",
             Self::Unrecorded(_) => "ZG005",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) => "08P01",
             Self::Pinned(_) | Self::WrongTag => "42501",
@@ -76,6 +79,7 @@ impl End {
             Self::TargetLost => "target",
             Self::Killed(reason) => reason.word(),
             Self::Expired => "expired",
+            Self::Idle => "idle",
             Self::Unrecorded(_) => "unrecorded",
             Self::Protocol | Self::Wire(_) | Self::OutOfTurn(_) | Self::TooMuchHeld => "protocol",
             Self::Pinned(_) | Self::WrongTag => "policy",
@@ -136,6 +140,8 @@ pub struct Session {
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
+    /// How long an open transaction may wait for its next statement.
+    pub(super) idle: Option<std::time::Duration>,
     pub(super) has_masks: bool,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
@@ -194,10 +200,13 @@ impl Session {
     async fn turn(&mut self) -> Result<(), End> {
         self.client.flush().await?;
         let left = self.grant.grant.expires.since(clock::now());
+        let idle = self.idle.filter(|_| self.status != b'I');
+        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         tokio::select! {
             biased;
             reason = ended(&mut self.ended) => Err(End::Killed(reason)),
             () = tokio::time::sleep(left) => Err(End::Expired),
+            () = super::stop::until(idle) => Err(End::Idle),
             message = self.client.receive() => self.act(message?).await,
             message = self.reader.receive() => self.unasked(&message.map_err(|_| End::TargetLost)?),
         }
@@ -241,6 +250,10 @@ impl Session {
     /// Follows what a statement that has just succeeded changed about the session.
     pub(super) fn follow(&mut self, planned: &Planned, tag: &str) {
         let facts = planned.cleared.facts();
+        let limits = planned.cleared.limits();
+        // The shortest of the transaction's statements; one that begins it begins anew.
+        let begins = self.status == b'I';
+        self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         if facts.settings.iter().any(moves_path)
             || matches!(

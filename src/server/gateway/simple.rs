@@ -55,6 +55,9 @@ impl Session {
             Ok(planned) => planned,
             Err(denial) => return self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await,
         };
+        if let Some(denial) = self.untriable(&planned) {
+            return self.refuse(&denial, sql).await;
+        }
         if let (Some(statement), Some(planned)) = (alone, planned.first()) {
             self.people.begin(planned, &statement.text, None, Mode::Simple);
         }

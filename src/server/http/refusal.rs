@@ -133,6 +133,10 @@ impl From<Denial> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if error.is_disk() {
+            tracing::error!(error = %chain(&error), "the store cannot be written; nothing is granted");
+            return Self::unrecorded();
+        }
         Self::internal(&error)
     }
 }

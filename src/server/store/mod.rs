@@ -37,6 +37,18 @@ pub enum StoreError {
     Document(#[source] serde_json::Error),
 }
 
+impl StoreError {
+    /// Whether the disk takes no more (SQLITE_IOERR, SQLITE_FULL): what must be remembered is not.
+    pub fn is_disk(&self) -> bool {
+        const PRIMARY: u32 = 0xff;
+        let (Self::Open(sqlx::Error::Database(error)) | Self::Query(sqlx::Error::Database(error))) = self else {
+            return false;
+        };
+        let code = error.code().and_then(|code| code.parse::<u32>().ok());
+        code.is_some_and(|code| matches!(code & PRIMARY, 10 | 13))
+    }
+}
+
 impl Store {
     /// Opens or makes `broker.sqlite` in a folder that only this program's user can read.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {

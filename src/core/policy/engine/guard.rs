@@ -83,7 +83,7 @@ const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
 
 /// Functions that run SQL given as text. The role's privileges hold there too, except that the
 /// text may call a SECURITY DEFINER function which nobody sees here.
-const RUNS_TEXT: [&str; 12] = [
+pub const RUNS_TEXT: [&str; 12] = [
     "query_to_xml",
     "query_to_xmlschema",
     "query_to_xml_and_xmlschema",
@@ -162,13 +162,13 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
     if catalog.definer_functions.is_empty() || !hides() {
         return None;
     }
-    let is_definer = |function: &&Name| {
+    let is_definer = |function: &Name| {
         catalog.definer_functions.iter().any(|known| {
             known.name == function.name && function.schema.as_ref().is_none_or(|schema| *schema == known.schema)
         })
     };
-    if let Some(function) = facts.functions.iter().find(is_definer) {
-        let message = format!("`{function}()` runs with its owner's rights and could show masked columns");
+    if let Some(function) = facts.calls().find(is_definer) {
+        let message = format!("`{function}` runs with its owner's rights and could show masked columns");
         let hint = "revoke EXECUTE on it from PUBLIC, or make it SECURITY INVOKER";
         let mut denial = wall("definer_function", message, Some(hint));
         denial.objects = vec![function.to_string()];

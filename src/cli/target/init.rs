@@ -5,36 +5,19 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use serde_json::json;
+use tokio_postgres::Client;
 
+use crate::cli::configured::{Configured, rejected, superuser};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve;
+use crate::cli::whoami::Form;
+use crate::core::encoding;
 use crate::core::role_sql::{self, PrepareTarget};
 use crate::core::secret::Secret;
 use crate::core::wire::scram;
-use crate::core::{encoding, text};
 use crate::server::http::refusal::chain;
 use crate::server::targets::Target;
-use crate::sys::{files, random, tls};
-
-/// Prepare the databases behind the gateway
-#[derive(Clone, Debug, clap::Args)]
-pub struct TargetArguments {
-    #[command(subcommand)]
-    pub command: TargetCommand,
-}
-
-/// What can be done with a target.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum TargetCommand {
-    /// Print the SQL that prepares a target; with --apply, run it
-    #[command(
-        after_help = "Examples:\n  dbgate target init prod\n  dbgate target init prod --apply --superuser-dsn-file /run/secrets/postgres"
-    )]
-    Init(InitArguments),
-}
+use crate::sys::{files, random};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct InitArguments {
@@ -52,49 +35,55 @@ pub struct InitArguments {
 }
 
 /// Prints or applies what a target needs.
-pub async fn run(arguments: &TargetArguments) -> Result<Exit, Failure> {
-    let TargetCommand::Init(arguments) = &arguments.command;
-    init(arguments).await
-}
-
-async fn init(arguments: &InitArguments) -> Result<Exit, Failure> {
-    tls::install_provider();
-    let config = serve::load(&arguments.config)?;
-    let name = &arguments.name;
-    let section = config.targets.iter().find(|section| section.target.name == *name).ok_or_else(|| {
-        let known: Vec<_> = config.targets.iter().map(|section| section.target.name.as_str()).collect();
-        Failure::new(Exit::Usage, format!("no target `{name}` in {}", arguments.config.display()))
-            .hint(format!("There are: {}", known.join(", ")))
-    })?;
-    let target = Target::new(section.target.clone()).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-    let superuser = match &arguments.superuser_dsn_file {
-        Some(file) => Some(connect(&target, file).await?),
+pub async fn run(arguments: &InitArguments, form: Form) -> Result<Exit, Failure> {
+    let place = Configured::find(&arguments.config, &arguments.name)?;
+    let target = &place.target;
+    let client = match &arguments.superuser_dsn_file {
+        Some(file) => Some(superuser(target, file, "dbgate target init").await?),
         None => None,
     };
-    let schemas = match &superuser {
-        Some(client) => schemas(client).await.map_err(|error| rejected(&target, &error))?,
-        None => known_schemas(&target).await,
+    let schemas = match &client {
+        Some(client) => schemas(client).await.map_err(|error| rejected(target, &error))?,
+        None => known_schemas(target).await,
     };
-    let admin = &section.target.admin;
+    let admin = &target.config().admin;
     let prepare = PrepareTarget { broker: &admin.user, database: target.database(), schemas: &schemas };
     let mut statements = role_sql::prepare_target(&prepare);
     if let Some(file) = &admin.password_file {
         statements.push(set_password(&admin.user, &broker_password(file)?));
     }
-    let Some(client) = superuser.filter(|_| arguments.apply) else {
-        for statement in &statements {
-            println!("{statement};");
-        }
+    let Some(client) = client.filter(|_| arguments.apply) else {
+        print(&statements, form, target, false);
         eprintln!("Nothing was changed. Run this as a superuser in database {}, or add:", target.database());
         eprintln!("  --apply --superuser-dsn-file FILE");
         return Ok(Exit::Ok);
     };
-    apply(&client, &statements).await.map_err(|error| rejected(&target, &error))?;
-    confirm(&target, &schemas).await
+    apply(&client, &statements).await.map_err(|error| rejected(target, &error))?;
+    if form == Form::Json {
+        print(&statements, form, target, true);
+    }
+    confirm(target, &schemas).await
+}
+
+/// The statements, for a person to run or for a program to read.
+pub(super) fn print(statements: &[String], form: Form, target: &Target, applied: bool) {
+    match form {
+        Form::Text => statements.iter().for_each(|statement| println!("{statement};")),
+        Form::Json => println!(
+            "{:#}",
+            json!({
+                "schema": "dbgate.target/1",
+                "target": target.config().name,
+                "database": target.database(),
+                "applied": applied,
+                "sql": statements,
+            })
+        ),
+    }
 }
 
 /// All or nothing: a target that is half prepared would be hard to understand.
-async fn apply(client: &Client, statements: &[String]) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn apply(client: &Client, statements: &[String]) -> Result<(), tokio_postgres::Error> {
     // Never in the server's statement log, whatever the operator has set: there is a verifier in it.
     let quiet = "set local log_statement = 'none'; set local log_min_duration_statement = -1; \
                  set local client_min_messages = warning";
@@ -146,7 +135,7 @@ fn set_password(user: &str, password: &Secret) -> String {
 }
 
 /// The schemas that may be handed out.
-async fn schemas(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
+pub(super) async fn schemas(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     Ok(client.query(role_sql::OWN_SCHEMAS, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
@@ -159,38 +148,6 @@ async fn known_schemas(target: &Target) -> Vec<String> {
     }
     eprintln!("The target cannot be asked for its schemas yet; this covers schema public only.");
     vec!["public".to_owned()]
-}
-
-/// A superuser's connection: user and password from the file, TLS as for the target itself.
-async fn connect(target: &Target, file: &Path) -> Result<Client, Failure> {
-    let bytes = files::read_private(file).map_err(|error| Failure::new(Exit::Config, chain(&error)))?;
-    let wrong = || Failure::new(Exit::Config, format!("{} is not of the form `user=… password=…`", file.display()));
-    let dsn = String::from_utf8(bytes).map(Secret::new).map_err(|_| wrong())?;
-    // The parser's own words could quote the password.
-    let mut options: tokio_postgres::Config = dsn.expose().trim().parse().map_err(|_| wrong())?;
-    if options.get_hosts().is_empty() && options.get_hostaddrs().is_empty() {
-        options.host(target.host()).port(target.port());
-    }
-    options.dbname(target.database()).application_name("dbgate target init");
-    let connected = match target.tls() {
-        None => {
-            options.ssl_mode(SslMode::Disable);
-            options.connect(NoTls).await.map(|(client, connection)| (client, tokio::spawn(connection)).0)
-        }
-        Some(tls) => {
-            options.ssl_mode(SslMode::Require);
-            let tls = MakeRustlsConnect::new(tls.as_ref().clone());
-            options.connect(tls).await.map(|(client, connection)| (client, tokio::spawn(connection)).0)
-        }
-    };
-    connected.map_err(|error| rejected(target, &error))
-}
-
-fn rejected(target: &Target, error: &tokio_postgres::Error) -> Failure {
-    let exit = if error.as_db_error().is_some() { Exit::Sql } else { Exit::Connection };
-    let message = text::escape_keeping_lines(&chain(error));
-    Failure::new(exit, format!("target `{}` ({}): {message}", target.config().name, target.address()))
-        .hint("Nothing was changed.")
 }
 
 #[cfg(test)]

@@ -1,0 +1,200 @@
+//! The walk over a statement's tree that gathers what it names: relations, functions, operators,
+//! settings. It follows which names are common table expressions where.
+
+use super::facts::{Facts, Name, RowAction, Touch};
+use super::grammar::constant;
+use super::predicate;
+use super::tree::Tree;
+
+/// Adds to `facts` what the tree names. Offsets count from `start`.
+pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
+    let mut walk = Walk { facts, start, scope: Vec::new(), is_bounded: true, named: None };
+    walk.node(tree);
+}
+
+/// The walk that gathers touches and functions, following which names are CTEs where.
+struct Walk<'f> {
+    facts: &'f mut Facts,
+    start: usize,
+    scope: Vec<String>,
+    /// False in the FROM clause of a locking SELECT that leaves no row out.
+    is_bounded: bool,
+    /// What the column `name` is in the rows of the SELECT that is being walked, where its WHERE
+    /// says `name = 'constant'`: pg_dump names settings like this.
+    named: Option<String>,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, tree: &Tree) {
+        match tree {
+            Tree::List(items) => items.iter().for_each(|item| self.node(item)),
+            Tree::Node(kind, fields) => {
+                self.note(tree);
+                let before = self.scope.len();
+                self.common_tables(tree.get("with_clause"));
+                let outer = self.named.clone();
+                if *kind == "SelectStmt" {
+                    self.named = equals_constant(tree.get("where_clause"));
+                }
+                let excluding = predicate::can_exclude(tree.get("where_clause"));
+                for (name, field) in fields {
+                    match (*kind, *name) {
+                        (_, "with_clause") => {}
+                        ("InsertStmt", "relation") => self.target(field, insert_actions(tree), true),
+                        ("UpdateStmt", "relation") => self.target(field, &[RowAction::Update], excluding),
+                        ("DeleteStmt", "relation") => self.target(field, &[RowAction::Delete], excluding),
+                        ("MergeStmt", "relation") => self.target(field, &merge_actions(tree), true),
+                        ("CopyStmt", "relation") if tree.get("is_from").flag() => {
+                            self.target(field, &[RowAction::Insert], true);
+                        }
+                        ("TruncateStmt", "relations") => {
+                            field.items().iter().for_each(|item| self.target(item, &[RowAction::Delete], false));
+                        }
+                        // What a statement makes or locks is not something it reads.
+                        ("IntoClause", "rel") | ("CreateStmt" | "ViewStmt", "relation" | "view") => {}
+                        ("LockingClause", "locked_rels") => {}
+                        ("SelectStmt", "from_clause") if !tree.get("locking_clause").items().is_empty() => {
+                            let outside = self.is_bounded;
+                            self.is_bounded = excluding || !tree.get("limit_count").is_nothing();
+                            self.node(field);
+                            self.is_bounded = outside;
+                        }
+                        _ => self.node(field),
+                    }
+                }
+                self.scope.truncate(before);
+                self.named = outer;
+            }
+            Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
+        }
+    }
+
+    /// Facts that a node shows by itself.
+    fn note(&mut self, tree: &Tree) {
+        match tree.kind() {
+            "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
+            "LockingClause" => self.facts.locks = true,
+            "FuncCall" => self.call(tree),
+            "AExpr" => self.operator(tree.get("name")),
+            "SubLink" => self.operator(tree.get("oper_name")),
+            "SortBy" => self.operator(tree.get("use_op")),
+            "ColumnRef" => {
+                if let [_, .., field] = tree.get("fields").items() {
+                    self.field(field);
+                }
+            }
+            "AIndirection" => tree.get("indirection").items().iter().for_each(|field| self.field(field)),
+            _ => {}
+        }
+    }
+
+    fn call(&mut self, tree: &Tree) {
+        let Some(name) = qualified(tree.get("funcname")) else { return };
+        if name.name == "set_config" {
+            let arguments = tree.get("args").items();
+            let mut texts = arguments.iter().map(constant);
+            let (mut setting, value) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+            if arguments.first().is_some_and(is_name_column) {
+                setting = self.named.clone().unwrap_or_default();
+            }
+            // An empty name means it was no constant: the policy refuses that.
+            let setting = format!("{}={}", setting.to_ascii_lowercase(), value.to_ascii_lowercase());
+            self.facts.settings.push(setting);
+        }
+        if !self.facts.functions.contains(&name) {
+            self.facts.functions.push(name);
+        }
+    }
+
+    fn operator(&mut self, name: &Tree) {
+        if let Some(name) = qualified(name)
+            && !self.facts.operators.contains(&name)
+        {
+            self.facts.operators.push(name);
+        }
+    }
+
+    /// A subscript has no name, and a star calls nothing.
+    fn field(&mut self, field: &Tree) {
+        let name = field.get("sval").text();
+        if !name.is_empty() && !self.facts.fields.iter().any(|known| known == name) {
+            self.facts.fields.push(name.to_owned());
+        }
+    }
+
+    /// A relation that rows are read from or changed in, unless the name is a CTE here.
+    fn target(&mut self, range: &Tree, actions: &[RowAction], has_predicate: bool) {
+        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
+        let is_common = schema.is_empty() && self.scope.iter().any(|known| known == name);
+        if name.is_empty() || (is_common && actions == [RowAction::Read]) {
+            return;
+        }
+        for action in actions {
+            let touch = Touch {
+                relation: Name::new((!schema.is_empty()).then_some(schema), name),
+                action: *action,
+                offset: range.location().and_then(|place| place.checked_sub(self.start)),
+                has_predicate,
+            };
+            if !self.facts.touches.contains(&touch) {
+                self.facts.touches.push(touch);
+            }
+        }
+    }
+
+    /// Brings the names of a WITH clause into scope, in the order PostgreSQL does.
+    fn common_tables(&mut self, with: &Tree) {
+        let expressions = with.get("ctes").items();
+        let is_recursive = with.get("recursive").flag();
+        if is_recursive {
+            self.scope.extend(expressions.iter().map(|cte| cte.get("ctename").text().to_owned()));
+        }
+        for expression in expressions {
+            self.node(expression);
+            if !is_recursive {
+                self.scope.push(expression.get("ctename").text().to_owned());
+            }
+        }
+    }
+}
+
+/// The constant of a WHERE that is `name = 'constant'` and nothing else.
+fn equals_constant(condition: &Tree) -> Option<String> {
+    let is_equal = matches!(condition.get("name").items(), [operator] if operator.get("sval").text() == "=");
+    let is_plain = condition.kind() == "AExpr" && is_equal && is_name_column(condition.get("lexpr"));
+    let right = condition.get("rexpr");
+    (is_plain && right.kind() == "AConst").then(|| constant(right)).filter(|text| !text.is_empty())
+}
+
+fn is_name_column(tree: &Tree) -> bool {
+    tree.kind() == "ColumnRef" && matches!(tree.get("fields").items(), [field] if field.get("sval").text() == "name")
+}
+
+/// INSERT … ON CONFLICT DO UPDATE also updates.
+fn insert_actions(tree: &Tree) -> &'static [RowAction] {
+    // OnConflictAction: 3 is ONCONFLICT_UPDATE in the parser's protobuf.
+    match tree.get("on_conflict_clause").get("action").int() {
+        3 => &[RowAction::Insert, RowAction::Update],
+        _ => &[RowAction::Insert],
+    }
+}
+
+/// What the WHEN clauses of a MERGE do. CmdType: 3 update, 4 insert, 5 delete.
+fn merge_actions(tree: &Tree) -> Vec<RowAction> {
+    let clauses = tree.get("merge_when_clauses").items().iter();
+    clauses
+        .filter_map(|clause| match clause.get("command_type").int() {
+            3 => Some(RowAction::Update),
+            4 => Some(RowAction::Insert),
+            5 => Some(RowAction::Delete),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A name of one or two parts; the last two of more.
+fn qualified(parts: &Tree) -> Option<Name> {
+    let mut parts = parts.items().iter().rev().map(|part| part.get("sval").text());
+    let name = parts.next()?;
+    Some(Name::new(parts.next(), name))
+}

@@ -1,0 +1,106 @@
+//! What stands between us and the server: a pooler would break every fact a session relies on, and
+//! a line in clear text gives the broker's password to whoever listens.
+
+use crate::server::targets::{Target, TargetError};
+
+use super::finding::{Finding, Severity};
+
+/// What two connections at once, and a third after the first has ended, said of their backends.
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    first: i32,
+    second: i32,
+    /// Whether the third's backend had started before the third was dialled.
+    third_is_older: bool,
+}
+
+/// Two live connections never share a backend, and a backend is never older than its connection.
+fn is_pooled(seen: Observed) -> bool {
+    seen.first == seen.second || seen.third_is_older
+}
+
+/// Dials three times as the broker.
+pub(super) async fn look(target: &Target) -> Result<Vec<Finding>, TargetError> {
+    let mut findings: Vec<Finding> = in_clear(target).into_iter().collect();
+    let seen = observe(target).await?;
+    if seen.is_some_and(is_pooled) {
+        findings.push(Finding {
+            code: "pooler",
+            severity: Severity::Hole,
+            object: target.address(),
+            detail: String::new(),
+            why: "a pooler answers here: roles, settings and counts of one session would be those of another. \
+                  Let `dsn` name the server itself"
+                .to_owned(),
+            sql: Vec::new(),
+            lines: Vec::new(),
+        });
+    }
+    Ok(findings)
+}
+
+/// Nothing where an answer is not of the expected form; then something else is broken and is told.
+async fn observe(target: &Target) -> Result<Option<Observed>, TargetError> {
+    const PID: &str = "select pg_backend_pid()";
+    const OLDER: &str =
+        "select backend_start < $1::text::timestamptz from pg_stat_activity where pid = pg_backend_pid()";
+    let database = target.database();
+    let (one, two) = (target.admin(database).await?, target.admin(database).await?);
+    let seen = async {
+        let first: i32 = one.query_one(PID, &[]).await?.try_get(0)?;
+        let second: i32 = two.query_one(PID, &[]).await?.try_get(0)?;
+        let now: String = two.query_one("select clock_timestamp()::text", &[]).await?.try_get(0)?;
+        Ok::<_, tokio_postgres::Error>((first, second, now))
+    };
+    let Ok((first, second, now)) = seen.await else { return Ok(None) };
+    drop(one);
+    let three = target.admin(database).await?;
+    let older = three.query_one(OLDER, &[&now]).await.and_then(|row| row.try_get(0));
+    Ok(older.ok().map(|third_is_older| Observed { first, second, third_is_older }))
+}
+
+fn in_clear(target: &Target) -> Option<Finding> {
+    target.is_in_clear().then(|| Finding {
+        code: "clear_text",
+        severity: Severity::Hole,
+        object: target.address(),
+        detail: "sslmode=disable, insecure = true".to_owned(),
+        why: "the line to the target is not encrypted, and anybody on the way can pose as it".to_owned(),
+        sql: Vec::new(),
+        lines: vec![format!(
+            "sslmode=verify-full in the `dsn` of target `{}`, without `insecure`",
+            target.config().name
+        )],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::targets::{AdminConfig, TargetConfig};
+
+    #[test]
+    fn one_backend_for_two_connections_or_one_from_before_is_a_pooler() {
+        let seen = |first, second, third_is_older| Observed { first, second, third_is_older };
+        for (seen, expected) in [(seen(1, 2, false), false), (seen(1, 1, false), true), (seen(1, 2, true), true)] {
+            assert_eq!(is_pooled(seen), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_tls_to_another_machine_is_told() {
+        for (host, insecure, expected) in
+            [("10.0.3.4", true, true), ("127.0.0.1", true, false), ("127.0.0.1", false, false)]
+        {
+            let config = TargetConfig {
+                name: "prod".into(),
+                environment: "production".into(),
+                dsn: format!("host={host} dbname=shop sslmode=disable"),
+                admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
+                insecure,
+            };
+            let target = Target::new(config).expect("configured");
+            assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");
+        }
+    }
+}

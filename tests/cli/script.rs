@@ -1,0 +1,271 @@
+//! `exec` and piped `connect`: what scripts and agents rely on.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::dbgate::{document, exec_document, feed, said, text};
+use crate::support::desk::Desk;
+use crate::support::gate::SHOP;
+use crate::support::served::Served;
+
+/// Whether a statement that sleeps runs in the target, as a count.
+const ASLEEP: &str = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and state = 'active' \
+                      and pid <> pg_backend_pid() and datname = current_database()";
+
+/// Waits until a condition of the database holds.
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "it never came to that: {what}");
+    }
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+}
+
+async fn ended(child: Child) -> Output {
+    tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended")
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_limit_cuts_the_echo_of_a_write_and_not_the_write() {
+    let desk = Desk::begin(SHOP).await;
+    let sql = "update orders set amount = 7777 where id <= 50 returning id";
+    let arguments = ["exec", "demo", "--access", "write", "--format", "json", "--max-rows", "10", "-c", sql];
+    let output = desk.run(&arguments).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer = exec_document(&output);
+    let statement = &answer["statements"][0];
+    assert_eq!((&statement["status"], &statement["command_tag"]), (&json!("done"), &json!("UPDATE 50")));
+    assert_eq!((&statement["row_count"], &statement["rows_affected"]), (&json!(10), &json!(50)));
+    assert_eq!(statement["truncated"]["by"], "rows");
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 7777").await, 50);
+    // The same inside a block of the script's own.
+    let script = format!("begin; {}; commit;", sql.replace("7777", "8888"));
+    let output = desk.run(&["exec", "demo", "--access", "write", "--max-rows", "10", "-c", &script]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 8888").await, 50);
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_gets_little_and_is_told_what_is_missing() {
+    let desk = Desk::begin(SHOP).await;
+    let orders = "select * from orders";
+    let output = desk.run(&["exec", "demo", "-c", orders, "--format", "json", "--agent", "bot"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(output.stdout.len() <= 64 * 1024, "{}", output.stdout.len());
+    let answer = exec_document(&output);
+    assert_eq!(answer["statements"][0]["row_count"], 200);
+    assert_eq!(answer["statements"][0]["truncated"]["limit"], 200);
+    let narrow = ["exec", "demo", "-c", orders, "--agent", "bot", "--fail-on-truncate"];
+    assert_eq!(desk.run(&narrow).await.status.code(), Some(8));
+    let exact = "select * from orders where id <= 200";
+    let output = desk.run(&["exec", "demo", "-c", exact, "--format", "json", "--agent", "bot"]).await;
+    assert_eq!(exec_document(&output)["statements"][0]["truncated"], json!(null));
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_keep_every_digit_and_columns_their_place() {
+    let desk = Desk::begin(SHOP).await;
+    let sql = r"select 9007199254740993::int8, 0.10::numeric, 'NaN'::float8, '\xdeadbeef'::bytea, 1 a, 2 a";
+    let output = desk.run(&["exec", "demo", "--format", "json", "-c", sql]).await;
+    let rows = &exec_document(&output)["statements"][0]["rows"];
+    assert_eq!(*rows, json!([["9007199254740993", "0.10", "NaN", "\\xdeadbeef", 1, 2]]));
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_copy_stands_in_the_script_and_is_never_cut_into_statements() {
+    let desk = Desk::begin(SHOP).await;
+    let script = "copy audit_trail (what) from stdin;\nit's; drop table orders;\n-- no comment\n\\.\n\
+                  select count(*) from audit_trail;\n";
+    let file = desk.program.home().join("load.sql");
+    std::fs::write(&file, script).expect("written");
+    let output = desk.run(&["exec", "demo", "--access", "write", "-f", &file.display().to_string()]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(text(&output).starts_with("COPY 2\n"), "{}", text(&output));
+    let found = "select count(*) from audit_trail where what in ('it''s; drop table orders;', '-- no comment')";
+    assert_eq!(desk.gate.count(found).await, 2);
+    // Lines are counted across the data.
+    let output = desk.feed(&["exec", "demo", "--access", "write", "-"], &format!("{script}selec;\n")).await;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(":6:"), "{}", said(&output));
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_early_the_statement_is_cancelled_and_the_transcript_handed_in() {
+    let desk = Desk::begin(SHOP).await;
+    let sleep = ["exec", "demo", "--format", "json", "-c", "select pg_sleep(50)", "-c", "select 2"];
+    for (name, code, status) in [("-INT", 130, "cancelled"), ("-TERM", 143, "cancelled"), ("", 124, "timeout")] {
+        let limit: &[&str] = if name.is_empty() { &["--timeout", "2s"] } else { &[] };
+        let child = spawn(desk.command(&[&sleep[..], limit].concat()));
+        until("it sleeps", async || desk.gate.count(ASLEEP).await == 1).await;
+        if !name.is_empty() {
+            signal(&child, name);
+        }
+        let output = ended(child).await;
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let answer = exec_document(&output);
+        assert_eq!(answer["status"], status, "{answer:#}");
+        assert_eq!(answer["statements"][1]["status"], "not_run", "{answer:#}");
+        let path = answer["audit"]["transcript"].as_str().expect("the transcript is in").to_owned();
+        let verified = desk.run(&["audit", "verify", &path]).await;
+        assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+        assert_eq!(desk.gate.count(ASLEEP).await, 0);
+    }
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_revoked_under_its_client_is_cut_short_and_not_tampered_with() {
+    let desk = Desk::begin(SHOP).await;
+    let child =
+        spawn(desk.command(&["exec", "demo", "--format", "json", "-c", "select 1", "-c", "select pg_sleep(50)"]));
+    until("it sleeps", async || desk.gate.count(ASLEEP).await == 1).await;
+    let grant = desk.gate.running.state().grants.ids().first().expect("a grant").as_str().to_owned();
+    let output = desk.run(&["revoke", &grant]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let output = ended(child).await;
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    let answer = exec_document(&output);
+    assert_eq!(desk.gate.count(ASLEEP).await, 0);
+    let path = answer["audit"]["transcript"].as_str().unwrap_or_else(|| panic!("{}", said(&output))).to_owned();
+    let verified = desk.run(&["audit", "verify", &path]).await;
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    assert!(!said(&verified).contains("TAMPERED"), "{}", said(&verified));
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_lost_after_a_write_was_sent_leaves_open_what_became_of_it() {
+    let mut served = Served::start("link_lost", SHOP).await;
+    let write = "update orders set amount = 5 where id = 1 and pg_sleep(30) is not null";
+    let arguments = ["exec", "demo", "--access", "write", "--format", "json", "-c", write, "-c", "select 2"];
+    let child = spawn(served.command(&arguments));
+    until("it sleeps", async || served.count(ASLEEP).await == 1).await;
+    served.kill();
+    let output = ended(child).await;
+    assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+    let answer = exec_document(&output);
+    assert_eq!(answer["status"], "outcome_unknown");
+    assert_eq!(answer["statements"][0]["status"], "unknown");
+    assert!(said(&output).contains("Look at the data before you run it again"), "{}", said(&output));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_dangerous_runs_because_nobody_is_there_to_ask() {
+    let desk = Desk::begin(SHOP).await;
+    let sql = "update orders set amount = 0";
+    for access in ["read", "write"] {
+        let output = desk.run(&["exec", "demo", "--access", access, "-c", sql]).await;
+        assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    }
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 0").await, 0);
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn piped_connect_is_exec_and_writes_its_document() {
+    let desk = Desk::begin(SHOP).await;
+    let output = desk.feed(&["connect", "demo", "--format", "json"], "select 1;\nselect 2;\n").await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(exec_document(&output)["statements"][1]["rows"], json!([[2]]));
+    let output = desk.feed(&["connect", "demo"], "select 1;\nselec;\nselect 3;\n").await;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_with_nobody_at_it_gets_no_prompt() {
+    let desk = Desk::begin(SHOP).await;
+    let program = env!("CARGO_BIN_EXE_dbgate");
+    let at_terminal = |line: String, marker: Option<(&str, &str)>| {
+        let mut command = desk.command(&[]);
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &line, "/dev/null"]).env_clear();
+        terminal.envs(command.env("TERM", "dumb").get_envs().filter_map(|(name, value)| Some((name, value?))));
+        terminal.envs(marker);
+        feed(terminal, "")
+    };
+    let output = at_terminal(format!("{program} connect demo --no-input"), None).await;
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    let output = at_terminal(format!("{program} connect demo"), Some(("CLAUDECODE", "1"))).await;
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    assert!(text(&output).contains("Run: dbgate exec demo -c SQL"), "{}", text(&output));
+    assert_eq!(desk.gate.login_roles().await, Vec::<String>::new());
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_is_no_bug_of_any_command() {
+    let desk = Desk::begin(SHOP).await;
+    let output = desk.run(&["exec", "demo", "-c", "select 1", "--format", "json"]).await;
+    let evidence = exec_document(&output)["audit"]["transcript"].as_str().expect("evidence").to_owned();
+    let all = "select * from orders a join orders b using (customer_id)";
+    let commands: [&[&str]; 17] = [
+        &[],
+        &["--help"],
+        &["--version"],
+        &["help-exit-codes"],
+        &["completions", "bash"],
+        &["policy"],
+        &["ls"],
+        &["ls", "--format", "json"],
+        &["whoami"],
+        &["conninfo", "demo"],
+        &["check", "demo", "-c", "select 1; select 2"],
+        &["check", "demo", "-c", "select 1", "--format", "json"],
+        &["exec", "demo", "-c", all],
+        &["exec", "demo", "-c", all, "--format", "csv"],
+        &["exec", "demo", "-c", all, "--format", "ndjson"],
+        &["exec", "demo", "-c", all, "--format", "json"],
+        &["audit", "verify", &evidence],
+    ];
+    for arguments in commands {
+        let mut child = spawn(desk.command(arguments));
+        drop(child.stdout.take());
+        let output = ended(child).await;
+        let shown = String::from_utf8_lossy(&output.stderr);
+        assert!(!shown.contains("panicked"), "{arguments:?}: {shown}");
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 64 | 141)), "{arguments:?}: {code:?} {shown}");
+    }
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_flags_are_one_document_too_and_a_context_stands_for_its_broker() {
+    let desk = Desk::begin(SHOP).await;
+    let output = desk.run(&["ls", "--fromat", "json", "--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    assert_eq!(document(&output)["exit_code"], 64);
+    let config = format!("version = 1\n[contexts.work]\nserver = \"{}\"\n", desk.server);
+    std::fs::write(desk.program.home().join("config.toml"), config).expect("written");
+    let with = |arguments: &[&str]| {
+        let mut command = desk.program.command(arguments);
+        command.env("DBGATE_ID_TOKEN", &desk.token);
+        command
+    };
+    let output = feed(with(&["ls", "--context", "work"]), "").await;
+    assert!(text(&output).contains("demo"), "{}", said(&output));
+    let output = feed(with(&["ls", "--context", "home"]), "").await;
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    assert!(said(&output).contains("no context `home`; there are: work"), "{}", said(&output));
+    // Alone it says what to do next, and does not wait for anything.
+    let output = feed(desk.program.command(&[]), "").await;
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output).lines().count() <= 15 && text(&output).contains("dbgate login"), "{}", text(&output));
+    desk.end().await;
+}

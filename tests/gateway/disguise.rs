@@ -1,0 +1,69 @@
+//! Functions that are called without looking like it: as a field, an operator, an aggregate.
+
+use dbgate::core::grant::Access;
+
+use crate::support::gate::{Gate, SHOP, column, refusal};
+
+const CALLS: &str = "
+create function peek(orders) returns text language sql security definer
+  as 'select email from customers where id = $1.customer_id';
+create function peek_at(text, int) returns text language sql security definer
+  as 'select email from customers where id = $2';
+create operator ?=> (leftarg = text, rightarg = int, function = peek_at);
+create aggregate peeked(int) (sfunc = peek_at, stype = text, initcond = '');
+create function purge(orders) returns int language sql volatile
+  as 'delete from orders where id > 100; select 1';
+";
+
+#[tokio::test]
+async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
+    let gate = Gate::start(&format!("{SHOP}{CALLS}")).await;
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    for sql in [
+        "select peek(o) from orders o where id = 3",
+        "select o.peek from orders o where id = 3",
+        "select (o).peek from orders o where id = 3",
+        "select orders.peek from orders where id = 3",
+        "select public.orders.peek from public.orders where id = 3",
+        "select (select o).peek from orders o where id = 3",
+        "select '' ?=> 3",
+        "select '' operator(public.?=>) 3",
+        "select 1 from orders where '' ?=> id = any (select 'x') limit 1",
+        "select peeked(id) from orders where id = 3",
+    ] {
+        assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+    }
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_field_that_is_a_call_is_counted_like_one() {
+    let gate = Gate::start(&format!("{SHOP}{CALLS}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    for sql in ["select o.purge from orders o where id = 1", "select (o).purge from orders o where id = 1"] {
+        assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+    }
+    assert_eq!(column(&client, "select count(*) from orders").await.expect("counted"), ["3000"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_returns_what_may_be_seen_of_a_masked_relation() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let sql = "update customers set name = 'new' where id = 3 returning *";
+    let rows = client.query(sql, &[]).await.expect("returns");
+    let row = rows.first().expect("one row");
+    assert_eq!(
+        row.columns().iter().map(|column| column.name()).collect::<Vec<_>>(),
+        ["id", "name", "email", "ssn", "status"]
+    );
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, String>(1)), (3, "new".to_owned()));
+    // The role reads no part of the e-mail address outside of its view.
+    assert_eq!((row.get::<_, Option<String>>(2), row.get::<_, Option<String>>(3)), (None, Some("***".to_owned())));
+    assert_eq!(refusal(&client, "delete from customers where id = 3 returning lower(ssn)").await.0, "42501");
+    drop(client);
+    gate.stop().await;
+}

@@ -1,0 +1,199 @@
+//! Ways around the verdict that were once open: each is tried as an attacker would, and the
+//! database itself is asked what became of it.
+
+use dbgate::core::grant::Access;
+use tokio_postgres::Client;
+
+use crate::support::gate::{Gate, PREPARING, Place, SHOP, cluster, column, prepared, refusal, superuser};
+
+/// Lets engineers run code blocks and procedures: what then holds is the gateway, not a rule.
+const OPEN: &str = r#"
+@id("code-blocks")
+permit (principal in Group::"engineers", action == Action::"admin", resource);
+
+@id("come-in")
+permit (principal in Group::"engineers", action == Action::"connect", resource);
+
+@id("read")
+permit (principal in Group::"engineers",
+        action in [Action::"read", Action::"reveal", Action::"execute"], resource);
+
+@id("write")
+permit (principal in Group::"engineers",
+        action in [Action::"insert", Action::"update", Action::"delete"], resource)
+when { context.access == "write" };
+
+@id("at-most-100")
+@code("impact_too_large")
+@reason("more than 100 rows of one relation")
+forbid (principal, action in [Action::"insert", Action::"update", Action::"delete"], resource)
+when { context has impact && context.impact.rows > 100 };
+"#;
+
+/// A gate whose only policy is [`OPEN`].
+async fn open_gate(database: &str, sql: &str) -> Gate {
+    let guard = PREPARING.lock().await;
+    superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
+    let policy = [("classification.toml", ""), ("open.cedar", OPEN)];
+    let place = Place { cluster: cluster(), database: database.into(), sql, target: "demo", policy: &policy };
+    let folder = prepared(&place, "http://127.0.0.1:1", "").await;
+    drop(guard);
+    let file = folder.join("server.toml");
+    let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
+    std::fs::write(&file, text).expect("server.toml");
+    Gate::of(folder, &place).await
+}
+
+/// Runs a text, then asks from outside for a number that must not have changed.
+async fn stays(gate: &Gate, client: &Client, sql: &str, count: &str, expected: i64) -> String {
+    let (state, message) = refusal(client, sql).await;
+    assert_eq!(gate.count(count).await, expected, "{sql}: {message}");
+    assert_eq!(column(client, "select 1").await.expect("the session goes on"), ["1"]);
+    state
+}
+
+/// Shows that an attack is one: without the gate it changes the number.
+async fn bites(gate: &Gate, sql: &str, count: &str) {
+    let open = superuser(&gate.database).await;
+    let before: i64 = open.query_one(count, &[]).await.expect(count).get(0);
+    open.batch_execute(&format!("begin; {sql}; set constraints all immediate")).await.expect(sql);
+    let after: i64 = open.query_one(count, &[]).await.expect(count).get(0);
+    open.batch_execute("rollback").await.expect("rolled back");
+    assert_ne!(before, after, "{sql}");
+}
+
+const CUSTOMERS: &str = "select count(*) from customers";
+const ORDERS: &str = "select count(*) from orders";
+
+#[tokio::test]
+async fn a_block_or_procedure_cannot_commit_before_the_verdict() {
+    let sql = format!(
+        "{SHOP} create procedure wipe() language plpgsql as $$ begin delete from orders; commit; end $$;\
+         create procedure tidy() language plpgsql as $$ begin delete from orders where id = 1; end $$;"
+    );
+    let gate = open_gate("holes_commit", &sql).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let block = "do $$ begin delete from orders; commit; end $$";
+    assert_eq!(stays(&gate, &client, block, ORDERS, 3000).await, "2D000", "a commit inside is an error");
+    assert_eq!(stays(&gate, &client, "call wipe()", ORDERS, 3000).await, "2D000");
+    // Without the commit it is counted and taken back; small work of the same kind stands.
+    assert_eq!(stays(&gate, &client, "do $$ begin delete from orders; end $$", ORDERS, 3000).await, "42501");
+    let hidden = "do $$ begin execute 'delete from ' || 'orders'; end $$";
+    assert_eq!(stays(&gate, &client, hidden, ORDERS, 3000).await, "42501");
+    client.simple_query("call tidy()").await.expect("one row");
+    assert_eq!(gate.count(ORDERS).await, 2999);
+    let error = client.execute("do $$ begin delete from orders; commit; end $$", &[]).await.expect_err("extended too");
+    assert_eq!(error.code().map(|code| code.code()), Some("2D000"));
+    assert_eq!(gate.count(ORDERS).await, 2999);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_put_off_until_commit_happens_before_the_count() {
+    let sql = format!(
+        "{SHOP} create table inbox (id int);\
+         create function flood() returns trigger language plpgsql as
+           $$ begin delete from customers where id <= 500; return null; end $$;\
+         create constraint trigger later after insert on inbox deferrable initially deferred
+           for each row execute function flood();\
+         create function reap() returns setof int language sql volatile as
+           'delete from orders where id <= 400 returning id';"
+    );
+    let gate = Gate::start(&sql).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    bites(&gate, "insert into inbox values (1)", CUSTOMERS).await;
+    assert_eq!(stays(&gate, &client, "insert into inbox values (1)", CUSTOMERS, 1000).await, "42501");
+    client.simple_query("begin; set constraints all deferred").await.expect("begins");
+    let put_off = "insert into inbox values (1); commit";
+    assert_eq!(refusal(&client, put_off).await.0, "42501");
+    client.simple_query("rollback").await.expect("over");
+    assert_eq!(gate.count(CUSTOMERS).await, 1000);
+    let error = client.execute("insert into inbox values ($1)", &[&1i32]).await.expect_err("extended too");
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"));
+    assert_eq!(gate.count(CUSTOMERS).await, 1000);
+    let held = "declare c cursor with hold for select * from reap()";
+    assert_eq!(stays(&gate, &client, held, ORDERS, 3000).await, "42501");
+    let in_block = format!("begin; {held}; commit");
+    assert_eq!(refusal(&client, &in_block).await.0, "42501");
+    client.simple_query("rollback").await.expect("over");
+    assert_eq!(gate.count(ORDERS).await, 3000);
+    // What cannot write may be held.
+    client.simple_query("declare fine cursor with hold for select id from orders order by id").await.expect("held");
+    assert_eq!(column(&client, "fetch 1 from fine").await.expect("a row"), ["1"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_view_an_operator_a_cast_or_a_default_that_writes_is_no_read() {
+    let sql = format!(
+        "{SHOP} create function spoil() returns int language sql volatile as
+           'delete from orders where id <= 400; select 1';\
+         create view harmless as select spoil() as n;\
+         create function spoil_text(text) returns int language sql volatile as
+           'delete from orders where id <= 400; select 1';\
+         create function spoil_both(int, text) returns boolean language sql volatile as
+           'delete from orders where id <= 400; select true';\
+         create operator public.=== (leftarg = int, rightarg = text, function = spoil_both);\
+         create type odd as (a text);\
+         create function odd_to_int(odd) returns int language sql volatile as
+           'delete from orders where id <= 400; select 1';\
+         create cast (odd as int) with function odd_to_int(odd);"
+    );
+    let gate = Gate::start(&sql).await;
+    let reader = gate.connect(&gate.grant(Access::Read).await).await;
+    let writer = gate.connect(&gate.grant_as("raj@example.com", Access::Write, 600).await).await;
+    let attacks = ["select * from harmless", "select 1 === 'a'", "select row('a')::odd::int", "table harmless"];
+    for sql in attacks {
+        bites(&gate, sql, ORDERS).await;
+        // The target's read-only mode, a right that the role does not have, or the verdict.
+        for client in [&reader, &writer] {
+            let state = stays(&gate, client, sql, ORDERS, 3000).await;
+            assert!(matches!(state.as_str(), "25006" | "42501"), "{sql}: {state}");
+        }
+        let in_block = format!("begin; {sql}; commit");
+        assert!(writer.simple_query(&in_block).await.is_err(), "{sql}");
+        writer.simple_query("rollback").await.expect("over");
+        assert!(reader.query(sql, &[]).await.is_err(), "{sql}");
+        assert_eq!(gate.count(ORDERS).await, 3000, "{sql}");
+    }
+    drop((reader, writer));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_cannot_make_its_role_its_own() {
+    let gate = open_gate("holes_alter", SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let role = gate.login_roles().await.pop().expect("a role");
+    for text in [
+        format!("alter role {role} password 'mine'"),
+        "alter role current_user login".to_owned(),
+        format!("alter user {role} set search_path = 'x'"),
+        "alter default privileges grant all on tables to public".to_owned(),
+        "set role none".to_owned(),
+        "reset role".to_owned(),
+        "set session authorization default".to_owned(),
+    ] {
+        assert!(client.simple_query(&text).await.is_err(), "{text}");
+    }
+    // Dynamic SQL shows nothing of this. What it achieves must be worth nothing.
+    let hidden = format!(
+        "do $$ begin perform set_config('role', 'none', true); \
+         execute 'alter role {role} pass' || 'word ''mine'''; end $$"
+    );
+    let _ = client.simple_query(&hidden).await;
+    let login = format!(
+        "do $$ begin perform set_config('role', 'none', true); execute 'alter role {role} log' || 'in'; end $$"
+    );
+    assert!(client.simple_query(&login).await.is_err());
+    let can = format!("select count(*) from pg_roles where rolname = '{role}' and rolcanlogin");
+    assert_eq!(gate.count(&can).await, 0);
+    let mut direct = tokio_postgres::Config::new();
+    direct.host("127.0.0.1").port(cluster().port()).user(&role).password("mine").dbname(&gate.database);
+    let error = direct.connect(tokio_postgres::NoTls).await.err().expect("the role opens nothing");
+    assert_eq!(error.code().map(|code| code.code()), Some("28000"));
+    drop(client);
+    gate.stop().await;
+}
