@@ -219,7 +219,7 @@ async fn at_a_terminal_the_queue_is_gone_through_one_by_one() {
     let (first, second) = (scene.ask(UPDATE).await, scene.ask("delete from customers where id <= 300").await);
     let piped = scene.run("raj", &["review"]).await;
     assert_eq!(piped.status.code(), Some(64), "without a terminal nobody is asked: {}", said(&piped));
-    let command = scene.command("raj", &["review"]).await;
+    let command = scene.at_a_terminal("raj", &["review"]).await;
     let at_the_terminal = move || -> Result<(), rexpect::error::Error> {
         let mut terminal = rexpect::session::spawn_command(command, Some(30_000))?;
         terminal.exp_string("1 of 2")?;
@@ -242,5 +242,34 @@ async fn at_a_terminal_the_queue_is_gone_through_one_by_one() {
     // The newest comes first: it was approved for 1,234 rows and changes 1,200; the other was rejected.
     assert_eq!(scene.resume("ana", &second).await.0, Some(0));
     assert_eq!(scene.resume("ana", &first).await.0, Some(7));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_prompt_one_waits_and_the_statement_goes_on_when_people_agree() {
+    let scene = Scene::start("").await;
+    let command = scene.at_a_terminal("ana", &["connect", "demo", "--access", "write", "-X"]).await;
+    let (named, id) = std::sync::mpsc::channel();
+    let (agreed, go_on) = std::sync::mpsc::channel();
+    let at_the_prompt = move || -> Result<(), rexpect::error::Error> {
+        let mut terminal = rexpect::session::spawn_command(command, Some(30_000))?;
+        terminal.exp_string("rw=>")?;
+        terminal.send_line(&format!("{UPDATE};"))?;
+        terminal.exp_string("waiting for approval apr_")?;
+        let rest = terminal.exp_string(" ")?;
+        let _ = named.send(format!("apr_{}", rest.trim()));
+        let _ = go_on.recv();
+        terminal.exp_string("was approved by raj@example.com")?;
+        terminal.exp_string("UPDATE 1500")?;
+        terminal.send_line("\\q")?;
+        terminal.exp_eof()?;
+        Ok(())
+    };
+    let talking = tokio::task::spawn_blocking(at_the_prompt);
+    let id = tokio::task::spawn_blocking(move || id.recv().expect("a request is named")).await.expect("joined");
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    agreed.send(()).expect("somebody waits");
+    talking.await.expect("joined").expect("the conversation");
+    assert_eq!(scene.changed().await, 1500);
     scene.end().await;
 }

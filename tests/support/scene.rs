@@ -60,6 +60,13 @@ impl Scene {
         command
     }
 
+    /// The program as a person at a terminal.
+    pub async fn at_a_terminal(&self, login: &str, arguments: &[&str]) -> Command {
+        let mut command = self.command(login, arguments).await;
+        command.env("TERM", "dumb").stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        command
+    }
+
     pub async fn run(&self, login: &str, arguments: &[&str]) -> Output {
         let mut command = self.command(login, arguments).await;
         tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("joined")

@@ -88,20 +88,15 @@ pub fn list(open: &[Open], now: Moment) -> Markup {
                 more => { (more) " connections are open." }
             }
         }
-        @if !open.is_empty() {
-            div.card.scroll tabindex="0" {
-                table {
-                    thead { tr { th { "Who" } th { "Target" } th { "Access" } th { "Since" } th { "Time left" } th { "Record" } } }
-                    tbody {
-                        @for one in open {
-                            tr {
-                                td { (one.who) }
-                                td { (one.target) " · " (one.database) }
-                                td { (one.access) }
-                                td.n { (at(&one.started.rfc3339())) }
-                                td.n { (one.ends.since(now).as_secs() / 60) " min" }
-                                td { a href={ "/sessions/" (one.id) } { (one.id.get(..10).unwrap_or_default()) } }
-                            }
+        ul.list {
+            @for one in open {
+                li {
+                    a.item href={ "/sessions/" (one.id) } {
+                        div.line { b { (one.who) } span.chip { (one.access) " access" } }
+                        div.meta {
+                            span { (one.target) " · " (one.database) }
+                            span { "since " (at(&one.started.rfc3339())) }
+                            span { (one.ends.since(now).as_secs() / 60) " min left" }
                         }
                     }
                 }

@@ -57,7 +57,7 @@ await queue.goto(desk + "/requests");
 await shoot(queue, "requests");
 await queue.goto(desk + "/sessions");
 await shoot(queue, "sessions");
-const session = queue.getByRole("table").getByRole("link").first();
+const session = queue.locator("main a.item").first();
 if (await session.isVisible()) {
   await session.click();
   await shoot(queue, "session");
