@@ -17,12 +17,15 @@ mod broker {
 mod gateway {
     mod attacks;
     mod corpus;
+    mod differential;
     mod disguise;
     mod holes;
     mod life;
     mod limits;
+    mod masks;
     mod oracle;
     mod privileges;
+    mod protocol;
     mod reads;
     mod upstream_tls;
     mod writes;
@@ -32,6 +35,7 @@ mod journeys {
     mod demo;
     mod desk;
     mod first_day;
+    mod terminal;
 }
 
 /// A test file that nobody compiles passes for ever.

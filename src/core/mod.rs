@@ -25,6 +25,8 @@ pub mod secret;
 pub mod session;
 pub mod statement;
 pub mod text;
+#[cfg(feature = "server")]
+pub mod throttle;
 pub mod time;
 pub mod transcript;
 pub mod wire;

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::mask::{SALT_SCHEMA, SALT_TABLE};
 pub use crate::core::mask::{identifier, literal};
-use crate::core::scope::{ColumnScope, RelationName, RelationScope, Scope};
+use crate::core::scope::explain::{self, Extent, Right};
+use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 
 /// The role the server connects as. Not a superuser.
 pub const BROKER: &str = "dbgate_broker";
@@ -157,16 +159,11 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
         }
         schemas.insert(identifier(&name.schema));
         let place = qualified(&name.schema, &name.name);
-        for ((privilege, allowed), list) in rights(relation).into_iter().zip(&mut whole) {
-            if !allowed {
-                continue;
-            }
-            match columns_of(privilege, relation) {
-                Columns::All => list.push(place.clone()),
-                Columns::None => {}
-                Columns::These(names) => {
-                    single.push(format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", ")));
-                }
+        for (right, list) in Right::ALL.into_iter().zip(&mut whole) {
+            match explain::on_relation(relation, right) {
+                Extent::Whole => list.push(place.clone()),
+                Extent::Nothing => {}
+                Extent::Columns(names) => single.push(grant_columns(right, &names, &place, &role)),
             }
         }
         let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
@@ -181,8 +178,8 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
     let schemas: Vec<String> = schemas.into_iter().collect();
     let sequences: Vec<String> = sequences.into_iter().collect();
     let mut sql = batched("USAGE ON SCHEMA", &schemas);
-    for (privilege, list) in PRIVILEGES.into_iter().zip(&whole) {
-        sql.extend(batched(&format!("{privilege} ON"), list));
+    for (right, list) in Right::ALL.into_iter().zip(&whole) {
+        sql.extend(batched(&format!("{} ON", right.word()), list));
     }
     sql.extend(single);
     // USAGE lets a default draw the next value; it does not let anyone set it.
@@ -190,38 +187,21 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
     sql
 }
 
-const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
-
-fn rights(relation: &RelationScope) -> [(&'static str, bool); 4] {
-    let [select, insert, update, delete] = PRIVILEGES;
-    [(select, relation.read), (insert, relation.insert), (update, relation.update), (delete, relation.delete)]
+fn grant_columns(right: Right, names: &[String], place: &str, role: &str) -> String {
+    let names: Vec<String> = names.iter().map(|name| identifier(name)).collect();
+    format!("GRANT {} ({}) ON {place} TO {role}", right.word(), names.join(", "))
 }
 
-/// The columns that a privilege is granted on.
-enum Columns {
-    All,
-    None,
-    These(Vec<String>),
-}
-
-fn columns_of(privilege: &str, relation: &RelationScope) -> Columns {
-    if privilege == "DELETE" || !relation.is_masked() {
-        return Columns::All;
-    }
-    let fits = |column: &&ColumnScope| match privilege {
-        // A new row may hold what its writer knows already.
-        "INSERT" => !column.is_generated,
-        // A change to a masked column would be blind, and its error messages an oracle.
-        "UPDATE" => column.mask.is_none() && !column.is_generated,
-        _ => column.mask.is_none(),
-    };
-    let names: Vec<String> = relation.columns.iter().filter(fits).map(|column| identifier(&column.name)).collect();
-    if names.is_empty() { Columns::None } else { Columns::These(names) }
+/// One statement of making views, and the relation whose view it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub relation: Option<RelationName>,
+    pub sql: String,
 }
 
 /// Makes the masking views of a scope, as the role that owns them. Needs a transaction: the role
 /// and the search path are set for it alone.
-pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<String> {
+pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step> {
     let views: Vec<_> = scope
         .relations
         .iter()
@@ -244,29 +224,93 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Strin
         sql.push(format!("COMMENT ON SCHEMA {name} IS {}", literal(&mask_comment(role_name))));
         sql.push(format!("GRANT USAGE ON SCHEMA {name} TO {role}"));
     }
-    for (name, relation, (schema, view)) in views {
+    let is_salted = |mask: &ColumnMask| mask.expression.contains(SALT_SCHEMA);
+    if views.iter().flat_map(|(_, one, _)| &one.columns).any(|column| column.mask.as_ref().is_some_and(is_salted)) {
+        sql.extend(make_salt());
+    }
+    let plain = |sql: String| Step { relation: None, sql };
+    let mut steps: Vec<Step> = sql.into_iter().map(plain).collect();
+    for (name, relation, (schema, view)) in in_order(views) {
         let place = qualified(schema, view);
-        let columns: Vec<String> = relation.columns.iter().map(shown).collect();
-        sql.push(format!(
-            "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {}",
-            columns.join(", "),
-            qualified(&name.schema, &name.name)
-        ));
-        // INSERT goes to the table itself: a view cannot take values for what it computes.
-        for (privilege, allowed) in rights(relation).into_iter().filter(|(privilege, _)| *privilege != "INSERT") {
-            match columns_of(privilege, relation) {
-                _ if !allowed => {}
-                Columns::All => sql.push(format!("GRANT {privilege} ON {place} TO {role}")),
-                _ if privilege == "SELECT" => sql.push(format!("GRANT SELECT ON {place} TO {role}")),
-                Columns::None => {}
-                Columns::These(names) => {
-                    sql.push(format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", ")));
-                }
+        steps.push(Step { relation: Some(name.clone()), sql: create_view(name, relation, &place) });
+        for right in Right::ALL {
+            match explain::on_view(relation, right) {
+                Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
+                Extent::Nothing => {}
+                Extent::Columns(names) => steps.push(plain(grant_columns(right, &names, &place, &role))),
             }
         }
     }
-    sql.push("RESET ROLE".to_owned());
-    sql
+    steps.push(plain("RESET ROLE".to_owned()));
+    steps
+}
+
+type View<'s> = (&'s RelationName, &'s RelationScope, &'s (String, String));
+
+/// Views of tables first, then rebuilt ones, each after those it reads.
+fn in_order(views: Vec<View<'_>>) -> Vec<View<'_>> {
+    let (mut waiting, mut ordered): (Vec<_>, Vec<_>) =
+        views.into_iter().partition(|(_, relation, _)| relation.rebuilt.is_some());
+    // Each round places at least the one that reads none of the others; were there a circle, what
+    // is left is made in any order, and PostgreSQL says what is missing.
+    for _ in 0..waiting.len() {
+        let names: Vec<String> = waiting.iter().map(|(_, _, (schema, view))| qualified(schema, view)).collect();
+        let is_ready = |(at, (_, relation, _)): (usize, &View<'_>)| {
+            let text = relation.rebuilt.as_deref().unwrap_or("");
+            !names.iter().enumerate().any(|(other, name)| other != at && text.contains(name.as_str()))
+        };
+        let ready: Vec<bool> = waiting.iter().enumerate().map(is_ready).collect();
+        let mut flags = ready.into_iter();
+        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|_| flags.next().unwrap_or(false));
+        ordered.extend(now);
+        waiting = later;
+    }
+    ordered.extend(waiting);
+    ordered
+}
+
+fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> String {
+    let columns: Vec<String> = relation.columns.iter().map(shown).collect();
+    let names: Vec<String> = relation.columns.iter().map(|column| identifier(&column.name)).collect();
+    let source = match &relation.rebuilt {
+        Some(definition) => format!("({definition}) AS {} ({})", identifier(&name.name), names.join(", ")),
+        None => qualified(&name.schema, &name.name),
+    };
+    let (mut condition, mut check) = (String::new(), "");
+    if let Some(filter) = &relation.filter {
+        condition = format!(" WHERE {filter}");
+        // Without it a row could be written out of sight, or into the sight of others.
+        if relation.insert || relation.update {
+            check = " WITH CASCADED CHECK OPTION";
+        }
+    }
+    format!(
+        "CREATE VIEW {place} WITH (security_barrier) AS SELECT {} FROM {source}{condition}{check}",
+        columns.join(", ")
+    )
+}
+
+/// Makes the salt of the database unless there is one. What somebody else made under its name
+/// would be a salt that somebody else may read.
+fn make_salt() -> Vec<String> {
+    let (schema, table) = (identifier(SALT_SCHEMA), qualified(SALT_SCHEMA, SALT_TABLE));
+    vec![
+        format!(
+            "DO $dbgate$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {} AND nspowner <> {}::regrole) \
+             THEN RAISE EXCEPTION 'the schema of the salt is not dbgate''s own'; END IF; END $dbgate$",
+            literal(SALT_SCHEMA),
+            literal(MASKER)
+        ),
+        format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
+        format!("COMMENT ON SCHEMA {schema} IS 'dbgate salt of hashed columns'"),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {table} (one bool PRIMARY KEY DEFAULT true CHECK (one), value bytea NOT NULL)"
+        ),
+        format!(
+            "INSERT INTO {table} (value) SELECT sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea) \
+             ON CONFLICT DO NOTHING"
+        ),
+    ]
 }
 
 fn shown(column: &ColumnScope) -> String {

@@ -24,6 +24,8 @@ pub enum Step {
     Execute,
     Close,
     Sync,
+    /// A simple Query of one statement: rows, tag and readiness answer it together.
+    Query,
 }
 
 /// What an answer means for the queue.
@@ -61,6 +63,16 @@ impl Pipeline {
         self.steps.is_empty()
     }
 
+    /// Whether the client's statement is running: rows may come.
+    pub fn is_executing(&self) -> bool {
+        matches!(self.steps.front(), Some((Step::Execute | Step::Query, Owner::Client)))
+    }
+
+    /// Whether a simple Query is being answered.
+    pub fn is_query(&self) -> bool {
+        matches!(self.steps.front(), Some((Step::Query, _)))
+    }
+
     /// Takes in the type of the next message from the server.
     ///
     /// # Errors
@@ -72,7 +84,7 @@ impl Pipeline {
             (b'N' | b'S' | b'A', _) => Ok(Answer::Aside(owner)),
             (b'E', Some((step, owner))) => {
                 // An error at Sync itself (a failed commit) leaves the Sync to be answered.
-                while self.steps.front().is_some_and(|(step, _)| *step != Step::Sync) {
+                while self.steps.front().is_some_and(|(step, _)| !matches!(step, Step::Sync | Step::Query)) {
                     self.steps.pop_front();
                 }
                 Ok(Answer::Failed(owner, step))
@@ -81,7 +93,11 @@ impl Pipeline {
             (b'D' | b'd' | b'c' | b'G' | b'H' | b'W', Some((Step::Execute, owner))) => {
                 Ok(Answer::Part(owner, Step::Execute))
             }
-            (b'1', Some((step @ Step::Parse, owner)))
+            (b'T' | b'D' | b'd' | b'c' | b'H' | b'C' | b'I', Some((Step::Query, owner))) => {
+                Ok(Answer::Part(owner, Step::Query))
+            }
+            (b'Z', Some((step @ Step::Query, owner)))
+            | (b'1', Some((step @ Step::Parse, owner)))
             | (b'2', Some((step @ Step::Bind, owner)))
             | (b'3', Some((step @ Step::Close, owner)))
             | (b'T' | b'n', Some((step @ Step::Describe, owner)))

@@ -40,7 +40,13 @@ macro_rules! own {
 
 const RELATIONS: &str = concat!(
     "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity, c.reltuples::int8, \
-     array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid) \
+     array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
+     exists (select from pg_policy p where p.polrelid = c.oid and (p.polroles <> '{0}' \
+       or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
+         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')), \
+     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end, \
+     exists (select from pg_options_to_table(c.reloptions) o \
+       where o.option_name = 'security_barrier' and o.option_value::bool) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
@@ -55,6 +61,11 @@ const COLUMNS: &str = concat!(
     own!(),
     "order by a.attrelid, a.attnum"
 );
+
+/// Domains: the type each is over, and whether it sets a condition that a mask's value might break.
+const DOMAINS: &str = "select t.oid, t.typarray, t.typbasetype, format_type(t.typbasetype, t.typtypmod), \
+    t.typnotnull or exists (select from pg_constraint k where k.contypid = t.oid) \
+    from pg_type t where t.typtype = 'd'";
 
 /// Columns a generated column is computed from: recorded for the column or for its expression,
 /// depending on the version.
@@ -141,7 +152,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         return Err(CatalogError::OtherDatabase { wanted: database.to_owned(), found });
     }
     let mut relations = relations(&query(RELATIONS).await?).map_err(unexpected)?;
-    add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
+    let domains = domains(&query(DOMAINS).await?).map_err(unexpected)?;
+    add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?, &domains).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
     let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;
@@ -182,6 +194,9 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             parents: row.try_get(6)?,
             depends_on: Vec::new(),
             has_row_security: row.try_get(4)?,
+            has_user_policies: row.try_get(7)?,
+            definition: row.try_get(8)?,
+            is_barrier: row.try_get(9)?,
             estimated_rows: row.try_get(5)?,
             sequences: Vec::new(),
         };
@@ -190,10 +205,43 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
     Ok(relations)
 }
 
+/// What a domain's values are, by the domain's OID.
+struct Domain {
+    array: u32,
+    over: u32,
+    over_text: String,
+    is_strict: bool,
+}
+
+fn domains(rows: &[Row]) -> Result<BTreeMap<u32, Domain>, tokio_postgres::Error> {
+    let read = |row: &Row| -> Result<(u32, Domain), tokio_postgres::Error> {
+        let (array, over, over_text) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        Ok((row.try_get(0)?, Domain { array, over, over_text, is_strict: row.try_get(4)? }))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Looks through domains, and arrays of them, as far as none sets a condition.
+fn base_type(domains: &BTreeMap<u32, Domain>, oid: u32, text: &str) -> String {
+    let (mut at, mut base) = (oid, text.to_owned());
+    // A domain is made after what it is over, so this ends.
+    while let Some(domain) = domains.get(&at) {
+        if domain.is_strict {
+            return base;
+        }
+        (at, base) = (domain.over, domain.over_text.clone());
+    }
+    match domains.iter().find(|(_, domain)| domain.array == at) {
+        Some((element, domain)) if !domain.is_strict => format!("{}[]", base_type(domains, *element, text)),
+        _ => base,
+    }
+}
+
 fn add_columns(
     relations: &mut BTreeMap<u32, Relation>,
     columns: &[Row],
     generated: &[Row],
+    domains: &BTreeMap<u32, Domain>,
 ) -> Result<(), tokio_postgres::Error> {
     let mut sources: BTreeMap<(u32, i16), Vec<i16>> = BTreeMap::new();
     for row in generated {
@@ -202,11 +250,13 @@ fn add_columns(
     for row in columns {
         let (oid, number): (u32, i16) = (row.try_get(0)?, row.try_get(2)?);
         let Some(relation) = relations.get_mut(&oid) else { continue };
+        let (type_name, type_oid): (String, u32) = (row.try_get(3)?, row.try_get(4)?);
         relation.columns.push(Column {
             name: row.try_get(1)?,
             number,
-            type_name: row.try_get(3)?,
-            type_oid: row.try_get(4)?,
+            base_type: base_type(domains, type_oid, &type_name),
+            type_name,
+            type_oid,
             not_null: row.try_get(5)?,
             has_default: row.try_get(6)?,
             is_generated: row.try_get(7)?,

@@ -11,7 +11,7 @@ use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, Touch};
 use crate::core::statement::grammar::Statement;
-use crate::core::statement::splice::{self, Masks, Only};
+use crate::core::statement::splice::{self, Masks, Spot};
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +114,19 @@ impl Check<'_> {
     }
 
     fn splice(&self, statement: &Statement) -> Result<Option<String>, Box<Denial>> {
-        let replace = |schema: Option<&str>, name: &str, only: Only| {
+        let replace = |schema: Option<&str>, name: &str, spot: Spot| {
             let full = self.masked(schema, name)?;
-            Some(mask::splice_text(&full, self.scope.relations.get(&full)?, only == Only::Itself))
+            let scope = self.scope.relations.get(&full)?;
+            match spot {
+                Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
+                // Only where the relation itself is out of reach: else the role writes it directly.
+                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+            }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
-            Some(mask::returned(self.scope.relations.get(&full)?))
+            // A view that stands for its relation returns masked values by itself.
+            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(mask::returned)
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(
@@ -138,7 +144,7 @@ impl Check<'_> {
         }
         let relation = self.catalog.resolve(schema, name, self.search_path)?;
         let scope = self.scope.relations.get(&relation.name)?;
-        (scope.read && scope.is_masked()).then(|| relation.name.clone())
+        (scope.read && scope.is_replaced()).then(|| relation.name.clone())
     }
 
     /// How much of an eye must be kept on it while it runs.

@@ -12,6 +12,7 @@ use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
 use crate::server::certificates;
 use crate::server::config::{Config, ConfigError};
+use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::identity::Verifier;
 use crate::server::notify::Notifier;
@@ -56,6 +57,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
         grants: Grants::default(),
         sessions: Sessions::default(),
         certificates,
+        keeper: Keeper::default(),
         stopping: AtomicBool::new(false),
         config,
     })

@@ -20,12 +20,15 @@ use crate::server::grants::end;
 use crate::server::http::listen::Connections;
 use crate::server::identity::VerifierError;
 use crate::server::notify::NotifyError;
+use crate::server::sessions::EndReason;
 use crate::server::state::State;
 use crate::server::store::StoreError;
 use crate::server::targets::TargetError;
 use crate::server::{gateway, http, prepare};
 use crate::sys::files::FileError;
 
+/// How long transactions that are open may go on when the process is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 /// How long open requests and connections may take to come to their end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -103,10 +106,16 @@ impl Running {
         &self.state
     }
 
-    /// Stops: takes nothing new, ends every session and grant, drops their roles, closes the log.
+    /// Stops: takes nothing new, lets transactions end for a while, then ends every session and
+    /// grant, drops their roles, closes the log.
     pub async fn stop(self) {
         self.state.stopping.store(true, Ordering::Release);
         self.stop.send_replace(true);
+        self.state.sessions.kill_all(EndReason::Draining);
+        let emptied = tokio::time::timeout(DRAIN, self.state.sessions.until_empty());
+        if emptied.await.is_err() {
+            tracing::warn!(open = self.state.sessions.count(), "sessions did not end by themselves");
+        }
         end::end_all(&self.state).await;
         for mut task in self.tasks {
             if tokio::time::timeout(GRACE, &mut task).await.is_err() {

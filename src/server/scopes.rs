@@ -10,7 +10,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::core::grant::Access;
 use crate::core::role_sql::{self, Grantable};
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::explain::{self, Extent, Right};
+use crate::core::scope::{RelationName, RelationScope, Scope};
 
 /// Each scope adds an entry to the ACL of every table; PostgreSQL ends at about 2,400.
 pub const MOST_SCOPES: i64 = 500;
@@ -40,6 +41,8 @@ pub enum ScopeError {
     NotOurs(String),
     #[error("another session of the database holds dbgate's lock; try again")]
     Locked,
+    #[error("the masking view of {relation} cannot be made: {reason}")]
+    View { relation: RelationName, reason: String },
     #[error("cannot make or drop the role of a scope")]
     Target(#[from] tokio_postgres::Error),
 }
@@ -156,9 +159,26 @@ async fn make(client: &Client, scope: &Scope, digest: &str, name: &str) -> Resul
         return Ok(ungrantable(scope, &grantable));
     }
     sql.extend(role_sql::grant_scope(name, scope, &grantable));
-    sql.extend(role_sql::make_views(name, scope, &grantable));
+    for step in role_sql::make_views(name, scope, &grantable) {
+        let Some(relation) = step.relation else {
+            sql.push(step.sql);
+            continue;
+        };
+        client.batch_execute(&std::mem::take(&mut sql).join(";\n")).await?;
+        client.batch_execute(&step.sql).await.map_err(|error| refused_view(relation, error))?;
+    }
     client.batch_execute(&sql.join(";\n")).await?;
     Ok(ungrantable(scope, &grantable))
+}
+
+/// A view that PostgreSQL does not take says something about the view; a lost connection does not.
+fn refused_view(relation: RelationName, error: tokio_postgres::Error) -> ScopeError {
+    match error.as_db_error() {
+        Some(refusal) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
+            ScopeError::View { relation, reason: refusal.message().to_owned() }
+        }
+        Some(_) | None => error.into(),
+    }
 }
 
 fn ungrantable(scope: &Scope, grantable: &Grantable) -> Vec<RelationName> {
@@ -195,16 +215,23 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
     Ok(Grantable { relations, sequences })
 }
 
-/// Whether the role lacks something it should be able to read.
+/// Whether the role lacks something it should be able to read: a grant, or a view that stands for
+/// a relation.
 async fn is_incomplete(client: &Client, scope: &Scope, grantable: &Grantable, name: &str) -> Result<bool, ScopeError> {
-    let readable = scope.relations.values().filter(|relation| relation.read);
-    let readable: Vec<u32> =
-        readable.map(|relation| relation.oid).filter(|oid| grantable.relations.contains(oid)).collect();
+    let mine = || scope.relations.values().filter(|relation| grantable.relations.contains(&relation.oid));
+    let is_readable = |relation: &&RelationScope| explain::on_relation(relation, Right::Select) != Extent::Nothing;
+    let readable: Vec<u32> = mine().filter(is_readable).map(|relation| relation.oid).collect();
+    let views: Vec<&(String, String)> = mine().filter_map(|relation| relation.view.as_ref()).collect();
+    let schemas: Vec<&str> = views.iter().map(|(schema, _)| schema.as_str()).collect();
+    let names: Vec<&str> = views.iter().map(|(_, view)| view.as_str()).collect();
     let lacking = client
         .query_one(
             "select exists (select from pg_catalog.pg_class c where c.oid = any($1) \
-         and not has_any_column_privilege($2::name, c.oid, 'SELECT'))",
-            &[&readable, &name],
+         and not has_any_column_privilege($2::name, c.oid, 'SELECT')) \
+         or exists (select from unnest($3::text[], $4::text[]) w (schema, name) where not exists (\
+           select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+           where n.nspname = w.schema and c.relname = w.name and has_table_privilege($2::name, c.oid, 'SELECT')))",
+            &[&readable, &name, &schemas, &names],
         )
         .await;
     Ok(lacking?.get(0))
@@ -256,6 +283,6 @@ fn is_clash(error: &ScopeError) -> bool {
             error.code() == Some(&SqlState::INTERNAL_ERROR)
                 && error.as_db_error().is_some_and(|detail| detail.message().contains("concurrently"))
         }
-        ScopeError::TooMany | ScopeError::NotOurs(_) | ScopeError::Locked => false,
+        ScopeError::TooMany | ScopeError::NotOurs(_) | ScopeError::Locked | ScopeError::View { .. } => false,
     }
 }

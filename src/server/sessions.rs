@@ -27,6 +27,8 @@ pub enum EndReason {
     Stopping,
     /// Nothing can be recorded any more.
     Unrecorded,
+    /// The gateway is about to stop: what runs may end, nothing new is begun.
+    Draining,
 }
 
 impl EndReason {
@@ -35,9 +37,14 @@ impl EndReason {
         match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-            Self::Stopping => "stop",
+            Self::Stopping | Self::Draining => "stop",
             Self::Unrecorded => "unrecorded",
         }
+    }
+
+    /// Whether the connection ends at once; else when its transaction is over.
+    pub const fn is_immediate(self) -> bool {
+        !matches!(self, Self::Draining)
     }
 }
 
@@ -132,8 +139,11 @@ impl Sessions {
     fn kill_where(&self, chosen: impl Fn(&SessionHandle) -> bool, reason: EndReason) -> Vec<Arc<SessionHandle>> {
         let killed: Vec<_> = self.lock().values().filter(|handle| chosen(handle)).cloned().collect();
         for handle in &killed {
-            // The first reason stays: it is the one that is recorded.
-            handle.kill.send_if_modified(|current| current.is_none() && current.replace(reason).is_none());
+            // The first reason stays: it is the one that is recorded. Only draining can become urgent.
+            handle.kill.send_if_modified(|current| {
+                let may_change = current.is_none_or(|current| !current.is_immediate() && reason.is_immediate());
+                may_change && current.replace(reason) != Some(reason)
+            });
         }
         killed
     }
@@ -251,6 +261,17 @@ mod tests {
         sessions.kill_grant(&grant.grant.id, EndReason::Expired);
         sessions.kill_all(EndReason::Stopping);
         assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Expired));
+    }
+
+    #[test]
+    fn draining_becomes_urgent_but_not_the_other_way_round() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
+        sessions.kill_all(EndReason::Draining);
+        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Draining));
+        sessions.kill_all(EndReason::Stopping);
+        sessions.kill_all(EndReason::Draining);
+        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Stopping));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::core::api::{ErrorCode, GatewayAddress};
 use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
+use crate::core::scope::RelationName;
 use crate::core::scope::catalog::Catalog;
 use crate::server::admins::Admins;
 use crate::server::approvals::Approvals;
@@ -17,6 +18,7 @@ use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
 use crate::server::config::Config;
+use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
@@ -27,6 +29,9 @@ use crate::server::targets::Target;
 use crate::server::transcript::Transcripts;
 use crate::server::web::sign_in::Desk;
 use crate::sys::clock;
+
+/// How many scopes that cannot be made are remembered.
+const MOST_REFUSED: usize = 1000;
 
 /// Everything that is shared.
 pub struct State {
@@ -44,6 +49,8 @@ pub struct State {
     /// Where PostgreSQL clients connect.
     pub gateway: GatewayAddress,
     pub certificates: Certificates,
+    /// Who may stand at the gateway's door.
+    pub keeper: Keeper,
     pub stopping: AtomicBool,
 }
 
@@ -91,6 +98,8 @@ pub struct ServedTarget {
     target: Target,
     policy: Arc<Policy>,
     catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
+    /// By digest of the scope: the relation whose view the target did not take, and why.
+    refused_views: Mutex<HashMap<String, (RelationName, String)>>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
     admins: Admins,
 }
@@ -110,6 +119,7 @@ impl ServedTarget {
             target,
             policy: Arc::new(policy),
             catalogs: RwLock::default(),
+            refused_views: Mutex::default(),
             sweeps: Mutex::default(),
             admins: Admins::default(),
         };
@@ -204,6 +214,20 @@ impl ServedTarget {
         }
         sweep.is_done.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What is known of a scope that cannot be made, so that it is not tried at every grant.
+    pub(in crate::server) fn refused_view(&self, digest: &str) -> Option<(RelationName, String)> {
+        self.refused_views.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    pub(in crate::server) fn remember_refused_view(&self, digest: String, refused: (RelationName, String)) {
+        let mut known = self.refused_views.lock().unwrap_or_else(PoisonError::into_inner);
+        // Digests of catalogs and policies that are gone; trying once more costs little.
+        if known.len() >= MOST_REFUSED {
+            known.clear();
+        }
+        known.insert(digest, refused);
     }
 
     fn sweep_of(&self, database: &str) -> Arc<Sweep> {

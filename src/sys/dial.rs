@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -22,10 +22,8 @@ use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::reader::Reader;
 use crate::core::wire::scram::{self, ScramError};
 use crate::core::wire::{frontend, startup};
-use crate::sys::random;
-
-/// How many bytes are asked for in one read.
-const READ_BLOCK: usize = 32 * 1024;
+pub use crate::sys::link::Stream;
+use crate::sys::{link::Link, random};
 
 /// Where to connect and as whom.
 pub struct Dial<'a> {
@@ -77,27 +75,11 @@ pub enum DialError {
     Closed,
 }
 
-/// Anything that bytes go through.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A signed-in connection.
 pub struct Connection {
-    reader: Reading,
-    writer: Writing,
+    link: Link,
     parameters: BTreeMap<String, String>,
     cancel: CancelHandle,
-}
-
-/// The half that messages come from.
-pub struct Reading {
-    stream: tokio::io::ReadHalf<Box<dyn Stream>>,
-    buffer: BytesMut,
-}
-
-/// The half that messages go to.
-pub struct Writing {
-    stream: tokio::io::WriteHalf<Box<dyn Stream>>,
 }
 
 impl Connection {
@@ -108,12 +90,12 @@ impl Connection {
 
     /// Sends whole messages.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), DialError> {
-        self.writer.send(bytes).await
+        send(&mut self.link, bytes).await
     }
 
     /// The next message. Cancel safe: bytes read so far stay in the buffer.
     pub async fn receive(&mut self) -> Result<Message, DialError> {
-        self.reader.receive().await
+        receive(&mut self.link).await
     }
 
     /// What the server said of itself so far (ParameterStatus).
@@ -126,43 +108,28 @@ impl Connection {
         self.cancel.clone()
     }
 
-    /// Both halves, for tasks that read and write at the same time.
-    pub fn split(self) -> (Reading, Writing, BTreeMap<String, String>) {
-        (self.reader, self.writer, self.parameters)
+    /// The link itself, for those who do the framing; and what the server said of itself.
+    pub fn into_link(self) -> (Link, BTreeMap<String, String>) {
+        (self.link, self.parameters)
     }
 }
 
-impl Reading {
-    /// The next message. Cancel safe.
-    pub async fn receive(&mut self) -> Result<Message, DialError> {
-        loop {
-            if let Some(message) = frame::take(&mut self.buffer, frame::LONGEST_FROM_SERVER)? {
-                return Ok(message);
-            }
-            self.buffer.reserve(READ_BLOCK);
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(DialError::Closed),
-                Ok(_) => {}
-                // Servers that vanish without a TLS goodbye are not worth another word.
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(DialError::Closed),
-                Err(error) => return Err(DialError::Lost(error)),
-            }
+async fn send(link: &mut Link, bytes: &[u8]) -> Result<(), DialError> {
+    link.out.extend_from_slice(bytes);
+    link.flush().await.map_err(DialError::Lost)
+}
+
+async fn receive(link: &mut Link) -> Result<Message, DialError> {
+    loop {
+        if let Some(message) = frame::take(&mut link.input, frame::LONGEST_FROM_SERVER)? {
+            return Ok(message);
         }
-    }
-
-    /// Whether a whole message is already here, so that the next receive will not wait.
-    pub fn has_message(&self) -> bool {
-        let Some((header, _)) = self.buffer.split_first_chunk::<5>() else { return false };
-        let [_, a, b, c, d] = *header;
-        usize::try_from(u32::from_be_bytes([a, b, c, d])).is_ok_and(|length| self.buffer.len() > length)
-    }
-}
-
-impl Writing {
-    /// Sends whole messages.
-    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), DialError> {
-        self.stream.write_all(bytes).await.map_err(DialError::Lost)?;
-        self.stream.flush().await.map_err(DialError::Lost)
+        match link.fill().await {
+            Ok(()) => {}
+            // Servers that vanish without a TLS goodbye are not worth another word.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(DialError::Closed),
+            Err(error) => return Err(DialError::Lost(error)),
+        }
     }
 }
 
@@ -201,18 +168,16 @@ impl CancelHandle {
 
 async fn open(dial: &Dial<'_>) -> Result<Connection, DialError> {
     let channel = channel(dial.host, dial.port, &dial.tls).await?;
-    let (reading, writing) = tokio::io::split(channel.stream);
-    let mut reader = Reading { stream: reading, buffer: BytesMut::with_capacity(READ_BLOCK) };
-    let mut writer = Writing { stream: writing };
+    let mut link = Link::new(channel.stream, BytesMut::new());
     let mut out = BytesMut::new();
     let mut parameters = vec![("user", dial.user), ("database", dial.database)];
     parameters.extend_from_slice(dial.parameters);
     startup::write(&parameters, &mut out);
-    writer.send(&out).await?;
-    authenticate(&mut reader, &mut writer, dial.password, channel.binding).await?;
-    let (parameters, process, secret) = until_ready(&mut reader).await?;
+    send(&mut link, &out).await?;
+    authenticate(&mut link, dial.password, channel.binding).await?;
+    let (parameters, process, secret) = until_ready(&mut link).await?;
     let cancel = CancelHandle { host: dial.host.to_owned(), port: dial.port, tls: dial.tls.clone(), process, secret };
-    Ok(Connection { reader, writer, parameters, cancel })
+    Ok(Connection { link, parameters, cancel })
 }
 
 /// A stream that is ready for a startup message.
@@ -253,16 +218,11 @@ fn server_name(host: &str) -> Result<ServerName<'static>, DialError> {
 }
 
 /// Answers the server's authentication requests until it says OK.
-async fn authenticate(
-    reader: &mut Reading,
-    writer: &mut Writing,
-    password: &Secret,
-    binding: Option<Vec<u8>>,
-) -> Result<(), DialError> {
+async fn authenticate(link: &mut Link, password: &Secret, binding: Option<Vec<u8>>) -> Result<(), DialError> {
     let mut exchange: Option<scram::Client> = None;
     let mut expected = None;
     loop {
-        let message = reader.receive().await?;
+        let message = receive(link).await?;
         refuse_errors(&message)?;
         if message.tag != b'R' {
             // NegotiateProtocolVersion and notices may come first.
@@ -287,7 +247,7 @@ async fn authenticate(
             _ => return Err(DialError::WeakPassword),
         }
         if !out.is_empty() {
-            writer.send(&out).await?;
+            send(link, &out).await?;
         }
     }
 }
@@ -316,10 +276,10 @@ fn choose(
 }
 
 /// Reads what follows sign-in, up to the first ReadyForQuery.
-async fn until_ready(reader: &mut Reading) -> Result<(BTreeMap<String, String>, i32, Bytes), DialError> {
+async fn until_ready(link: &mut Link) -> Result<(BTreeMap<String, String>, i32, Bytes), DialError> {
     let (mut parameters, mut process, mut secret) = (BTreeMap::new(), 0, Bytes::new());
     loop {
-        let message = reader.receive().await?;
+        let message = receive(link).await?;
         refuse_errors(&message)?;
         match message.tag {
             b'S' => {

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod dial;
 pub mod files;
 pub mod http;
+pub mod link;
 pub mod paths;
 pub mod random;
 #[cfg(test)]

@@ -112,8 +112,20 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", more).await
     }
 
-    /// Both: people of this issuer, and more lines.
+    /// The same, with more lines in the section `[server]`.
+    pub async fn start_server(sql: &str, lines: &str) -> Self {
+        Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}")).await
+    }
+
+    /// For people of this issuer, with more lines at the end of `server.toml`.
     pub async fn make(sql: &str, issuer: &str, more: &str) -> Self {
+        // A client that nobody answers would be held; tests of approvals say that they are.
+        let alone = if more.contains("[approvals") || more.starts_with("[server-lines]") {
+            ""
+        } else {
+            "\n[approvals]\nenabled = false\n"
+        };
+        let more = &format!("{more}{alone}");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
@@ -285,6 +297,10 @@ fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &st
         std::fs::write(policy.join(name), text).expect("policy file");
     }
     let (target, database) = (place.target, &place.database);
+    let (server, more) = match more.strip_prefix("[server-lines]") {
+        Some(lines) => (lines, ""),
+        None => ("", more),
+    };
     let text = format!(
         r#"version = 1
 
@@ -293,6 +309,7 @@ public_url = "http://127.0.0.1:8480"
 api_listen = "127.0.0.1:0"
 wire_listen = "127.0.0.1:0"
 data_dir = "data"
+{server}
 
 [[identity.oidc]]
 issuer = "{issuer}"

@@ -31,6 +31,7 @@ impl Scene {
 
     /// The same, in front of a database made by `sql`.
     pub async fn start_over(sql: &str, approvals: &str) -> Self {
+        let approvals = if approvals.is_empty() { "[approvals]\nenabled = true\n" } else { approvals };
         let users = [
             DemoUser::new("ana", "Ana", "ana@example.com", &["engineers"]),
             DemoUser::new("bob", "Bob", "bob@example.com", &["engineers"]),

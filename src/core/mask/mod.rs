@@ -5,14 +5,40 @@
 //! is left, not even whether it is NULL. Masks that disclose a part read it in a view of another
 //! role; there NULL stays NULL.
 
+mod disclose;
+mod fixed;
+mod json;
 #[cfg(feature = "server")]
 mod place;
+mod shape;
 
 #[cfg(feature = "server")]
 pub use place::{returned, splice_text};
+pub use shape::Shape;
 
-/// The masks there are. `fixed` takes a value, as in `fixed:unknown`.
-pub const NAMES: [&str; 8] = ["null", "redact", "fixed:VALUE", "email", "partial", "last4", "year", "month"];
+/// The masks there are, with what follows the colon.
+pub const NAMES: [&str; 11] = [
+    "null",
+    "redact",
+    "fixed:VALUE",
+    "email",
+    "partial",
+    "last4",
+    "year",
+    "month",
+    "bucket:SIZE",
+    "hash",
+    "json:PATH,PATH",
+];
+
+/// Where the digest of the scope goes in the expression of a salted mask: a hash can be joined
+/// within one scope and with nothing outside it.
+pub const SCOPE_MARK: &str = "$scope$";
+
+/// The table that holds the salt of a database; only the owner of the masking views may read it.
+pub const SALT_SCHEMA: &str = "dbgate_secret";
+/// See [`SALT_SCHEMA`].
+pub const SALT_TABLE: &str = "salt";
 
 /// The SQL that stands for a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,68 +57,56 @@ pub enum MaskError {
     WrongType { mask: String, type_name: String },
 }
 
-/// Whether a mask of this name exists.
+/// Whether a mask of this name exists, with a parameter that can be read where it takes one.
 pub fn is_known(name: &str) -> bool {
-    name.starts_with("fixed:") || NAMES.contains(&name)
+    match name.split_once(':') {
+        Some(("fixed", _)) => true,
+        Some(("bucket", size)) => bucket_size(size).is_some(),
+        Some(("json", paths)) => json::Paths::parse(paths).is_some(),
+        Some(_) => false,
+        None => NAMES.contains(&name),
+    }
 }
 
-/// The expression of a mask for a column; `type_name` is `format_type` text with the schema
-/// where the type is not PostgreSQL's own.
+/// The expression of a mask for a column of a type that stands for itself.
 pub fn expression(mask: &str, column: &str, type_name: &str) -> Result<Expression, MaskError> {
+    expression_of(mask, column, type_name, type_name)
+}
+
+/// The expression of a mask for a column. `type_name` is `format_type` text with the schema where
+/// the type is not PostgreSQL's own; `base` the same for what a domain without conditions is over.
+pub fn expression_of(mask: &str, column: &str, type_name: &str, base: &str) -> Result<Expression, MaskError> {
+    if !is_known(mask) {
+        return Err(MaskError::Unknown(mask.to_owned()));
+    }
     let column = identifier(column);
+    let shape = Shape::of(base);
     let constant = |sql: String| Ok(Expression { sql, discloses: false });
-    let wrong = || Err(MaskError::WrongType { mask: mask.to_owned(), type_name: type_name.to_owned() });
-    // Every disclosing mask is checked for NULL here, once.
-    let disclosing = |inner: String| {
-        Ok(Expression {
-            sql: format!("(case when {column} is null then null else {inner} end)::{type_name}"),
-            discloses: true,
-        })
-    };
-    if let Some(value) = mask.strip_prefix("fixed:") {
-        return constant(format!("{}::{type_name}", literal(value)));
-    }
     match mask {
-        "null" => constant(null_of(type_name)),
-        "redact" if is_text(type_name) => constant(format!("'***'::{type_name}")),
-        "redact" => constant(null_of(type_name)),
-        "email" if is_text(type_name) => disclosing(email(&column)),
-        "last4" if is_text(type_name) => disclosing(format!(
-            "case when length({column}::text) >= 8 then '***' || right({column}::text, 4) else '***' end"
-        )),
-        "partial" if is_text(type_name) => disclosing(format!(
-            "case when length({column}::text) >= 8 then left({column}::text, 2) || '***' || right({column}::text, 2) \
-             else '***' end"
-        )),
-        "year" | "month" => match moment_cut(mask, &column, type_name) {
-            Some(inner) => disclosing(inner),
-            None => wrong(),
-        },
-        "email" | "last4" | "partial" => wrong(),
-        other => Err(MaskError::Unknown(other.to_owned())),
+        "null" => return constant(null_of(type_name)),
+        "redact" if matches!(shape, Shape::Text { .. }) => return constant(format!("'***'::{type_name}")),
+        "redact" => return constant(null_of(type_name)),
+        _ => {}
     }
+    let wrong = || MaskError::WrongType { mask: mask.to_owned(), type_name: type_name.to_owned() };
+    if let Some(value) = mask.strip_prefix("fixed:") {
+        // A value that the type refuses would make every read of the relation an error.
+        return match fixed::fits(value, base) {
+            true => constant(format!("{}::{type_name}", literal(value))),
+            false => Err(wrong()),
+        };
+    }
+    // Every disclosing mask is checked for NULL here, once.
+    let inner = disclose::value(mask, &column, &shape).ok_or_else(wrong)?;
+    Ok(Expression {
+        sql: format!("(case when {column} is null then null else {inner} end)::{type_name}"),
+        discloses: true,
+    })
 }
 
-/// First letters of name and domain, the domain's length and its ending: `u***@e******.com`.
-fn email(column: &str) -> String {
-    let domain = format!("split_part({column}::text, '@', 2)");
-    let label = format!("regexp_replace({domain}, '\\.[^.]*$', '')");
-    format!(
-        "case when position('@' in {column}::text) < 2 then '***' else left({column}::text, 1) || '***@' || \
-         left({domain}, 1) || repeat('*', greatest(length({label}) - 1, 0)) || \
-         coalesce(substring({domain} from '\\.[^.]*$'), '') end"
-    )
-}
-
-/// The beginning of the year or month, without a detour through the session's time zone.
-fn moment_cut(unit: &str, column: &str, type_name: &str) -> Option<String> {
-    if type_name == "date" || type_name.ends_with("without time zone") && type_name.starts_with("timestamp") {
-        Some(format!("date_trunc('{unit}', {column}::timestamp)"))
-    } else if type_name.starts_with("timestamp") && type_name.ends_with("with time zone") {
-        Some(format!("date_trunc('{unit}', {column}, 'UTC')"))
-    } else {
-        None
-    }
+/// The size of a bucket: a whole number above zero.
+fn bucket_size(text: &str) -> Option<u32> {
+    text.parse::<u32>().ok().filter(|size| *size > 0 && *size <= 1_000_000_000)
 }
 
 /// NULL of a type. A domain may refuse NULL when it is cast to; an element of a NULL array of the
@@ -100,12 +114,6 @@ fn moment_cut(unit: &str, column: &str, type_name: &str) -> Option<String> {
 fn null_of(type_name: &str) -> String {
     let is_own = !type_name.contains('.') && !type_name.starts_with('"');
     if is_own || type_name.ends_with("[]") { format!("null::{type_name}") } else { format!("(null::{type_name}[])[1]") }
-}
-
-/// PostgreSQL's own types that hold any text. Domains do not count: they may refuse `***`.
-fn is_text(type_name: &str) -> bool {
-    let base = type_name.split('(').next().unwrap_or(type_name);
-    matches!(base, "text" | "character varying" | "character" | "bpchar" | "name")
 }
 
 /// A name as PostgreSQL reads it back letter for letter.
@@ -120,70 +128,4 @@ pub fn literal(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sql(mask: &str, type_name: &str) -> Result<(String, bool), MaskError> {
-        expression(mask, "c", type_name).map(|found| (found.sql, found.discloses))
-    }
-
-    #[test]
-    fn constants_never_name_the_column_and_keep_the_type() {
-        let cases = [
-            ("null", "text", "null::text"),
-            ("null", "integer[]", "null::integer[]"),
-            ("null", "public.us_tax_id", "(null::public.us_tax_id[])[1]"),
-            ("null", "public.tag[]", "null::public.tag[]"),
-            ("redact", "text", "'***'::text"),
-            ("redact", "character varying(20)", "'***'::character varying(20)"),
-            ("redact", "integer", "null::integer"),
-            ("redact", "public.us_tax_id", "(null::public.us_tax_id[])[1]"),
-            ("fixed:it's", "text", "'it''s'::text"),
-            ("fixed:a\\b", "text", "E'a\\\\b'::text"),
-        ];
-        for (mask, type_name, expected) in cases {
-            assert_eq!(sql(mask, type_name), Ok((expected.to_owned(), false)), "{mask} {type_name}");
-        }
-    }
-
-    #[test]
-    fn disclosing_masks_keep_null_and_refuse_types_they_do_not_fit() {
-        let fits = [
-            ("email", "text"),
-            ("last4", "character(11)"),
-            ("partial", "name"),
-            ("year", "date"),
-            ("month", "timestamp(3) without time zone"),
-            ("year", "timestamp with time zone"),
-        ];
-        for (mask, type_name) in fits {
-            let (text, discloses) = sql(mask, type_name).expect("fits");
-            assert!(discloses, "{mask}");
-            assert!(text.starts_with("(case when \"c\" is null then null else "), "{text}");
-            assert!(text.ends_with(&format!(" end)::{type_name}")), "{text}");
-        }
-        for (mask, type_name) in
-            [("email", "integer"), ("last4", "public.us_tax_id"), ("year", "text"), ("year", "time")]
-        {
-            assert!(matches!(sql(mask, type_name), Err(MaskError::WrongType { .. })), "{mask} {type_name}");
-        }
-        assert_eq!(sql("emial", "text"), Err(MaskError::Unknown("emial".into())));
-    }
-
-    #[test]
-    fn a_name_is_known_exactly_when_it_makes_an_expression() {
-        for name in ["null", "redact", "fixed:x", "email", "partial", "last4"] {
-            assert!(is_known(name) && sql(name, "text").is_ok(), "{name}");
-        }
-        for name in ["fixed", "hash", ""] {
-            assert!(!is_known(name) && sql(name, "text").is_err(), "{name}");
-        }
-        assert!(!is_known("fixed:VALUE".trim_end_matches(":VALUE")));
-    }
-
-    #[test]
-    fn names_cannot_break_out_of_their_quotes() {
-        assert_eq!(identifier("a\"; drop"), "\"a\"\"; drop\"");
-        assert_eq!(literal("'; drop"), "'''; drop'");
-    }
-}
+mod tests;

@@ -60,6 +60,8 @@ mod tests {
             delete: false,
             columns: vec![column("id", None), column("e\"mail", Some(mask))],
             view,
+            filter: None,
+            rebuilt: None,
             sequences: Vec::new(),
         }
     }

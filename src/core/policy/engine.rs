@@ -34,8 +34,10 @@ pub struct Policy {
     all: PolicySet,
     /// The permits alone: shows whether an approval would be of any use.
     permits: PolicySet,
-    /// The rules with a limit. They forbid nothing by themselves, so they are in none of the others.
+    /// The rules with a limit, and those with a filter. They forbid nothing by themselves, so they
+    /// are in none of the others.
     limits: PolicySet,
+    filters: PolicySet,
     rules: BTreeMap<String, Rule>,
     classification: Classification,
     digest: String,
@@ -50,6 +52,8 @@ pub struct Rule {
     /// A stable word for programs.
     pub code: String,
     pub mask: Option<String>,
+    /// The condition that rows must meet, in SQL.
+    pub filter: Option<String>,
     /// How far a statement may go.
     pub limit: Option<Limits>,
     /// The group that may lift it.
@@ -82,14 +86,19 @@ impl Policy {
     pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the vocabulary in the binary is well formed");
         let folder = file::read(sources, &Validator::new(schema))?;
-        let (mut all, mut permits, mut limits) = (PolicySet::new(), PolicySet::new(), PolicySet::new());
+        let (mut all, mut permits) = (PolicySet::new(), PolicySet::new());
+        let (mut limits, mut filters) = (PolicySet::new(), PolicySet::new());
         let mut rules = BTreeMap::new();
         for (policy, rule) in folder.rules {
             let policy = policy.new_id(PolicyId::new(&rule.id));
             if policy.effect() == Effect::Permit {
                 permits.add(policy.clone()).expect("ids are unique: the reader refuses a second one");
             }
-            let set = if rule.limit.is_some() { &mut limits } else { &mut all };
+            let set = match (&rule.limit, &rule.filter) {
+                (Some(_), _) => &mut limits,
+                (None, Some(_)) => &mut filters,
+                (None, None) => &mut all,
+            };
             set.add(policy).expect("ids are unique: the reader refuses a second one");
             rules.insert(rule.id.clone(), rule);
         }
@@ -97,6 +106,7 @@ impl Policy {
             all,
             permits,
             limits,
+            filters,
             rules,
             classification: folder.classification,
             digest: file::digest(sources),

@@ -13,12 +13,13 @@ use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
 use crate::core::approval::Reviewers;
+use crate::core::statement::grammar;
 use crate::core::{encoding, mask};
 
 /// The file of a policy folder that says what is sensitive.
 pub const CLASSIFICATION: &str = "classification.toml";
 /// Annotations that mean something. Any other is an error.
-const ANNOTATIONS: [&str; 7] = ["id", "code", "mask", "limit", "approval", "reason", "suggest"];
+const ANNOTATIONS: [&str; 8] = ["id", "code", "mask", "filter", "limit", "approval", "reason", "suggest"];
 
 /// One file of a policy folder: its name inside the folder and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +150,7 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     let text = |key: &str| policy.annotation(key).map(str::to_owned).filter(|text| !text.is_empty());
     let Some(id) = text("id") else { return Err("a rule without @id(\"...\")".to_owned()) };
     let forbids = policy.effect() == Effect::Forbid;
-    for key in ["mask", "limit", "approval", "reason", "suggest", "code"] {
+    for key in ["mask", "filter", "limit", "approval", "reason", "suggest", "code"] {
         if !forbids && policy.annotation(key).is_some() {
             return Err(format!("@{key} on a permit has no effect: put it on a forbid"));
         }
@@ -168,6 +169,14 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
             return Err("@mask belongs on a forbid of Action::\"reveal\" alone".to_owned());
         }
     }
+    if let Some(condition) = policy.annotation("filter") {
+        if !decides_only(policy, "read") || policy.annotation("approval").is_some() {
+            return Err("@filter belongs on a forbid of Action::\"read\" alone, without @approval".to_owned());
+        }
+        if !is_condition(condition) {
+            return Err(format!("@filter is not one SQL condition: {condition}"));
+        }
+    }
     let limit = policy.annotation("limit").map(Limits::parse).transpose()?;
     if limit.is_some() && (!decides_only(policy, "execute") || policy.annotation("approval").is_some()) {
         return Err("@limit belongs on a forbid of Action::\"execute\" alone, without @approval".to_owned());
@@ -176,10 +185,23 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
         code: text("code").unwrap_or_else(|| id.replace('-', "_")),
         id,
         mask: text("mask"),
+        filter: text("filter"),
         limit,
         approval: text("approval"),
         reason: text("reason"),
         suggest: text("suggest"),
+    })
+}
+
+/// Whether a text can stand in a WHERE clause by itself and brings in no other relation: what a
+/// sub-select would read, nobody has judged.
+fn is_condition(text: &str) -> bool {
+    // Inside brackets too, where a parenthesis too many cannot close what it did not open.
+    ["SELECT 1 WHERE (", "SELECT ARRAY["].iter().zip([")", "]"]).all(|(open, close)| {
+        match grammar::parse(&format!("{open}{text}\n{close}")).as_deref() {
+            Ok([one]) => one.facts.verb == "SELECT" && one.facts.touches.is_empty(),
+            Ok(_) | Err(_) => false,
+        }
     })
 }
 
@@ -227,6 +249,17 @@ mod tests {
                 "9 lines",
             ),
             ("@id(\"a\") @limit(\"9 rows\")\nforbid (principal, action == Action::\"read\", resource);", 1, "@limit"),
+            (
+                "@id(\"a\") @filter(\"a = 1\")\nforbid (principal, action == Action::\"reveal\", resource);",
+                1,
+                "@filter",
+            ),
+            ("@id(\"a\") @filter(\"a = \")\nforbid (principal, action == Action::\"read\", resource);", 1, "@filter"),
+            (
+                "@id(\"a\") @filter(\"a in (select b from c)\")\nforbid (principal, action == Action::\"read\", resource);",
+                1,
+                "@filter",
+            ),
             ("permit (principal, action, resource);", 1, "@id"),
             ("@id(\"a\") @approval(\"dba\")\npermit (principal, action, resource);", 1, "@approval"),
             ("@id(\"a\") @approval(\"0 of dba\")\nforbid (principal, action, resource);", 1, "2 of dba"),

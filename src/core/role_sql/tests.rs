@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::core::grant::Access;
 use crate::core::mask;
-use crate::core::scope::ColumnMask;
+use crate::core::scope::{ColumnMask, RelationScope};
 
 fn column(name: &str, masked_by: Option<&str>) -> ColumnScope {
     let mask = masked_by.map(|mask_name| {
@@ -29,6 +29,8 @@ fn scope() -> Scope {
         delete: true,
         columns,
         view: view.map(|name| ("dbgate_m_1_0".to_owned(), name.to_owned())),
+        filter: None,
+        rebuilt: None,
         sequences: vec![("public".into(), "s".into())],
     };
     let read_only = RelationScope {
@@ -87,7 +89,8 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
 
 #[test]
 fn masking_views_are_made_by_their_owner_under_a_safe_search_path() {
-    let sql = make_views("dbgate_s_1", &scope(), &grantable());
+    let steps = make_views("dbgate_s_1", &scope(), &grantable());
+    let sql: Vec<String> = steps.into_iter().map(|step| step.sql).collect();
     assert_eq!(sql.first().map(String::as_str), Some("SET LOCAL ROLE \"dbgate_masker\""));
     assert_eq!(sql.get(1).map(String::as_str), Some("SET LOCAL search_path = pg_catalog, pg_temp"));
     assert!(sql.contains(&"COMMENT ON SCHEMA \"dbgate_m_1_0\" IS 'dbgate masks of dbgate_s_1'".to_owned()));

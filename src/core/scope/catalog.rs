@@ -30,6 +30,12 @@ pub struct Relation {
     /// For views and materialized views: `(relation oid, attribute)` pairs they depend on; attribute 0 is the whole row.
     pub depends_on: Vec<(u32, i16)>,
     pub has_row_security: bool,
+    /// Its row policies are for some roles only, or look at who asks.
+    pub has_user_policies: bool,
+    /// For a view: its query, every name outside `pg_catalog` with its schema.
+    pub definition: Option<String>,
+    /// For a view: what its writer asked to keep conditions of others out of.
+    pub is_barrier: bool,
     /// `pg_class.reltuples`, an estimate; negative when never analysed.
     pub estimated_rows: i64,
     /// Sequences its column defaults draw from.
@@ -42,6 +48,8 @@ pub struct Column {
     pub number: i16,
     pub type_name: String,
     pub type_oid: u32,
+    /// What a domain is over, if it sets no condition of its own; else the type itself.
+    pub base_type: String,
     pub not_null: bool,
     pub has_default: bool,
     pub is_generated: bool,

@@ -9,8 +9,8 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Catalog, Relation, RelationKind};
-use super::{ColumnMask, ColumnScope, RelationScope, Scope};
+use super::catalog::{Catalog, Column, Relation, RelationKind};
+use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::engine::{Answer, Asking, DEFAULT_DENY};
@@ -28,6 +28,16 @@ struct Decision {
 /// The digest that names masking schemas (`dbgate_m_…`) is that of the scope *without* its views:
 /// whether a relation has one follows from its columns, so both digests name the same scope.
 pub fn compile(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Scope {
+    compile_without(policy, subject, catalog, &BTreeMap::new())
+}
+
+/// The same, without relations whose views the target has refused to make, each with its reason.
+pub fn compile_without(
+    policy: &Policy,
+    subject: &Subject<'_>,
+    catalog: &Catalog,
+    refused: &BTreeMap<RelationName, String>,
+) -> Scope {
     let asking = Asking::new(policy, subject);
     let tags = flow::tags(policy.classification(), catalog);
     let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
@@ -35,9 +45,13 @@ pub fn compile(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Sco
         if is_system(&relation.name.schema) {
             continue;
         }
-        decisions.insert(relation.oid, decide(&asking, subject.access, relation, &tags));
+        let mut decision = decide(&asking, subject.access, relation, &tags);
+        if let (true, Some(reason)) = (decision.scope.read, refused.get(&relation.name)) {
+            decision.withheld.get_or_insert_with(|| reason.clone());
+        }
+        decisions.insert(relation.oid, decision);
     }
-    view::withhold(policy.classification(), catalog, &mut decisions);
+    view::settle(policy.classification(), catalog, &mut decisions);
 
     let (mut relations, mut withheld) = (BTreeMap::new(), BTreeMap::new());
     let mut schemas = BTreeSet::new();
@@ -72,7 +86,9 @@ fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow:
         .collect();
     let entities = asking.relation(&relation.name, Some(relation.kind), relation_tags, &names);
     let allows = |action: &str| matches!(asking.on(action, &entities, None), Answer::Allow);
-    let read = allows("read");
+    // A filter that cannot be told lets no row through.
+    let filters = asking.filters(&entities);
+    let read = allows("read") && filters.is_ok();
     // A read session holds no write privilege whatever a rule says: read-only mode can be left.
     let may_write = access != Access::Read && is_writable(relation.kind);
     let columns = relation.columns.iter().zip(asking.reveal(&entities));
@@ -82,7 +98,7 @@ fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow:
             number: column.number,
             type_name: column.type_name.clone(),
             type_oid: column.type_oid,
-            mask: mask_of(&answer, &column.name, &column.type_name),
+            mask: mask_of(&answer, column),
             is_generated: column.is_generated,
         })
         .collect();
@@ -96,6 +112,8 @@ fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow:
         delete: may_write && allows("delete"),
         columns,
         view: None,
+        filter: filters.ok().flatten(),
+        rebuilt: None,
         sequences: sequences.map(|sequence| (sequence.schema.clone(), sequence.name.clone())).collect(),
     };
     let withheld = if read { unsafe_to_grant(relation, &scope) } else { None };
@@ -104,13 +122,16 @@ fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow:
 
 /// Why a relation that may be read cannot be granted by itself.
 fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String> {
-    if !scope.columns.is_empty() && scope.columns.iter().all(|column| column.mask.is_some()) {
-        return Some("every column of it is masked".to_owned());
+    if !relation.has_row_security {
+        return None;
     }
-    let discloses = scope.columns.iter().any(discloses);
+    if relation.has_user_policies {
+        let reason = "its row policies look at who asks, and here one role asks for many people";
+        return Some(reason.to_owned());
+    }
     // The view's owner would be judged by the row policies, not the person behind the session.
-    (discloses && relation.has_row_security).then(|| {
-        "it has row-level security, which a mask that shows a part of a column would get around; \
+    needs_view(scope).then(|| {
+        "it has row-level security, which a mask that shows a part of a column or a filter would get around; \
          use the mask `null` or `redact`"
             .to_owned()
     })
@@ -120,7 +141,7 @@ fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String>
 ///
 /// Several rules may mask one column: the one that shows least wins, and two that show different
 /// parts show none. A rule that forbids without saying how masks with NULL.
-fn mask_of(answer: &Answer<'_>, column: &str, type_name: &str) -> Option<ColumnMask> {
+fn mask_of(answer: &Answer<'_>, column: &Column) -> Option<ColumnMask> {
     let (name, rule) = match answer {
         Answer::Allow => return None,
         Answer::Unpermitted => ("null", DEFAULT_DENY),
@@ -140,17 +161,18 @@ fn mask_of(answer: &Answer<'_>, column: &str, type_name: &str) -> Option<ColumnM
                 "redact".to_owned()
             };
             let rule = rules.iter().find(|rule| named(rule) == chosen).or(rules.first());
-            return Some(made(&chosen, rule.map_or(DEFAULT_DENY, |rule| rule.id.as_str()), column, type_name));
+            return Some(made(&chosen, rule.map_or(DEFAULT_DENY, |rule| rule.id.as_str()), column));
         }
     };
-    Some(made(name, rule, column, type_name))
+    Some(made(name, rule, column))
 }
 
 /// A mask that does not fit the column's type shows nothing instead.
-fn made(name: &str, rule: &str, column: &str, type_name: &str) -> ColumnMask {
-    let (name, expression) = match mask::expression(name, column, type_name) {
+fn made(name: &str, rule: &str, column: &Column) -> ColumnMask {
+    let (kind, base) = (&column.type_name, &column.base_type);
+    let (name, expression) = match mask::expression_of(name, &column.name, kind, base) {
         Ok(expression) => (name, expression),
-        Err(_) => ("null", mask::expression("null", column, type_name).expect("NULL is of every type")),
+        Err(_) => ("null", mask::expression("null", &column.name, kind).expect("NULL is of every type")),
     };
     ColumnMask {
         name: name.to_owned(),
@@ -160,16 +182,50 @@ fn made(name: &str, rule: &str, column: &str, type_name: &str) -> ColumnMask {
     }
 }
 
-/// Gives every relation with a disclosing mask its view: one masking schema for each schema.
+/// Names the view of every relation that needs one, in one masking schema for each schema, and
+/// puts the names into the definitions of rebuilt views.
 fn place_views(scope: &mut Scope) {
     let digest: String = scope.digest().chars().take(16).collect();
     for (name, relation) in &mut scope.relations {
-        if relation.read && relation.columns.iter().any(discloses) {
+        if relation.read && needs_view(relation) {
             // Numbered, since a schema's own name may already be as long as a name can be.
             let number = scope.schemas.iter().position(|schema| *schema == name.schema).unwrap_or(0);
             relation.view = Some((format!("dbgate_m_{digest}_{number}"), name.name.clone()));
         }
+        for mask in relation.columns.iter_mut().filter_map(|column| column.mask.as_mut()) {
+            mask.expression = mask.expression.replace(mask::SCOPE_MARK, &digest);
+        }
     }
+    let definitions: Vec<(RelationName, String)> =
+        scope.relations.iter().filter_map(|(name, relation)| Some((name.clone(), relation.rebuilt.clone()?))).collect();
+    for (name, definition) in definitions {
+        // Tried before the view was chosen to be rebuilt; should it fail now, nothing is granted.
+        match view::over_masks(&definition, |schema, name| splice_of(scope, schema, name)) {
+            Some(text) => {
+                if let Some(relation) = scope.relations.get_mut(&name) {
+                    relation.rebuilt = Some(text);
+                }
+            }
+            None => {
+                scope.relations.remove(&name);
+                scope.withheld.insert(name, view::NOT_REWRITTEN.to_owned());
+            }
+        }
+    }
+}
+
+/// What stands in a rebuilt view for a relation.
+fn splice_of(scope: &Scope, schema: &str, name: &str) -> Option<String> {
+    let name = RelationName::new(schema, name);
+    let relation = scope.relations.get(&name)?;
+    relation.is_replaced().then(|| mask::splice_text(&name, relation, false))
+}
+
+/// Whether constants in place of columns are not enough: a part of a value is shown, rows are left
+/// out, or no column is left that could be read.
+fn needs_view(scope: &RelationScope) -> bool {
+    let nothing_clear = !scope.columns.is_empty() && scope.columns.iter().all(|column| column.mask.is_some());
+    scope.is_closed() || nothing_clear || scope.columns.iter().any(discloses)
 }
 
 fn discloses(column: &ColumnScope) -> bool {

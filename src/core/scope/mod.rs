@@ -2,9 +2,11 @@
 //!
 //! [`catalog`] is what exists; [`compile`] asks the policy about every relation and column of it;
 //! the answer is a [`Scope`], whose canonical form has a digest that names the role made for it.
+//! [`explain`] says what a scope grants; the GRANTs are written from the same answer.
 
 pub mod catalog;
 pub mod compile;
+pub mod explain;
 
 use std::collections::BTreeMap;
 
@@ -73,14 +75,38 @@ pub struct RelationScope {
     pub columns: Vec<ColumnScope>,
     /// The masking view that stands for the relation, where one is needed: `(schema, name)`.
     pub view: Option<(String, String)>,
+    /// A condition that rows must meet to be seen or written, in SQL; then the view is the only door.
+    pub filter: Option<String>,
+    /// For a view over masked relations: its definition over what stands for them.
+    pub rebuilt: Option<String>,
     /// Sequences that a granted INSERT draws from, `(schema, name)`.
     pub sequences: Vec<(String, String)>,
 }
 
 impl RelationScope {
-    /// Whether reading it needs something spliced in its place.
+    /// Whether a column of it may not be read as it is.
     pub fn is_masked(&self) -> bool {
         self.columns.iter().any(|column| column.mask.is_some())
+    }
+
+    /// Whether the role holds no right on the relation itself, only on its view.
+    pub fn is_closed(&self) -> bool {
+        self.filter.is_some() || self.rebuilt.is_some()
+    }
+
+    /// Whether reading it needs something spliced in its place.
+    pub fn is_replaced(&self) -> bool {
+        self.is_masked() || self.is_closed()
+    }
+
+    /// What the policy says, before masks and filters narrow it.
+    pub fn allows(&self, right: explain::Right) -> bool {
+        match right {
+            explain::Right::Select => self.read,
+            explain::Right::Insert => self.insert,
+            explain::Right::Update => self.update,
+            explain::Right::Delete => self.delete,
+        }
     }
 }
 

@@ -15,17 +15,21 @@ use super::tree::Tree;
 /// What is masked, by the schema as written (if any) and the relation's name. `None` leaves it alone.
 #[derive(Clone, Copy)]
 pub struct Masks<'a> {
-    /// The text for a FROM clause, without alias.
-    pub source: &'a dyn Fn(Option<&str>, &str, Only) -> Option<String>,
+    /// The text that stands for it, without alias.
+    pub source: &'a dyn Fn(Option<&str>, &str, Spot) -> Option<String>,
     /// Every column in order, for RETURNING.
     pub columns: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<Shown>>,
 }
 
-/// Whether the statement asked for the relation without its children.
+/// Where a relation is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Only {
-    Itself,
-    WithChildren,
+pub enum Spot {
+    /// Rows are taken from it.
+    Rows,
+    /// The same, without its children.
+    RowsOfItself,
+    /// Rows of it are written: only a relation's name can stand there.
+    Target,
 }
 
 /// Why a statement that names a masked relation cannot be rewritten.
@@ -94,7 +98,9 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
 enum Place {
     /// Something rows are taken from: may be replaced.
     From,
-    /// A target, a name in FOR UPDATE OF, anything else.
+    /// What INSERT, UPDATE, DELETE or MERGE write.
+    Target,
+    /// A name in FOR UPDATE OF, anything else.
     Elsewhere,
 }
 
@@ -114,6 +120,7 @@ impl Editor<'_> {
         match tree {
             Tree::List(items) => items.iter_mut().for_each(|item| self.edit(item, place)),
             Tree::Node("RangeVar", _) if place == Place::From => self.range(tree),
+            Tree::Node("RangeVar", _) if place == Place::Target => self.target(tree),
             Tree::Node("CopyStmt", _) => self.copy(tree),
             Tree::Node(kind, _) => {
                 let kind = *kind;
@@ -140,6 +147,7 @@ impl Editor<'_> {
                 (_, "with_clause") => continue,
                 (_, "from_clause" | "using_clause") | ("MergeStmt", "source_relation") => Place::From,
                 ("JoinExpr", "larg" | "rarg") => Place::From,
+                (kind, "relation") if writes(kind) => Place::Target,
                 _ => Place::Elsewhere,
             };
             self.edit(field, place);
@@ -172,18 +180,39 @@ impl Editor<'_> {
         if schema.is_empty() && self.scope.iter().any(|known| known == name) {
             return None;
         }
-        let only = if range.get("inh").flag() { Only::WithChildren } else { Only::Itself };
-        (self.masks.source)((!schema.is_empty()).then_some(schema), name, only)
+        let spot = if range.get("inh").flag() { Spot::Rows } else { Spot::RowsOfItself };
+        (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot)
+    }
+
+    /// What stands for the target of a write. No WITH query can be one.
+    fn replaced_target(&self, range: &Tree) -> Option<String> {
+        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
+        (self.masks.source)((!schema.is_empty()).then_some(schema), name, Spot::Target)
+    }
+
+    fn target(&mut self, range: &mut Tree) {
+        let Some(replacement) = self.replaced_target(range) else { return };
+        match range.get("inh").flag() {
+            true => self.put(range, &replacement),
+            // A view has no form without the relation's children.
+            false => self.failed = true,
+        }
     }
 
     /// A relation in a FROM clause.
     fn range(&mut self, range: &mut Tree) {
-        let Some(replacement) = self.replacement(range) else { return };
+        if let Some(replacement) = self.replacement(range) {
+            self.put(range, &replacement);
+        }
+    }
+
+    /// Puts something else in a relation's place, under the name it went by.
+    fn put(&mut self, range: &mut Tree, replacement: &str) {
         let name = range.get("relname").text().to_owned();
         let alias = range.get("alias").clone();
         let text = match alias {
             Tree::Nothing => format!("{replacement} AS {}", quoted(&name)),
-            _ => replacement.clone(),
+            _ => replacement.to_owned(),
         };
         let intended = source(&format!("SELECT * FROM {replacement} AS {}", quoted(&name)));
         match (self.span(range), intended) {
@@ -268,6 +297,12 @@ impl Editor<'_> {
         for clause in ["from_clause", "using_clause", "source_relation"] {
             self.unaliased_in(tree.get(clause), &mut names);
         }
+        let target = tree.get("relation");
+        let is_bare = writes(tree.kind()) && target.get("alias").is_nothing();
+        let schema = target.get("schemaname").text();
+        if is_bare && !schema.is_empty() && self.replaced_target(target).is_some() {
+            names.push((schema.to_owned(), target.get("relname").text().to_owned()));
+        }
         names
     }
 
@@ -311,6 +346,11 @@ impl Editor<'_> {
     }
 }
 
+/// Whether a node's `relation` is what it writes.
+fn writes(kind: &str) -> bool {
+    matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt")
+}
+
 /// The FROM item of `SELECT * FROM …`.
 fn source(query: &str) -> Option<Tree> {
     let mut parsed = grammar::parse(query).ok()?;
@@ -330,12 +370,13 @@ mod tests {
     const MASKED: &str = "(SELECT id, null::text AS email FROM public.customers)";
 
     fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
-        let replace = |schema: Option<&str>, name: &str, only: Only| {
+        let replace = |schema: Option<&str>, name: &str, spot: Spot| {
             let known = name == "customers" && matches!(schema, None | Some("public"));
-            known.then(|| match only {
-                Only::WithChildren => MASKED.to_owned(),
-                Only::Itself => MASKED.replace("FROM", "FROM ONLY"),
-            })
+            match spot {
+                Spot::Rows if known => Some(MASKED.to_owned()),
+                Spot::RowsOfItself if known => Some(MASKED.replace("FROM", "FROM ONLY")),
+                Spot::Rows | Spot::RowsOfItself | Spot::Target => None,
+            }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let shown = |name: &str, mask: Option<&str>| Shown { name: name.into(), mask: mask.map(str::to_owned) };
@@ -453,10 +494,40 @@ mod tests {
     }
 
     #[test]
+    fn the_target_of_a_write_keeps_the_name_it_went_by() {
+        let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "\"m\".\"c\"".to_owned());
+        let table = [
+            ("insert into customers (id) values (1)", "insert into M AS \"customers\" (id) values (1)"),
+            ("update customers c set id = 1 where c.id = 2", "update M c set id = 1 where c.id = 2"),
+            (
+                "delete from public.customers where public.customers.id = 1",
+                "delete from M AS \"customers\" where customers.id = 1",
+            ),
+            (
+                "insert into customers as n select * from customers returning n.id",
+                "insert into M as n select * from M AS \"customers\" returning n.id",
+            ),
+            (
+                "merge into customers using orders o on o.id = customers.id when matched then delete",
+                "merge into M AS \"customers\" using orders o on o.id = customers.id when matched then delete",
+            ),
+        ];
+        for (sql, expected) in table {
+            let statement = grammar::parse(sql).expect(sql).remove(0);
+            let expected = expected.replace(" M ", " \"m\".\"c\" ");
+            let masks = Masks { source: &replace, columns: &|_, _| None };
+            assert_eq!(splice(&statement, masks), Ok(Some(expected)), "{sql}");
+        }
+        let only = grammar::parse("update only customers set id = 1").expect("one").remove(0);
+        let masks = Masks { source: &replace, columns: &|_, _| None };
+        assert_eq!(splice(&only, masks), Err(SpliceError::Unsupported));
+    }
+
+    #[test]
     fn several_statements_and_copied_sub_selects_are_cut_once_each() {
         let sql = "select 'ä', 1; select * from customers a, customers b";
         let statement = grammar::parse(sql).expect(sql).remove(1);
-        let replace = |_: Option<&str>, name: &str, _: Only| (name == "customers").then(|| "v".to_owned());
+        let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "v".to_owned());
         let masks = Masks { source: &replace, columns: &|_, _| None };
         let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
         assert_eq!(spliced.trim(), "select * from v a, v b");

@@ -103,9 +103,19 @@ impl RowsDigest {
 
     /// Takes in the body of one DataRow message (or CopyData message).
     pub fn row(&mut self, data_row_body: &[u8]) {
-        self.mac.update(data_row_body);
+        self.start_row();
+        self.piece(data_row_body);
+    }
+
+    /// The next row begins; its body comes in pieces.
+    pub fn start_row(&mut self) {
         self.rows = self.rows.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(u64::try_from(data_row_body.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes in a piece of a row's body.
+    pub fn piece(&mut self, bytes: &[u8]) {
+        self.mac.update(bytes);
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     }
 
     /// Takes in one row by its values, for a client whose driver hides the message: the body is

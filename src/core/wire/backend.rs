@@ -206,6 +206,58 @@ pub fn write_error(tag: u8, fields: &ErrorFields, out: &mut BytesMut) {
     });
 }
 
+/// What is changed in an error on its way to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorEdit {
+    pub position: Position,
+    /// Whether DETAIL and CONTEXT, which may show values of rows, are left out.
+    pub hides_values: bool,
+}
+
+/// What becomes of the place in the statement that an error points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// So many characters stand before the statement in the client's text.
+    Behind(u32),
+    /// It counts in a text that the client has never seen.
+    Dropped,
+}
+
+/// Writes an error field by field as it came, changed as `edit` says.
+pub fn write_edited_error(body: &[u8], edit: ErrorEdit, out: &mut BytesMut) -> Result<(), WireError> {
+    let mut fields = Vec::new();
+    let mut reader = Reader::new(b'E', body);
+    loop {
+        let code = reader.u8()?;
+        if code == 0 {
+            break;
+        }
+        fields.push((code, reader.until_nul()?));
+    }
+    let moved = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
+    frame::write(out, b'E', |body| {
+        for (code, text) in fields {
+            match (code, edit.position) {
+                (b'D' | b'W', _) if edit.hides_values => {}
+                (b'P', Position::Dropped) => {}
+                (b'P', Position::Behind(before)) if before > 0 => {
+                    if let Some(position) = moved(text) {
+                        body.put_u8(code);
+                        put_text(body, &position.saturating_add(before).to_string());
+                    }
+                }
+                _ => {
+                    body.put_u8(code);
+                    body.put_slice(text);
+                    body.put_u8(0);
+                }
+            }
+        }
+        body.put_u8(0);
+    });
+    Ok(())
+}
+
 /// AuthenticationOk.
 pub fn write_authentication_ok(out: &mut BytesMut) {
     frame::write(out, b'R', |body| body.put_i32(0));
@@ -228,11 +280,11 @@ pub fn write_sasl_step(step: i32, text: &str, out: &mut BytesMut) {
     });
 }
 
-/// BackendKeyData with a 4-byte secret (protocol 3.0).
-pub fn write_key(process: i32, secret: i32, out: &mut BytesMut) {
+/// BackendKeyData: a secret of 4 bytes in protocol 3.0, of up to 256 from 3.2 on.
+pub fn write_key(process: i32, secret: &[u8], out: &mut BytesMut) {
     frame::write(out, b'K', |body| {
         body.put_i32(process);
-        body.put_i32(secret);
+        body.put_slice(secret);
     });
 }
 
@@ -274,6 +326,19 @@ mod tests {
         };
         let row = body(|out| write_row_description(std::slice::from_ref(&field), out));
         assert_eq!(row_description(&row.body), Ok(vec![field]));
+    }
+
+    #[test]
+    fn an_error_is_passed_on_field_by_field() {
+        let raw = b"SERROR\0VERROR\0C23505\0Mno\0Dvalue\0Wwhere\0P7\0Fx.c\0L1\0\0";
+        let edited = |position, hides_values| {
+            body(|out| write_edited_error(raw, ErrorEdit { position, hides_values }, out).expect("well formed")).body
+        };
+        assert_eq!(edited(Position::Behind(0), false).as_ref(), raw);
+        let moved = error_fields(&edited(Position::Behind(10), true)).expect("an error");
+        assert_eq!((moved.position, moved.detail, moved.context), (Some(17), None, None));
+        assert_eq!(error_fields(&edited(Position::Dropped, false)).expect("an error").position, None);
+        assert!(edited(Position::Dropped, true).ends_with(b"Fx.c\0L1\0\0"));
     }
 
     #[test]

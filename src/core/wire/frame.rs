@@ -31,6 +31,25 @@ impl Message {
     }
 }
 
+/// A message that still lies in the buffer it was read into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    pub tag: u8,
+    pub body: &'a [u8],
+}
+
+impl View<'_> {
+    /// Appends the message as it travels.
+    pub fn write(&self, out: &mut BytesMut) {
+        write(out, self.tag, |body| body.put_slice(self.body));
+    }
+
+    /// How many bytes it takes on the wire.
+    pub const fn wire_length(&self) -> usize {
+        self.body.len() + 5
+    }
+}
+
 /// What is wrong with a peer's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -53,21 +72,38 @@ pub enum WireError {
 /// # Errors
 /// When the length is impossible or over `limit`.
 pub fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Message>, WireError> {
-    let Some((header, _)) = buffer.split_first_chunk::<5>() else {
-        return Ok(None);
-    };
-    let [tag, a, b, c, d] = *header;
-    let length = i32::from_be_bytes([a, b, c, d]);
-    let body = usize::try_from(length).ok().and_then(|l| l.checked_sub(4)).ok_or(WireError::BadLength(length))?;
-    if body > limit {
-        return Err(WireError::TooLong { length: body, limit });
-    }
+    let Some((tag, body)) = head(buffer, limit)? else { return Ok(None) };
     if buffer.len() < body + 5 {
         buffer.reserve(body + 5 - buffer.len());
         return Ok(None);
     }
     buffer.advance(5);
     Ok(Some(Message { tag, body: buffer.split_to(body).freeze() }))
+}
+
+/// Type and body length of the message that `bytes` start with; `None` when more bytes are needed
+/// to say. The body need not be there yet.
+///
+/// # Errors
+/// When the length is impossible or over `limit`.
+pub fn head(bytes: &[u8], limit: usize) -> Result<Option<(u8, usize)>, WireError> {
+    let Some((header, _)) = bytes.split_first_chunk::<5>() else { return Ok(None) };
+    let [tag, a, b, c, d] = *header;
+    let length = i32::from_be_bytes([a, b, c, d]);
+    let body = usize::try_from(length).ok().and_then(|l| l.checked_sub(4)).ok_or(WireError::BadLength(length))?;
+    if body > limit {
+        return Err(WireError::TooLong { length: body, limit });
+    }
+    Ok(Some((tag, body)))
+}
+
+/// The message that `bytes` start with, where it lies; `None` while it is not whole.
+///
+/// # Errors
+/// As [`head`].
+pub fn view(bytes: &[u8], limit: usize) -> Result<Option<View<'_>>, WireError> {
+    let Some((tag, length)) = head(bytes, limit)? else { return Ok(None) };
+    Ok(bytes.get(5..5 + length).map(|body| View { tag, body }))
 }
 
 /// Appends a message whose body `fill` writes.
@@ -99,8 +135,11 @@ mod tests {
         let whole = bytes.clone();
         for cut in 0..whole.len() {
             let mut part = BytesMut::from(whole.get(..cut).expect("within"));
+            assert_eq!(view(&part, 100), Ok(None), "cut at {cut}");
             assert_eq!(take(&mut part, 100), Ok(None), "cut at {cut}");
         }
+        let seen = view(&whole, 100).expect("well formed").expect("whole");
+        assert_eq!((seen.tag, seen.body, seen.wire_length()), (b'Q', b"select 1\0".as_ref(), whole.len()));
         let message = take(&mut bytes, 100).expect("well formed").expect("whole");
         assert_eq!((message.tag, message.body.as_ref()), (b'Q', b"select 1\0".as_ref()));
         assert!(bytes.is_empty());

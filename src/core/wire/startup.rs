@@ -10,6 +10,11 @@ use super::reader::Reader;
 /// The longest startup packet PostgreSQL takes (`MAX_STARTUP_PACKET_LENGTH`).
 pub const LONGEST: usize = 10_000;
 
+/// The newest minor version of protocol 3 that the gateway speaks.
+pub const NEWEST_MINOR: i32 = 2;
+/// From this minor version on a cancel key may be long.
+pub const LONG_KEYS: i32 = 2;
+
 /// The first packet of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum First {
@@ -74,9 +79,14 @@ fn startup(minor: i32, mut body: Reader<'_>) -> Result<Startup, WireError> {
 
 /// Writes a startup message for protocol 3.0.
 pub fn write(parameters: &[(&str, &str)], out: &mut BytesMut) {
+    write_version(0, parameters, out);
+}
+
+/// Writes a startup message for a minor version of protocol 3.
+pub fn write_version(minor: i32, parameters: &[(&str, &str)], out: &mut BytesMut) {
     let start = out.len();
     out.put_i32(0);
-    out.put_i32(0x0003_0000);
+    out.put_i32(0x0003_0000 | minor);
     for (name, value) in parameters {
         put_text(out, name);
         put_text(out, value);

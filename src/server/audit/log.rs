@@ -157,6 +157,25 @@ impl Log {
         Ok(self.writer.append(Entry { line, session: session.to_owned(), kind })?)
     }
 
+    /// The same, but waits while too many lines wait to be written.
+    pub(super) async fn queue_in_turn(
+        &self,
+        line: &Line,
+        session: &str,
+        kind: Kind,
+    ) -> Result<super::writer::Pending, LogError> {
+        loop {
+            let written = self.writer.written();
+            tokio::pin!(written);
+            // Registered before the try, so that a batch that is written in between is not missed.
+            written.as_mut().enable();
+            match self.queue(line.clone(), session, kind) {
+                Err(LogError::Busy) => written.await,
+                other => return other,
+            }
+        }
+    }
+
     pub(super) async fn durable(&self, pending: super::writer::Pending) -> Result<Position, LogError> {
         pending.durable().await.map(Position).ok_or(LogError::Stopped)
     }

@@ -68,15 +68,14 @@ impl Recorded {
 }
 
 /// How one statement ended.
-pub struct ResultRecord {
-    pub tag: String,
+pub struct ResultRecord<'a> {
+    pub tag: &'a str,
     pub rows: u64,
     pub bytes: u64,
-    pub columns: Vec<String>,
+    pub columns: &'a [String],
     /// Positions of masked columns.
-    pub masked: Vec<usize>,
+    pub masked: &'a [usize],
     pub rows_digest: String,
-    pub sqlstate: String,
     pub micros: u64,
     /// `I`, `T` or `E`.
     pub transaction: char,
@@ -100,6 +99,8 @@ pub struct SessionRecord {
     bytes: u64,
     /// Statements that were let through and have no outcome yet, by number and part.
     pending: BTreeSet<(u64, u64)>,
+    /// The last line that must be durable before anything more is sent.
+    unsettled: Option<Pending>,
     is_closed: bool,
 }
 
@@ -144,6 +145,7 @@ impl SessionRecord {
             rows: 0,
             bytes: 0,
             pending: BTreeSet::new(),
+            unsettled: None,
             is_closed: false,
         })
     }
@@ -157,7 +159,8 @@ impl SessionRecord {
         &self.session
     }
 
-    /// Records statements that may run: one line a part, the text in the first.
+    /// Records statements that may run: one line a part, the text in the first. They may be sent
+    /// once [`SessionRecord::settled`] has returned.
     pub async fn allowed(
         &mut self,
         cleared: Vec<Cleared>,
@@ -184,17 +187,25 @@ impl SessionRecord {
                 ];
                 members.extend(optional.into_iter().filter_map(|(name, hash)| Some((name.to_owned(), hash?.into()))));
             }
-            recorded = Some(self.queue("stmt", members, now)?);
+            recorded = Some(self.queue("stmt", members, now).await?);
             // Counted as soon as they are queued: who gives up waiting does not take them back.
             self.statements = number;
             self.pending.insert((number, u64::try_from(part).unwrap_or(u64::MAX)));
         }
-        // The queue keeps its order: when the last line is durable, so are the ones before it.
-        match recorded.ok_or(LogError::Nothing)? {
-            _ if may_wait => {}
-            last => drop(self.log.durable(last).await?),
+        let last = recorded.ok_or(LogError::Nothing)?;
+        if !may_wait {
+            self.unsettled = Some(last);
         }
         Ok(Recorded { number, cleared })
+    }
+
+    /// Waits until every recorded statement that must be durable before it runs is so. The queue
+    /// keeps its order: when the last line is durable, so are the ones before it.
+    pub async fn settled(&mut self) -> Result<(), LogError> {
+        match self.unsettled.take() {
+            Some(last) => self.log.durable(last).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Records a text without a statement: nothing runs, but the client sent it and has it written down.
@@ -203,17 +214,16 @@ impl SessionRecord {
         let mut members = self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
         members.insert("dec".to_owned(), "allow".into());
         members.extend(self.text(text));
-        self.queue("stmt", members, now)?;
+        self.queue("stmt", members, now).await?;
         self.statements = number;
         self.pending.insert((number, 0));
         let result = ResultRecord {
-            tag: String::new(),
+            tag: "",
             rows: 0,
             bytes: 0,
-            columns: Vec::new(),
-            masked: Vec::new(),
+            columns: &[],
+            masked: &[],
             rows_digest: RowsDigest::new(&self.key).finish(),
-            sqlstate: "00000".to_owned(),
             micros: 0,
             transaction: 'I',
         };
@@ -234,7 +244,7 @@ impl SessionRecord {
             "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
         }));
         members.extend(self.text(text));
-        let recorded = self.queue("stmt", members, now)?;
+        let recorded = self.queue("stmt", members, now).await?;
         self.statements = number;
         self.denied += 1;
         self.log.durable(recorded).await?;
@@ -242,15 +252,21 @@ impl SessionRecord {
     }
 
     /// Records how a part ended.
-    pub async fn result(&mut self, number: u64, part: u32, result: ResultRecord, now: Moment) -> Result<(), LogError> {
+    pub async fn result(
+        &mut self,
+        number: u64,
+        part: u32,
+        result: ResultRecord<'_>,
+        now: Moment,
+    ) -> Result<(), LogError> {
         let (rows, bytes) = (result.rows, result.bytes);
         let members = json!({
-            "no": number, "part": part, "tag": content::clip(&result.tag, 256), "rows": result.rows,
-            "bytes": result.bytes, "rows_c": result.rows_digest, "state": result.sqlstate, "us": result.micros,
+            "no": number, "part": part, "tag": content::clip(result.tag, 256), "rows": result.rows,
+            "bytes": result.bytes, "rows_c": result.rows_digest, "state": "00000", "us": result.micros,
             "tx": result.transaction.to_string(), "masked": result.masked,
         });
         let mut members = object(members);
-        members.extend(content::columns(&result.columns));
+        members.extend(content::columns(result.columns));
         self.write("result", members, now, false).await?;
         self.rows += rows;
         self.bytes += bytes;
@@ -269,9 +285,9 @@ impl SessionRecord {
 
     /// Records that the gateway itself stopped a statement after it had let it through: by what it
     /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
-    pub async fn vetoed(&mut self, number: u64, denial: &Denial, now: Moment) -> Result<(), LogError> {
+    pub async fn vetoed(&mut self, number: u64, state: &str, denial: &Denial, now: Moment) -> Result<(), LogError> {
         let members = json!({
-            "no": number, "state": "42501", "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
+            "no": number, "state": state, "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
             "code": content::clip(&denial.code, 256),
         });
         self.write("error", object(members), now, true).await?;
@@ -320,7 +336,7 @@ impl SessionRecord {
     ) -> Result<Pending, LogError> {
         // What has no outcome by now will never have one that was seen.
         for (number, part) in std::mem::take(&mut self.pending) {
-            self.queue("result.unknown", object(json!({"no": number, "part": part})), now)?;
+            self.queue_now("result.unknown", object(json!({"no": number, "part": part})), now)?;
         }
         let mut members = object(json!({
             "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
@@ -333,7 +349,7 @@ impl SessionRecord {
             (_, 0) => drop(members.insert("client".to_owned(), "none".into())),
             (None, _) => drop(members.insert("client".to_owned(), "pending".into())),
         }
-        let pending = self.queue("session.close", members, now)?;
+        let pending = self.queue_now("session.close", members, now)?;
         self.is_closed = true;
         Ok(pending)
     }
@@ -368,15 +384,43 @@ impl SessionRecord {
 
     /// Makes the next line and queues it. The chain moves on only once the line is in the queue:
     /// a line that was not taken leaves no gap.
-    fn queue(&mut self, kind: &str, members: serde_json::Map<String, Value>, now: Moment) -> Result<Pending, LogError> {
+    async fn queue(
+        &mut self,
+        kind: &str,
+        members: serde_json::Map<String, Value>,
+        now: Moment,
+    ) -> Result<Pending, LogError> {
+        let (line, since) = self.line(kind, members, now)?;
+        // Waiting here is what slows a client down that is faster than the disk.
+        let pending = self.log.queue_in_turn(&line, self.session.as_str(), Kind::of(kind)).await?;
+        self.chain.advance(&line, now, since);
+        Ok(pending)
+    }
+
+    /// The same for those who cannot wait: a full queue is an error.
+    fn queue_now(
+        &mut self,
+        kind: &str,
+        members: serde_json::Map<String, Value>,
+        now: Moment,
+    ) -> Result<Pending, LogError> {
+        let (line, since) = self.line(kind, members, now)?;
+        let pending = self.log.queue(line.clone(), self.session.as_str(), Kind::of(kind))?;
+        self.chain.advance(&line, now, since);
+        Ok(pending)
+    }
+
+    fn line(
+        &self,
+        kind: &str,
+        members: serde_json::Map<String, Value>,
+        now: Moment,
+    ) -> Result<(Line, std::time::Duration), LogError> {
         if self.is_closed {
             return Err(LogError::Closed);
         }
         let since = self.opened.elapsed();
-        let line = self.chain.next(kind, now, since, members.into_iter().collect())?;
-        let pending = self.log.queue(line.clone(), self.session.as_str(), Kind::of(kind))?;
-        self.chain.advance(&line, now, since);
-        Ok(pending)
+        Ok((self.chain.next(kind, now, since, members.into_iter().collect())?, since))
     }
 
     async fn write(
@@ -386,7 +430,7 @@ impl SessionRecord {
         now: Moment,
         is_durable: bool,
     ) -> Result<(), LogError> {
-        let pending = self.queue(kind, members, now)?;
+        let pending = self.queue(kind, members, now).await?;
         if is_durable {
             self.log.durable(pending).await?;
         }

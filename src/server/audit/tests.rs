@@ -137,17 +137,17 @@ pub async fn allowed(record: &mut SessionRecord, text: &str, parts: usize) -> u6
     recorded.expect("recorded").number()
 }
 
-pub fn seen(rows: u64) -> ResultRecord {
+pub fn seen(rows: u64) -> ResultRecord<'static> {
+    static COLUMNS: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["id".into()]);
     let mut digest = RowsDigest::new(&key());
     (0..rows).for_each(|_| digest.row(b"\x00\x01\x00\x00\x00\x01a"));
     ResultRecord {
-        tag: format!("SELECT {rows}"),
+        tag: "SELECT",
         rows,
         bytes: digest.bytes(),
-        columns: vec!["id".into()],
-        masked: Vec::new(),
+        columns: COLUMNS.as_slice(),
+        masked: &[],
         rows_digest: digest.finish(),
-        sqlstate: "00000".into(),
         micros: 5,
         transaction: 'I',
     }
@@ -227,7 +227,7 @@ async fn a_session_of_everything_verifies() {
     record.error(failed, "22012", now).await.expect("recorded");
     let vetoed = allowed(&mut record, "delete from t", 1).await;
     record.impact(vetoed, &[], false, now).await.expect("recorded");
-    record.vetoed(vetoed, &denial(), now).await.expect("recorded");
+    record.vetoed(vetoed, "42501", &denial(), now).await.expect("recorded");
     let lost = allowed(&mut record, "select pg_sleep(9)", 1).await;
     record.cancel(lost, "client", now).await.expect("recorded");
     assert_eq!((two, refused, failed, vetoed, lost), (1, 2, 4, 5, 6));
@@ -468,7 +468,8 @@ async fn the_largest_statement_still_fits_a_line() {
     let recorded =
         record.allowed(vec![Cleared::assumed(facts)], &text, None, None, Protocol::Simple, clock::now()).await;
     let number = recorded.expect("it fits").number();
-    let result = ResultRecord { columns: vec![name; 1600], masked: (0..1600).collect(), ..seen(1) };
+    let (columns, masked) = (vec![name; 1600], Vec::from_iter(0..1600));
+    let result = ResultRecord { columns: &columns, masked: &masked, ..seen(1) };
     record.result(number, 0, result, clock::now()).await.expect("it fits");
     record.close("client", true, None, clock::now()).await.expect("closed");
     assert_eq!(verify(&evidence(&log, &grant), &trusted(&log)).outcome(), Outcome::Good);

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use crate::core::audit::merkle::Tree;
@@ -150,6 +151,9 @@ impl Writer {
     /// Queues a line. Lines are written in the order of these calls; whether this one is waited
     /// for or not, the next batch makes it durable.
     pub fn append(&self, entry: Entry) -> Result<Pending, NotTaken> {
+        if self.shared.is_failed.load(Ordering::Acquire) {
+            return Err(NotTaken::Failed);
+        }
         let (done, durable) = oneshot::channel();
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = queue.as_ref().ok_or(NotTaken::Failed)?.try_send(Request { entry, done });
@@ -176,6 +180,11 @@ impl Writer {
     /// What is stored and durable. A panic elsewhere leaves it whole: a push is its only change.
     pub fn stored(&self) -> MutexGuard<'_, Stored> {
         self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next time that lines have been written.
+    pub fn written(&self) -> Notified<'_> {
+        self.shared.grown.notified()
     }
 
     /// Waits until something `is_there`; as long as it takes.
@@ -213,6 +222,7 @@ fn write_all(mut sink: impl Sink, requests: &Receiver<Request>, shared: &Shared)
         if let Err(error) = sink.write_all(&bytes).and_then(|()| sink.sync()) {
             shared.is_failed.store(true, Ordering::Release);
             tracing::error!(%error, "the audit log cannot be written; nothing is recorded or run from here on");
+            shared.grown.notify_waiters();
             return;
         }
         let mut stored = shared.stored.lock().unwrap_or_else(PoisonError::into_inner);

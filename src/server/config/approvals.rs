@@ -10,6 +10,8 @@ use super::section::{Findings, Section};
 /// `[approvals]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approvals {
+    /// Whether people are asked at all; else what needs approval is denied.
+    pub is_enabled: bool,
     /// How long a request can be decided and used.
     pub ttl: Duration,
     /// How long the statement of a native client waits on the wire.
@@ -19,7 +21,12 @@ pub struct Approvals {
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(60 * 60), hold_native: Duration::from_secs(5 * 60), notify: Vec::new() }
+        Self {
+            is_enabled: true,
+            ttl: Duration::from_secs(60 * 60),
+            hold_native: Duration::from_secs(5 * 60),
+            notify: Vec::new(),
+        }
     }
 }
 
@@ -50,10 +57,11 @@ pub fn read(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>
         }),
     };
     let (ttl, hold_native) = (time("ttl", usual.ttl), time("hold_native", usual.hold_native));
+    let is_enabled = section.take::<bool>("enabled", findings).is_none_or(|(_, is_enabled)| is_enabled);
     let notify = section.sections("notify", findings);
     let notify = notify.into_iter().filter_map(|one| channel(one, folder, findings)).collect();
     section.finish(findings);
-    Approvals { ttl, hold_native, notify }
+    Approvals { is_enabled, ttl, hold_native, notify }
 }
 
 fn channel(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Option<Notify> {

@@ -8,7 +8,7 @@ mod approvals;
 mod policy;
 pub mod section;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -51,6 +51,10 @@ pub struct Server {
     pub gateway_host: String,
     pub data_dir: PathBuf,
     pub tls: Option<TlsFiles>,
+    /// PostgreSQL clients on this machine may do without TLS.
+    pub wire_plain: bool,
+    /// Load balancers: what they say of the client's address is believed, and must be said.
+    pub proxies: Vec<IpAddr>,
 }
 
 /// Certificate and key of both listeners.
@@ -199,7 +203,14 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
     let certificate = section.take::<PathBuf>("tls_cert_file", findings);
     let key = section.take::<PathBuf>("tls_key_file", findings);
     let authority = section.take::<PathBuf>("tls_ca_file", findings).map(|(_, path)| folder.join(path));
+    let wire_plain = section.take::<bool>("wire_plain", findings);
+    let proxies = section.take::<Vec<IpAddr>>("proxy_protocol_from", findings);
     section.finish(findings);
+    if let (Some((line, true)), Some((_, address))) = (&wire_plain, &wire_listen)
+        && !address.ip().is_loopback()
+    {
+        findings.add(*line, format!("`wire_plain` is for loopback only, and `wire_listen` is {address}"));
+    }
 
     let tls = match (certificate, key) {
         (Some((_, certificate)), Some((_, key))) => {
@@ -246,6 +257,8 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
         gateway_host,
         data_dir: folder.join(data_dir?.1),
         tls,
+        wire_plain: wire_plain.is_some_and(|(_, value)| value),
+        proxies: proxies.map(|(_, value)| value).unwrap_or_default(),
     })
 }
 

@@ -14,13 +14,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::client::Client;
+use super::open::EXTENSION;
 use super::session::End;
 use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::proxy;
 use crate::core::wire::scram::{self, ScramError, Server, Verifier};
 use crate::core::wire::startup::{self, First, Startup};
 use crate::server::grants::LiveGrant;
 use crate::server::state::State;
-use crate::sys::dial::Stream;
+use crate::sys::link::Stream;
 use crate::sys::random;
 
 /// From the first byte to the end of the password exchange.
@@ -46,7 +48,13 @@ pub struct SignedIn {
 }
 
 /// Lets a connection in, or not.
-pub async fn enter(tcp: TcpStream, address: SocketAddr, state: &State) -> Result<Entered, End> {
+pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Result<Entered, End> {
+    let address = match state.config.server.proxies.contains(&address.ip()) {
+        true => behind(&mut tcp).await?.unwrap_or(address),
+        false => address,
+    };
+    // Kept until the client has proved who it is.
+    let Some(_place) = state.keeper.place(address.ip()) else { return Ok(Entered::Nobody) };
     let Some((first, stream, buffer, tls_version)) = first_packet(tcp, &state.certificates.wire).await? else {
         return Ok(Entered::Nobody);
     };
@@ -54,17 +62,39 @@ pub async fn enter(tcp: TcpStream, address: SocketAddr, state: &State) -> Result
         First::Cancel { process, secret } => Ok(Entered::Cancel { process, secret }),
         First::Startup(startup) => {
             let mut client = Client::new(stream, buffer);
-            if tls_version.is_empty() {
+            let may_be_plain = state.config.server.wire_plain && address.ip().is_loopback();
+            if tls_version.is_empty() && !may_be_plain {
                 client.error(&ErrorFields::fatal("28000", "this gateway speaks TLS only; use sslmode=verify-full"));
                 client.flush().await?;
                 return Ok(Entered::Nobody);
             }
-            let grant = authenticate(&mut client, &startup, state).await?;
+            negotiate(&mut client, &startup);
+            let grant = authenticate(&mut client, &startup, address, !tls_version.is_empty(), state).await?;
             let Some(grant) = grant else { return Ok(Entered::Nobody) };
             client.is_trusted();
             Ok(Entered::SignedIn(Box::new(SignedIn { client, grant, startup, address, tls_version })))
         }
         First::TlsRequest | First::GssRequest => Err(End::Protocol),
+    }
+}
+
+/// Who a load balancer speaks for; `None` when for itself.
+async fn behind(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, End> {
+    let mut fixed = [0u8; proxy::HEAD];
+    tcp.read_exact(&mut fixed).await.map_err(|_| End::ClientGone)?;
+    let head = proxy::head(&fixed).map_err(|_| End::Protocol)?;
+    let mut rest = vec![0u8; usize::from(head.length)];
+    tcp.read_exact(&mut rest).await.map_err(|_| End::ClientGone)?;
+    proxy::source(head, &rest).map_err(|_| End::Protocol)
+}
+
+/// Says which minor version and which options of the startup message are not known here.
+fn negotiate(client: &mut Client, startup: &Startup) {
+    let names = startup.parameters.keys();
+    let unknown: Vec<_> = names.filter(|name| name.starts_with("_pq_.") && *name != EXTENSION).cloned().collect();
+    if startup.minor > startup::NEWEST_MINOR || !unknown.is_empty() {
+        let minor = startup.minor.min(startup::NEWEST_MINOR);
+        backend::write_negotiate(minor, &unknown, client.out());
     }
 }
 
@@ -77,8 +107,9 @@ async fn first_packet(mut tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<
     let mut peeked = [0u8; 1];
     let count = tcp.peek(&mut peeked).await.map_err(|_| End::ClientGone)?;
     if count == 1 && peeked == [0x16] {
-        return within_tls(tcp, config).await.map(Some);
+        return within_tls(tcp, config, true).await.map(Some);
     }
+    let mut has_asked = false;
     loop {
         match startup::take(&mut buffer)? {
             Some(First::TlsRequest) => {
@@ -87,9 +118,12 @@ async fn first_packet(mut tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<
                     return Err(End::Protocol);
                 }
                 tcp.write_all(b"S").await.map_err(|_| End::ClientGone)?;
-                return within_tls(tcp, config).await.map(Some);
+                return within_tls(tcp, config, false).await.map(Some);
             }
-            Some(First::GssRequest) => tcp.write_all(b"N").await.map_err(|_| End::ClientGone)?,
+            Some(First::GssRequest) if !std::mem::replace(&mut has_asked, true) => {
+                tcp.write_all(b"N").await.map_err(|_| End::ClientGone)?;
+            }
+            Some(First::GssRequest) => return Err(End::Protocol),
             Some(first) => return Ok(Some((first, Box::new(tcp), buffer, ""))),
             None => {
                 if tcp.read_buf(&mut buffer).await.map_err(|_| End::ClientGone)? == 0 {
@@ -100,9 +134,13 @@ async fn first_packet(mut tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<
     }
 }
 
-async fn within_tls(tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<Opened, End> {
+async fn within_tls(tcp: TcpStream, config: &Arc<ServerConfig>, is_direct: bool) -> Result<Opened, End> {
     let acceptor = TlsAcceptor::from(config.clone());
     let mut stream = acceptor.accept(tcp).await.map_err(|_| End::ClientGone)?;
+    // Without the name of the protocol, what another server would read as its own could come here.
+    if is_direct && stream.get_ref().1.alpn_protocol() != Some(b"postgresql") {
+        return Err(End::Protocol);
+    }
     let version = match stream.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         _ => "TLSv1.2",
@@ -119,13 +157,28 @@ async fn within_tls(tcp: TcpStream, config: &Arc<ServerConfig>) -> Result<Opened
 }
 
 /// SCRAM against the grant's verifier. `None` when the client was told no.
-async fn authenticate(client: &mut Client, startup: &Startup, state: &State) -> Result<Option<Arc<LiveGrant>>, End> {
+async fn authenticate(
+    client: &mut Client,
+    startup: &Startup,
+    address: SocketAddr,
+    is_encrypted: bool,
+    state: &State,
+) -> Result<Option<Arc<LiveGrant>>, End> {
     let user = startup.parameters.get("user").map_or("", String::as_str);
+    if let Some(wait) = state.keeper.wait(address.ip(), user) {
+        let message = format!("too many failed sign-ins; try again in {} s", wait.as_secs().saturating_add(1));
+        client.error(&ErrorFields::fatal("28000", message));
+        client.flush().await?;
+        return Ok(None);
+    }
     let grant = state.grants.by_user(user);
     let verifier = grant.as_ref().and_then(|grant| Verifier::parse(&grant.verifier));
     let verifier = verifier.unwrap_or_else(|| Verifier::decoy(user, &decoy_secret()));
-    let proved = exchange(client, verifier, state.certificates.end_point.as_deref()).await?;
+    // Without TLS there is nothing to bind to.
+    let end_point = state.certificates.end_point.as_deref().filter(|_| is_encrypted);
+    let proved = exchange(client, verifier, end_point).await?;
     let (Ok(()), Some(grant)) = (proved, grant) else {
+        state.keeper.failed(address.ip(), user);
         let error = ErrorFields {
             hint: Some("Ask for a new credential: dbgate conninfo TARGET".to_owned()),
             ..ErrorFields::fatal("28P01", format!("password authentication failed for user \"{user}\""))
@@ -171,7 +224,7 @@ async fn exchange(
         Some(_) => &[scram::PLUS, scram::PLAIN],
         None => &[scram::PLAIN],
     };
-    backend::write_sasl(mechanisms, &mut client.out);
+    backend::write_sasl(mechanisms, client.out());
     client.flush().await?;
     let message = client.receive().await?;
     if message.tag != b'p' {
@@ -189,7 +242,7 @@ async fn exchange(
         Ok(server) => server,
         Err(error) => return Ok(Err(error)),
     };
-    backend::write_sasl_step(11, server.first(), &mut client.out);
+    backend::write_sasl_step(11, server.first(), client.out());
     client.flush().await?;
     let message = client.receive().await?;
     if message.tag != b'p' {
@@ -197,8 +250,8 @@ async fn exchange(
     }
     let last = std::str::from_utf8(&message.body).map_err(|_| End::Protocol)?;
     Ok(server.finish(last).map(|text| {
-        backend::write_sasl_step(12, &text, &mut client.out);
-        backend::write_authentication_ok(&mut client.out);
+        backend::write_sasl_step(12, &text, client.out());
+        backend::write_authentication_ok(client.out());
     }))
 }
 

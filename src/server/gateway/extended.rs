@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::held::Asked;
 use super::refuse::denial_error;
 use super::relay::Mode;
 use super::session::{Bound, End, Parsed, Session};
@@ -33,6 +34,7 @@ impl Session {
         if self.is_skipping && parsed != Frontend::Sync {
             return Ok(());
         }
+        self.make_room(&parsed);
         match parsed {
             Frontend::Parse { name, sql } => self.on_parse(&message, name, sql).await?,
             Frontend::Bind { portal, statement, parameters } => {
@@ -58,7 +60,7 @@ impl Session {
         if name.starts_with(RESERVED) {
             return self.deny(&reserved(name), sql).await;
         }
-        if self.pipeline.is_empty() && self.up.is_empty() {
+        if self.pipeline.is_empty() {
             self.refresh().await?;
         }
         self.prepared.remove(name);
@@ -118,7 +120,7 @@ impl Session {
         if self.people.trying.is_some() {
             return self.deny(&only_tries(), &bound.text).await;
         }
-        if self.ends_block(&planned) && !self.answered_so_far().await? {
+        if self.ends_block(&planned) && !self.answered_so_far(Asked::BeforeCommit).await? {
             return Ok(());
         }
         let (parameters, text) = (bound.parameters, bound.text);
@@ -136,7 +138,8 @@ impl Session {
         let recorded =
             self.record.allowed(cleared, &text, forwarded, Some(&parameters), Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
-            return self.deny(&denial, &text).await;
+            self.record.vetoed(recorded.number(), "42501", &denial, clock::now()).await?;
+            return self.turn_down(&denial, &text).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
         self.is_dirty = true;
@@ -180,45 +183,38 @@ impl Session {
 
     /// The client wants what there is so far; held writes are judged first.
     async fn on_flush(&mut self) -> Result<(), End> {
-        if self.answered_so_far().await? {
+        if self.answered_so_far(Asked::SoFar).await? {
             self.release();
         }
         Ok(())
     }
 
     /// Gets everything asked so far answered and judged. False when it failed or was refused.
-    async fn answered_so_far(&mut self) -> Result<bool, End> {
+    pub(super) async fn answered_so_far(&mut self, asked: Asked) -> Result<bool, End> {
+        Ok(self.answered().await? && (!self.held.counts_pending() || self.settle(Mode::Extended, asked).await?))
+    }
+
+    /// Gets everything asked so far answered. False when it failed.
+    async fn answered(&mut self) -> Result<bool, End> {
         let drained = self.flush_up(Mode::Extended).await?;
         if drained.failed {
             self.is_skipping = true;
             return Ok(false);
         }
-        if let Some(tag) = drained.wrong_tag {
-            return self.refuse_tag(&tag).await;
+        if let Some((number, tag)) = drained.wrong_tag {
+            self.wrong_tag(number, &tag, Mode::Extended).await?;
+            return Ok(false);
         }
-        if !self.held.counts_pending() {
-            return Ok(true);
-        }
-        match self.verdict(Mode::Extended).await? {
-            super::held::Verdict::Stands => Ok(true),
-            super::held::Verdict::Failed => {
-                self.held_out.clear();
-                self.is_skipping = true;
-                Ok(false)
-            }
-            refused => {
-                self.take_back(refused, Mode::Extended).await?;
-                Ok(false)
-            }
-        }
+        Ok(true)
     }
 
-    async fn refuse_tag(&mut self, tag: &str) -> Result<bool, End> {
-        let message = format!("the target answered `{tag}`, which is not what was judged");
-        let denial = refused("wrong_tag", &message, "report this");
-        self.record.denied(&denial, tag, Protocol::Extended, clock::now()).await?;
-        self.veto(&denial, Mode::Extended).await?;
-        Ok(false)
+    /// Judges what is held before a Sync: it commits, unless the client's block goes on.
+    async fn judged_before_sync(&mut self) -> Result<bool, End> {
+        if !self.answered().await? {
+            return Ok(false);
+        }
+        let asked = if self.is_block { Asked::SoFar } else { Asked::BeforeCommit };
+        Ok(!self.awaits_commit() || self.settle(Mode::Extended, asked).await?)
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {
@@ -229,11 +225,10 @@ impl Session {
     }
 
     async fn sync_up(&mut self) -> Result<(), End> {
-        if self.is_skipping {
-            self.is_skipping = false;
+        if std::mem::take(&mut self.is_skipping) {
             return self.close_failed(Mode::Extended).await;
         }
-        if self.is_holding() && !self.answered_so_far().await? {
+        if self.awaits_commit() && !self.judged_before_sync().await? {
             self.is_skipping = false;
             return self.close_failed(Mode::Extended).await;
         }
@@ -246,28 +241,53 @@ impl Session {
             self.end_silence(Mode::Extended).await?;
         }
         self.after_sync();
-        if drained.wrong_tag.is_some() { Err(End::WrongTag) } else { Ok(()) }
+        match drained.wrong_tag {
+            Some((number, tag)) => self.wrong_tag(number, &tag, Mode::Extended).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a statement that was not recorded yet.
+    async fn deny(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+        self.record.denied(denial, sql, Protocol::Extended, clock::now()).await?;
+        self.turn_down(denial, sql).await
     }
 
     /// Refuses in the middle of a pipeline: what came before is answered first, what follows up to
     /// Sync is skipped, and the target is made to fail as well.
-    async fn deny(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
-        self.record.denied(denial, sql, Protocol::Extended, clock::now()).await?;
-        if !self.up.is_empty() || !self.pipeline.is_empty() {
+    async fn turn_down(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+        if !self.pipeline.is_empty() {
             let drained = self.flush_up(Mode::Extended).await?;
             if drained.failed {
                 self.is_skipping = true;
                 return Ok(());
             }
         }
+        self.release();
         let error: ErrorFields = denial_error(denial, sql);
-        self.held_out.clear();
         self.client.error(&error);
         self.is_skipping = true;
         if self.is_dirty || self.status == b'T' {
             self.ask_veto();
         }
         Ok(())
+    }
+
+    /// What a Query of the client's has left under an unnamed name goes before the name is used.
+    fn make_room(&mut self, parsed: &Frontend<'_>) {
+        match parsed {
+            Frontend::Parse { name: "", .. } => self.leftover.statement = false,
+            Frontend::Bind { portal, statement, .. } => {
+                if statement.is_empty() {
+                    self.clear_unnamed(Named::Statement);
+                }
+                self.leftover.portal &= !portal.is_empty();
+            }
+            Frontend::Describe { what, name: "" } => self.clear_unnamed(*what),
+            Frontend::Execute { portal: "", .. } => self.clear_unnamed(Named::Portal),
+            // These name something of the client's own, or nothing.
+            _ => {}
+        }
     }
 }
 

@@ -79,11 +79,6 @@ impl Session {
         }
     }
 
-    /// How far a position in the planner's question is from the same position in the statement.
-    pub(super) fn planner_offset(&self) -> u32 {
-        u32::try_from(EXPLAIN.len()).unwrap_or(0)
-    }
-
     /// Whether a tenth of what is expected would be refused already.
     fn far_beyond(&self, facts: &Facts, expected: Estimate) -> Option<Verdict> {
         // What people have approved is held to their cap by counting.
@@ -124,6 +119,11 @@ impl Session {
         };
         written.map(size).max().unwrap_or(0)
     }
+}
+
+/// How far a position in the planner's question is from the same position in the statement.
+pub fn planner_offset() -> u32 {
+    u32::try_from(EXPLAIN.len()).unwrap_or(0)
 }
 
 /// What the planner's word means for the statement.

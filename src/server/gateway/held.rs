@@ -39,6 +39,17 @@ pub struct Held {
     locked_relation: Option<Name>,
     /// The gateway's own BEGIN is open.
     pub own_block: bool,
+    /// The client's COMMIT was refused or failed: its block ends with that, as with any failed COMMIT.
+    pub commit_failed: bool,
+}
+
+/// What a verdict is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// More may follow in this transaction.
+    SoFar,
+    /// The commit comes next: what is deferred to it happens now.
+    BeforeCommit,
 }
 
 /// The count query with one of several conditions. Only relations on which this backend holds a
@@ -92,14 +103,9 @@ impl Session {
         self.held.is_active
     }
 
-    /// Puts the gateway's own statements in place, after the first connection or a DISCARD.
-    pub(super) fn prepare_own(&mut self) {
-        if !self.has_own {
-            for (name, sql) in OWN {
-                self.ask_parse(Owner::Gateway, name, sql, &[]);
-            }
-            self.has_own = true;
-        }
+    /// Whether the implicit transaction that is open holds writes that its commit must be asked for.
+    pub(super) fn awaits_commit(&self) -> bool {
+        self.held.is_active || (self.held.counts_pending() && !self.is_block)
     }
 
     /// What must go ahead of a statement's Execute.
@@ -108,7 +114,6 @@ impl Session {
             Hold::Not => return Ok(()),
             // Inside the client's own block the mode would stay; there it is counted instead.
             Hold::ReadOnly if self.status == b'I' && !self.is_block => {
-                self.prepare_own();
                 self.ask_own("dbgate_readonly", &[]);
                 return Ok(());
             }
@@ -121,7 +126,6 @@ impl Session {
                 "set track_counts = on in the target",
             ));
         }
-        self.prepare_own();
         if planned.hold == Hold::OwnBlock && self.status == b'I' && !self.is_block && !self.held.own_block {
             self.ask_own("dbgate_begin", &[]);
             self.held.own_block = true;
@@ -159,9 +163,11 @@ impl Session {
         }
     }
 
-    /// Makes deferred work happen, counts, and judges everything since the transaction began.
-    pub(super) async fn verdict(&mut self, mode: Mode) -> Result<Verdict, End> {
-        self.ask_own("dbgate_constraints", &[]);
+    /// Counts and judges everything since the transaction began; before a commit, deferred work too.
+    pub(super) async fn verdict(&mut self, mode: Mode, asked: Asked) -> Result<Verdict, End> {
+        if asked == Asked::BeforeCommit {
+            self.ask_own("dbgate_constraints", &[]);
+        }
         self.ask_own("dbgate_counts", &[]);
         crate::core::wire::frontend::flush(&mut self.up);
         let drained = self.round(mode).await?;
@@ -271,6 +277,12 @@ impl Session {
         self.held.numbers.clear();
         (self.held.locked, self.held.locked_relation) = (0, None);
         self.held.own_block = false;
+        self.held.commit_failed = false;
+    }
+
+    /// The last statement that was held.
+    pub(super) fn last_held(&self) -> Option<u64> {
+        self.held.numbers.last().copied()
     }
 }
 

@@ -1,18 +1,21 @@
 //! Step 3, session: the gateway, where PostgreSQL clients connect.
 //!
 //! [`door`] lets a client in, [`upstream`] connects to the target as a just-in-time role,
-//! [`session`] serves one client with [`simple`], [`extended`], [`held`] and [`relay`],
-//! [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
+//! [`session`] serves one client with [`simple`], [`extended`] and [`held`], which [`ask`] the
+//! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
+mod ask;
 mod client;
 pub mod door;
 mod extended;
 mod foresee;
 mod held;
+pub mod keeper;
 mod open;
 mod people;
 mod refuse;
 mod relay;
+mod rows;
 mod session;
 mod simple;
 mod stop;

@@ -9,20 +9,21 @@ use std::sync::{Arc, OnceLock};
 use bytes::BytesMut;
 use tokio::sync::watch;
 
+use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::door::SignedIn;
 use super::held::Held;
 use super::people::People;
-use super::relay;
 use super::session::{End, Session};
 use super::upstream;
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
+use crate::core::scope::catalog::Catalog;
 use crate::core::session::Pipeline;
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::transcript::{Leaf, SessionKey};
 use crate::core::wire::backend::{self, ErrorFields};
-use crate::core::wire::startup::Startup;
+use crate::core::wire::startup::{self, Startup};
 use crate::server::audit::{SessionOpen, SessionRecord};
 use crate::server::grants::LiveGrant;
 use crate::server::roles;
@@ -31,7 +32,7 @@ use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
 /// The protocol extension by which our own client asks for the record's first line.
-const EXTENSION: &str = "_pq_.dbgate";
+pub const EXTENSION: &str = "_pq_.dbgate";
 
 /// Serves a client that has signed in until its session ends.
 pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
@@ -47,8 +48,11 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
     };
     let id = upstream::new_id();
     let login_role = upstream::role_name(&grant, &id);
-    let key =
-        CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret: random::bytes::<4>().to_vec() };
+    let secret = match startup.minor >= startup::LONG_KEYS {
+        true => random::bytes::<32>().to_vec(),
+        false => random::bytes::<4>().to_vec(),
+    };
+    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -204,17 +208,9 @@ async fn connected(
     // Set once, here.
     let _ = registered.handle().upstream.set(connection.cancel_handle());
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
-    let (reader, writer, parameters) = connection.split();
+    let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
-    let opening = SessionOpen {
-        client_address: about.address,
-        tls_version: about.tls_version.to_owned(),
-        application: startup.parameters.get("application_name").cloned().unwrap_or_default(),
-        role: login_role,
-        server_version: catalog.server_version_text.clone(),
-        durability: state.config.audit.durability,
-        level: u8::from(about.is_first && live.grant.client_key.is_some() && wishes.is_some()),
-    };
+    let opening = opening(&about, startup, live, &catalog, login_role, state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
     let record = match record {
@@ -230,8 +226,7 @@ async fn connected(
     let mut session = Session {
         people: People::new(&state.approvals, live, wishes),
         client,
-        reader,
-        writer: relay::writer(writer),
+        target,
         up: BytesMut::new(),
         pipeline: Pipeline::default(),
         held_out: BytesMut::new(),
@@ -239,7 +234,11 @@ async fn connected(
         held: Held::default(),
         baseline_asked: false,
         is_vetoing: false,
-        has_own: false,
+        own: OwnStatements::default(),
+        leftover: Leftover::default(),
+        holds_tags: false,
+        late_description: BytesMut::new(),
+        expiry: Box::pin(tokio::time::sleep(live.grant.expires.since(clock::now()))),
         status: b'I',
         is_block: false,
         is_dirty: false,
@@ -265,12 +264,33 @@ async fn connected(
     };
     let end = match session.refresh().await {
         Ok(()) => {
-            backend::write_ready(b'I', &mut session.client.out);
+            backend::write_ready(b'I', session.client.out());
             session.serve().await
         }
         Err(end) => end,
     };
     Ok((session, end))
+}
+
+/// What the record says of the connection.
+fn opening(
+    about: &About,
+    startup: &Startup,
+    live: &LiveGrant,
+    catalog: &Catalog,
+    role: String,
+    state: &State,
+) -> SessionOpen {
+    let is_signing = about.is_first && live.grant.client_key.is_some() && startup.parameters.contains_key(EXTENSION);
+    SessionOpen {
+        client_address: about.address.clone(),
+        tls_version: about.tls_version.to_owned(),
+        application: startup.parameters.get("application_name").cloned().unwrap_or_default(),
+        role,
+        server_version: catalog.server_version_text.clone(),
+        durability: state.config.audit.durability,
+        level: u8::from(is_signing),
+    }
 }
 
 /// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
@@ -281,35 +301,30 @@ fn greet(
     record: &SessionRecord,
     key: &CancelKey,
 ) {
-    let unknown: Vec<_> =
-        startup.parameters.keys().filter(|name| name.starts_with("_pq_.") && *name != EXTENSION).cloned().collect();
-    if startup.minor > 0 || !unknown.is_empty() {
-        backend::write_negotiate(0, &unknown, &mut client.out);
-    }
     for (name, value) in parameters {
-        backend::write_parameter(name, value, &mut client.out);
+        backend::write_parameter(name, value, client.out());
     }
     if startup.parameters.contains_key(EXTENSION) {
         let line = record.open_line();
-        backend::write_parameter("dbgate.session", record.session().as_str(), &mut client.out);
-        backend::write_parameter("dbgate.open", &line.leaf().hex(), &mut client.out);
+        backend::write_parameter("dbgate.session", record.session().as_str(), client.out());
+        backend::write_parameter("dbgate.open", &line.leaf().hex(), client.out());
     }
-    let secret = <[u8; 4]>::try_from(key.secret.as_slice()).map_or(0, i32::from_be_bytes);
-    backend::write_key(key.process, secret, &mut client.out);
+    backend::write_key(key.process, &key.secret, client.out());
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.
 async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_role: &str, state: &Arc<State>) {
-    if let Some(farewell) = end.farewell() {
+    // In the middle of a row nothing else can be said.
+    if let Some(farewell) = end.farewell().filter(|_| !session.is_torn()) {
         session.client.error(&farewell);
     }
     // A client that is gone need not be told.
     let _ = session.client.flush().await;
     session.client.shut().await;
-    let mut goodbye = BytesMut::new();
-    crate::core::wire::frontend::terminate(&mut goodbye);
+    crate::core::wire::frontend::terminate(&mut session.target.out);
     // The target may be gone, too; the role is ended below in any case.
-    let _ = session.writer.send(goodbye.freeze()).await;
+    let _ = session.target.push().await;
+    session.target.shut().await;
     let role_dropped = drop_role(served, &session.grant, login_role).await;
     let head = state.transcripts.client_head(session.record.session());
     if let Err(error) = session.record.close(end.reason(), role_dropped, head, clock::now()).await {

@@ -18,10 +18,10 @@ use crate::core::approval::{
 };
 use crate::core::encoding;
 use crate::core::policy::{Denial, Impact};
-use crate::core::session::{Owner, Step};
+use crate::core::session::Owner;
 use crate::core::statement::facts::{Effect, Facts, Name};
 use crate::core::wire::backend::ErrorFields;
-use crate::core::wire::frontend::{self, Named};
+use crate::core::wire::frontend;
 use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
 use crate::server::grants::LiveGrant;
@@ -131,7 +131,8 @@ impl People {
             principal: live.grant.identity.principal(),
             hold: wishes.is_none().then_some(hold),
             trying: Trying::wished(wishes),
-            is_asking: wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
+            is_asking: approvals.config().is_enabled
+                && wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
             at: None,
             planner: Planner::NotAsked,
             lift: None,
@@ -299,7 +300,7 @@ impl Session {
         self.people.waiting = Some(Waiting { id: request.id.clone(), cancelled });
         if found.hears_notices {
             let notice = self.notice(&request);
-            crate::core::wire::backend::write_error(b'N', &notice, &mut self.client.out);
+            crate::core::wire::backend::write_error(b'N', &notice, self.client.out());
         }
         Ok(Stopped::Wait)
     }
@@ -405,14 +406,6 @@ impl Session {
             locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
             hears_notices: !matches!(cell(3), Some("warning" | "error")),
         }))
-    }
-
-    /// Runs a query of the gateway's own that is rarely needed: made anew each time.
-    pub(super) fn ask_fresh(&mut self, name: &str, sql: &str, values: &[Option<&str>]) {
-        frontend::close(Named::Statement, name, &mut self.up);
-        self.pipeline.expect(Step::Close, Owner::Gateway);
-        self.ask_parse(Owner::Gateway, name, sql, &[]);
-        self.ask_own(name, values);
     }
 }
 

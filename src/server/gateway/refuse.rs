@@ -3,7 +3,7 @@
 //! A denial is an ERROR with SQLSTATE 42501, never FATAL: the connection lives on. DETAIL is JSON
 //! for programs, HINT is for people.
 
-use super::held::Verdict;
+use super::held::{Asked, Verdict};
 use super::people::Stopped;
 use super::relay::Mode;
 use super::session::{End, Session};
@@ -13,7 +13,6 @@ use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
-use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
 use crate::server::check::{Planned, refused};
 use crate::sys::{clock, random};
@@ -34,7 +33,7 @@ impl Session {
             Stopped::Wait => return Ok(()),
             Stopped::Told => {}
         }
-        backend::write_ready(self.status, &mut self.client.out);
+        backend::write_ready(self.status, self.client.out());
         Ok(())
     }
 
@@ -45,7 +44,7 @@ impl Session {
         self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
         if self.status != b'T' {
-            backend::write_ready(self.status, &mut self.client.out);
+            backend::write_ready(self.status, self.client.out());
             return Ok(());
         }
         // As after any error, the client's transaction has failed.
@@ -57,14 +56,16 @@ impl Session {
     }
 
     /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
-    pub(super) async fn settle(&mut self, mode: Mode) -> Result<bool, End> {
-        match self.verdict(mode).await? {
+    pub(super) async fn settle(&mut self, mode: Mode, asked: Asked) -> Result<bool, End> {
+        match self.verdict(mode, asked).await? {
             Verdict::Stands => Ok(true),
             Verdict::Failed => {
-                self.close_failed(mode).await?;
+                self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
+                self.failed_before_sync(mode).await?;
                 Ok(false)
             }
             refused => {
+                self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
                 self.take_back(refused, mode).await?;
                 Ok(false)
             }
@@ -73,46 +74,31 @@ impl Session {
 
     /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
     pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
-        let error = match verdict {
+        let number = self.last_held();
+        let (denial, error) = match verdict {
             Verdict::Stands | Verdict::Failed => return Ok(()),
-            Verdict::Denied(denial) => denial_error(&denial, ""),
+            Verdict::Denied(denial) => return self.veto(&denial, number, mode).await,
             Verdict::Tried(tried) => match self.tried(*tried).await? {
-                Some(error) => error,
-                None => return self.close(mode).await,
+                Some(error) => (super::trial::only_tries(), error),
+                None => return self.failed_before_sync(mode).await,
             },
             Verdict::OverCap(over) => {
                 self.people.note_over_cap(over);
-                over_cap(over)
+                (refused("row_cap_exceeded", &over.to_string(), "ask again"), over_cap(over))
             }
             Verdict::Asks(denial, impacts) => match self.ask_about_impact(&denial, impacts).await? {
-                Stopped::Tell(error) => *error,
-                Stopped::Wait => return self.undo_quietly().await,
-                Stopped::Told => return self.close(mode).await,
+                Stopped::Tell(error) => (denial, *error),
+                Stopped::Wait => return self.undo_quietly(&denial, number).await,
+                Stopped::Told => return self.failed_before_sync(mode).await,
             },
         };
-        self.veto_with(&error, mode).await
+        self.veto_with(&denial, &error, number, mode).await
     }
 
-    /// Takes back what ran, and says why.
-    pub(super) async fn veto(&mut self, denial: &Denial, mode: Mode) -> Result<(), End> {
-        self.veto_with(&denial_error(denial, ""), mode).await
-    }
-
-    async fn veto_with(&mut self, error: &ErrorFields, mode: Mode) -> Result<(), End> {
-        self.people.note_failure(&error.sqlstate, &error.message);
-        self.client.error(error);
-        self.fail(mode).await
-    }
-
-    /// Makes the target forget what ran; the client has its error.
-    async fn fail(&mut self, mode: Mode) -> Result<(), End> {
-        self.ask_veto();
-        self.close(mode).await
-    }
-
-    async fn close(&mut self, mode: Mode) -> Result<(), End> {
+    /// After an error that the client was told of: in the simple protocol the message ends here,
+    /// in the extended everything up to Sync is skipped.
+    async fn failed_before_sync(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
-        self.executions.clear();
         match mode {
             Mode::Simple => self.close_failed(mode).await,
             Mode::Extended => {
@@ -123,13 +109,17 @@ impl Session {
     }
 
     /// Makes the target forget what ran without a word to the client, who waits.
-    async fn undo_quietly(&mut self) -> Result<(), End> {
+    async fn undo_quietly(&mut self, denial: &Denial, number: Option<u64>) -> Result<(), End> {
         self.held_out.clear();
+        self.late_description.clear();
         self.executions.clear();
+        if let Some(number) = number {
+            self.record.vetoed(number, "ZG001", denial, clock::now()).await?;
+        }
         self.ask_veto();
         self.ask_sync(Owner::Gateway);
         self.round(Mode::Simple).await?;
-        if self.held.own_block {
+        if self.held.own_block && self.status != b'I' {
             self.ask_own("dbgate_rollback", &[]);
             self.ask_sync(Owner::Gateway);
             self.round(Mode::Simple).await?;
@@ -138,7 +128,32 @@ impl Session {
         Ok(())
     }
 
-    /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own.
+    /// Takes back what ran, records that, and says why. `number` is the statement that it is about.
+    pub(super) async fn veto(&mut self, denial: &Denial, number: Option<u64>, mode: Mode) -> Result<(), End> {
+        self.veto_with(denial, &denial_error(denial, ""), number, mode).await
+    }
+
+    /// The same, in other words than the denial's.
+    async fn veto_with(
+        &mut self,
+        denial: &Denial,
+        error: &ErrorFields,
+        number: Option<u64>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        self.held_out.clear();
+        self.late_description.clear();
+        self.executions.clear();
+        if let Some(number) = number {
+            self.record.vetoed(number, &error.sqlstate, denial, clock::now()).await?;
+        }
+        self.people.note_failure(&error.sqlstate, &error.message);
+        self.client.error(error);
+        self.ask_veto();
+        self.failed_before_sync(mode).await
+    }
+
+    /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own or was to end.
     pub(super) async fn close_failed(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
         if self.stop.is_silent() {
@@ -146,12 +161,14 @@ impl Session {
             self.stop = super::stop::Stop::No;
             self.ask_veto();
         }
-        let own_block = self.held.own_block;
+        let rolls_back = self.held.own_block || self.held.commit_failed;
         self.held.is_active = false;
-        if own_block {
+        if rolls_back {
             self.ask_sync(Owner::Gateway);
             self.round(mode).await?;
-            self.ask_own("dbgate_rollback", &[]);
+            if self.status != b'I' {
+                self.ask_own("dbgate_rollback", &[]);
+            }
         }
         self.ask_sync(Owner::Client);
         self.round(mode).await?;
@@ -177,20 +194,22 @@ impl Session {
         self.executions.clear();
         self.is_block = self.status != b'I';
         if self.status == b'I' {
+            // Portals end with their transaction.
+            self.portals.clear();
             self.forget_held();
         }
         self.release();
     }
 
-    /// The target did something else than what was judged: roll back and end the session.
-    pub(super) async fn wrong_tag(&mut self, tag: &str) -> Result<bool, End> {
+    /// The target did something else than what was judged. What can be rolled back is, and the
+    /// client is told; where it has been committed already the session ends.
+    pub(super) async fn wrong_tag(&mut self, number: u64, tag: &str, mode: Mode) -> Result<(), End> {
         let denial =
             refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
-        self.record.denied(&denial, tag, Protocol::Simple, clock::now()).await?;
-        if self.is_holding() {
-            self.veto(&denial, Mode::Simple).await?;
-            return Ok(false);
+        if self.is_dirty {
+            return self.veto(&denial, Some(number), mode).await;
         }
+        self.record.vetoed(number, "42501", &denial, clock::now()).await?;
         Err(End::WrongTag)
     }
 }
@@ -223,15 +242,5 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
         hint: denial.hint.clone(),
         position: position.and_then(|position| u32::try_from(position).ok()),
         ..ErrorFields::error("42501", denial.message.clone())
-    }
-}
-
-impl Session {
-    /// Asks only that what was sent so far is answered.
-    pub(super) async fn flush_up(&mut self, mode: Mode) -> Result<super::relay::Drained, End> {
-        frontend::flush(&mut self.up);
-        let mut drained = self.round(mode).await?;
-        self.take_baseline(&mut drained);
-        Ok(drained)
     }
 }

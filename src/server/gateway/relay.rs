@@ -1,21 +1,19 @@
-//! Sending requests to the target and bringing its answers to the client.
+//! Bringing the target's answers to the client.
 //!
-//! What must stay true: nothing goes to the target that was not recorded first; a command tag is
-//! shown to the client only when it can no longer be taken back; an answer that nobody asked for
-//! ends the session.
+//! What must stay true: a command tag is shown to the client only when it can no longer be taken
+//! back; an answer that nobody asked for ends the session.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 
+use super::foresee::{Planner, planner_offset};
+use super::rows::Execution;
 use super::session::{End, Session};
 use super::stop;
-use crate::core::scope::{ColumnScope, RelationScope};
 use crate::core::session::{Answer, Owner, Step, tag_matches};
-use crate::core::transcript::RowsDigest;
-use crate::core::wire::backend::{self, Field};
-use crate::core::wire::frame::Message;
-use crate::core::wire::frontend::{self, Frontend, Named};
+use crate::core::statement::facts::Effect;
+use crate::core::wire::backend::{self, ErrorEdit, Position};
+use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
-use crate::server::check::Planned;
 use crate::sys::clock;
 
 /// How much a held answer may gather before the statement is refused.
@@ -29,30 +27,13 @@ pub enum Mode {
     Extended,
 }
 
-/// A statement on its way: what is recorded of it when it ends.
-pub struct Execution {
-    pub number: u64,
-    pub part: u32,
-    pub planned: std::sync::Arc<Planned>,
-    /// Characters of the client's text before this statement.
-    pub before: u32,
-    digest: RowsDigest,
-    rows: u64,
-    /// Rows and lines of COPY.
-    messages: u64,
-    bytes: u64,
-    started: crate::core::time::Moment,
-    /// When its time is up.
-    deadline: Option<tokio::time::Instant>,
-}
-
 /// What came back of one round.
 #[derive(Default)]
 pub struct Drained {
     /// The client was shown an error; the server skips to Sync.
     pub failed: bool,
-    /// A command tag was not of the class that was judged.
-    pub wrong_tag: Option<String>,
+    /// A command tag was not of the class that was judged: the statement's number, and the tag.
+    pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
     pub rows: Vec<Vec<Option<String>>>,
     /// The server asked for COPY data.
@@ -60,86 +41,20 @@ pub struct Drained {
 }
 
 impl Session {
-    pub(super) fn ask_parse(&mut self, owner: Owner, name: &str, sql: &str, types: &[u32]) {
-        frontend::parse_typed(name, sql, types, &mut self.up);
-        self.pipeline.expect(Step::Parse, owner);
-    }
-
-    pub(super) fn ask_bind(&mut self, owner: Owner, portal: &str, statement: &str, values: &[Option<&str>]) {
-        frontend::bind(portal, statement, values, &mut self.up);
-        self.pipeline.expect(Step::Bind, owner);
-    }
-
-    pub(super) fn ask_describe(&mut self, owner: Owner, what: Named, name: &str) {
-        frontend::describe(what, name, &mut self.up);
-        self.pipeline.expect(Step::Describe, owner);
-    }
-
-    pub(super) fn ask_execute(&mut self, owner: Owner, portal: &str, rows: i32) {
-        frontend::execute(portal, rows, &mut self.up);
-        self.pipeline.expect(Step::Execute, owner);
-    }
-
-    pub(super) fn ask_sync(&mut self, owner: Owner) {
-        frontend::sync(&mut self.up);
-        self.pipeline.expect(Step::Sync, owner);
-    }
-
-    /// Passes a client's message on as it came.
-    pub(super) fn pass(&mut self, message: &Message, step: Step) {
-        message.write(&mut self.up);
-        self.pipeline.expect(step, Owner::Client);
-    }
-
-    /// Runs one of the gateway's own prepared statements, in a portal of its own name.
-    pub(super) fn ask_own(&mut self, statement: &str, values: &[Option<&str>]) {
-        const PORTAL: &str = "dbgate_portal";
-        self.ask_bind(Owner::Gateway, PORTAL, statement, values);
-        self.ask_execute(Owner::Gateway, PORTAL, 0);
-        frontend::close(Named::Portal, PORTAL, &mut self.up);
-        self.pipeline.expect(Step::Close, Owner::Gateway);
-    }
-
-    /// Hands what was asked to the writer.
-    pub(super) async fn send(&mut self) -> Result<(), End> {
-        if self.up.is_empty() {
-            return Ok(());
-        }
-        let bytes = self.up.split().freeze();
-        self.writer.send(bytes).await.map_err(|_| End::TargetLost)
-    }
-
-    /// Notes a statement that is about to be executed.
-    pub(super) fn begin(&mut self, number: u64, part: u32, planned: &std::sync::Arc<Planned>, before: u32) {
-        let digest = RowsDigest::new(&self.key);
-        let planned = planned.clone();
-        let started = clock::now();
-        let time = planned.cleared.limits().time;
-        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
-        self.executions.push_back(Execution {
-            number,
-            part,
-            planned,
-            before,
-            digest,
-            rows: 0,
-            messages: 0,
-            bytes: 0,
-            started,
-            deadline,
-        });
-    }
-
-    /// Sends, then reads until every request is answered or the server waits for COPY data.
+    /// Sends, then reads until every request is answered.
     pub(super) async fn round(&mut self, mode: Mode) -> Result<Drained, End> {
         self.send().await?;
         let mut drained = Drained::default();
         while !self.pipeline.is_empty() {
-            let message = self.receive().await?;
-            self.answer(message, mode, &mut drained).await?;
-            if drained.copy_in {
-                drained.copy_in = false;
+            // Messages are looked at where they lie; the buffer goes back with what is left.
+            let mut input = std::mem::take(&mut self.target.input);
+            let taken = self.answers(&input, mode, &mut drained).await?;
+            input.advance(taken);
+            self.target.input = input;
+            if std::mem::take(&mut drained.copy_in) {
                 drained.failed |= self.copy_in().await?;
+            } else if !self.pipeline.is_empty() {
+                self.wait().await?;
             }
         }
         self.cancel_delivered().await;
@@ -149,52 +64,86 @@ impl Session {
         Ok(drained)
     }
 
-    /// The target's next message; what the client is owed goes out before waiting.
-    async fn receive(&mut self) -> Result<Message, End> {
-        if !self.reader.has_message() {
-            self.client.flush().await?;
+    /// Goes through whole messages at the front of `input`; how many bytes they were.
+    async fn answers(&mut self, input: &[u8], mode: Mode, drained: &mut Drained) -> Result<usize, End> {
+        let mut taken = 0;
+        while !self.pipeline.is_empty() && !drained.copy_in {
+            let rest = input.get(taken..).unwrap_or_default();
+            let rows = self.rows(rest)?;
+            taken += rows;
+            if self.client.is_full() {
+                self.flush_client().await?;
+            }
+            if rows > 0 {
+                continue;
+            }
+            let Some(message) = frame::view(rest, frame::LONGEST_FROM_SERVER)? else { break };
+            self.answer(message, mode, drained).await?;
+            taken += message.wire_length();
         }
+        Ok(taken)
+    }
+
+    /// Waits until the target has said more. What is owed to both sides goes out meanwhile.
+    async fn wait(&mut self) -> Result<(), End> {
+        self.flush_client().await?;
         loop {
             let deadline = self.executions.front().and_then(|execution| execution.deadline);
+            let is_limited = deadline.is_some() && !self.stop.is_going();
             tokio::select! {
                 biased;
+                more = self.target.exchange() => return more.map_err(|_| End::TargetLost),
                 reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
-                message = self.reader.receive() => return message.map_err(|_| End::TargetLost),
-                () = stop::until(deadline), if !self.stop.is_going() => self.time_is_up(),
+                () = stop::until(deadline), if is_limited => self.time_is_up(),
             }
+        }
+    }
+
+    /// Writes to the client, unless the session is ended meanwhile.
+    pub(super) async fn flush_client(&mut self) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            done = self.client.flush() => done,
+            reason = super::session::ended(&mut self.ended) => Err(End::Killed(reason)),
         }
     }
 
     /// Sorts one message of the target: to the client, into the record, or to ourselves.
-    async fn answer(&mut self, message: Message, mode: Mode, drained: &mut Drained) -> Result<(), End> {
+    pub(super) async fn answer(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
         match self.pipeline.receive(message.tag)? {
-            Answer::Aside(owner) => self.aside(&message, owner)?,
-            Answer::Failed(owner, step) => self.failed(&message, owner, step, mode, drained).await?,
-            Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(&message, drained)?,
-            Answer::Done(Owner::Client, Step::Sync) => {
+            Answer::Aside(owner) => self.aside(message, owner),
+            Answer::Failed(owner, step) => self.failed(message, owner, step, mode, drained).await,
+            Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(message, drained),
+            Answer::Done(Owner::Client, Step::Sync | Step::Query) => {
                 self.status = message.body.first().copied().unwrap_or(b'I');
-                if !self.stop.is_silent() {
-                    self.show(&message)?;
+                self.is_dirty = false;
+                match self.stop.is_silent() {
+                    true => Ok(()),
+                    false => self.show(message),
                 }
             }
             // The statement has been stopped; the client has its error and waits for nothing more.
-            Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) if self.stop.is_silent() => {}
-            Answer::Done(Owner::Client, Step::Execute) => self.executed(&message, mode, drained).await?,
-            Answer::Part(Owner::Client, Step::Execute) => self.row(&message, drained)?,
-            Answer::Done(Owner::Client, Step::Describe) => self.described(message, mode)?,
-            Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) => {
-                if mode == Mode::Extended {
-                    self.show(&message)?;
-                }
+            Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) if self.stop.is_silent() => Ok(()),
+            Answer::Done(Owner::Client, Step::Execute) => self.executed(message, mode, drained).await,
+            Answer::Part(Owner::Client, Step::Query) if matches!(message.tag, b'C' | b'I') => {
+                self.executed(message, mode, drained).await
             }
+            Answer::Part(Owner::Client, Step::Query) if message.tag == b'T' => self.described(message, mode),
+            Answer::Part(Owner::Client, Step::Execute | Step::Query) => self.copying(message, drained),
+            Answer::Done(Owner::Client, Step::Describe) => self.described(message, mode),
+            Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) => match mode {
+                Mode::Extended => self.show(message),
+                Mode::Simple => Ok(()),
+            },
         }
-        self.client.relieve().await
     }
 
     /// Puts a message where the client's answers go: straight out, or behind what is held.
-    fn show(&mut self, message: &Message) -> Result<(), End> {
-        if self.held_out.is_empty() && !matches!(message.tag, b'C' | b's' | b'I') {
-            message.write(&mut self.client.out);
+    pub(super) fn show(&mut self, message: View<'_>) -> Result<(), End> {
+        self.release_description();
+        let is_tag = matches!(message.tag, b'C' | b's' | b'I') && (self.is_holding() || self.holds_tags);
+        if self.held_out.is_empty() && !is_tag {
+            message.write(self.client.out());
             return Ok(());
         }
         if self.held_out.len() + message.wire_length() > LONGEST_HELD {
@@ -206,14 +155,27 @@ impl Session {
 
     /// Lets out what was held.
     pub(super) fn release(&mut self) {
-        let held = self.held_out.split();
-        self.client.out.extend_from_slice(&held);
+        if !self.held_out.is_empty() {
+            self.client.out().extend_from_slice(&self.held_out);
+            self.held_out.clear();
+        }
+    }
+
+    /// A description that waited for a first row.
+    pub(super) fn release_description(&mut self) {
+        if !self.late_description.is_empty() {
+            let description = std::mem::take(&mut self.late_description);
+            match self.held_out.is_empty() {
+                true => self.client.out().extend_from_slice(&description),
+                false => self.held_out.extend_from_slice(&description),
+            }
+        }
     }
 
     /// Messages that answer no request.
-    fn aside(&mut self, message: &Message, owner: Owner) -> Result<(), End> {
+    fn aside(&mut self, message: View<'_>, owner: Owner) -> Result<(), End> {
         if message.tag == b'S' {
-            let (name, value) = backend::parameter(&message.body)?;
+            let (name, value) = backend::parameter(message.body)?;
             // The gateway reads texts as these settings say; with others it would misread them.
             let is_pinned = match name {
                 "client_encoding" => value == "UTF8",
@@ -232,14 +194,15 @@ impl Session {
     }
 
     /// Answers to the gateway's own requests.
-    fn own(&mut self, message: &Message, drained: &mut Drained) -> Result<(), End> {
+    fn own(&mut self, message: View<'_>, drained: &mut Drained) -> Result<(), End> {
         match message.tag {
             b'D' => {
-                let values = backend::data_row(&message.body)?;
+                let values = backend::data_row(message.body)?;
                 let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 drained.rows.push(values.into_iter().map(text).collect());
             }
             b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
+            b'1' => self.own.prepared(),
             _ => {}
         }
         Ok(())
@@ -247,90 +210,106 @@ impl Session {
 
     async fn failed(
         &mut self,
-        message: &Message,
+        message: View<'_>,
         owner: Owner,
         step: Step,
         mode: Mode,
         drained: &mut Drained,
     ) -> Result<(), End> {
+        self.own.failed();
         if owner == Owner::Gateway && self.is_vetoing {
             return Ok(());
         }
-        let mut fields = match self.stop.take_reason() {
-            // The cancel that was asked for, in our words.
-            Some(reason) => reason,
-            None => backend::error_fields(&message.body)?,
-        };
-        if owner == Owner::Gateway {
-            // The planner was asked about the statement: its answer is the one that the statement would get.
-            fields.position = fields.position.and_then(|position| position.checked_sub(self.planner_offset()));
+        self.late_description.clear();
+        match mode {
+            // The commit failed, or what was deferred to it: in the simple protocol the tag was never shown.
+            Mode::Simple if step == Step::Sync || owner == Owner::Gateway => self.held_out.clear(),
+            // What ended before the error was shown before it.
+            Mode::Simple | Mode::Extended => self.release(),
         }
         let front = self.executions.front();
-        fields.position = match front {
+        let position = match front {
             // Positions count in the text that the target saw, which a splice has moved.
-            Some(execution) if execution.planned.is_spliced => None,
-            Some(execution) => fields.position.map(|position| position + execution.before),
-            None => fields.position,
+            Some(execution) if execution.planned.is_spliced => Position::Dropped,
+            Some(execution) => Position::Behind(execution.before),
+            None => Position::Behind(0),
         };
-        // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
-        if self.has_masks && matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0")) {
-            (fields.detail, fields.context) = (None, None);
-        }
-        if mode == Mode::Simple && step == Step::Sync {
-            // The commit failed: in the simple protocol the tag was never shown.
-            self.held_out.clear();
-        }
+        let number = front.map(|execution| execution.number);
+        let state = match self.stop.take_reason() {
+            // The cancel that was asked for, in our words.
+            Some(reason) => {
+                self.client.error(&reason);
+                reason.sqlstate
+            }
+            None if owner == Owner::Gateway && self.people.planner == Planner::Asked => {
+                // The planner was asked about the statement: its answer is the one that the statement would get.
+                let mut fields = backend::error_fields(message.body)?;
+                fields.position = fields.position.and_then(|position| position.checked_sub(planner_offset()));
+                self.client.error(&fields);
+                fields.sqlstate
+            }
+            None => {
+                let fields = backend::error_fields(message.body)?;
+                self.people.note_failure(&fields.sqlstate, &fields.message);
+                let state = fields.sqlstate;
+                // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
+                let hides_values = self.has_masks && matches!(state.get(..2), Some("22" | "23" | "P0"));
+                let edit = ErrorEdit { position, hides_values };
+                backend::write_edited_error(message.body, edit, self.client.out())?;
+                state
+            }
+        };
         drained.failed = true;
         self.held.is_unsure = true;
-        self.people.note_failure(&fields.sqlstate, &fields.message);
-        backend::write_error(b'E', &fields, &mut self.client.out);
-        let number = front.map(|execution| execution.number);
         self.executions.clear();
-        if let Some(number) = number {
-            self.record.error(number, &fields.sqlstate, clock::now()).await?;
+        match number {
+            Some(number) => Ok(self.record.error(number, &state, clock::now()).await?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// RowDescription: columns that a splice took from a masked relation are named as that relation's.
-    fn described(&mut self, message: Message, mode: Mode) -> Result<(), End> {
+    fn described(&mut self, message: View<'_>, mode: Mode) -> Result<(), End> {
         if message.tag != b'T' {
-            return if mode == Mode::Extended { self.show(&message) } else { Ok(()) };
+            return if mode == Mode::Extended { self.show(message) } else { Ok(()) };
         }
-        let mut fields = backend::row_description(&message.body)?;
-        self.map_back(&mut fields);
+        let mut fields = backend::row_description(message.body)?;
+        self.columns.clear();
+        self.columns.extend(fields.iter().map(|field| field.name.clone()));
         let mut mapped = BytesMut::new();
-        backend::write_row_description(&fields, &mut mapped);
-        self.columns = fields.iter().map(|field| field.name.clone()).collect();
+        if self.map_back(&mut fields) {
+            backend::write_row_description(&fields, &mut mapped);
+        } else {
+            message.write(&mut mapped);
+        }
         self.masked_columns = self.masked_positions(&fields);
-        self.show(&Message { tag: b'T', body: mapped.split_off(5).freeze() })
+        let planned = self.executions.front().map(|execution| execution.planned.clone());
+        // Other statements than a plain SELECT run before the simple protocol describes their rows.
+        let is_late = mode == Mode::Simple
+            && !self.pipeline.is_query()
+            && planned.is_some_and(|planned| {
+                let facts = planned.cleared.facts();
+                facts.verb != "SELECT" || facts.effect != Effect::Read
+            });
+        if is_late {
+            self.late_description = mapped;
+            return Ok(());
+        }
+        self.show(View { tag: b'T', body: mapped.get(5..).unwrap_or_default() })
     }
 
-    fn row(&mut self, message: &Message, drained: &mut Drained) -> Result<(), End> {
-        match message.tag {
-            // What still arrives of a statement that was stopped.
-            b'D' | b'd' | b'c' if self.stop.is_going() => return Ok(()),
-            b'D' | b'd' => {
-                if let Some(execution) = self.executions.front_mut() {
-                    let bytes = execution.bytes + u64::try_from(message.body.len()).unwrap_or(0);
-                    if let Some(limit) = execution.planned.cleared.limits().exceeded(execution.messages + 1, bytes) {
-                        self.limit_is_reached(&limit);
-                        return Ok(());
-                    }
-                    execution.messages += 1;
-                    execution.rows += u64::from(message.tag == b'D');
-                    execution.bytes = bytes;
-                    execution.digest.row(&message.body);
-                }
-            }
-            b'G' | b'W' => drained.copy_in = true,
-            _ => {}
+    /// COPY begins or ends.
+    fn copying(&mut self, message: View<'_>, drained: &mut Drained) -> Result<(), End> {
+        // What still arrives of a statement that was stopped.
+        if self.stop.is_going() && matches!(message.tag, b'D' | b'd' | b'c') {
+            return Ok(());
         }
+        drained.copy_in |= matches!(message.tag, b'G' | b'W');
         self.show(message)
     }
 
     /// A statement has ended: its tag is checked against what was judged, and it is recorded.
-    async fn executed(&mut self, message: &Message, mode: Mode, drained: &mut Drained) -> Result<(), End> {
+    async fn executed(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
         let Some(execution) = self.executions.pop_front() else {
             return self.show(message);
         };
@@ -338,143 +317,35 @@ impl Session {
             return self.ended_before_cancel(execution.number, drained).await;
         }
         let tag = match message.tag {
-            b'C' => backend::command_tag(&message.body)?.to_owned(),
-            b's' => "(suspended)".to_owned(),
-            _ => String::new(),
+            b'C' => backend::command_tag(message.body)?,
+            b's' => "(suspended)",
+            _ => "",
         };
-        let facts = execution.planned.cleared.facts();
-        if message.tag == b'C' && !tag_matches(facts, &tag) {
-            drained.wrong_tag = Some(tag.clone());
+        if message.tag == b'C' && !tag_matches(execution.planned.cleared.facts(), tag) {
+            drained.wrong_tag = Some((execution.number, tag.to_owned()));
+            return self.show(message);
         }
         if message.tag == b'C' {
-            self.people.note_tag(&tag);
-            self.follow(&execution.planned, &tag);
-            self.note_locks(execution.planned.cleared.facts(), &tag);
+            self.people.note_tag(tag);
+            self.follow(&execution.planned, tag);
+            self.note_locks(execution.planned.cleared.facts(), tag);
         }
-        let took = clock::now().since(execution.started);
+        let Execution { number, part, .. } = execution;
         let result = ResultRecord {
             tag,
+            columns: &self.columns,
+            masked: &self.masked_columns,
             rows: execution.rows,
             bytes: execution.bytes,
-            columns: self.columns.clone(),
-            masked: self.masked_columns.clone(),
+            micros: u64::try_from(execution.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             rows_digest: execution.digest.finish(),
-            sqlstate: "00000".to_owned(),
-            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             transaction: char::from(self.status),
         };
-        self.record.result(execution.number, execution.part, result, clock::now()).await?;
+        self.record.result(number, part, result, clock::now()).await?;
         if mode == Mode::Simple {
-            (self.columns, self.masked_columns) = (Vec::new(), Vec::new());
+            self.columns.clear();
+            self.masked_columns.clear();
         }
         self.show(message)
     }
-
-    /// Gives columns that a splice took from a masked relation the numbers of the column they stand
-    /// for, so that drivers see the table they asked for. Cosmetic: nothing is decided by it.
-    fn map_back(&self, fields: &mut [Field]) {
-        let Some(planned) = self.executions.front().map(|execution| execution.planned.clone()) else { return };
-        let masked: Vec<_> = planned.masked.iter().filter_map(|name| self.scope().relations.get(name)).collect();
-        for field in fields.iter_mut() {
-            let found = match field.table_oid {
-                0 => masked.iter().find_map(|relation| constant_of(relation, field)),
-                oid if self.scope().relations.values().any(|relation| relation.oid == oid) => None,
-                _ => of_view(&masked, field),
-            };
-            if let Some((oid, number)) = found {
-                (field.table_oid, field.attribute) = (oid, number);
-            }
-        }
-    }
-
-    /// Which columns of a result are masked.
-    fn masked_positions(&self, fields: &[Field]) -> Vec<usize> {
-        let is_masked = |field: &Field| {
-            self.scope().relations.values().any(|relation| {
-                relation.oid == field.table_oid
-                    && relation.columns.iter().any(|c| c.number == field.attribute && c.mask.is_some())
-            })
-        };
-        fields.iter().enumerate().filter(|(_, field)| is_masked(field)).map(|(index, _)| index).collect()
-    }
-
-    /// COPY FROM STDIN: the client's data goes on until it says done, fails, or the target objects.
-    /// Says whether it failed.
-    async fn copy_in(&mut self) -> Result<bool, End> {
-        self.client.flush().await?;
-        loop {
-            tokio::select! {
-                biased;
-                reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
-                message = self.client.receive() => {
-                    let message = message?;
-                    match frontend::parse(&message)? {
-                        Frontend::CopyData => {
-                            if let Some(execution) = self.executions.front_mut() {
-                                execution.bytes += u64::try_from(message.body.len()).unwrap_or(0);
-                                execution.digest.row(&message.body);
-                            }
-                            message.write(&mut self.up);
-                            self.send().await?;
-                        }
-                        Frontend::CopyDone | Frontend::CopyFail => {
-                            message.write(&mut self.up);
-                            frontend::flush(&mut self.up);
-                            self.send().await?;
-                            return Ok(false);
-                        }
-                        // PostgreSQL ignores these while it copies.
-                        Frontend::Flush | Frontend::Sync => {}
-                        Frontend::Terminate => return Err(End::ClientGone),
-                        _ => return Err(End::Protocol),
-                    }
-                }
-                // The target objects before the client is done: its error ends the copy.
-                message = self.reader.receive() => {
-                    let message = message.map_err(|_| End::TargetLost)?;
-                    let mut drained = Drained::default();
-                    Box::pin(self.answer(message, Mode::Simple, &mut drained)).await?;
-                    if drained.failed {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The masked column that a constant of this name and type stands for.
-fn constant_of(relation: &RelationScope, field: &Field) -> Option<(u32, i16)> {
-    let is_it = |c: &&ColumnScope| c.mask.is_some() && c.name == field.name && c.type_oid == field.type_oid;
-    relation.columns.iter().find(is_it).map(|column| (relation.oid, column.number))
-}
-
-/// The column behind one of a masking view: the view has the relation's columns in their order.
-/// Where several relations have views, the name decides.
-fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
-    let with_view: Vec<_> = masked.iter().filter(|relation| relation.view.is_some()).collect();
-    let place = usize::try_from(field.attribute).ok()?.checked_sub(1)?;
-    let column = |relation: &RelationScope| Some((relation.oid, relation.columns.get(place)?.number));
-    match with_view.as_slice() {
-        [only] => column(only),
-        several => several
-            .iter()
-            .find(|relation| relation.columns.get(place).is_some_and(|column| column.name == field.name))
-            .and_then(|relation| column(relation)),
-    }
-}
-
-/// The task that owns the writing half: a full socket then never keeps us from reading.
-pub fn writer(mut half: crate::sys::dial::Writing) -> tokio::sync::mpsc::Sender<Bytes> {
-    /// Whole pipelines, not messages: a few are plenty.
-    const WAITING: usize = 16;
-    let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(WAITING);
-    tokio::spawn(async move {
-        while let Some(bytes) = receiver.recv().await {
-            if half.send(&bytes).await.is_err() {
-                break;
-            }
-        }
-    });
-    sender
 }

@@ -1,29 +1,31 @@
 //! One session: waits for the client or the target, runs what the client asks, and cleans up.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
+use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::held::Held;
-use super::relay::{Execution, Mode};
+use super::relay::Mode;
+use super::rows::Execution;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::transcript::SessionKey;
-use crate::core::wire::backend::ErrorFields;
-use crate::core::wire::frame::{Message, WireError};
+use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord};
 use crate::server::check::{Check, Planned};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
-use crate::sys::clock;
-use crate::sys::dial::Reading;
+use crate::sys::link::Link;
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -107,8 +109,7 @@ pub struct Parsed {
 pub struct Session {
     pub(super) client: Client,
     pub(super) people: super::people::People,
-    pub(super) reader: Reading,
-    pub(super) writer: mpsc::Sender<Bytes>,
+    pub(super) target: Link,
     /// Requests gathered for the target.
     pub(super) up: BytesMut,
     pub(super) pipeline: Pipeline,
@@ -118,12 +119,19 @@ pub struct Session {
     pub(super) held: Held,
     pub(super) baseline_asked: bool,
     pub(super) is_vetoing: bool,
-    pub(super) has_own: bool,
+    pub(super) own: OwnStatements,
+    pub(super) leftover: Leftover,
+    /// Tags wait for ReadyForQuery: a commit that fails shows none in the simple protocol.
+    pub(super) holds_tags: bool,
+    /// A description that is shown with the first row.
+    pub(super) late_description: BytesMut,
+    /// When the grant ends.
+    pub(super) expiry: Pin<Box<tokio::time::Sleep>>,
     /// `I`, `T` or `E` as the target last said.
     pub(super) status: u8,
     /// A block was opened in requests that no Sync has closed yet.
     pub(super) is_block: bool,
-    /// Something ran since the last Sync.
+    /// Something ran that no Sync has been answered for yet: it can still be rolled back.
     pub(super) is_dirty: bool,
     /// After an error in the extended protocol: everything up to Sync is skipped.
     pub(super) is_skipping: bool,
@@ -198,53 +206,73 @@ impl Session {
 
     /// Waits for one message and acts on it.
     async fn turn(&mut self) -> Result<(), End> {
-        self.client.flush().await?;
-        let left = self.grant.grant.expires.since(clock::now());
+        // What the client has sent ahead is served before it is written to: one write answers many.
+        if !self.client.is_full()
+            && let Some(message) = self.client.at_hand()?
+        {
+            return self.act(message).await;
+        }
+        self.flush_client().await?;
+        if self.pipeline.is_empty() {
+            self.rest();
+        }
+        let is_idle = self.pipeline.is_empty() && self.status == b'I';
         let idle = self.idle.filter(|_| self.status != b'I');
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         tokio::select! {
             biased;
-            reason = ended(&mut self.ended) => Err(End::Killed(reason)),
-            () = tokio::time::sleep(left) => Err(End::Expired),
-            () = super::stop::until(idle) => Err(End::Idle),
             message = self.client.receive() => self.act(message?).await,
-            message = self.reader.receive() => self.unasked(&message.map_err(|_| End::TargetLost)?),
+            more = self.target.exchange() => {
+                more.map_err(|_| End::TargetLost)?;
+                self.unasked().await
+            }
+            reason = told(&mut self.ended, is_idle) => Err(End::Killed(reason)),
+            () = &mut self.expiry => Err(End::Expired),
+            () = super::stop::until(idle), if idle.is_some() => Err(End::Idle),
         }
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
         match frontend::parse(&message)? {
-            Frontend::Query(sql) => {
-                self.is_skipping = false;
-                self.simple(sql).await
-            }
             Frontend::Terminate => Err(End::Goodbye),
+            // After an error in the extended protocol nothing but Sync is looked at.
+            Frontend::Query(_) | Frontend::FunctionCall if self.is_skipping => Ok(()),
+            Frontend::Query(sql) => self.simple(sql).await,
             // What is left of a COPY that the target has ended.
             Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail => Ok(()),
             Frontend::FunctionCall => {
                 let error =
                     ErrorFields::error("0A000", "fast-path function calls are not served: they have no text to judge");
                 self.client.error(&error);
-                crate::core::wire::backend::write_ready(self.status, &mut self.client.out);
+                backend::write_ready(self.status, self.client.out());
                 Ok(())
             }
-            _ => self.extended(message).await,
+            Frontend::Parse { .. }
+            | Frontend::Bind { .. }
+            | Frontend::Describe { .. }
+            | Frontend::Execute { .. }
+            | Frontend::Close { .. }
+            | Frontend::Flush
+            | Frontend::Sync => self.extended(message).await,
         }
     }
 
     /// The target speaks while nothing was asked: a notification, a notice, or its end.
-    pub(super) fn unasked(&mut self, message: &Message) -> Result<(), End> {
-        match message.tag {
-            b'N' | b'A' | b'S' => {
-                message.write(&mut self.client.out);
-                Ok(())
-            }
-            b'E' => {
-                message.write(&mut self.client.out);
-                Err(End::TargetLost)
-            }
-            _ => Err(End::Protocol),
+    pub(super) async fn unasked(&mut self) -> Result<(), End> {
+        if !self.pipeline.is_empty() {
+            return Ok(());
         }
+        while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
+            match message.tag {
+                b'N' | b'A' | b'S' => message.write(self.client.out()),
+                b'E' => {
+                    message.write(self.client.out());
+                    return Err(End::TargetLost);
+                }
+                _ => return Err(End::Protocol),
+            }
+        }
+        self.flush_client().await
     }
 
     /// Follows what a statement that has just succeeded changed about the session.
@@ -277,7 +305,7 @@ impl Session {
             Some(_) | None => {}
         }
         if facts.verb == "DISCARD" || (facts.verb == "DEALLOCATE" && facts.prepared.as_deref() == Some("")) {
-            self.has_own = false;
+            self.own.forget();
             self.prepared.clear();
         }
     }
@@ -287,7 +315,6 @@ impl Session {
         if !self.facts_stale || self.status == b'E' || self.is_dirty {
             return Ok(());
         }
-        self.prepare_own();
         self.ask_own("dbgate_facts", &[]);
         self.ask_sync(crate::core::session::Owner::Gateway);
         let drained = self.round(Mode::Extended).await?;
@@ -306,7 +333,13 @@ impl Session {
 
 /// Waits until the session is told to end, and says why.
 pub(super) async fn ended(signal: &mut watch::Receiver<Option<EndReason>>) -> EndReason {
-    match signal.wait_for(Option::is_some).await {
+    told(signal, false).await
+}
+
+/// The same; a session that is idle also ends when the gateway drains.
+pub(super) async fn told(signal: &mut watch::Receiver<Option<EndReason>>, is_idle: bool) -> EndReason {
+    let is_meant = |reason: &Option<EndReason>| reason.is_some_and(|reason| is_idle || reason.is_immediate());
+    match signal.wait_for(is_meant).await {
         Ok(reason) => reason.unwrap_or(EndReason::Stopping),
         Err(_) => EndReason::Stopping,
     }

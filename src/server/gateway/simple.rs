@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ask::Leftover;
 use super::foresee::Foreseen;
+use super::held::Asked;
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::policy::Denial;
@@ -33,6 +35,13 @@ impl Session {
 
     /// Runs a Query message as far as it may run.
     async fn attempt(&mut self, sql: &str) -> Result<(), End> {
+        if !self.pipeline.is_empty() {
+            // A pipeline without its Sync: it is answered first, and its transaction goes on.
+            if !self.answered_so_far(Asked::SoFar).await? {
+                return Ok(());
+            }
+            self.release();
+        }
         self.prepared.remove("");
         self.portals.remove("");
         self.refresh().await?;
@@ -43,8 +52,8 @@ impl Session {
         };
         if statements.is_empty() {
             self.record.nothing(sql, Protocol::Simple, clock::now()).await?;
-            frame::write(&mut self.client.out, b'I', |_| ());
-            backend::write_ready(self.status, &mut self.client.out);
+            frame::write(self.client.out(), b'I', |_| ());
+            backend::write_ready(self.status, self.client.out());
             return Ok(());
         }
         let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
@@ -68,9 +77,14 @@ impl Session {
         let count = planned.len();
         for (index, (statement, one)) in statements.iter().zip(planned).enumerate() {
             let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
-            let part = u32::try_from(index).unwrap_or(u32::MAX);
-            let is_last = index + 1 == count;
-            if !self.run(&Arc::new(one), recorded.number(), part, before, is_last).await? {
+            let part = Part {
+                number: recorded.number(),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                before,
+                is_first: index == 0,
+                is_last: index + 1 == count,
+            };
+            if !self.run(&Arc::new(one), part).await? {
                 break;
             }
         }
@@ -98,22 +112,15 @@ impl Session {
     }
 
     /// Runs one statement; false when the rest of the string must not run.
-    async fn run(
-        &mut self,
-        planned: &Arc<Planned>,
-        number: u64,
-        part: u32,
-        before: u32,
-        is_last: bool,
-    ) -> Result<bool, End> {
-        if self.ends_block(planned) && !self.settle(Mode::Simple).await? {
+    async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
+        if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
             return Ok(false);
         }
-        if let Err(denial) = self.guard(planned, number) {
-            self.veto(&denial, Mode::Simple).await?;
+        if let Err(denial) = self.guard(planned, part.number) {
+            self.veto(&denial, Some(part.number), Mode::Simple).await?;
             return Ok(false);
         }
-        self.begin(number, part, planned, before);
+        self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
         match self.foresee(planned).await? {
             Foreseen::GoOn => {}
@@ -126,21 +133,30 @@ impl Session {
                 return Ok(false);
             }
         }
-        self.ask_parse(Owner::Client, "", &planned.forward, &[]);
-        self.ask_bind(Owner::Client, "", "", &[]);
-        self.ask_describe(Owner::Client, Named::Portal, "");
-        self.ask_execute(Owner::Client, "", 0);
+        self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
-        let goes_at_once = is_last && !self.is_holding() && planned.cleared.facts().copy.is_none();
-        match goes_at_once {
-            true => self.ask_sync(Owner::Client),
-            false => frontend::flush(&mut self.up),
+        let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
+        if goes_at_once && part.is_first && is_whole(planned) {
+            self.ask_query(&planned.forward);
+            self.leftover = Leftover::default();
+        } else {
+            self.ask_parse(Owner::Client, "", &planned.forward, &[]);
+            self.ask_bind(Owner::Client, "", "", &[]);
+            self.ask_describe(Owner::Client, Named::Portal, "");
+            self.ask_execute(Owner::Client, "", 0);
+            self.leftover = Leftover { statement: true, portal: true };
+            match goes_at_once {
+                true => self.ask_sync(Owner::Client),
+                false => frontend::flush(&mut self.up),
+            }
         }
         let mut drained = self.round(Mode::Simple).await?;
         self.note_plan(&mut drained.rows);
+        self.holds_tags = false;
         self.take_baseline(&mut drained);
-        if let Some(tag) = drained.wrong_tag {
-            return self.wrong_tag(&tag).await;
+        if let Some((number, tag)) = drained.wrong_tag {
+            self.wrong_tag(number, &tag, Mode::Simple).await?;
+            return Ok(false);
         }
         if !drained.failed {
             self.note_prepared(planned);
@@ -149,7 +165,6 @@ impl Session {
             if self.stop.is_silent() {
                 self.end_silence(Mode::Simple).await?;
             }
-            self.is_dirty = false;
             self.after_sync();
             return Ok(!drained.failed);
         }
@@ -157,11 +172,18 @@ impl Session {
             self.close_failed(Mode::Simple).await?;
             return Ok(false);
         }
-        if self.is_holding() && !self.settle(Mode::Simple).await? {
+        let is_settled = match part.is_last && !self.is_block {
+            true if self.awaits_commit() => self.settle(Mode::Simple, Asked::BeforeCommit).await?,
+            false if self.is_holding() => self.settle(Mode::Simple, Asked::SoFar).await?,
+            true | false => true,
+        };
+        if !is_settled {
             return Ok(false);
         }
-        if is_last {
-            self.finish(Mode::Simple).await?;
+        match part.is_last {
+            true => drop(self.finish(Mode::Simple).await?),
+            // Its transaction goes on, and nothing can hide what has ended within it.
+            false => self.release(),
         }
         Ok(true)
     }
@@ -183,15 +205,20 @@ impl Session {
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a
     /// position. Nothing runs: the text is only parsed, under a name of ours.
     async fn explain_syntax(&mut self, sql: &str) -> Result<(), End> {
-        self.ask_parse(Owner::Client, "dbgate_syntax", sql, &[]);
-        self.ask_sync(Owner::Client);
-        let drained = self.round(Mode::Extended).await?;
-        self.after_sync();
+        const NAME: &str = "dbgate_syntax";
+        self.ask_parse(Owner::Client, NAME, sql, &[]);
+        self.ask_close(Owner::Client, Named::Statement, NAME);
+        self.ask_sync(Owner::Gateway);
+        let drained = self.round(Mode::Simple).await?;
         if drained.failed {
+            backend::write_ready(self.status, self.client.out());
+            self.after_sync();
             return self.record_unparsed(sql).await;
         }
         // The server reads what our grammar does not. What cannot be read is not run.
-        Err(End::Protocol)
+        self.after_sync();
+        self.refuse(&refused("unparseable", "the gateway cannot read this statement", "write it another way"), sql)
+            .await
     }
 
     async fn record_unparsed(&mut self, sql: &str) -> Result<(), End> {
@@ -199,6 +226,23 @@ impl Session {
         self.record.denied(&denial, sql, Protocol::Simple, clock::now()).await?;
         Ok(())
     }
+}
+
+/// One statement of a string.
+#[derive(Clone, Copy)]
+struct Part {
+    number: u64,
+    index: u32,
+    /// Characters of the client's text before it.
+    before: u32,
+    is_first: bool,
+    is_last: bool,
+}
+
+/// Whether a statement may go on as a Query. A text without a semicolon is one statement however
+/// a lexer reads it; nothing must stand around it, and it changes nothing that is counted.
+fn is_whole(planned: &Planned) -> bool {
+    planned.hold == Hold::Not && !planned.forward.contains(';')
 }
 
 /// The texts that are forwarded in place of the client's.

@@ -104,7 +104,7 @@ impl Session {
         self.held.is_unsure = true;
         self.held_out.clear();
         self.executions.clear();
-        backend::write_error(b'E', &fields, &mut self.client.out);
+        self.client.error(&fields);
         self.record.error(number, &fields.sqlstate, clock::now()).await?;
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Session {
             self.ask_sync(Owner::Client);
             self.round(mode).await?;
         } else {
-            backend::write_ready(self.status, &mut self.client.out);
+            backend::write_ready(self.status, self.client.out());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::session::{End, Session, ended};
+use super::session::{End, Session, told};
 use crate::core::approval::{Decision, Request, RequestId, State};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::approvals::ApprovalError;
@@ -51,7 +51,7 @@ impl Session {
             }
         };
         self.client.error(&error);
-        backend::write_ready(self.status, &mut self.client.out);
+        backend::write_ready(self.status, self.client.out());
         Ok(())
     }
 
@@ -65,18 +65,21 @@ impl Session {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %chain(&error), "a request cannot be read"),
             }
-            self.client.flush().await?;
+            self.flush_client().await?;
             let left = self.grant.grant.expires.since(clock::now());
             tokio::select! {
                 biased;
-                reason = ended(&mut self.ended) => return Err(End::Killed(reason)),
+                reason = told(&mut self.ended, true) => return Err(End::Killed(reason)),
                 () = tokio::time::sleep(left) => return Err(End::Expired),
                 Ok(()) = cancelled.changed() => return Ok(Waited::Cancelled),
                 _ = steps.changed() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Waited::TimeIsUp),
                 // The request stays: somebody may still approve it, and it can be resumed.
                 () = self.client.gone() => return Err(End::ClientGone),
-                message = self.reader.receive() => self.unasked(&message.map_err(|_| End::TargetLost)?)?,
+                more = self.target.exchange() => {
+                    more.map_err(|_| End::TargetLost)?;
+                    self.unasked().await?;
+                }
             }
         }
     }

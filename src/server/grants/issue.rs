@@ -3,10 +3,12 @@
 //! The order is the promise. Policy is asked before anything is made in the target; the log's
 //! record is durable before the credential leaves; the credential opens nothing until then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use tokio_postgres::Client;
 
 use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn, Principal};
 use crate::core::audit::checkpoint::possession_text;
@@ -14,13 +16,14 @@ use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
 use crate::core::identity::Identity;
 use crate::core::policy::Subject;
+use crate::core::scope::catalog::Catalog;
 use crate::core::scope::{Scope, compile};
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::server::grants::{Credential, principal};
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::scopes::{self, ScopeRole};
+use crate::server::scopes::{self, ScopeError, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -103,16 +106,46 @@ async fn prepare(served: &ServedTarget, subject: &Subject<'_>) -> Result<(Arc<Sc
     // What an earlier process left in this database goes first.
     served.sweep(&client, subject.database).await?;
     let catalog = served.read_catalog(&client, subject.database).await?;
-    let scope = compile::compile(served.policy(), subject, &catalog);
-    let role = scopes::ensure(&client, &scope).await.map_err(|error| {
-        tracing::error!(target = served.name(), error = %chain(&error), "no scope role");
-        Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
-            .hint("Its operators can run: dbgate target init")
-    })?;
+    let (scope, role) = made(served, subject, &client, &catalog).await?;
     if !role.missing.is_empty() {
         tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
     }
     Ok((Arc::new(scope), role))
+}
+
+/// Compiles and makes until the target takes every view: a relation whose view it refuses is
+/// withheld with what PostgreSQL said.
+async fn made(
+    served: &ServedTarget,
+    subject: &Subject<'_>,
+    client: &Client,
+    catalog: &Catalog,
+) -> Result<(Scope, ScopeRole), Refusal> {
+    let mut refused = BTreeMap::new();
+    loop {
+        let scope = compile::compile_without(served.policy(), subject, catalog, &refused);
+        let digest = scope.digest();
+        let (relation, reason) = match served.refused_view(&digest) {
+            Some(known) => known,
+            None => match scopes::ensure(client, &scope).await {
+                Ok(role) => return Ok((scope, role)),
+                Err(ScopeError::View { relation, reason }) => (relation, reason),
+                Err(error) => return Err(no_scope(served, &error)),
+            },
+        };
+        tracing::warn!(target = served.name(), %relation, reason, "a masking view is refused by the target");
+        served.remember_refused_view(digest, (relation.clone(), reason.clone()));
+        // A relation that is withheld has no view, so each is refused once.
+        if refused.insert(relation, format!("its masking view cannot be made: {reason}")).is_some() {
+            return Err(no_scope(served, &ScopeError::Locked));
+        }
+    }
+}
+
+fn no_scope(served: &ServedTarget, error: &ScopeError) -> Refusal {
+    tracing::error!(target = served.name(), error = %chain(error), "no scope role");
+    Refusal::new(ErrorCode::TargetDown, format!("target `{}` could not be prepared for this grant", served.name()))
+        .hint("Its operators can run: dbgate target init")
 }
 
 /// How long the grant lasts: what was asked for, within the limit.

@@ -196,6 +196,24 @@ impl<'a> Asking<'a> {
         found.chain(broken).fold(Limits::default(), Limits::and)
     }
 
+    /// The condition that rows of a relation must meet, if there is one.
+    ///
+    /// # Errors
+    /// Where a rule cannot be evaluated: then nobody knows which rows may be seen.
+    pub fn filters(&self, relation: &RelationEntities) -> Result<Option<String>, String> {
+        let action = uid(&self.policy.vocabulary.action, "read");
+        let request = Request::new(self.principal.clone(), action, relation.relation.clone(), self.context(None), None)
+            .expect("without a schema no request is refused");
+        let response = self.decide(&self.policy.filters, &request, &relation.entities);
+        if let Some(broken) = response.diagnostics().errors().next() {
+            return Err(broken.to_string());
+        }
+        let matching = response.diagnostics().reason();
+        let rules = matching.filter_map(|id| self.policy.rules.get(AsRef::<str>::as_ref(id))?.filter.as_deref());
+        let conditions: BTreeSet<String> = rules.map(|condition| format!("({condition})")).collect();
+        Ok((!conditions.is_empty()).then(|| conditions.into_iter().collect::<Vec<_>>().join(" AND ")))
+    }
+
     fn ask(&self, action: &str, resource: EntityUid, entities: &Entities, matter: Option<Matter<'_>>) -> Answer<'a> {
         let action = uid(&self.policy.vocabulary.action, action);
         let request = Request::new(self.principal.clone(), action, resource, self.context(matter), None)

@@ -39,6 +39,7 @@ fn catalog() -> Catalog {
         number,
         type_name: "text".into(),
         type_oid: 25,
+        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,
@@ -52,6 +53,9 @@ fn catalog() -> Catalog {
         parents: Vec::new(),
         depends_on: Vec::new(),
         has_row_security: false,
+        has_user_policies: false,
+        definition: None,
+        is_barrier: false,
         estimated_rows: 10,
         sequences: Vec::new(),
     };

@@ -43,6 +43,7 @@ fn column(number: i16, name: &str) -> Column {
         number,
         type_name: "text".into(),
         type_oid: 25,
+        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,
@@ -61,6 +62,9 @@ fn relation(oid: u32, full: &str, kind: RelationKind, columns: &[&str]) -> Relat
         parents: Vec::new(),
         depends_on: Vec::new(),
         has_row_security: false,
+        has_user_policies: false,
+        definition: None,
+        is_barrier: false,
         estimated_rows: -1,
         sequences: Vec::new(),
     }

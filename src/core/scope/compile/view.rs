@@ -1,20 +1,32 @@
 //! Relations that show other relations' rows: views, materialized views, and parents of tables.
 //!
 //! A view reads with its owner's rights, so column grants on the tables behind it do not hold in
-//! it. One that reads a masked column or a relation that is not granted is withheld, unless the
-//! classification names its own columns one for one.
+//! it. An ordinary view over what is masked is rebuilt over what stands for it; what cannot be
+//! rebuilt is withheld, unless the classification names its own columns one for one.
 
 use std::collections::BTreeMap;
 
 use super::Decision;
 use crate::core::policy::classification::Classification;
-use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
+use crate::core::statement::facts::Name;
+use crate::core::statement::grammar;
+use crate::core::statement::splice::{self, Masks, Spot};
 
-/// Withholds until nothing more has to be: a view over a withheld view is withheld too.
-pub(super) fn withhold(classification: &Classification, catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
-    let names: BTreeMap<u32, &RelationName> =
-        catalog.relations.values().map(|relation| (relation.oid, &relation.name)).collect();
+/// The reason where a definition cannot be put over masked relations.
+pub(super) const NOT_REWRITTEN: &str = "it reads a masked relation in a way that cannot be rewritten";
+
+/// What becomes of a view over masked relations.
+enum Fate {
+    Rebuilt(String),
+    Withheld(String),
+}
+
+/// Rebuilds and withholds until nothing more has to be: a view over a withheld view is withheld
+/// too, one over a rebuilt view is rebuilt.
+pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
+    let by_oid: BTreeMap<u32, &Relation> =
+        catalog.relations.values().map(|relation| (relation.oid, relation)).collect();
     let views: Vec<&Relation> = catalog
         .relations
         .values()
@@ -23,12 +35,12 @@ pub(super) fn withhold(classification: &Classification, catalog: &Catalog, decis
     let children: Vec<&Relation> = catalog.relations.values().filter(|relation| !relation.parents.is_empty()).collect();
     let has_masks = decisions
         .values()
-        .any(|decision| decision.withheld.is_some() || !decision.scope.read || decision.scope.is_masked());
+        .any(|decision| decision.withheld.is_some() || !decision.scope.read || decision.scope.is_replaced());
     loop {
-        let mut found: Vec<(u32, String)> = Vec::new();
-        for relation in &views {
-            if is_granted(decisions, relation.oid) {
-                found.extend(why(relation, decisions, &names, has_masks).map(|reason| (relation.oid, reason)));
+        let mut found: Vec<(u32, Fate)> = Vec::new();
+        for view in &views {
+            if is_granted(decisions, view.oid) {
+                found.extend(fate(view, decisions, &by_oid, has_masks).map(|fate| (view.oid, fate)));
             }
         }
         for child in &children {
@@ -37,25 +49,34 @@ pub(super) fn withhold(classification: &Classification, catalog: &Catalog, decis
             }
             let reason = format!("it would show the rows of {}, which is not granted", child.name);
             let above = child.parents.iter().filter(|parent| is_granted(decisions, **parent));
-            found.extend(above.map(|parent| (*parent, reason.clone())));
+            found.extend(above.map(|parent| (*parent, Fate::Withheld(reason.clone()))));
         }
         if found.is_empty() {
             break;
         }
-        for (oid, reason) in found {
-            if let Some(decision) = decisions.get_mut(&oid) {
-                decision.withheld.get_or_insert(reason);
+        for (oid, fate) in found {
+            match (decisions.get_mut(&oid), fate) {
+                (Some(decision), Fate::Withheld(reason)) => _ = decision.withheld.get_or_insert(reason),
+                (Some(decision), Fate::Rebuilt(definition)) => decision.scope.rebuilt = Some(definition),
+                (None, _) => {}
             }
         }
     }
-    // Writing through a view writes with its owner's rights: only where all behind it may be written.
+    restrict_writes(catalog, decisions);
+}
+
+/// Writing through a view writes with its owner's rights: only where all behind it may be written.
+fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
     for view in catalog.relations.values().filter(|relation| is_view(relation.kind)) {
         let behind: Vec<u32> = view.depends_on.iter().map(|(oid, _)| *oid).collect();
-        let all = |may: fn(&Decision) -> bool| behind.iter().all(|oid| decisions.get(oid).is_some_and(may));
+        let free = |decision: &Decision| decision.withheld.is_none() && !decision.scope.is_replaced();
+        let all = |may: fn(&Decision) -> bool| {
+            behind.iter().all(|oid| decisions.get(oid).is_some_and(|decision| free(decision) && may(decision)))
+        };
         let (insert, update, delete) = (
-            all(|decision| decision.withheld.is_none() && decision.scope.insert && !decision.scope.is_masked()),
-            all(|decision| decision.withheld.is_none() && decision.scope.update && !decision.scope.is_masked()),
-            all(|decision| decision.withheld.is_none() && decision.scope.delete && !decision.scope.is_masked()),
+            all(|decision| decision.scope.insert),
+            all(|decision| decision.scope.update),
+            all(|decision| decision.scope.delete),
         );
         if let Some(decision) = decisions.get_mut(&view.oid) {
             decision.scope.insert &= insert;
@@ -65,25 +86,72 @@ pub(super) fn withhold(classification: &Classification, catalog: &Catalog, decis
     }
 }
 
-/// The reason to withhold a view, if there is one.
-fn why(
+/// What has to become of a view, if it cannot stay as it is.
+fn fate(
     view: &Relation,
     decisions: &BTreeMap<u32, Decision>,
-    names: &BTreeMap<u32, &RelationName>,
+    by_oid: &BTreeMap<u32, &Relation>,
     has_masks: bool,
-) -> Option<String> {
-    view.depends_on.iter().find_map(|(oid, attribute)| {
-        let (Some(decision), Some(name)) = (decisions.get(oid), names.get(oid)) else {
-            // A function with its owner's rights, or a relation that is gone since: cannot be followed.
-            return has_masks.then(|| "it reads through a function or relation that cannot be followed".to_owned());
+) -> Option<Fate> {
+    let mut shows = None;
+    for (oid, attribute) in &view.depends_on {
+        let (Some(decision), Some(behind)) = (decisions.get(oid), by_oid.get(oid)) else {
+            if !has_masks {
+                continue;
+            }
+            // A function with its owner's rights, or a relation that is gone since.
+            return Some(Fate::Withheld("it reads through a function or relation that cannot be followed".to_owned()));
         };
         if decision.withheld.is_some() || !decision.scope.read {
-            return Some(format!("it shows {name}, which is not granted"));
+            return Some(Fate::Withheld(format!("it shows {}, which is not granted", behind.name)));
         }
         let shown = decision.scope.columns.iter().filter(|column| *attribute == 0 || column.number == *attribute);
-        let masked = shown.into_iter().find(|column| column.mask.is_some())?;
-        Some(format!("it shows {name}.{}, which is masked", masked.name))
-    })
+        if let Some(masked) = shown.into_iter().find(|column| column.mask.is_some()) {
+            shows.get_or_insert(format!("it shows {}.{}, which is masked", behind.name, masked.name));
+        } else if decision.scope.is_closed() {
+            shows.get_or_insert(format!("it shows rows of {}, which are filtered or masked", behind.name));
+        }
+    }
+    let shows = shows?;
+    if decisions.get(&view.oid).is_some_and(|decision| decision.scope.rebuilt.is_some()) {
+        return None;
+    }
+    let Some(definition) = &view.definition else { return Some(Fate::Withheld(shows)) };
+    let guarded = view.depends_on.iter().filter_map(|(oid, _)| by_oid.get(oid)).find(|one| one.has_row_security);
+    if let Some(guarded) = guarded {
+        let reason = format!("{shows}, and the row policies of {} would judge the wrong role", guarded.name);
+        return Some(Fate::Withheld(reason));
+    }
+    match over_masks(definition, |_, _| Some("x".to_owned())) {
+        Some(_) => Some(Fate::Rebuilt(definition.clone())),
+        None => Some(Fate::Withheld(NOT_REWRITTEN.to_owned())),
+    }
+}
+
+/// A definition with something else in place of the relations it reads. PostgreSQL's own text
+/// names every relation with its schema; a name without one is a WITH query or the system's.
+pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Option<String>) -> Option<String> {
+    let parsed = grammar::parse(definition).ok()?;
+    let [statement] = parsed.as_slice() else { return None };
+    let with = |text: &dyn Fn(&str, &str) -> Option<String>| {
+        let replace = |schema: Option<&str>, name: &str, spot: Spot| match spot {
+            Spot::Rows => text(schema?, name),
+            // What stands for a relation shows its children too.
+            Spot::RowsOfItself | Spot::Target => None,
+        };
+        splice::splice(statement, Masks { source: &replace, columns: &|_, _| None })
+            .ok()
+            .map(|text| text.unwrap_or_else(|| statement.text.clone()))
+    };
+    // The owner of the views may read everything: a place that was missed would be a leak here, so
+    // nothing that must be replaced may be left once each is replaced by a name of no meaning.
+    let emptied = with(&|schema, name| instead(schema, name).map(|_| "x".to_owned()))?;
+    let left = grammar::parse(&emptied).ok()?;
+    let is_left = |name: &Name| name.schema.as_deref().is_some_and(|schema| instead(schema, &name.name).is_some());
+    if left.iter().flat_map(|one| &one.facts.touches).any(|touch| is_left(&touch.relation)) {
+        return None;
+    }
+    with(&instead).map(|text| text.trim().trim_end_matches(';').to_owned())
 }
 
 fn is_granted(decisions: &BTreeMap<u32, Decision>, oid: u32) -> bool {

@@ -1,0 +1,171 @@
+//! Masks that show a part of a value: what is left of it, as SQL of the same kind.
+//!
+//! The expressions run as the owner of the masking views over every value there is, so none may
+//! fail on any of them: an error message would be a value's way out.
+
+use super::json::{self, Paths};
+use super::shape::Shape;
+use super::{SALT_SCHEMA, SALT_TABLE, SCOPE_MARK, bucket_size, identifier, literal};
+
+/// What a mask leaves of a value that is not NULL; nothing where the mask does not fit.
+pub(super) fn value(mask: &str, value: &str, shape: &Shape) -> Option<String> {
+    match shape {
+        Shape::Array(element) => return each(mask, value, element),
+        Shape::Range { name, of } => return bounds(mask, value, name, of),
+        _ => {}
+    }
+    if let Some(size) = mask.strip_prefix("bucket:").and_then(bucket_size) {
+        return bucket(size, value, shape);
+    }
+    if let Some(paths) = mask.strip_prefix("json:").and_then(Paths::parse) {
+        return match shape {
+            Shape::JsonBinary => Some(json::hide(&paths, value)),
+            Shape::Json => Some(json::hide_text(&paths, value)),
+            _ => None,
+        };
+    }
+    match mask {
+        "email" => text_only(shape).then(|| email(value)),
+        "partial" => partial(value, shape),
+        "last4" => last4(value, shape),
+        "year" | "month" => cut(mask, value, shape),
+        "hash" => hash(value, shape),
+        _ => None,
+    }
+}
+
+fn text_only(shape: &Shape) -> bool {
+    matches!(shape, Shape::Text { .. })
+}
+
+/// Element by element, in one dimension; an empty array stays empty.
+fn each(mask: &str, array: &str, element: &Shape) -> Option<String> {
+    // Nested names would shadow each other, and PostgreSQL has no arrays of arrays.
+    if matches!(element, Shape::Array(_)) {
+        return None;
+    }
+    let inner = value(mask, "e.v", element)?;
+    Some(format!(
+        "coalesce((select array_agg(case when e.v is null then null else {inner} end order by e.n) \
+         from unnest({array}) with ordinality as e(v, n)), '{{}}')"
+    ))
+}
+
+/// Both bounds of a range; empty and open stay as they are. The end of a period moves to the end
+/// of its year or month.
+fn bounds(mask: &str, range: &str, name: &str, of: &Shape) -> Option<String> {
+    // The others do not keep the order of the bounds.
+    if !matches!(mask, "year" | "month") && !mask.starts_with("bucket:") {
+        return None;
+    }
+    let bound = |which: &str| value(mask, &format!("{which}({range})"), of);
+    let (lower, mut upper) = (bound("lower")?, bound("upper")?);
+    let kind = match of {
+        Shape::Integer(kind) => *kind,
+        Shape::Numeric => "numeric",
+        Shape::Date => "date",
+        Shape::Timestamp => "timestamp",
+        Shape::TimestampTz => "timestamptz",
+        _ => return None,
+    };
+    if matches!(mask, "year" | "month") {
+        upper = format!("({upper}) + interval '1 {mask}'");
+    }
+    let open =
+        |which: &str, bound: &str| format!("case when {which}_inf({range}) then null else ({bound})::{kind} end");
+    let (lower, upper) = (open("lower", &lower), open("upper", &upper));
+    Some(format!("case when isempty({range}) then {range} else {name}({lower}, {upper}) end"))
+}
+
+/// First letters of name and domain, the domain's length and its ending: `u***@e******.com`.
+fn email(column: &str) -> String {
+    let domain = format!("split_part({column}::text, '@', 2)");
+    let label = format!("regexp_replace({domain}, '[.][^.]*$', '')");
+    format!(
+        "case when position('@' in {column}::text) < 2 then '***' else left({column}::text, 1) || '***@' || \
+         left({domain}, 1) || repeat('*', greatest(length({label}) - 1, 0)) || \
+         coalesce(substring({domain} from '[.][^.]*$'), '') end"
+    )
+}
+
+/// Both ends of a long text; the network of an address; the maker of a network card.
+fn partial(column: &str, shape: &Shape) -> Option<String> {
+    match shape {
+        Shape::Text { .. } => Some(format!(
+            "case when length({column}::text) >= 8 then left({column}::text, 2) || '***' || right({column}::text, 2) \
+             else '***' end"
+        )),
+        Shape::Address => Some(format!("network({})", network(column))),
+        Shape::Network => Some(network(column)),
+        Shape::Hardware => Some(format!("trunc({column})")),
+        _ => None,
+    }
+}
+
+/// 24 bits of an IPv4 address, 48 of an IPv6 address; what is coarser stays.
+fn network(column: &str) -> String {
+    format!("set_masklen({column}, least(masklen({column}), case family({column}) when 4 then 24 else 48 end))")
+}
+
+/// The end of what is long enough to hide the rest: eight letters or digits.
+fn last4(column: &str, shape: &Shape) -> Option<String> {
+    match shape {
+        Shape::Text { .. } => {
+            Some(format!("case when length({column}::text) >= 8 then '***' || right({column}::text, 4) else '***' end"))
+        }
+        // abs() of the smallest integer is an error.
+        Shape::Integer("int4" | "int8") => {
+            Some(format!("case when abs({column}::numeric) >= 10000000 then abs({column} % 10000) end"))
+        }
+        _ => None,
+    }
+}
+
+/// The beginning of the year or month, without a detour through the session's time zone. Outside
+/// the centuries that a timestamp can be moved in, nothing.
+fn cut(unit: &str, column: &str, shape: &Shape) -> Option<String> {
+    let (kind, moved) = match shape {
+        Shape::Date => ("date", format!("date_trunc('{unit}', {column}::timestamp)")),
+        Shape::Timestamp => ("timestamp", format!("date_trunc('{unit}', {column})")),
+        Shape::TimestampTz => ("timestamptz", format!("date_trunc('{unit}', {column}, 'UTC')")),
+        _ => return None,
+    };
+    Some(format!("case when {column} between '4712-01-01 BC'::{kind} and '294275-12-31'::{kind} then {moved} end"))
+}
+
+/// The next whole multiple towards zero: never further from zero than the value, so it always fits.
+fn bucket(size: u32, column: &str, shape: &Shape) -> Option<String> {
+    match shape {
+        Shape::Integer(kind) => Some(format!("({column} - {column}::int8 % {size})::{kind}")),
+        Shape::Numeric => Some(format!("{column} - mod({column}, {size})")),
+        // Close to the end of the range, rounding could leave it.
+        Shape::Float => {
+            Some(format!("case when abs({column}::float8) < 1e300 then trunc({column}::float8 / {size}) * {size} end"))
+        }
+        Shape::Money => Some(format!("{column}::numeric - mod({column}::numeric, {size})")),
+        _ => None,
+    }
+}
+
+/// SHA-256 under the salt of the database and the digest of the scope. Only where the result has
+/// room enough that two values do not meet: 64 bits or more.
+fn hash(column: &str, shape: &Shape) -> Option<String> {
+    let salt = format!("(select s.value from {}.{} s)", identifier(SALT_SCHEMA), identifier(SALT_TABLE));
+    // The salt goes in twice, as in HMAC, so that no value can be lengthened into another's hash.
+    let digest = |bytes: &str| format!("sha256({salt} || '{SCOPE_MARK}'::bytea || sha256({salt} || {bytes}))");
+    // Bytes as they are stored, whatever the encoding: a conversion's error would show some of them.
+    let (one, two) = (literal("\\"), literal("\\\\"));
+    let of_text = digest(&format!("replace({column}::text, {one}, {two})::bytea"));
+    match shape {
+        Shape::Text { most } if most.is_none_or(|most| most >= 16) => {
+            Some(format!("substr(encode({of_text}, 'hex'), 1, {})", most.unwrap_or(32).min(32)))
+        }
+        Shape::Uuid => Some(format!("substr(encode({of_text}, 'hex'), 1, 32)::uuid")),
+        Shape::Bytes => Some(digest(column)),
+        // 63 bits: a negative number would look like an error to many a program.
+        Shape::Integer("int8") => {
+            Some(format!("(('x' || substr(encode({of_text}, 'hex'), 1, 16))::bit(64)::int8 & 9223372036854775807)"))
+        }
+        _ => None,
+    }
+}

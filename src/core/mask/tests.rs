@@ -1,0 +1,112 @@
+//! Which mask fits which type, and the exact text of the simple ones. What the expressions do to
+//! values is tested on PostgreSQL itself, in `tests/gateway/masks.rs`.
+
+use super::*;
+
+fn sql(mask: &str, type_name: &str) -> Result<(String, bool), MaskError> {
+    expression(mask, "c", type_name).map(|found| (found.sql, found.discloses))
+}
+
+#[test]
+fn constants_never_name_the_column_and_keep_the_type() {
+    let cases = [
+        ("null", "text", "null::text"),
+        ("null", "integer[]", "null::integer[]"),
+        ("null", "public.us_tax_id", "(null::public.us_tax_id[])[1]"),
+        ("null", "public.tag[]", "null::public.tag[]"),
+        ("redact", "text", "'***'::text"),
+        ("redact", "character varying(20)", "'***'::character varying(20)"),
+        ("redact", "integer", "null::integer"),
+        ("redact", "public.us_tax_id", "(null::public.us_tax_id[])[1]"),
+        ("fixed:it's", "text", "'it''s'::text"),
+        ("fixed:a\\b", "text", "E'a\\\\b'::text"),
+        ("fixed:-1", "integer", "'-1'::integer"),
+    ];
+    for (mask, type_name, expected) in cases {
+        assert_eq!(sql(mask, type_name), Ok((expected.to_owned(), false)), "{mask} {type_name}");
+    }
+    let over_text = expression_of("redact", "c", "public.note", "text").expect("fits");
+    assert_eq!(over_text.sql, "'***'::public.note");
+}
+
+#[test]
+fn disclosing_masks_keep_null_and_refuse_types_they_do_not_fit() {
+    let fits = [
+        ("email", "text"),
+        ("email", "public.citext"),
+        ("last4", "character(11)"),
+        ("last4", "bigint"),
+        ("partial", "name"),
+        ("partial", "inet"),
+        ("year", "date"),
+        ("month", "timestamp(3) without time zone"),
+        ("year", "timestamp with time zone"),
+        ("year", "daterange"),
+        ("bucket:10", "smallint"),
+        ("bucket:10", "numeric(10,2)[]"),
+        ("hash", "uuid"),
+        ("hash", "character varying(16)"),
+        ("json:a.b,c[].d", "jsonb"),
+        ("json:$.a", "json"),
+    ];
+    for (mask, type_name) in fits {
+        let (text, discloses) = sql(mask, type_name).expect("fits");
+        assert!(discloses, "{mask}");
+        assert!(text.starts_with("(case when \"c\" is null then null else "), "{text}");
+        assert!(text.ends_with(&format!(" end)::{type_name}")), "{text}");
+    }
+    let wrong = [
+        ("email", "integer"),
+        ("last4", "public.us_tax_id"),
+        ("year", "text"),
+        ("year", "time without time zone"),
+        ("hash", "character varying(8)"),
+        ("hash", "integer"),
+        ("bucket:10", "text"),
+        ("json:a", "text"),
+        ("fixed:x", "integer"),
+        ("fixed:40000", "smallint"),
+        ("fixed:1000", "numeric(5,2)"),
+        ("fixed:2025-13-01", "date"),
+        ("fixed:x", "public.mood"),
+    ];
+    for (mask, type_name) in wrong {
+        assert!(matches!(sql(mask, type_name), Err(MaskError::WrongType { .. })), "{mask} {type_name}");
+    }
+    assert_eq!(sql("emial", "text"), Err(MaskError::Unknown("emial".into())));
+}
+
+#[test]
+fn a_name_is_known_exactly_when_its_parameter_can_be_read() {
+    for name in ["null", "redact", "fixed:", "fixed:x", "email", "partial", "last4", "year", "month", "hash"] {
+        assert!(is_known(name), "{name}");
+    }
+    for name in ["bucket:1", "bucket:1000000000", "json:a", "json:a.b[][],c"] {
+        assert!(is_known(name), "{name}");
+    }
+    for name in ["fixed", "bucket", "bucket:0", "bucket:x", "json:", "json:a..b", "json:[]", "json:a]b", "hash:1", ""] {
+        assert!(!is_known(name), "{name}");
+    }
+}
+
+#[test]
+fn a_numeric_fixed_value_leaves_room_for_rounding() {
+    for (value, kind, expected) in [
+        ("1.5", "numeric", true),
+        ("99.99", "numeric(5,2)", true),
+        ("999.99", "numeric(5,2)", false),
+        ("1e9", "numeric", false),
+        ("", "numeric", false),
+        ("00000001", "numeric(4,2)", true),
+    ] {
+        assert_eq!(fixed::fits(value, kind), expected, "{value} {kind}");
+    }
+}
+
+#[test]
+fn names_cannot_break_out_of_their_quotes() {
+    assert_eq!(identifier("a\"; drop"), "\"a\"\"; drop\"");
+    assert_eq!(literal("'; drop"), "'''; drop'");
+    let (text, _) = sql("json:it's", "jsonb").expect("fits");
+    assert!(text.contains("'it''s'") && !text.contains("'it's"), "{text}");
+}

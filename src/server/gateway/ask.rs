@@ -1,0 +1,169 @@
+//! Requests to the target: gathered with a note of who asked, sent together, recorded first.
+
+use bytes::BytesMut;
+
+use super::held::OWN;
+use super::relay::{Drained, Mode};
+use super::session::{End, Session};
+use crate::core::session::{Owner, Step};
+use crate::core::wire::frame::Message;
+use crate::core::wire::frontend::{self, Named};
+
+/// A portal of the gateway's own.
+const PORTAL: &str = "dbgate_portal";
+
+/// Which of the gateway's own statements the target knows. One is prepared when it is first
+/// needed, and known once the target has said so: an error may have made it skip the Parse.
+#[derive(Default)]
+pub struct OwnStatements {
+    known: Vec<&'static str>,
+    /// Asked for in this order, not answered yet.
+    asked: std::collections::VecDeque<&'static str>,
+    /// An error may have come between opening and closing our portal.
+    has_portal: bool,
+}
+
+/// What stands under the unnamed names since a Query of the client's ran as our Parse and Bind.
+#[derive(Default)]
+pub struct Leftover {
+    pub statement: bool,
+    pub portal: bool,
+}
+
+impl OwnStatements {
+    /// DISCARD and its kin take them along.
+    pub fn forget(&mut self) {
+        self.known.clear();
+        self.asked.clear();
+    }
+
+    /// The target has answered a Parse of the gateway's.
+    pub fn prepared(&mut self) {
+        let name = self.asked.pop_front().filter(|name| !self.known.contains(name));
+        self.known.extend(name);
+    }
+
+    /// After an error nothing that was asked and not answered has happened.
+    pub fn failed(&mut self) {
+        self.asked.clear();
+        self.has_portal = true;
+    }
+}
+
+impl Session {
+    pub(super) fn ask_parse(&mut self, owner: Owner, name: &str, sql: &str, types: &[u32]) {
+        frontend::parse_typed(name, sql, types, &mut self.up);
+        self.pipeline.expect(Step::Parse, owner);
+    }
+
+    pub(super) fn ask_bind(&mut self, owner: Owner, portal: &str, statement: &str, values: &[Option<&str>]) {
+        frontend::bind(portal, statement, values, &mut self.up);
+        self.pipeline.expect(Step::Bind, owner);
+    }
+
+    pub(super) fn ask_describe(&mut self, owner: Owner, what: Named, name: &str) {
+        frontend::describe(what, name, &mut self.up);
+        self.pipeline.expect(Step::Describe, owner);
+    }
+
+    pub(super) fn ask_execute(&mut self, owner: Owner, portal: &str, rows: i32) {
+        frontend::execute(portal, rows, &mut self.up);
+        self.pipeline.expect(Step::Execute, owner);
+    }
+
+    pub(super) fn ask_close(&mut self, owner: Owner, what: Named, name: &str) {
+        frontend::close(what, name, &mut self.up);
+        self.pipeline.expect(Step::Close, owner);
+    }
+
+    pub(super) fn ask_sync(&mut self, owner: Owner) {
+        frontend::sync(&mut self.up);
+        self.pipeline.expect(Step::Sync, owner);
+    }
+
+    /// A whole statement as a simple Query: what the target does then is exactly what the client asked.
+    pub(super) fn ask_query(&mut self, sql: &str) {
+        frontend::query(sql, &mut self.up);
+        self.pipeline.expect(Step::Query, Owner::Client);
+    }
+
+    /// Passes a client's message on as it came.
+    pub(super) fn pass(&mut self, message: &Message, step: Step) {
+        message.write(&mut self.up);
+        self.pipeline.expect(step, Owner::Client);
+    }
+
+    /// Runs one of the gateway's own statements, in a portal of its own name.
+    pub(super) fn ask_own(&mut self, name: &str, values: &[Option<&str>]) {
+        let Some((name, sql)) = OWN.iter().find(|(own, _)| *own == name) else { return };
+        if !self.own.known.contains(name) && !self.own.asked.contains(name) {
+            self.ask_parse(Owner::Gateway, name, sql, &[]);
+            self.own.asked.push_back(name);
+        }
+        self.run_own(name, values);
+    }
+
+    /// Runs a query of the gateway's own whose text is rarely the same: prepared anew each time.
+    pub(super) fn ask_fresh(&mut self, name: &'static str, sql: &str, values: &[Option<&str>]) {
+        self.ask_close(Owner::Gateway, Named::Statement, name);
+        self.ask_parse(Owner::Gateway, name, sql, &[]);
+        self.own.asked.push_back(name);
+        self.run_own(name, values);
+    }
+
+    fn run_own(&mut self, name: &str, values: &[Option<&str>]) {
+        if std::mem::take(&mut self.own.has_portal) {
+            self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
+        }
+        self.ask_bind(Owner::Gateway, PORTAL, name, values);
+        self.ask_execute(Owner::Gateway, PORTAL, 0);
+        self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
+    }
+
+    /// Before the client uses the unnamed statement or portal: what a Query of its own has left
+    /// there is ours, and to the client it is gone.
+    pub(super) fn clear_unnamed(&mut self, what: Named) {
+        let is_left = match what {
+            Named::Statement => &mut self.leftover.statement,
+            Named::Portal => &mut self.leftover.portal,
+        };
+        if std::mem::take(is_left) {
+            self.ask_close(Owner::Gateway, what, "");
+        }
+    }
+
+    /// Sends what was asked, once everything in it is recorded. What the target does not take at
+    /// once goes out while its answers are read.
+    pub(super) async fn send(&mut self) -> Result<(), End> {
+        if self.up.is_empty() {
+            return Ok(());
+        }
+        self.record.settled().await?;
+        if self.target.out.is_empty() {
+            std::mem::swap(&mut self.target.out, &mut self.up);
+        } else {
+            self.target.out.extend_from_slice(&self.up);
+        }
+        self.up.clear();
+        self.target.push().await.map_err(|_| End::TargetLost)
+    }
+
+    /// Asks only that what was sent so far is answered.
+    pub(super) async fn flush_up(&mut self, mode: Mode) -> Result<Drained, End> {
+        frontend::flush(&mut self.up);
+        let mut drained = self.round(mode).await?;
+        self.take_baseline(&mut drained);
+        Ok(drained)
+    }
+
+    /// Nothing goes on: memory for bulk is given back.
+    pub(super) fn rest(&mut self) {
+        self.client.rest();
+        self.target.rest();
+        for buffer in [&mut self.up, &mut self.held_out] {
+            if buffer.capacity() > 4096 {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The rows of a result on their way: counted, digested, held to their limits, and otherwise not
+//! touched. And the data of a COPY in the other direction.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::relay::{Drained, LONGEST_HELD, Mode};
+use super::session::{End, Session};
+use crate::core::scope::{ColumnScope, RelationScope};
+use crate::core::transcript::RowsDigest;
+use crate::core::wire::backend::Field;
+use crate::core::wire::frame;
+use crate::core::wire::frontend::{self, Frontend};
+use crate::server::check::Planned;
+
+/// A row longer than this goes on in pieces: memory does not grow with it.
+const LONGEST_WHOLE: usize = 128 * 1024;
+/// COPY data that may wait for the target before more is taken from the client.
+const MOST_WAITING: usize = 256 * 1024;
+
+/// A statement on its way: what is recorded of it when it ends.
+pub struct Execution {
+    pub number: u64,
+    pub part: u32,
+    pub planned: Arc<Planned>,
+    /// Characters of the client's text before this statement.
+    pub before: u32,
+    pub digest: RowsDigest,
+    pub rows: u64,
+    pub bytes: u64,
+    pub started: Instant,
+    /// When its time is up.
+    pub deadline: Option<tokio::time::Instant>,
+    /// Rows and lines of COPY.
+    messages: u64,
+    /// Bytes still to come of a row that goes on in pieces.
+    rest: usize,
+}
+
+impl Session {
+    /// Notes a statement that is about to be executed.
+    pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
+        let time = planned.cleared.limits().time;
+        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+        self.executions.push_back(Execution {
+            number,
+            part,
+            planned: planned.clone(),
+            before,
+            digest: RowsDigest::new(&self.key),
+            rows: 0,
+            bytes: 0,
+            started: Instant::now(),
+            deadline,
+            messages: 0,
+            rest: 0,
+        });
+    }
+
+    /// Takes the rows that `input` starts with: all that are whole, and pieces of long ones.
+    /// How many bytes they were; 0 when it does not start with a row.
+    pub(super) fn rows(&mut self, input: &[u8]) -> Result<usize, End> {
+        if !self.pipeline.is_executing() {
+            return Ok(0);
+        }
+        let Some(execution) = self.executions.front_mut() else { return Ok(0) };
+        let limits = execution.planned.cleared.limits();
+        let is_going = self.stop.is_going();
+        let (mut taken, mut exceeded) = (0, None);
+        loop {
+            let rest = input.get(taken..).unwrap_or_default();
+            if execution.rest > 0 {
+                let piece = rest.get(..execution.rest.min(rest.len())).unwrap_or_default();
+                execution.digest.piece(piece);
+                execution.rest -= piece.len();
+                taken += piece.len();
+                if execution.rest > 0 || piece.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            let Some((tag @ (b'D' | b'd'), length)) = frame::head(rest, frame::LONGEST_FROM_SERVER)? else { break };
+            if is_going || (rest.len() < length + 5 && length < LONGEST_WHOLE) {
+                break;
+            }
+            let bytes = execution.bytes + u64::try_from(length).unwrap_or(u64::MAX);
+            exceeded = limits.exceeded(execution.messages + 1, bytes);
+            if exceeded.is_some() {
+                break;
+            }
+            execution.messages += 1;
+            execution.rows += u64::from(tag == b'D');
+            execution.bytes = bytes;
+            execution.digest.start_row();
+            let here = rest.get(5..).unwrap_or_default();
+            let here = here.get(..length.min(here.len())).unwrap_or_default();
+            execution.digest.piece(here);
+            execution.rest = length - here.len();
+            taken += 5 + here.len();
+        }
+        if taken > 0 {
+            self.release_description();
+            let bytes = input.get(..taken).unwrap_or_default();
+            if self.held_out.is_empty() {
+                self.client.out().extend_from_slice(bytes);
+            } else if self.held_out.len() + taken > LONGEST_HELD {
+                return Err(End::TooMuchHeld);
+            } else {
+                self.held_out.extend_from_slice(bytes);
+            }
+        }
+        if let Some(limit) = exceeded {
+            self.limit_is_reached(&limit);
+        }
+        Ok(taken)
+    }
+
+    /// Whether a row has gone out in part only: nothing else can be said to this client.
+    pub(super) fn is_torn(&self) -> bool {
+        self.executions.front().is_some_and(|execution| execution.rest > 0)
+    }
+
+    /// COPY FROM STDIN: the client's data goes on until it says done, fails, or the target objects.
+    /// Says whether it failed.
+    pub(super) async fn copy_in(&mut self) -> Result<bool, End> {
+        self.flush_client().await?;
+        loop {
+            let takes_more = self.target.out.len() < MOST_WAITING;
+            tokio::select! {
+                biased;
+                reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
+                more = self.target.exchange() => {
+                    more.map_err(|_| End::TargetLost)?;
+                    if self.target_objects().await? {
+                        return Ok(true);
+                    }
+                }
+                message = self.client.receive(), if takes_more => {
+                    let message = message?;
+                    match frontend::parse(&message)? {
+                        Frontend::CopyData => {
+                            if let Some(execution) = self.executions.front_mut() {
+                                execution.bytes += u64::try_from(message.body.len()).unwrap_or(0);
+                                execution.digest.row(&message.body);
+                            }
+                            message.write(&mut self.up);
+                            self.send().await?;
+                        }
+                        Frontend::CopyDone | Frontend::CopyFail => {
+                            message.write(&mut self.up);
+                            frontend::flush(&mut self.up);
+                            self.send().await?;
+                            return Ok(false);
+                        }
+                        // PostgreSQL ignores these while it copies.
+                        Frontend::Flush | Frontend::Sync => {}
+                        Frontend::Terminate => return Err(End::ClientGone),
+                        _ => return Err(End::Protocol),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The target speaks before the client is done: its error ends the copy.
+    async fn target_objects(&mut self) -> Result<bool, End> {
+        let mut drained = Drained::default();
+        while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
+            let view = frame::View { tag: message.tag, body: &message.body };
+            Box::pin(self.answer(view, Mode::Simple, &mut drained)).await?;
+            if drained.failed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives columns that a splice took from a masked relation the numbers of the column they stand
+    /// for, so that drivers see the table they asked for. Cosmetic: nothing is decided by it.
+    /// Says whether anything was changed.
+    pub(super) fn map_back(&self, fields: &mut [Field]) -> bool {
+        let Some(execution) = self.executions.front() else { return false };
+        let named = execution.planned.masked.iter();
+        let masked: Vec<_> = named.filter_map(|name| self.scope().relations.get(name)).collect();
+        let mut is_changed = false;
+        for field in fields.iter_mut().take_while(|_| !masked.is_empty()) {
+            let found = match field.table_oid {
+                0 => masked.iter().find_map(|relation| constant_of(relation, field)),
+                oid if self.scope().relations.values().any(|relation| relation.oid == oid) => None,
+                _ => of_view(&masked, field),
+            };
+            if let Some((oid, number)) = found {
+                (field.table_oid, field.attribute) = (oid, number);
+                is_changed = true;
+            }
+        }
+        is_changed
+    }
+
+    /// Which columns of a result are masked.
+    pub(super) fn masked_positions(&self, fields: &[Field]) -> Vec<usize> {
+        if !self.has_masks {
+            return Vec::new();
+        }
+        let is_masked = |field: &Field| {
+            field.table_oid != 0
+                && self.scope().relations.values().any(|relation| {
+                    relation.oid == field.table_oid
+                        && relation.columns.iter().any(|c| c.number == field.attribute && c.mask.is_some())
+                })
+        };
+        fields.iter().enumerate().filter(|(_, field)| is_masked(field)).map(|(index, _)| index).collect()
+    }
+}
+
+/// The masked column that a constant of this name and type stands for.
+fn constant_of(relation: &RelationScope, field: &Field) -> Option<(u32, i16)> {
+    let is_it = |c: &&ColumnScope| c.mask.is_some() && c.name == field.name && c.type_oid == field.type_oid;
+    relation.columns.iter().find(is_it).map(|column| (relation.oid, column.number))
+}
+
+/// The column behind one of a masking view: the view has the relation's columns in their order.
+/// Where several relations have views, the name decides.
+fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
+    let with_view: Vec<_> = masked.iter().filter(|relation| relation.view.is_some()).collect();
+    let place = usize::try_from(field.attribute).ok()?.checked_sub(1)?;
+    let column = |relation: &RelationScope| Some((relation.oid, relation.columns.get(place)?.number));
+    match with_view.as_slice() {
+        [only] => column(only),
+        several => several
+            .iter()
+            .find(|relation| relation.columns.get(place).is_some_and(|column| column.name == field.name))
+            .and_then(|relation| column(relation)),
+    }
+}

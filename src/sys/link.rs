@@ -1,0 +1,188 @@
+//! One end of a conversation: a stream, what was read from it, and what is to be written to it.
+//!
+//! What must stay true: reading and writing go on side by side, so that two peers that both want
+//! to be heard first do not wait for each other for ever; buffers are as large as the traffic asks
+//! for and small again when it rests.
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+
+/// The room for a first read: most requests and answers fit.
+const SMALL: usize = 2 * 1024;
+/// The room for a read once they come in bulk.
+const LARGE: usize = 64 * 1024;
+/// A peer that takes nothing for this long is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Anything that bytes go through.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream with its buffers.
+pub struct Link {
+    stream: Box<dyn Stream>,
+    /// Read and not yet taken.
+    pub input: BytesMut,
+    /// Not yet written.
+    pub out: BytesMut,
+    /// How much is asked for in one read.
+    block: usize,
+    /// Written, but a layer below may still hold it.
+    is_unflushed: bool,
+}
+
+impl Link {
+    /// Over a stream of which `input` was read already.
+    pub fn new(stream: Box<dyn Stream>, input: BytesMut) -> Self {
+        Self { stream, input, out: BytesMut::new(), block: SMALL, is_unflushed: false }
+    }
+
+    /// Waits for more input. Cancel safe.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the peer has closed.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_fill(context)).await
+    }
+
+    /// Writes what is to be written, and reads meanwhile; returns as soon as there is more input.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Link::fill`], or when the peer takes nothing more.
+    pub async fn exchange(&mut self) -> io::Result<()> {
+        poll_fn(|context| {
+            if let Poll::Ready(Err(error)) = self.poll_drain(context) {
+                return Poll::Ready(Err(error));
+            }
+            self.poll_fill(context)
+        })
+        .await
+    }
+
+    /// Writes everything, and reads meanwhile as long as little has come. Cancel safe.
+    ///
+    /// # Errors
+    /// When the peer takes nothing more, also not within minutes.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        if self.is_written() {
+            return Ok(());
+        }
+        let drained = poll_fn(|context| self.poll_drain(context));
+        tokio::time::timeout(WRITE_DEADLINE, drained).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// Writes as much as goes without waiting.
+    ///
+    /// # Errors
+    /// When the peer takes nothing more.
+    pub async fn push(&mut self) -> io::Result<()> {
+        poll_fn(|context| match self.poll_drain(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// Whether nothing is left to be written.
+    pub fn is_written(&self) -> bool {
+        self.out.is_empty() && !self.is_unflushed
+    }
+
+    /// Gives back what was needed for bulk; for a link on which nothing goes on.
+    pub fn rest(&mut self) {
+        self.block = SMALL;
+        for buffer in [&mut self.input, &mut self.out] {
+            if buffer.is_empty() && buffer.capacity() > SMALL {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
+    /// Says goodbye to the transport.
+    pub async fn shut(&mut self) {
+        // The peer may be gone already.
+        let _ = poll_fn(|context| Pin::new(&mut *self.stream).poll_shutdown(context)).await;
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.reserve(self.block);
+        let room = self.input.capacity() - self.input.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if count == room {
+            self.block = (self.block * 4).min(LARGE);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let count = ready!(Pin::new(&mut *self.stream).poll_write(context, &self.out))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(count);
+            self.is_unflushed = true;
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(&mut *self.stream).poll_flush(context))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut as _;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_peers_that_both_write_first_do_not_wait_for_each_other() {
+        const MUCH: usize = 1 << 20;
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let both = [ours, theirs].map(|stream| {
+            tokio::spawn(async move {
+                let mut link = Link::new(Box::new(stream), BytesMut::new());
+                link.out.put_bytes(7, MUCH);
+                while link.input.len() < MUCH || !link.is_written() {
+                    match link.input.len() < MUCH {
+                        true => link.exchange().await?,
+                        false => link.flush().await?,
+                    }
+                }
+                io::Result::Ok(link.input.len())
+            })
+        });
+        for one in both {
+            assert_eq!(one.await.expect("no panic").expect("no error"), MUCH);
+        }
+    }
+
+    #[tokio::test]
+    async fn room_grows_with_the_traffic_and_is_given_back() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let mut link = Link::new(Box::new(ours), BytesMut::new());
+        theirs.write_all(&[1; 300_000]).await.expect("written");
+        while link.input.len() < 300_000 {
+            link.fill().await.expect("more");
+        }
+        assert!(link.input.capacity() >= 300_000);
+        link.input.clear();
+        link.rest();
+        assert_eq!(link.input.capacity(), 0);
+        drop(theirs);
+        assert_eq!(link.fill().await.expect_err("closed").kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

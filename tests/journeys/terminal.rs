@@ -1,0 +1,119 @@
+//! Somebody at a terminal: prompts, errors, Ctrl-C, a slip of the finger.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use crate::support::desk::Desk;
+use crate::support::gate::SHOP;
+
+/// The program at a pseudo-terminal, which `script` makes.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Receiver<Vec<u8>>,
+    unread: String,
+}
+
+impl Terminal {
+    fn open(command: &Command) -> Self {
+        let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        let line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        // `exec`: a shell in between would take Ctrl-C for its own end.
+        script.args(["-qec", &format!("exec {line}"), "/dev/null"]).env_clear().env("TERM", "xterm");
+        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
+        let (keys, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let (tell, screen) = channel();
+        // Ends with the terminal.
+        std::thread::spawn(move || {
+            let mut block = [0u8; 4096];
+            while let Ok(count) = output.read(&mut block) {
+                let read = block.get(..count).unwrap_or_default();
+                if count == 0 || tell.send(read.to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keys, screen, unread: String::new() }
+    }
+
+    /// Everything up to what is waited for; what comes behind it stays to be waited for.
+    fn wait_for(&mut self, needle: &str) -> String {
+        loop {
+            if let Some(start) = self.unread.find(needle) {
+                let rest = self.unread.split_off(start + needle.len());
+                return std::mem::replace(&mut self.unread, rest);
+            }
+            match self.screen.recv_timeout(Duration::from_secs(20)) {
+                Ok(block) => self.unread.push_str(&String::from_utf8_lossy(&block)),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("`{needle}` never showed: {}", self.unread)
+                }
+            }
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("the terminal is open");
+    }
+
+    /// Types a line and waits for what it brings.
+    fn types(&mut self, line: &str, needle: &str) -> String {
+        self.press(&format!("{line}\r"));
+        self.wait_for(needle)
+    }
+
+    fn ended(mut self) -> Option<i32> {
+        // The keyboard stays until then: taking it away is a hangup.
+        let code = self.child.wait().expect("ended").code();
+        drop(self.keys);
+        code
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
+    let desk = Desk::begin(SHOP).await;
+    let command = desk.command(&["connect", "demo", "--access", "write"]);
+    let asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+    let running = || {
+        let handle = tokio::runtime::Handle::current();
+        handle.block_on(desk.gate.count(asleep))
+    };
+    tokio::task::block_in_place(|| {
+        let mut terminal = Terminal::open(&command);
+        let banner = terminal.wait_for("demo/shop");
+        assert!(banner.contains("Recorded:") && banner.contains("Masked: customers.email"), "{banner}");
+        terminal.wait_for("=> ");
+        let rows =
+            terminal.types("select id, email, ssn from customers order by id limit 2;", "(2 rows, 2 columns masked)");
+        assert!(!rows.contains("user1@") && !rows.contains("123-45"), "{rows}");
+        // Nothing runs before the semicolon.
+        terminal.types("select 40 +", "-> ");
+        terminal.types("2 as answer;", "(1 row)");
+        terminal.types("selec 1;", "syntax error at or near \"selec\"");
+        terminal.types("begin;", "*=> ");
+        terminal.types("select nope;", "!=> ");
+        terminal.types("rollback;", "ROLLBACK");
+        terminal.types("\\d customers", "Indexes");
+        terminal.types("\\foo", "invalid command \\foo");
+        terminal.press("select pg_sleep(60);\r");
+        while running() == 0 {}
+        terminal.press("\u{3}");
+        terminal.wait_for("canceling statement due to user request");
+        assert_eq!(running(), 0);
+        terminal.types("begin;", "*=> ");
+        terminal.press("\u{4}");
+        terminal.wait_for("A transaction is open and would be rolled back");
+        terminal.types("update orders set amount = 4321 where id = 1;", "UPDATE 1");
+        terminal.types("commit;", "COMMIT");
+        terminal.press("\u{4}");
+        terminal.wait_for("Verify it: dbgate audit verify");
+        assert_eq!(terminal.ended(), Some(0));
+    });
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 4321").await, 1);
+    desk.end().await;
+}

@@ -1,0 +1,118 @@
+//! A database of the shared cluster, prepared for the broker, and just-in-time roles in it that are
+//! asked directly, past the gateway.
+
+use std::time::Duration;
+
+use dbgate::core::grant::Access;
+use dbgate::core::identity::{Identity, Kind};
+use dbgate::core::policy::file::Source;
+use dbgate::core::policy::{Policy, Subject, pack};
+use dbgate::core::role_sql::{self, PrepareTarget};
+use dbgate::core::scope::{Scope, compile};
+use dbgate::core::secret::Secret;
+use dbgate::core::time::Moment;
+use dbgate::core::wire::scram::{ITERATIONS, Verifier};
+use dbgate::server::scopes::ScopeRole;
+use dbgate::server::{catalog, roles};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::gate::{self, BROKER_PASSWORD, PREPARING};
+
+/// A prepared database and the two connections that manage it.
+pub struct Bench {
+    pub database: String,
+    pub superuser: Client,
+    pub broker: Client,
+    classification: String,
+}
+
+/// Connects over TCP with a password, as the gateway does.
+pub async fn connect(user: &str, password: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(gate::cluster().host()).port(gate::cluster().port()).user(user).password(password).dbname(database);
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Makes a database and prepares it.
+pub async fn bench(sql: &str, classification: &str) -> Bench {
+    let database = format!("rights_{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<6>()));
+    let _one_at_a_time = PREPARING.lock().await;
+    let create = format!("create database {database}");
+    gate::superuser("postgres").await.batch_execute(&create).await.expect("a database");
+    let superuser = gate::superuser(&database).await;
+    superuser.batch_execute(sql).await.expect("a shop");
+    let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
+    let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas };
+    let prepared = role_sql::prepare_target(&prepare);
+    superuser.batch_execute(&prepared.join(";\n")).await.expect("prepared");
+    superuser.batch_execute(&prepared.join(";\n")).await.expect("preparing again changes nothing");
+    let password = format!("alter role dbgate_broker password '{BROKER_PASSWORD}'");
+    superuser.batch_execute(&password).await.expect("a password");
+    let broker = connect(role_sql::BROKER, BROKER_PASSWORD, &database).await.expect("broker");
+    Bench { database, superuser, broker, classification: classification.to_owned() }
+}
+
+impl Bench {
+    /// The scope of one of the engineers under the pack `production` and more rules.
+    pub async fn scope(&self, access: Access, extra: &str) -> Scope {
+        let mut sources = pack::rules("production").expect("pack");
+        sources.push(Source::new("classification.toml", &self.classification));
+        sources.push(Source::new("extra.cedar", extra));
+        let policy = Policy::parse(&sources).expect("a valid policy");
+        let identity = Identity {
+            kind: Kind::Human,
+            subject: "ana@acme.io".into(),
+            sub: "1".into(),
+            issuer: "https://id.acme.io".into(),
+            groups: vec!["engineers".into()],
+            expires: Moment::from_seconds(0),
+        };
+        let subject = Subject {
+            identity: &identity,
+            target: "shop",
+            environment: "production",
+            database: &self.database,
+            access,
+            reason: None,
+            ticket: None,
+        };
+        let catalog = catalog::read(&self.broker, &self.database).await.expect("a catalog");
+        assert!(policy.classification().unmatched(&catalog).is_empty());
+        compile::compile(&policy, &subject, &catalog)
+    }
+
+    /// Signs in past the gateway, as it does itself.
+    pub async fn login(&self, scope: &ScopeRole, id: &str) -> (String, Result<Client, tokio_postgres::Error>) {
+        let verifier = Verifier::derive(&Secret::new("pw"), b"sixteen bytes...", ITERATIONS).to_string();
+        let until = dbgate::sys::clock::now().after(Duration::from_secs(600));
+        // Roles are the cluster's: other tests, and earlier runs that failed, have theirs.
+        let id = format!("{id}{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<4>()));
+        let made = roles::make_login(&self.broker, scope, "ana@acme.io", &id, &verifier, until);
+        let name = made.await.expect("a login role");
+        let client = connect(&name, "pw", &self.database).await;
+        (name, client)
+    }
+
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.superuser.query_one(sql, &[]).await.expect("a count").get(0)
+    }
+}
+
+/// Everything a statement answers, errors and notices' text included.
+pub async fn answer(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(messages) => {
+            let rows = messages.iter().filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join("|"))
+                }
+                _ => None,
+            });
+            rows.collect::<Vec<_>>().join("\n")
+        }
+        Err(error) => format!("{:?}", error.as_db_error().expect("PostgreSQL's own refusal")),
+    }
+}
