@@ -47,6 +47,10 @@ complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "check" -d 'Ask for a 
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "psql" -d 'Start psql on a target; the password never shows in its arguments'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "conninfo" -d 'Print how a native client connects; the password is in a file, not in the text'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "revoke" -d 'Give a grant back before its time'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "request" -d 'Look at requests that wait for people, wait for one, or take it back'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "review" -d 'Go through the requests that wait for your decision'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "approve" -d 'Let what was asked for happen, once'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "reject" -d 'Say no to a request, and why'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "audit" -d 'Check evidence offline'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "serve" -d 'Run broker and gateway'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "target" -d 'Prepare the databases behind the gateway'
@@ -138,6 +142,8 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l ticket -d 'Ticket
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l resume -d 'Run what a request was approved for, once; again: say what came of it' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l wait -d 'How long to wait for people who must approve; 15m on a terminal, else 0' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-rows -d 'Most rows of a result; more are cut off, and that is said' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-bytes -d 'Most bytes of a result\'s rows; more are cut off, and that is said' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l on-error -d 'Go on after an error; the exit code still tells of it' -r -f -a "stop\t''
@@ -151,6 +157,7 @@ json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-request -d 'Ask nobody: what needs approval is denied'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l fail-on-truncate -d 'Exit 8 when a result was cut off'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-input -d 'Never ask and never open a prompt'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s q -l quiet -d 'Say nothing but answers and errors'
@@ -166,6 +173,9 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l ticket -d 'Ticke
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l impact -d 'Also say what a write would do: ask the planner, or run it and roll it back' -r -f -a "none\t'It does not'
+estimate\t'Asks the planner'
+trial\t'Runs it under short time limits, counts, and rolls it back'"
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l format -d 'How the answer is written' -r -f -a "auto\t''
@@ -177,7 +187,7 @@ tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l no-input -d 'Never ask and never open a prompt'
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand check" -l no-color -d 'No colours, as with NO_COLOR'
-complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -s d -l database -d 'Database, where the target has several' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l access -d 'How far the session may go: read, write or admin' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand psql" -l for -d 'For how long, as in 90s, 30m or 2h' -r
@@ -230,6 +240,126 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-input -d 'Ne
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "ls" -d 'List requests that you made or may decide'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "show" -d 'Show one with all that is known of it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "wait" -d 'Wait until it is decided'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "withdraw" -d 'Take your own request back'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "say" -d 'Ask back, or answer; the request stays as it is'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l mine -d 'Only your own'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l reviewable -d 'Only those that wait for your decision'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l timeout -d 'How long at the most' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from withdraw" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -s m -l message -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand review" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -s m -l message -d 'Why; recorded, and told to whoever asked' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l max-rows -d 'Most rows it may change; without it, a tenth more than the trial changed' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand approve" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -s m -l message -d 'Why; recorded, and told to whoever asked' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand reject" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand audit; and not __fish_seen_subcommand_from verify" -l format -d 'How the answer is written' -r -f -a "auto\t''

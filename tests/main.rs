@@ -15,6 +15,7 @@ mod cli {
 }
 mod broker {
     mod api;
+    mod approvals;
 }
 mod gateway {
     mod attacks;
@@ -38,7 +39,9 @@ mod gateway {
     mod writes;
 }
 mod journeys {
+    mod approval;
     mod demo;
+    mod desk;
     mod first_day;
     mod terminal;
 }

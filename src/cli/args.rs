@@ -90,13 +90,18 @@ pub enum Command {
     )]
     Exec(ExecArgs),
     /// Ask for a verdict without running anything
-    #[command(after_help = "Example:\n  dbgate check demo -c 'delete from orders'")]
+    #[command(
+        after_help = "Examples:\n  dbgate check demo -c 'delete from orders'\n  dbgate check demo --access write --impact trial -c \"delete from orders where id < 100\""
+    )]
     Check {
         target: String,
         #[command(flatten)]
         source: Source,
         #[command(flatten)]
         ask: Asking,
+        /// Also say what a write would do: ask the planner, or run it and roll it back
+        #[arg(long, value_enum, default_value_t = Impact::None)]
+        impact: Impact,
     },
     /// Start psql on a target; the password never shows in its arguments
     #[command(after_help = "Example:\n  dbgate psql demo -- -c '\\dt'")]
@@ -120,6 +125,37 @@ pub enum Command {
     Revoke {
         /// As printed by `conninfo` and in the session's banner
         grant: String,
+    },
+    /// Look at requests that wait for people, wait for one, or take it back
+    Request {
+        #[command(subcommand)]
+        command: RequestCommand,
+    },
+    /// Go through the requests that wait for your decision
+    #[command(after_help = "Example:\n  dbgate review")]
+    Review,
+    /// Let what was asked for happen, once
+    #[command(
+        after_help = "Examples:\n  dbgate approve apr_0123456789ABCDEF -m 'ok, test orders only'\n  dbgate approve apr_0123456789ABCDEF --max-rows 500"
+    )]
+    Approve {
+        /// As `dbgate request ls` shows it
+        request: String,
+        /// Why; recorded, and told to whoever asked
+        #[arg(short, long, value_name = "TEXT")]
+        message: Option<String>,
+        /// Most rows it may change; without it, a tenth more than the trial changed
+        #[arg(long, value_name = "N")]
+        max_rows: Option<u64>,
+    },
+    /// Say no to a request, and why
+    #[command(after_help = "Example:\n  dbgate reject apr_0123456789ABCDEF -m 'wrong table'")]
+    Reject {
+        /// As `dbgate request ls` shows it
+        request: String,
+        /// Why; recorded, and told to whoever asked
+        #[arg(short, long, value_name = "TEXT")]
+        message: String,
     },
     /// Check evidence offline
     Audit {
@@ -173,6 +209,43 @@ pub enum Command {
     /// Explain the exit codes
     #[command(after_help = "Example:\n  dbgate help-exit-codes")]
     HelpExitCodes,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RequestCommand {
+    /// List requests that you made or may decide
+    #[command(after_help = "Example:\n  dbgate request ls --reviewable")]
+    Ls {
+        /// Only your own
+        #[arg(long, conflicts_with = "reviewable")]
+        mine: bool,
+        /// Only those that wait for your decision
+        #[arg(long)]
+        reviewable: bool,
+    },
+    /// Show one with all that is known of it
+    #[command(after_help = "Example:\n  dbgate request show apr_0123456789ABCDEF")]
+    Show { request: String },
+    /// Wait until it is decided
+    #[command(
+        after_help = "Example:\n  dbgate request wait apr_0123456789ABCDEF --timeout 45s\n\nExit: 0 approved or used, 6 still waiting, 7 rejected, expired or withdrawn"
+    )]
+    Wait {
+        request: String,
+        /// How long at the most
+        #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "15m")]
+        timeout: u64,
+    },
+    /// Take your own request back
+    #[command(after_help = "Example:\n  dbgate request withdraw apr_0123456789ABCDEF")]
+    Withdraw { request: String },
+    /// Ask back, or answer; the request stays as it is
+    #[command(after_help = "Example:\n  dbgate request say apr_0123456789ABCDEF -m 'why all of them?'")]
+    Say {
+        request: String,
+        #[arg(short, long, value_name = "TEXT")]
+        message: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -235,11 +308,21 @@ pub struct Source {
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     /// Target, as `dbgate ls` shows it
-    pub target: String,
+    #[arg(required_unless_present = "resume")]
+    pub target: Option<String>,
     #[command(flatten)]
     pub source: Source,
     #[command(flatten)]
     pub ask: Asking,
+    /// Run what a request was approved for, once; again: say what came of it
+    #[arg(long, value_name = "REQUEST", conflicts_with_all = ["target", "commands", "files", "stdin"])]
+    pub resume: Option<String>,
+    /// How long to wait for people who must approve; 15m on a terminal, else 0
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub wait: Option<u64>,
+    /// Ask nobody: what needs approval is denied
+    #[arg(long, conflicts_with = "resume")]
+    pub no_request: bool,
     /// Most rows of a result; more are cut off, and that is said
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
@@ -261,9 +344,12 @@ impl ExecArgs {
     /// Everything of `source`, without limits, up to the first error.
     pub fn of(target: &str, source: Source, ask: &Asking) -> Self {
         Self {
-            target: target.to_owned(),
+            target: Some(target.to_owned()),
             source,
             ask: ask.clone(),
+            resume: None,
+            wait: None,
+            no_request: false,
             max_rows: None,
             max_bytes: None,
             fail_on_truncate: false,
@@ -271,6 +357,17 @@ impl ExecArgs {
             timeout: None,
         }
     }
+}
+
+/// How `check` finds out what a write would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Impact {
+    /// It does not
+    None,
+    /// Asks the planner
+    Estimate,
+    /// Runs it under short time limits, counts, and rolls it back
+    Trial,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,15 +2,18 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cli::args::{Asking, ExecArgs, Global, Source};
 use crate::cli::exec::{self, Reading};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::people::{self, People};
 use crate::cli::session;
+use crate::cli::workstation::Workstation;
 use crate::client::check::{self, Advice};
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin};
+use crate::client::render::request;
 use crate::client::render::table::{self, Held};
 use crate::client::render::{self};
 use crate::client::script::{Item, Pending, Splitter, Statement};
@@ -18,6 +21,9 @@ use crate::client::shell::describe;
 use crate::client::shell::line::{Line, Prompter};
 use crate::client::shell::meta::{self, Expanded, Meta};
 use crate::core::text;
+
+/// How long somebody at the prompt waits for people who must approve.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Runs `dbgate connect`.
 pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) -> Result<Exit, Failure> {
@@ -30,7 +36,7 @@ pub async fn run(global: &Global, target: &str, ask: &Asking, no_history: bool) 
     if !global.quiet {
         banner(&open);
     }
-    let exit = interact(&mut open, history).await;
+    let exit = interact(&mut open, history, &desk).await;
     let closed = session::close(open, &desk, &token).await;
     let exit = exit?;
     if let (Some(path), false) = (closed?, global.quiet) {
@@ -71,17 +77,19 @@ fn banner(open: &Session) {
 
 /// What the person has switched.
 #[derive(Clone, Copy)]
-struct Shell {
+struct Shell<'a> {
+    people: People<'a>,
     expanded: Expanded,
     is_timing: bool,
     /// Columns of the terminal, where that is known.
     width: Option<usize>,
 }
 
-async fn interact(open: &mut Session, history: Option<PathBuf>) -> Result<Exit, Failure> {
+async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstation) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
     let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
-    let mut shell = Shell { expanded: Expanded::Off, is_timing: false, width: None };
+    let people = People { desk, patience: PATIENCE };
+    let mut shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
     let mut splitter = Splitter::default();
     let mut typed = String::new();
     let mut is_leaving = false;
@@ -135,7 +143,7 @@ fn prompt(open: &Session, splitter: &Splitter) -> String {
 }
 
 /// Does what was typed; false to quit. `splitter` holds what is typed so far.
-async fn act(open: &mut Session, item: Item, shell: &mut Shell, splitter: &mut Splitter) -> Result<bool, Failure> {
+async fn act(open: &mut Session, item: Item, shell: &mut Shell<'_>, splitter: &mut Splitter) -> Result<bool, Failure> {
     match item {
         Item::Statement(statement) => statement_typed(open, &statement.text, *shell).await?,
         Item::Command { text, .. } => match meta::parse(&text) {
@@ -236,7 +244,7 @@ async fn rows(open: &mut Session, sql: &str) -> Result<Option<describe::Rows>, F
 }
 
 /// Checks, sends and shows one statement; Ctrl-C cancels it.
-async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Result<(), Failure> {
+async fn statement_typed(open: &mut Session, typed: &str, shell: Shell<'_>) -> Result<(), Failure> {
     let sql = typed.trim_end().trim_end_matches(';');
     if sql.trim().is_empty() {
         return Ok(());
@@ -260,6 +268,9 @@ async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Resul
     let outcome = open.run(sql, advice.word(), &mut |event| shown.see(event)).await;
     watching.abort();
     outcome?;
+    if let Some(id) = shown.failed.as_ref().and_then(people::request_of) {
+        return wait(open, typed, shell, &id).await;
+    }
     if let Some(fields) = &shown.failed {
         // Lines count within the statement: nobody counts the lines of a conversation.
         let statement = Statement { text: typed.to_owned(), line: 1, column: 1 };
@@ -267,6 +278,23 @@ async fn statement_typed(open: &mut Session, typed: &str, shell: Shell) -> Resul
     }
     if shell.is_timing {
         println!("{}", render::timing(started.elapsed()));
+    }
+    Ok(())
+}
+
+/// People were asked about a statement: waits for them, and runs it once they agree. Ctrl-C withdraws it.
+async fn wait(open: &mut Session, typed: &str, shell: Shell<'_>, id: &str) -> Result<(), Failure> {
+    let view = tokio::select! {
+        view = shell.people.wait(id) => view?,
+        _ = tokio::signal::ctrl_c() => return shell.people.withdraw(id).await,
+    };
+    match view.state.as_str() {
+        "approved" => {
+            eprintln!("{}", request::verdict(&view));
+            return Box::pin(statement_typed(open, typed, shell)).await;
+        }
+        "pending" => eprint!("{}", request::waiting(&view)),
+        _ => eprintln!("{}", request::verdict(&view)),
     }
     Ok(())
 }

@@ -10,14 +10,21 @@ use tokio::time::Instant;
 
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{Answer, Outcome, Table};
+pub use crate::cli::output::Outcome;
+use crate::cli::output::{Answer, Table};
+use crate::cli::people::{self, People};
+use crate::cli::request;
 use crate::cli::session;
 use crate::cli::stop::{self, Watch};
 use crate::client::check;
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin, Refusal};
+use crate::client::render::request as render;
 use crate::client::script::{Item, Script, Statement};
 use crate::core::wire::backend::ErrorFields;
+
+/// How long somebody at a terminal waits for people who must approve.
+const USUAL_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// When the texts are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,7 +37,8 @@ pub enum Reading {
 
 /// Runs `dbgate exec`, or `connect` where there is no prompt.
 pub async fn run(global: &Global, arguments: &ExecArgs, reading: Reading) -> Result<Exit, Failure> {
-    let mut answer = Answer::new(&arguments.target);
+    let mut answer = Answer::new(arguments.target.as_deref().unwrap_or_default());
+    answer.is_for_people = global.format != Format::Json;
     let outcome = execute(global, arguments, reading, &mut answer).await;
     match (outcome, global.format) {
         (Ok(exit), Format::Json) => {
@@ -82,12 +90,21 @@ async fn execute(
     reading: Reading,
     answer: &mut Answer,
 ) -> Result<Exit, Failure> {
+    if let Some(id) = &arguments.resume {
+        return request::resume(global, arguments, id, answer).await;
+    }
+    let target = arguments.target.as_deref().unwrap_or_default();
+    // Whoever sits at a terminal can wait; a script or an agent comes back.
+    let is_person = session::is_interactive(global.no_input) && arguments.ask.agent.is_none();
+    let usual = if is_person { USUAL_PATIENCE } else { Duration::ZERO };
+    let patience = arguments.wait.map_or(usual, Duration::from_secs);
+    let wishes = if arguments.no_request { "1 no-request" } else { "1" };
     let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     let first = if reading == Reading::First { Some(texts(&arguments.source)?) } else { None };
     let opening = async {
-        let granted = session::grant(global.server.as_deref(), &arguments.target, &arguments.ask, true).await?;
+        let granted = session::grant(global.server.as_deref(), target, &arguments.ask, true).await?;
         answer.granted(&granted.credential.answer);
-        session::open(granted, "dbgate exec").await
+        session::open_with(granted, "dbgate exec", wishes, &[]).await
     };
     let (mut open, desk, token) = match deadline {
         None => opening.await?,
@@ -100,6 +117,7 @@ async fn execute(
     let texts = first.map_or_else(|| texts(&arguments.source), Ok);
     let watch = Watch::begin(open.cancel_handle(), deadline)?;
     let mut run = Run {
+        people: People { desk: &desk, patience },
         open: &mut open,
         format: global.format,
         limits: Limits::of(arguments),
@@ -138,7 +156,7 @@ impl Limits {
     /// What an agent gets when it names no number: enough to think with, and a document of 64 KiB at most.
     const AGENT: Self = Self { rows: 200, bytes: 60 * 1024 };
 
-    fn of(arguments: &ExecArgs) -> Self {
+    pub fn of(arguments: &ExecArgs) -> Self {
         let usual = if arguments.ask.agent.is_some() { Self::AGENT } else { Self::NONE };
         Self { rows: arguments.max_rows.unwrap_or(usual.rows), bytes: arguments.max_bytes.unwrap_or(usual.bytes) }
     }
@@ -146,6 +164,7 @@ impl Limits {
 
 /// A script on its way through a session.
 pub struct Run<'a> {
+    pub people: People<'a>,
     pub open: &'a mut Session,
     pub format: Format,
     pub limits: Limits,
@@ -272,6 +291,9 @@ impl Run<'_> {
             self.answer.push(outcome);
             return Ok(Exit::Ok);
         };
+        if let Some(id) = people::request_of(&fields) {
+            return self.wait(&id, outcome, file, statement, script).await;
+        }
         let origin = Origin { file, statement };
         eprint!("{}", report::error(&fields, &origin));
         let exit = match self.watch.stopped() {
@@ -280,6 +302,36 @@ impl Run<'_> {
         };
         self.answer.failed(outcome, &fields, &origin, exit);
         Ok(exit)
+    }
+}
+
+impl Run<'_> {
+    /// People were asked about a statement: waits as long as there is patience, then runs it or says how it stands.
+    async fn wait(
+        &mut self,
+        id: &str,
+        outcome: Outcome,
+        file: Option<&str>,
+        statement: &Statement,
+        script: &mut Script<'_>,
+    ) -> Result<Exit, Failure> {
+        let view = tokio::select! {
+            view = self.people.wait(id) => view?,
+            exit = self.watch.asked() => {
+                self.people.withdraw(id).await?;
+                return Err(stop::failure(exit));
+            }
+        };
+        match view.state.as_str() {
+            "approved" => {
+                eprintln!("{}", render::verdict(&view));
+                return Box::pin(self.statement(file, statement, script)).await;
+            }
+            "pending" => eprint!("{}", render::waiting(&view)),
+            _ => eprintln!("{}", render::verdict(&view)),
+        }
+        self.answer.waits(outcome, &view);
+        Ok(if view.is_open() { Exit::Pending } else { Exit::Rejected })
     }
 }
 
@@ -302,6 +354,9 @@ fn unless_known(failure: Failure, outcome: &Outcome) -> Failure {
 pub fn exit_of(fields: &ErrorFields) -> Exit {
     match fields.sqlstate.as_str() {
         _ if Refusal::of(fields).is_some() => Exit::Denied,
+        "ZG001" => Exit::Pending,
+        "ZG002" | "ZG004" => Exit::Rejected,
+        "ZG003" => Exit::Incomplete,
         "ZG005" => Exit::Unrecorded,
         "57P01" | "57P02" | "57P03" | "08006" => Exit::Connection,
         _ => Exit::Sql,

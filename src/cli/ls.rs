@@ -30,7 +30,6 @@ pub async fn run(server: Option<&str>, form: Form) -> Result<(), Failure> {
     }
 }
 
-/// Columns wide enough for their longest cell, two spaces apart.
 fn table(targets: &[TargetSummary]) -> String {
     let mut rows = vec![["TARGET", "ENV", "DATABASE", "ACCESS"].map(str::to_owned)];
     for target in targets {
@@ -38,14 +37,19 @@ fn table(targets: &[TargetSummary]) -> String {
         let cells = [&target.name, &target.environment, &target.database, &access];
         rows.push(cells.map(|cell| escape(cell).into_owned()));
     }
-    let mut widths = [0; 4];
-    for row in &rows {
+    columns(&rows)
+}
+
+/// Columns wide enough for their longest cell, two spaces apart.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');

@@ -21,8 +21,11 @@ pub mod login;
 pub mod logout;
 pub mod ls;
 pub mod output;
+pub mod people;
 #[cfg(feature = "server")]
 pub mod policy;
+pub mod request;
+pub mod review;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
@@ -148,10 +151,16 @@ async fn run(command: Command, global: args::Global) -> Result<Exit, Failure> {
         Command::Ls => ls::run(server, form).await.map(|()| Exit::Ok),
         Command::Connect { target, ask, no_history } => connect::run(global, &target, &ask, no_history).await,
         Command::Exec(arguments) => exec::run(global, &arguments, exec::Reading::First).await,
-        Command::Check { target, source, ask } => check::run(global, &target, &source, &ask).await,
+        Command::Check { target, source, ask, impact } => check::run(global, &target, &source, &ask, impact).await,
         Command::Psql { target, ask, arguments } => conninfo::psql(server, &target, &ask, &arguments).await,
         Command::Conninfo { target, ask } => conninfo::run(global, &target, &ask).await,
         Command::Revoke { grant } => session::revoke(server, &grant).await,
+        Command::Request { command } => request::run(server, form, &command).await,
+        Command::Review => review::run(server).await,
+        Command::Approve { request, message, max_rows } => {
+            review::approve(server, form, &request, message, max_rows).await
+        }
+        Command::Reject { request, message } => review::reject(server, form, &request, &message).await,
         Command::Audit { command: AuditCommand::Verify { file, keys } } => {
             audit::verify(&file, &keys, global.format == Format::Json, &mut std::io::stdout())
         }

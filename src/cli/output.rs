@@ -14,12 +14,14 @@ use sha2::{Digest as _, Sha256};
 use crate::cli::args::Format;
 use crate::cli::exec::Limits;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::people;
 use crate::client::connect::Session;
 use crate::client::render::report::{Origin, Refusal};
 use crate::client::render::table::{self, Held};
 use crate::client::render::value;
 use crate::client::render::{self, Column};
 use crate::core::api::GrantAnswer;
+use crate::core::api::request::RequestView;
 use crate::core::encoding;
 use crate::core::statement::local::{self, Look};
 use crate::core::text;
@@ -287,11 +289,16 @@ pub struct Answer {
     session: Value,
     statements: Vec<String>,
     denial: Option<Value>,
+    approval: Option<Value>,
     error: Option<Value>,
     warnings: Vec<Value>,
     /// Path of the evidence file.
     pub evidence: Option<String>,
     is_truncated: bool,
+    /// It was run before; this is what came of it then.
+    pub is_replayed: bool,
+    /// Answers are written as they come, not as one document.
+    pub is_for_people: bool,
 }
 
 impl Answer {
@@ -302,11 +309,28 @@ impl Answer {
             session: Value::Null,
             statements: Vec::new(),
             denial: None,
+            approval: None,
             error: None,
             warnings: Vec::new(),
             evidence: None,
             is_truncated: false,
+            is_replayed: false,
+            is_for_people: false,
         }
+    }
+
+    /// What a request says of target and principal, before there is a session or without one.
+    pub fn about(&mut self, view: &RequestView) {
+        self.target = json!({"name": view.target, "database": view.database, "environment": view.environment});
+        let (kind, subject, issuer) = (&view.principal.kind, &view.principal.subject, &view.principal.issuer);
+        self.principal = json!({"kind": kind, "subject": subject, "issuer": issuer});
+    }
+
+    /// People were asked about a statement, and it has not run.
+    pub fn waits(&mut self, outcome: Outcome, view: &RequestView) {
+        let status = if view.is_open() { "pending" } else { "denied" };
+        self.approval = Some(json!(view));
+        self.statements.push(outcome.json(self.statements.len(), status));
     }
 
     pub fn granted(&mut self, answer: &GrantAnswer) {
@@ -365,7 +389,7 @@ impl Answer {
             }
             None => {
                 self.error = Some(json!({
-                    "code": exit.word(), "sqlstate": fields.sqlstate, "message": fields.message,
+                    "code": people::code_of(fields).unwrap_or_else(|| exit.word().to_owned()), "sqlstate": fields.sqlstate, "message": fields.message,
                     "detail": fields.detail, "hint": fields.hint, "position": position, "retryable": false,
                 }));
                 self.statements.push(outcome.json(index, "failed"));
@@ -382,6 +406,8 @@ impl Answer {
         let ended = if self.session.is_null() { ("grant_refused", "connect") } else { ("grant_ended", "grant") };
         let denial = self.denial.clone().or_else(|| denied_at_the_door(exit, failure, ended));
         let status = match exit {
+            Exit::Incomplete if self.error.is_some() => "sql_error",
+            Exit::Pending if self.approval.is_none() => "unavailable",
             // Without a denial there is nothing that says who refused what.
             Exit::Denied if denial.is_none() => "unavailable",
             exit => exit.status(),
@@ -393,6 +419,10 @@ impl Answer {
             "audit": {"record_ids": [], "transcript": self.evidence},
         });
         if let Some(members) = head.as_object_mut() {
+            if self.is_replayed {
+                members.insert("replayed".to_owned(), true.into());
+            }
+            members.extend(self.approval.clone().map(|approval| ("approval".to_owned(), approval)));
             members.extend(denial.map(|denial| ("denial".to_owned(), denial)));
             members.extend(error.map(|error| ("error".to_owned(), error)));
         }

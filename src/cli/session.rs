@@ -51,9 +51,19 @@ fn pin(desk: &Workstation, credential: &Credential) -> Result<(), Failure> {
 
 /// Opens the session of a grant.
 pub async fn open(granted: Granted, application: &str) -> Result<(Session, Workstation, Secret), Failure> {
+    open_with(granted, application, "1", &[]).await
+}
+
+/// The same, with what the gateway is to know and the settings of the session.
+pub async fn open_with(
+    granted: Granted,
+    application: &str,
+    wishes: &str,
+    settings: &[(&str, &str)],
+) -> Result<(Session, Workstation, Secret), Failure> {
     let Granted { desk, token, credential } = granted;
     connect::flush_spool(&desk.broker, &token, &desk.paths).await;
-    let session = Session::open(credential, &desk.paths, application).await?;
+    let session = Session::open_with(credential, &desk.paths, application, wishes, settings).await?;
     Ok((session, desk, token))
 }
 

@@ -54,6 +54,15 @@ impl Watch {
         *self.stopped.borrow()
     }
 
+    /// Returns when a stop is asked for.
+    pub async fn asked(&self) -> Exit {
+        let mut stopped = self.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(Exit::Interrupted),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Returns when a stop was asked for and the server has had its time to answer.
     pub async fn overdue(&self) {
         let mut stopped = self.stopped.clone();

@@ -36,6 +36,11 @@ impl Workstation {
         Ok(SignedIn::load(&self.server, self.store.clone())?)
     }
 
+    /// A token that the issuer has made just now, where it can be renewed: for decisions.
+    pub async fn fresh_token(&self) -> Result<Secret, Failure> {
+        Ok(self.signed_in()?.fresh_token().await?)
+    }
+
     /// A token for the next request.
     pub async fn token(&self) -> Result<Secret, Failure> {
         Ok(self.signed_in()?.token().await?)

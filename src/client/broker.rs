@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::config::Server;
+use crate::core::api::request::{Approve, RequestView, Requests, Say};
 use crate::core::api::{
     ApiError, ApiErrorBody, Challenge, Discovery, GrantAnswer, GrantRequest, Targets, TranscriptReceipt,
     TranscriptUpload, WhoAmI,
@@ -105,6 +106,33 @@ impl Broker {
         let path = format!("/v1/sessions/{}/evidence", segment(session)?);
         let body = self.send(Method::GET, &path, Some(token), None::<&()>).await?;
         String::from_utf8(body).map_err(|_| BrokerError::Malformed("it is not text".to_owned()))
+    }
+
+    /// Requests that wait for people: `mine`, `reviewable`, or all that may be seen.
+    pub async fn requests(&self, token: &Secret, which: &str) -> Result<Requests, BrokerError> {
+        self.ask(Method::GET, &format!("/v1/requests?{which}"), Some(token), None::<&()>).await
+    }
+
+    /// One request; the answer waits up to so many seconds for it to change.
+    pub async fn request(&self, token: &Secret, id: &str, wait: u64) -> Result<RequestView, BrokerError> {
+        let path = format!("/v1/requests/{}?wait={wait}s", segment(id)?);
+        self.ask(Method::GET, &path, Some(token), None::<&()>).await
+    }
+
+    /// Approves a request.
+    pub async fn approve(&self, token: &Secret, id: &str, body: &Approve) -> Result<RequestView, BrokerError> {
+        self.ask(Method::POST, &format!("/v1/requests/{}/approve", segment(id)?), Some(token), Some(body)).await
+    }
+
+    /// Says something to a request: `reject` or `question`.
+    pub async fn say(&self, token: &Secret, id: &str, verb: &str, comment: &str) -> Result<RequestView, BrokerError> {
+        let body = Say { comment: comment.to_owned() };
+        self.ask(Method::POST, &format!("/v1/requests/{}/{verb}", segment(id)?), Some(token), Some(&body)).await
+    }
+
+    /// Takes a request back.
+    pub async fn withdraw(&self, token: &Secret, id: &str) -> Result<RequestView, BrokerError> {
+        self.ask(Method::POST, &format!("/v1/requests/{}/withdraw", segment(id)?), Some(token), None::<&()>).await
     }
 
     async fn ask<A: DeserializeOwned>(

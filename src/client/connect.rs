@@ -94,12 +94,33 @@ pub struct Session {
 impl Session {
     /// Opens the session of a credential.
     pub async fn open(credential: Credential, paths: &Paths, application: &str) -> Result<Self, SessionError> {
+        Self::open_with(credential, paths, application, "1", &[]).await
+    }
+
+    /// The same. `wishes` is said to the gateway; `settings` come in the place of ours.
+    pub async fn open_with(
+        credential: Credential,
+        paths: &Paths,
+        application: &str,
+        wishes: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, SessionError> {
         let answer = &credential.answer;
         let signing = credential.signing.clone().ok_or(SessionError::NoRecord)?;
         let log = VerifierKey::parse(&credential.log_key).map_err(TranscriptError::Head)?;
         // Before anything is done with it: the grant must be in the log, under our key.
         transcript::accept_grant(&answer.grant_line, &answer.receipt, &log, &signing)?;
         let config = tls::client(answer.gateway.ca_pem.as_deref())?;
+        let mut parameters = vec![
+            ("application_name", application),
+            ("client_encoding", "UTF8"),
+            ("datestyle", "ISO"),
+            ("timezone", "UTC"),
+            ("intervalstyle", "postgres"),
+            ("_pq_.dbgate", wishes),
+        ];
+        parameters.retain(|(name, _)| !settings.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)));
+        parameters.extend_from_slice(settings);
         let connection = Connection::open(&Dial {
             host: &answer.gateway.host,
             port: answer.gateway.port,
@@ -107,14 +128,7 @@ impl Session {
             user: &answer.user,
             password: &answer.password,
             tls: Tls::Verified(config),
-            parameters: &[
-                ("application_name", application),
-                ("client_encoding", "UTF8"),
-                ("datestyle", "ISO"),
-                ("timezone", "UTC"),
-                ("intervalstyle", "postgres"),
-                ("_pq_.dbgate", "1"),
-            ],
+            parameters: &parameters,
             deadline: DEADLINE,
         })
         .await?;

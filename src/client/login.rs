@@ -176,7 +176,7 @@ impl SignedIn {
                 if current.lasts() {
                     return Ok(current.id_token);
                 }
-                let renewed = self.renew(store, current).await?;
+                let renewed = self.renew(store, current, Kept::lasts).await?;
                 let token = renewed.id_token.clone();
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
                 Ok(token)
@@ -184,13 +184,24 @@ impl SignedIn {
         }
     }
 
-    /// Renews under a lock: of several processes one asks the issuer, the others take its result.
-    async fn renew(&self, store: &Store, current: Kept) -> Result<Kept, LoginError> {
+    /// A token that the issuer has made just now. One that was given cannot be renewed.
+    pub async fn fresh_token(&self) -> Result<Secret, LoginError> {
+        let Source::Kept { store, kept, .. } = &self.source else { return self.token().await };
+        let current = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let renewed = self.renew(store, current, |_| false).await?;
+        let token = renewed.id_token.clone();
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(token)
+    }
+
+    /// Renews under a lock: of several processes one asks the issuer, the others take its result,
+    /// where that is good enough.
+    async fn renew(&self, store: &Store, current: Kept, is_enough: fn(&Kept) -> bool) -> Result<Kept, LoginError> {
         let path = store.lock_file();
         let _lock = apart(move || files::lock(&path)).await?;
         let latest = store.load()?.and_then(|(secret, _)| Kept::read(&secret));
         let current = latest.filter(|latest| latest.expires > current.expires).unwrap_or(current);
-        if current.lasts() {
+        if is_enough(&current) {
             return Ok(current);
         }
         let Some(refresh_token) = &current.refresh_token else {

@@ -6,6 +6,7 @@
 //! [`report`] errors with a caret.
 
 pub mod report;
+pub mod request;
 pub mod table;
 pub mod value;
 

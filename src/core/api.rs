@@ -1,5 +1,7 @@
 //! The JSON between `dbgate` and its broker, version 1. Additive changes only.
 
+pub mod request;
+
 use serde::{Deserialize, Serialize};
 
 use crate::core::grant::Access;

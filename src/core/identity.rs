@@ -41,6 +41,13 @@ pub struct Identity {
     pub expires: Moment,
 }
 
+impl Identity {
+    /// Issuer and subject in one text: what tells one principal from another.
+    pub fn principal(&self) -> String {
+        format!("{} {}", self.issuer, self.sub)
+    }
+}
+
 /// What an acting program says of itself. Recorded as `declared`: it grants nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {

@@ -5,6 +5,8 @@
 //! Steps look backwards only: a later step may use an earlier one, never the other way round.
 
 pub mod api;
+#[cfg(feature = "server")]
+pub mod approval;
 pub mod audit;
 pub mod claims;
 pub mod encoding;

@@ -21,6 +21,19 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// Digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The same, but line breaks and tabs stay: for messages of several lines.
 pub fn escape_keeping_lines(text: &str) -> String {
     let lines: Vec<_> =
@@ -36,6 +49,11 @@ fn is_unsafe(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([0, 999, 1000, 21_998, 1_234_567].map(grouped), ["0", "999", "1,000", "21,998", "1,234,567"]);
+    }
 
     #[test]
     fn escape_sequences_and_newlines_are_defused() {

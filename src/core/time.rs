@@ -21,6 +21,12 @@ impl Moment {
         Self(seconds.saturating_mul(1_000_000))
     }
 
+    /// Reads what [`Moment::rfc3339`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = time::OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self::from_seconds(moment.unix_timestamp()))
+    }
+
     /// Microseconds since the epoch.
     pub const fn micros(self) -> i64 {
         self.0
@@ -61,7 +67,9 @@ mod tests {
 
     #[test]
     fn moments_print_as_utc() {
-        assert_eq!(Moment::from_seconds(1_795_464_600).rfc3339(), "2026-11-23T20:10:00Z");
+        let moment = Moment::from_seconds(1_795_464_600);
+        assert_eq!(moment.rfc3339(), "2026-11-23T20:10:00Z");
+        assert_eq!((Moment::parse(&moment.rfc3339()), Moment::parse("soon")), (Some(moment), None));
     }
 
     #[test]

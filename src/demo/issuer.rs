@@ -106,6 +106,11 @@ impl Issuer {
         Ok(())
     }
 
+    /// Puts somebody into other groups: what tokens say from now on.
+    pub fn set_groups(&self, login: &str, groups: &[&str]) {
+        self.shared.desk().set_groups(login, groups);
+    }
+
     /// Signs with a new key from now on; tokens of the old one stay valid, as in a planned rotation.
     pub fn rotate_key(&self) {
         self.shared.desk().rotate_key();
@@ -138,6 +143,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/.well-known/openid-configuration", get(metadata))
         .route("/jwks", get(keys))
         .route("/device_authorization", post(device_authorization))
+        .route("/authorize", get(authorize))
         .route("/token", post(token))
         .route("/revoke", post(revoke))
         .route("/device", get(device_page).post(device_answer))
@@ -187,15 +193,14 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let url = &shared.url;
     Json(json!({
         "issuer": url,
-        // OIDC demands one; people sign in with a code here, so it leads to that page.
-        "authorization_endpoint": format!("{url}/device"),
+        "authorization_endpoint": format!("{url}/authorize"),
         "token_endpoint": format!("{url}/token"),
         "jwks_uri": format!("{url}/jwks"),
         "device_authorization_endpoint": format!("{url}/device_authorization"),
         "revocation_endpoint": format!("{url}/revoke"),
         "scopes_supported": SCOPES,
         "response_types_supported": ["code"],
-        "grant_types_supported": [desk::DEVICE_GRANT, "refresh_token"],
+        "grant_types_supported": ["authorization_code", desk::DEVICE_GRANT, "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [signer::ALGORITHM],
         "token_endpoint_auth_methods_supported": ["none"],
@@ -210,6 +215,29 @@ async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
 async fn device_authorization(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let outcome = shared.desk().begin(&Form::read(&body), clock::now());
     answer(outcome)
+}
+
+/// The code flow: asks who one is, and sends the browser back. A link, not a form, for a form may
+/// not lead to another site.
+async fn authorize(State(shared): State<Arc<Shared>>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let form = Form(query);
+    if let Err(refusal) = desk::is_fair(&form) {
+        return (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response();
+    }
+    let user = form.field("user");
+    if user.is_empty() {
+        let this = form_urlencoded::Serializer::new(String::new()).extend_pairs(&form.0).finish();
+        return Html(page::choose_for_page(&this, shared.desk().users())).into_response();
+    }
+    match shared.desk().code_for(&form, clock::now()) {
+        Ok(code) => {
+            let answer = [("code", code.as_str()), ("state", form.field("state"))];
+            let answer = form_urlencoded::Serializer::new(String::new()).extend_pairs(answer).finish();
+            let target = format!("{}?{answer}", form.field("redirect_uri"));
+            (StatusCode::SEE_OTHER, [(header::LOCATION, target)]).into_response()
+        }
+        Err(refusal) => (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response(),
+    }
 }
 
 async fn token(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {

@@ -23,6 +23,8 @@ use crate::server::run::{self, Running};
 
 /// Who walks. An engineer: reads and writes, approves nothing.
 pub const PERSON: &str = "ana";
+/// Who decides. A database administrator with a workstation of her own.
+pub const REVIEWER: &str = "bea";
 /// How often the client asks whether the sign-in was approved; RFC 8628 counts in seconds.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,11 @@ impl Stage {
     /// The client's `DBGATE_HOME`.
     pub fn home(&self) -> PathBuf {
         self.folder.path().join("home")
+    }
+
+    /// The reviewer's `DBGATE_HOME`.
+    pub fn reviewers_home(&self) -> PathBuf {
+        self.folder.path().join("reviewer")
     }
 
     /// Ids of the grants that are in force.
@@ -125,7 +132,7 @@ async fn fill(cluster: &Cluster) -> Result<((Client, Secret), Connection), tokio
 fn people() -> [DemoUser; 2] {
     [
         DemoUser::new(PERSON, "Ana Ferreira", "ana@shop.example", &["engineers"]),
-        DemoUser::new("bea", "Bea Lindqvist", "bea@shop.example", &["engineers", "dba"]),
+        DemoUser::new(REVIEWER, "Bea Lindqvist", "bea@shop.example", &["engineers", "dba"]),
     ]
 }
 
@@ -152,8 +159,12 @@ fn write_configuration(
     private_file(&policy.join("classification.toml"), data::CLASSIFICATION)?;
     let password = folder.join("broker-password");
     private_file(&password, broker_password.expose())?;
-    // Tokens of the demo never meet the keyring of the person who runs it.
-    private_file(&home.join("config.toml"), "version = 1\n\n[credentials]\nstore = \"file\"\n")?;
+    let reviewer = folder.join("reviewer");
+    private_folder(&reviewer)?;
+    for home in [&home, &reviewer] {
+        // Tokens of the demo never meet the keyring of the person who runs it.
+        private_file(&home.join("config.toml"), "version = 1\n\n[credentials]\nstore = \"file\"\n")?;
+    }
     let file = folder.join("server.toml");
     let text = format!(
         r#"version = 1

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::approval::Lift;
 use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
@@ -50,6 +51,8 @@ pub struct Check<'a> {
     pub temporary: &'a [String],
     /// What SQL PREPARE or a protocol Parse has made, by name.
     pub prepared: &'a BTreeMap<String, Arc<Planned>>,
+    /// What people have let through of this statement.
+    pub lift: Option<&'a Lift>,
 }
 
 impl Check<'_> {
@@ -67,7 +70,9 @@ impl Check<'_> {
                 "declare it without WITH HOLD",
             ));
         }
-        let cleared = match self.policy.judge(&self.subject, facts, self.scope, self.catalog, self.search_path) {
+        let verdict =
+            self.policy.judge_lifted(&self.subject, facts, self.scope, self.catalog, self.search_path, self.lift);
+        let cleared = match verdict {
             Verdict::Allow(cleared) => cleared,
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
         };

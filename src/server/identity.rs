@@ -200,6 +200,16 @@ impl Issuer {
     }
 }
 
+/// When a token was made, by its own word: for a token that was verified.
+pub fn issued_at(bearer: &str) -> Option<Moment> {
+    payload(bearer)?.get("iat")?.as_i64().map(Moment::from_seconds)
+}
+
+/// The nonce in a token, by its own word: for a token that was verified.
+pub fn nonce_of(bearer: &str) -> Option<String> {
+    payload(bearer)?.get("nonce")?.as_str().map(str::to_owned)
+}
+
 /// The claims as they stand in the token: nothing in them is trusted before the signature is.
 fn payload(bearer: &str) -> Option<Map<String, Value>> {
     let mut parts = bearer.split('.');

@@ -5,6 +5,7 @@
 //! statements, [`transcript`] takes in the client's record, [`audit`] keeps the log.
 
 pub mod admins;
+pub mod approvals;
 pub mod audit;
 pub mod catalog;
 pub mod certificates;
@@ -18,6 +19,7 @@ pub mod grants;
 pub mod http;
 pub mod identity;
 pub mod migrate;
+pub mod notify;
 pub mod prepare;
 pub mod removal;
 pub mod roles;
@@ -28,3 +30,4 @@ pub mod state;
 pub mod store;
 pub mod targets;
 pub mod transcript;
+pub mod web;

@@ -8,18 +8,21 @@ use std::sync::atomic::AtomicBool;
 use crate::core::api::GatewayAddress;
 use crate::core::encoding;
 use crate::core::secret::Secret;
+use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
 use crate::server::certificates;
 use crate::server::config::{Config, ConfigError};
 use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::identity::Verifier;
+use crate::server::notify::Notifier;
 use crate::server::run::StartError;
 use crate::server::sessions::Sessions;
 use crate::server::state::{ServedTarget, State};
 use crate::server::store::Store;
 use crate::server::targets::Target;
 use crate::server::transcript::Transcripts;
+use crate::server::web::sign_in::Desk;
 use crate::sys::{clock, files, random, tls};
 
 /// The log's signing key in the data folder.
@@ -35,7 +38,12 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
     let store = Store::open(&data).await?;
     let log = Log::open(&data.join("log"), &config.log_origin(), &signing_key(&data)?).await?;
     let transcripts = Transcripts::open(&data.join("transcripts"), log.clone())?;
+    let tell = Box::new(Notifier::start(&config.approvals.notify)?);
+    let (told, url) = (config.approvals.clone(), &config.server.public_url);
+    let approvals = Arc::new(Approvals::open(store.clone(), log.clone(), told, url, tell).await?);
     Ok(State {
+        approvals,
+        desk: Desk::default(),
         verifier: Verifier::new(config.identity.iter().map(|section| section.rule.clone()).collect())?,
         gateway: GatewayAddress {
             host: config.server.gateway_host.clone(),

@@ -19,6 +19,7 @@ use crate::server::config::{Config, ConfigError};
 use crate::server::grants::{end, keep};
 use crate::server::http::listen::Connections;
 use crate::server::identity::VerifierError;
+use crate::server::notify::NotifyError;
 use crate::server::sessions::EndReason;
 use crate::server::state::State;
 use crate::server::store::StoreError;
@@ -52,6 +53,8 @@ pub enum StartError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Identity(#[from] VerifierError),
+    #[error("`[[approvals.notify]]`")]
+    Notify(#[from] NotifyError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
@@ -82,6 +85,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(gateway::serve(wire_listener, state.clone(), stop.subscribe())),
         tokio::spawn(end::reap(state.clone(), stop.subscribe())),
         tokio::spawn(keep::watch(state.clone(), stop.subscribe())),
+        tokio::spawn(state.approvals.clone().expire(stop.subscribe())),
     ];
     tracing::info!(%api, %wire, targets = state.targets.len(), "serving");
     Ok(Running { api, wire, state, stop, tasks })

@@ -72,6 +72,8 @@ pub struct SessionHandle {
     pub cancel: CancelKey,
     /// How to cancel what runs upstream; set once the gateway has dialled.
     pub upstream: OnceLock<CancelHandle>,
+    /// Counts cancel requests, for a session that waits for people.
+    pub cancelled: watch::Sender<u64>,
 }
 
 /// Every open connection of this gateway. Cheap to clone.
@@ -170,14 +172,30 @@ impl Sessions {
     /// How to cancel what the connection with this key runs. Wrong keys find nothing, and the
     /// secret is compared in constant time.
     pub fn find_cancel(&self, process: i32, secret: &[u8]) -> Option<CancelHandle> {
+        self.with_key(process, secret)?.upstream.get().cloned()
+    }
+
+    /// Tells the connection with this key that it was cancelled, where it waits for people.
+    pub fn note_cancel(&self, process: i32, secret: &[u8]) {
+        if let Some(handle) = self.with_key(process, secret) {
+            handle.cancelled.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    fn with_key(&self, process: i32, secret: &[u8]) -> Option<Arc<SessionHandle>> {
         let open = self.lock();
         let handle = open.values().find(|handle| handle.cancel.process == process)?;
-        bool::from(handle.cancel.secret.ct_eq(secret)).then(|| handle.upstream.get().cloned()).flatten()
+        bool::from(handle.cancel.secret.ct_eq(secret)).then(|| handle.clone())
     }
 
     /// Roles in use on a target: none of them is a leftover.
     pub fn login_roles(&self, target: &str) -> Vec<String> {
         self.lock().values().filter(|handle| handle.target == target).map(|handle| handle.login_role.clone()).collect()
+    }
+
+    /// Every open connection.
+    pub fn open(&self) -> Vec<Arc<SessionHandle>> {
+        self.lock().values().cloned().collect()
     }
 
     /// How many connections are open.
@@ -212,6 +230,7 @@ mod tests {
             kill: watch::Sender::new(None),
             cancel: CancelKey { process, secret: vec![7; 4] },
             upstream: OnceLock::new(),
+            cancelled: watch::Sender::new(0),
         }
     }
 

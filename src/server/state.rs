@@ -13,6 +13,7 @@ use crate::core::policy::{Policy, Subject};
 use crate::core::scope::catalog::Catalog;
 use crate::core::scope::{RelationName, Scope, compile};
 use crate::server::admins::Admins;
+use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
 use crate::server::catalog;
 use crate::server::certificates::Certificates;
@@ -27,6 +28,7 @@ use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
 use crate::server::targets::Target;
 use crate::server::transcript::Transcripts;
+use crate::server::web::sign_in::Desk;
 use crate::sys::clock;
 
 /// How many scopes that cannot be made are remembered.
@@ -41,6 +43,9 @@ pub struct State {
     pub log: Arc<Log>,
     pub transcripts: Transcripts,
     pub grants: Grants,
+    pub approvals: Arc<Approvals>,
+    /// Reviewers in their browsers.
+    pub desk: Desk,
     pub sessions: Sessions,
     /// Where PostgreSQL clients connect.
     pub gateway: GatewayAddress,

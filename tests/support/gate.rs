@@ -47,7 +47,8 @@ match = \"public.customers.ssn\"
 tags = [\"pii\"]
 ";
 
-const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
+/// The policy folder of most tests.
+pub const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
 
 /// The cluster of this run.
 pub fn cluster() -> &'static Cluster {
@@ -129,7 +130,15 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", &format!("[server-lines]{lines}"), &POLICY).await
     }
 
-    async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
+    /// For people of this issuer, with more lines at the end of `server.toml`.
+    pub async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
+        // A client that nobody answers would be held; tests of approvals say that they are.
+        let alone = if more.contains("[approvals") || more.starts_with("[server-lines]") {
+            ""
+        } else {
+            "\n[approvals]\nenabled = false\n"
+        };
+        let more = &format!("{more}{alone}");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
@@ -234,6 +243,16 @@ impl Gate {
     /// One number from the database itself, past the gate.
     pub async fn count(&self, sql: &str) -> i64 {
         superuser(&self.database).await.query_one(sql, &[]).await.expect(sql).get(0)
+    }
+
+    /// Stops it and starts it again in the same place, with `server.toml` and policy folder as `edit` leaves them.
+    pub async fn restart(self, edit: impl FnOnce(&Path)) -> Self {
+        let Self { running, database, target, folder } = self;
+        running.stop().await;
+        edit(&folder);
+        let config = Config::load(&folder.join("server.toml")).expect("configuration");
+        let running = run::start(config).await.expect("gate starts again");
+        Self { running, database, target, folder }
     }
 
     /// Stops and removes everything.

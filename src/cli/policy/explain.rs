@@ -274,6 +274,7 @@ fn statements(known: &Known, subject: Subject<'_>, scope: &Scope, sql: &str) -> 
         search_path: &["public".to_owned()],
         temporary: &[],
         prepared: &BTreeMap::new(),
+        lift: None,
     };
     let (mut values, mut text) = (Vec::new(), String::new());
     for statement in &parsed {

@@ -154,6 +154,13 @@ impl Policy {
         }
     }
 
+    /// Whether somebody approves anything in a database, and so may see what goes on there.
+    pub fn may_approve(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> bool {
+        let access = Access::Read;
+        let subject = Subject { identity, target, environment, database, access, reason: None, ticket: None };
+        matches!(Asking::new(self, &subject).database("approve", None), Answer::Allow)
+    }
+
     /// The access levels the principal may ask for, lowest first.
     pub fn access_offered(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> Vec<Access> {
         let levels = [Access::Read, Access::Write, Access::Admin];

@@ -13,6 +13,7 @@ use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
 use super::selftest::ENDING;
+use crate::core::approval::Reviewers;
 use crate::core::statement::grammar;
 use crate::core::{encoding, mask};
 
@@ -158,6 +159,9 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     if policy.annotation("approval").is_some() && text("approval").is_none() {
         return Err("@approval names no group".to_owned());
     }
+    if text("approval").is_some_and(|text| Reviewers::parse(&text).is_none()) {
+        return Err("@approval is a group, as in `dba`, or up to five people of it, as in `2 of dba`".to_owned());
+    }
     if let Some(name) = policy.annotation("mask") {
         if !mask::is_known(name) {
             return Err(format!("unknown mask `{name}`: one of {}", mask::NAMES.join(", ")));
@@ -259,6 +263,7 @@ mod tests {
             ),
             ("permit (principal, action, resource);", 1, "@id"),
             ("@id(\"a\") @approval(\"dba\")\npermit (principal, action, resource);", 1, "@approval"),
+            ("@id(\"a\") @approval(\"0 of dba\")\nforbid (principal, action, resource);", 1, "2 of dba"),
             ("@id(\"a\")\npermit (principal, action, resource)\nwhen {", 3, "unexpected"),
         ];
         for (text, line, word) in cases {

@@ -30,6 +30,8 @@ pub struct Desk {
     interval: Duration,
     /// By device code.
     waiting: HashMap<String, Waiting>,
+    /// By authorization code.
+    codes: HashMap<String, Authorized>,
     /// Refresh token to the login it stands for. Each is good for one use.
     refresh: HashMap<String, String>,
     /// The last one signs; all are published.
@@ -44,6 +46,15 @@ struct Waiting {
     interval: Duration,
     asked: Option<Moment>,
     state: State,
+}
+
+/// Somebody who said at the page who they are, and waits to be fetched.
+struct Authorized {
+    login: String,
+    challenge: String,
+    redirect: String,
+    nonce: String,
+    expires: Moment,
 }
 
 enum State {
@@ -73,9 +84,9 @@ pub enum Refusal {
     InvalidGrant,
     #[error("this issuer has one client, `dbgate-cli`")]
     InvalidClient,
-    #[error("only device codes and refresh tokens are taken")]
+    #[error("only codes and refresh tokens are taken")]
     UnsupportedGrant,
-    #[error("PKCE takes S256 only, and too many sign-ins wait for none")]
+    #[error("PKCE with S256 is needed, and a page on this machine to go back to")]
     InvalidRequest,
 }
 
@@ -102,6 +113,7 @@ impl Desk {
             users: users.to_vec(),
             interval,
             waiting: HashMap::new(),
+            codes: HashMap::new(),
             refresh: HashMap::new(),
             signers: vec![Signer::new()],
         }
@@ -167,12 +179,21 @@ impl Desk {
     /// The token endpoint.
     pub fn token(&mut self, form: &Form, now: Moment) -> Result<Value, Refusal> {
         is_our_client(form)?;
+        let mut nonce = String::new();
         let login = match form.field("grant_type") {
             DEVICE_GRANT => self.redeem(form, now)?,
+            "authorization_code" => {
+                let authorized = self.fetch(form, now)?;
+                nonce = authorized.nonce;
+                authorized.login
+            }
             "refresh_token" => self.refresh.remove(form.field("refresh_token")).ok_or(Refusal::InvalidGrant)?,
             _ => return Err(Refusal::UnsupportedGrant),
         };
-        let claims = self.claims(&login, now).ok_or(Refusal::InvalidGrant)?;
+        let mut claims = self.claims(&login, now).ok_or(Refusal::InvalidGrant)?;
+        if let (false, Some(claims)) = (nonce.is_empty(), claims.as_object_mut()) {
+            claims.insert("nonce".to_owned(), nonce.into());
+        }
         let refresh_token = encoding::base64url(&random::bytes::<32>());
         self.refresh.insert(refresh_token.clone(), login);
         Ok(json!({
@@ -183,6 +204,38 @@ impl Desk {
             "id_token": self.signer().sign(&claims),
             "refresh_token": refresh_token,
         }))
+    }
+
+    /// Who may be chosen.
+    pub fn users(&self) -> &[DemoUser] {
+        &self.users
+    }
+
+    /// Puts somebody into other groups.
+    pub fn set_groups(&mut self, login: &str, groups: &[&str]) {
+        if let Some(user) = self.users.iter_mut().find(|user| user.login == login) {
+            user.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        }
+    }
+
+    /// A code for whoever was chosen at the page, good once and for a short while.
+    pub fn code_for(&mut self, form: &Form, now: Moment) -> Result<String, Refusal> {
+        is_fair(form)?;
+        let login = form.field("user").to_owned();
+        self.codes.retain(|_, authorized| authorized.expires > now);
+        if self.codes.len() >= MOST_WAITING || !self.users.iter().any(|user| user.login == login) {
+            return Err(Refusal::InvalidRequest);
+        }
+        let authorized = Authorized {
+            login,
+            challenge: form.field("code_challenge").to_owned(),
+            redirect: form.field("redirect_uri").to_owned(),
+            nonce: form.field("nonce").to_owned(),
+            expires: now.after(CODE_LIFE),
+        };
+        let code = encoding::base64url(&random::bytes::<32>());
+        self.codes.insert(code.clone(), authorized);
+        Ok(code)
     }
 
     /// Forgets a refresh token.
@@ -197,6 +250,17 @@ impl Desk {
 
     pub fn rotate_key(&mut self) {
         self.signers.push(Signer::new());
+    }
+
+    /// An authorization code is used up by the first who brings it, with the right verifier or not.
+    fn fetch(&mut self, form: &Form, now: Moment) -> Result<Authorized, Refusal> {
+        let authorized = self.codes.remove(form.field("code")).ok_or(Refusal::InvalidGrant)?;
+        let fits = authorized.redirect == form.field("redirect_uri")
+            && is_challenge_of(&authorized.challenge, form.field("code_verifier"));
+        match fits && authorized.expires > now {
+            true => Ok(authorized),
+            false => Err(Refusal::InvalidGrant),
+        }
     }
 
     fn redeem(&mut self, form: &Form, now: Moment) -> Result<String, Refusal> {
@@ -268,11 +332,32 @@ impl Waiting {
     }
 
     fn was_begun_with(&self, verifier: &str) -> bool {
-        use sha2::Digest as _;
-        self.challenge.as_ref().is_none_or(|challenge| {
-            let digest = encoding::base64url(&sha2::Sha256::digest(verifier.as_bytes()));
-            digest.as_bytes().ct_eq(challenge.as_bytes()).into()
-        })
+        self.challenge.as_ref().is_none_or(|challenge| is_challenge_of(challenge, verifier))
+    }
+}
+
+/// PKCE, S256 (RFC 7636 section 4.6).
+fn is_challenge_of(challenge: &str, verifier: &str) -> bool {
+    use sha2::Digest as _;
+    let digest = encoding::base64url(&sha2::Sha256::digest(verifier.as_bytes()));
+    digest.as_bytes().ct_eq(challenge.as_bytes()).into()
+}
+
+/// Whether a request of the code flow is one that is served: our client, PKCE, and back to a page on
+/// this machine.
+pub fn is_fair(form: &Form) -> Result<(), Refusal> {
+    is_our_client(form)?;
+    let redirect = form.field("redirect_uri");
+    let is_here = openidconnect::url::Url::parse(redirect).is_ok_and(|url| {
+        url.scheme() == "http"
+            && crate::sys::http::is_loopback(&url)
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    let has_pkce = form.field("code_challenge_method") == "S256" && !form.field("code_challenge").is_empty();
+    match is_here && has_pkce && form.field("response_type") == "code" {
+        true => Ok(()),
+        false => Err(Refusal::InvalidRequest),
     }
 }
 

@@ -15,6 +15,7 @@ p { margin: .5rem 0; }
   background: transparent; color: inherit; font: inherit; text-align: left; margin: .35rem 0; }
 .person, .plain { cursor: pointer; }
 .person:hover, .person:focus-visible { border-color: var(--accent); outline: 2px solid var(--accent); }
+a.person { display: block; text-decoration: none; }
 .person b, .person span { display: block; }
 .person span, .note { opacity: .75; font-size: .9rem; }
 .plain { text-align: center; }
@@ -64,6 +65,24 @@ pub fn choose(code: &str, users: &[DemoUser]) -> String {
              <button class=\"plain\">This was not me: decline</button></form>"
         ),
     )
+}
+
+/// Shows whom one may be, for a page that wants to know. `request` is what that page asked.
+pub fn choose_for_page(request: &str, users: &[DemoUser]) -> String {
+    let people: String = users
+        .iter()
+        .map(|user| {
+            format!(
+                "<a class=\"person\" href=\"/authorize?{}&amp;user={}\"><b>{}</b><span>{} · {}</span></a>",
+                escaped(request),
+                escaped(&user.login),
+                escaped(&user.name),
+                escaped(&user.email),
+                escaped(&user.groups.join(", ")),
+            )
+        })
+        .collect();
+    page("Sign in to dbgate", &format!("<h1>Sign in to dbgate</h1><p>Who are you today?</p>{people}"))
 }
 
 /// Says that the answer arrived.

@@ -326,7 +326,7 @@ impl Log {
     }
 
     /// Appends one of the log's own lines.
-    async fn own(&self, kind: &str, members: Value) -> Result<(Line, Position), LogError> {
+    pub(super) async fn own(&self, kind: &str, members: Value) -> Result<(Line, Position), LogError> {
         let (line, pending) = {
             // Queued under the lock: the file holds the chain in its order.
             let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);

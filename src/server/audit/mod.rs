@@ -3,6 +3,7 @@
 //! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them;
 //! [`session`] is the gateway's account of one connection; [`recover`] reads the file at start.
 
+mod approvals;
 mod log;
 mod recover;
 mod session;

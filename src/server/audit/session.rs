@@ -311,9 +311,9 @@ impl SessionRecord {
 
     /// Records that the gateway itself stopped a statement after it had let it through: by what it
     /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
-    pub async fn vetoed(&mut self, number: u64, denial: &Denial, now: Moment) -> Result<(), LogError> {
+    pub async fn vetoed(&mut self, number: u64, state: &str, denial: &Denial, now: Moment) -> Result<(), LogError> {
         let members = json!({
-            "no": number, "state": "42501", "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
+            "no": number, "state": state, "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
             "code": content::clip(&denial.code, 256),
         });
         self.write("error", given(members)?, now, true).await?;

@@ -230,7 +230,7 @@ async fn a_session_of_everything_verifies() {
     record.error(failed, "22012", now).await.expect("recorded");
     let vetoed = allowed(&mut record, "delete from t", 1).await;
     record.impact(vetoed, &[], false, now).await.expect("recorded");
-    record.vetoed(vetoed, &denial(), now).await.expect("recorded");
+    record.vetoed(vetoed, "42501", &denial(), now).await.expect("recorded");
     let lost = allowed(&mut record, "select pg_sleep(9)", 1).await;
     record.cancel(lost, "client", now).await.expect("recorded");
     assert_eq!((two, refused, failed, vetoed, lost), (1, 2, 4, 5, 6));

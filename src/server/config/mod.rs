@@ -4,6 +4,7 @@
 //! never a value: it is the name of a file (`*_file`) that only its owner can read. Relative
 //! paths are relative to the file they stand in.
 
+mod approvals;
 pub mod policy;
 pub mod section;
 
@@ -16,6 +17,7 @@ use crate::core::claims::IssuerRule;
 use crate::core::identity::Kind;
 use crate::server::targets::TargetConfig;
 
+pub use approvals::{Approvals, Notify};
 pub use policy::PolicyStamp;
 pub use section::Problem;
 use section::{Findings, Section};
@@ -35,6 +37,7 @@ pub struct Config {
     /// In order; the first for people is the one that `dbgate login` uses.
     pub identity: Vec<IssuerSection>,
     pub targets: Vec<TargetSection>,
+    pub approvals: Approvals,
     pub audit: Audit,
 }
 
@@ -70,6 +73,8 @@ pub struct IssuerSection {
     pub rule: IssuerRule,
     /// Scopes of the sign-in. Issuers differ in what they know: some refuse `groups`.
     pub scopes: Vec<String>,
+    /// The secret of the client, where the issuer wants one of the pages that people sign in at.
+    pub client_secret_file: Option<PathBuf>,
 }
 
 /// One of `[[targets]]`: what the database is, and what may be done in it.
@@ -176,6 +181,8 @@ fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
     let sections = root.sections("targets", findings);
     let has_targets = !sections.is_empty();
     let targets = targets(sections, folder, findings);
+    let section = root.section("approvals", findings);
+    let approvals = section.map(|section| approvals::read(section, folder, findings)).unwrap_or_default();
     let audit = root.section("audit", findings).map(|section| audit(section, findings)).unwrap_or_default();
     if !has_identity {
         findings.add(0, "nobody can sign in: `[[identity.oidc]]` is missing");
@@ -184,7 +191,7 @@ fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
         findings.add(0, "there is nothing to connect to: `[[targets]]` is missing");
     }
     root.finish(findings);
-    Some(Config { file: file.to_owned(), server: server?, identity, targets, audit })
+    Some(Config { file: file.to_owned(), server: server?, identity, targets, approvals, audit })
 }
 
 fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Option<Server> {
@@ -285,9 +292,10 @@ fn issuers(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>)
             Some((_, scopes)) => scopes,
             None => SCOPES.map(str::to_owned).to_vec(),
         };
+        let secret = one.take::<PathBuf>("client_secret_file", findings).map(|(_, file)| folder.join(file));
         if let Some(mut rule) = one.rest::<IssuerRule>(findings) {
             rule.ca_file = rule.ca_file.map(|file| folder.join(file).display().to_string());
-            issuers.push(IssuerSection { rule, scopes });
+            issuers.push(IssuerSection { rule, scopes, client_secret_file: secret });
         }
     }
     section.finish(findings);

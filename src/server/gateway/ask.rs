@@ -39,7 +39,8 @@ impl OwnStatements {
 
     /// The target has answered a Parse of the gateway's.
     pub fn prepared(&mut self) {
-        self.known.extend(self.asked.pop_front());
+        let name = self.asked.pop_front().filter(|name| !self.known.contains(name));
+        self.known.extend(name);
     }
 
     /// After an error nothing that was asked and not answered has happened.
@@ -99,6 +100,18 @@ impl Session {
             self.ask_parse(Owner::Gateway, name, sql, &[]);
             self.own.asked.push_back(name);
         }
+        self.run_own(name, values);
+    }
+
+    /// Runs a query of the gateway's own whose text is rarely the same: prepared anew each time.
+    pub(super) fn ask_fresh(&mut self, name: &'static str, sql: &str, values: &[Option<&str>]) {
+        self.ask_close(Owner::Gateway, Named::Statement, name);
+        self.ask_parse(Owner::Gateway, name, sql, &[]);
+        self.own.asked.push_back(name);
+        self.run_own(name, values);
+    }
+
+    fn run_own(&mut self, name: &str, values: &[Option<&str>]) {
         if std::mem::take(&mut self.own.has_portal) {
             self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
         }

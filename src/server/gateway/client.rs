@@ -47,6 +47,17 @@ impl Client {
         }
     }
 
+    /// Waits until the client has gone. What it sends meanwhile is kept for later. Cancel safe.
+    pub async fn gone(&mut self) {
+        // A client that sends this much ahead can wait until it is read.
+        while self.link.input.len() < WRITE_BLOCK {
+            if self.link.fill().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Writes what has gathered.
     pub async fn flush(&mut self) -> Result<(), End> {
         self.link.flush().await.map_err(|_| End::ClientGone)

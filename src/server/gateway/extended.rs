@@ -10,6 +10,7 @@ use super::held::Asked;
 use super::refuse::denial_error;
 use super::relay::Mode;
 use super::session::{Bound, End, Parsed, Session};
+use super::trial::only_tries;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::CopyDirection;
@@ -18,7 +19,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::refused;
+use crate::server::check::{Hold, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -110,7 +111,7 @@ impl Session {
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
-        self.context.remember(sql, &decided);
+        self.remember(sql, &decided);
         Ok(Some(decided))
     }
 
@@ -140,6 +141,9 @@ impl Session {
             return self.execute_unknown(message, portal).await;
         };
         let planned = bound.planned;
+        if self.people.trying.is_some() {
+            return self.deny(&only_tries(), &bound.text).await;
+        }
         if self.ends_block(&planned) && !self.answered_so_far(Asked::BeforeCommit).await? {
             return Ok(());
         }
@@ -147,11 +151,21 @@ impl Session {
         if let Err(denial) = self.judge_again(&planned, &text) {
             return self.deny(&denial, &text).await;
         }
+        let is_held = matches!(planned.hold, Hold::Counted | Hold::OwnBlock);
+        match is_held && self.is_alone(planned.cleared.facts()) {
+            true => {
+                self.claim(&text, planned.cleared.facts(), Some(&parameters), Mode::Extended).await?;
+                self.people.begin(&planned, &text, Some(parameters.clone()), Mode::Extended);
+            }
+            // One approval lets one statement through, not what travels with it.
+            false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
+            false => self.people.forget(),
+        }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
-            self.record.vetoed(recorded.number(), &denial, clock::now()).await?;
+            self.record.vetoed(recorded.number(), "42501", &denial, clock::now()).await?;
             return self.turn_down(&denial, &text).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
@@ -231,6 +245,13 @@ impl Session {
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {
+        self.sync_up().await?;
+        self.people.forget();
+        self.settle_account().await;
+        Ok(())
+    }
+
+    async fn sync_up(&mut self) -> Result<(), End> {
         if std::mem::take(&mut self.is_skipping) {
             return self.close_failed(Mode::Extended).await;
         }
@@ -295,6 +316,10 @@ impl Session {
             _ => {}
         }
     }
+}
+
+fn with_approved() -> Box<Denial> {
+    refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 
 fn reserved(name: &str) -> Box<Denial> {

@@ -7,6 +7,8 @@
 
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
+use super::trial::Tried;
+use crate::core::approval::OverCap;
 use crate::core::impact::{self, Baseline, Counted};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::{Denial, Impact};
@@ -199,13 +201,34 @@ impl Session {
         let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.last(), &self.catalog);
         let verdict = match judged {
             Ok(()) => Verdict::Stands,
-            Err(ImpactRefusal::Deny(denial) | ImpactRefusal::NeedApproval(denial)) => Verdict::Denied(Box::new(denial)),
+            Err(ImpactRefusal::Deny(denial)) => Verdict::Denied(Box::new(denial)),
+            Err(ImpactRefusal::NeedApproval(denial)) => self.lifted(denial, &impacts),
+        };
+        let verdict = match (verdict, &self.people.lift) {
+            (Verdict::Stands, Some(lift)) => {
+                lift.within_cap(&impacts).map_or_else(Verdict::OverCap, |()| Verdict::Stands)
+            }
+            (verdict, _) => verdict,
+        };
+        let verdict = match self.people.trying {
+            Some(_) => Verdict::Tried(Tried::run(verdict, &impacts)),
+            None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
         if let Some(number) = self.held.numbers.last().copied() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         Ok(verdict)
+    }
+
+    /// What an approval makes of a refusal that people may lift.
+    fn lifted(&self, denial: Denial, impacts: &[Impact]) -> Verdict {
+        let covers = self.people.lift.as_ref().map(|lift| lift.covers_impact(&denial, self.policy.digest(), impacts));
+        match covers {
+            Some(Ok(true)) => Verdict::Stands,
+            Some(Err(over)) => Verdict::OverCap(over),
+            Some(Ok(false)) | None => Verdict::Asks(Box::new(denial), impacts.to_vec()),
+        }
     }
 
     /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
@@ -269,6 +292,12 @@ pub enum Verdict {
     /// The target itself refused; the client has its error.
     Failed,
     Denied(Box<Denial>),
+    /// People may let it stand.
+    Asks(Box<Denial>, Vec<Impact>),
+    /// It changed more than people have let through.
+    OverCap(OverCap),
+    /// It was only tried.
+    Tried(Box<Tried>),
 }
 
 /// One row of the count query.

@@ -8,16 +8,20 @@ mod ask;
 mod client;
 pub mod door;
 mod extended;
+mod foresee;
 mod held;
 pub mod keeper;
 mod open;
+mod people;
 mod refuse;
 mod relay;
 mod rows;
 mod session;
 mod simple;
 mod stop;
+mod trial;
 pub mod upstream;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +63,7 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(*signed_in, &state).await,
         Ok(Ok(Entered::Cancel { process, secret })) => {
+            state.sessions.note_cancel(process, &secret);
             if let Some(cancel) = state.sessions.find_cancel(process, &secret)
                 && let Err(error) = cancel.cancel().await
             {

@@ -13,6 +13,7 @@ use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::door::SignedIn;
 use super::held::Held;
+use super::people::People;
 use super::session::{End, Session};
 use super::upstream;
 use crate::core::grant::SessionId;
@@ -62,6 +63,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         kill: watch::Sender::new(None),
         cancel: key.clone(),
         upstream: OnceLock::new(),
+        cancelled: watch::Sender::new(0),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
@@ -214,6 +216,7 @@ async fn connected(
     let _ = registered.handle().upstream.set(connection.cancel_handle());
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (target, parameters) = connection.into_link();
+    let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let opening = opening(&about, startup, live, &catalog, login_role, state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
@@ -229,6 +232,7 @@ async fn connected(
     let ended = registered.handle().kill.subscribe();
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[]);
     let mut session = Session {
+        people: People::new(&state.approvals, live, wishes),
         client,
         target,
         up: BytesMut::new(),

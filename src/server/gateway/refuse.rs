@@ -4,12 +4,14 @@
 //! for programs, HINT is for people.
 
 use super::held::{Asked, Verdict};
+use super::people::Stopped;
 use super::relay::Mode;
 use super::session::{End, Session};
+use crate::core::approval::OverCap;
 use crate::core::encoding;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
 use crate::server::check::{Planned, refused};
@@ -22,10 +24,24 @@ impl Session {
         ends && self.held.counts_pending() && self.status != b'E'
     }
 
+    /// Refuses a Query before any of it ran, or asks those who may let it run.
+    pub(super) async fn refuse_or_ask(&mut self, denial: &Denial, sql: &str, alone: Option<&Facts>) -> Result<(), End> {
+        let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };
+        self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
+        match self.ask_about_text(denial, sql, facts).await? {
+            Stopped::Tell(error) => self.client.error(&error),
+            Stopped::Wait => return Ok(()),
+            Stopped::Told => {}
+        }
+        backend::write_ready(self.status, self.client.out());
+        Ok(())
+    }
+
     /// Refuses a Query before any of it ran.
     pub(super) async fn refuse(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
         self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
         let error = denial_error(denial, sql);
+        self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
         if self.status != b'T' {
             backend::write_ready(self.status, self.client.out());
@@ -48,12 +64,35 @@ impl Session {
                 self.failed_before_sync(mode).await?;
                 Ok(false)
             }
-            Verdict::Denied(denial) => {
+            refused => {
                 self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
-                self.veto(&denial, self.last_held(), mode).await?;
+                self.take_back(refused, mode).await?;
                 Ok(false)
             }
         }
+    }
+
+    /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
+    pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
+        let number = self.last_held();
+        let (denial, error) = match verdict {
+            Verdict::Stands | Verdict::Failed => return Ok(()),
+            Verdict::Denied(denial) => return self.veto(&denial, number, mode).await,
+            Verdict::Tried(tried) => match self.tried(*tried).await? {
+                Some(error) => (super::trial::only_tries(), error),
+                None => return self.failed_before_sync(mode).await,
+            },
+            Verdict::OverCap(over) => {
+                self.people.note_over_cap(over);
+                (refused("row_cap_exceeded", &over.to_string(), "ask again"), over_cap(over))
+            }
+            Verdict::Asks(denial, impacts) => match self.ask_about_impact(&denial, impacts).await? {
+                Stopped::Tell(error) => (denial, *error),
+                Stopped::Wait => return self.undo_quietly(&denial, number).await,
+                Stopped::Told => return self.failed_before_sync(mode).await,
+            },
+        };
+        self.veto_with(&denial, &error, number, mode).await
     }
 
     /// After an error that the client was told of: in the simple protocol the message ends here,
@@ -69,16 +108,47 @@ impl Session {
         }
     }
 
-    /// Takes back what ran, records that, and says why. `number` is the statement that it is about.
-    pub(super) async fn veto(&mut self, denial: &Denial, number: Option<u64>, mode: Mode) -> Result<(), End> {
+    /// Makes the target forget what ran without a word to the client, who waits.
+    async fn undo_quietly(&mut self, denial: &Denial, number: Option<u64>) -> Result<(), End> {
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
         if let Some(number) = number {
-            self.record.vetoed(number, denial, clock::now()).await?;
+            self.record.vetoed(number, "ZG001", denial, clock::now()).await?;
         }
-        let error = denial_error(denial, "");
-        self.client.error(&error);
+        self.ask_veto();
+        self.ask_sync(Owner::Gateway);
+        self.round(Mode::Simple).await?;
+        if self.held.own_block && self.status != b'I' {
+            self.ask_own("dbgate_rollback", &[]);
+            self.ask_sync(Owner::Gateway);
+            self.round(Mode::Simple).await?;
+        }
+        self.after_sync();
+        Ok(())
+    }
+
+    /// Takes back what ran, records that, and says why. `number` is the statement that it is about.
+    pub(super) async fn veto(&mut self, denial: &Denial, number: Option<u64>, mode: Mode) -> Result<(), End> {
+        self.veto_with(denial, &denial_error(denial, ""), number, mode).await
+    }
+
+    /// The same, in other words than the denial's.
+    async fn veto_with(
+        &mut self,
+        denial: &Denial,
+        error: &ErrorFields,
+        number: Option<u64>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        self.held_out.clear();
+        self.late_description.clear();
+        self.executions.clear();
+        if let Some(number) = number {
+            self.record.vetoed(number, &error.sqlstate, denial, clock::now()).await?;
+        }
+        self.people.note_failure(&error.sqlstate, &error.message);
+        self.client.error(error);
         self.ask_veto();
         self.failed_before_sync(mode).await
     }
@@ -139,8 +209,19 @@ impl Session {
         if self.is_dirty {
             return self.veto(&denial, Some(number), mode).await;
         }
-        self.record.vetoed(number, &denial, clock::now()).await?;
+        self.record.vetoed(number, "42501", &denial, clock::now()).await?;
         Err(End::WrongTag)
+    }
+}
+
+/// ZG003: more rows than people have let through.
+fn over_cap(over: OverCap) -> ErrorFields {
+    let detail =
+        serde_json::json!({"code": "row_cap_exceeded", "rows": over.rows, "cap": over.cap, "retryable": false});
+    ErrorFields {
+        detail: Some(detail.to_string()),
+        hint: Some("It was rolled back and the approval is used up; ask again with the new numbers".to_owned()),
+        ..ErrorFields::error("ZG003", over.to_string())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use bytes::{Buf as _, BytesMut};
 
+use super::foresee::{Planner, planner_offset};
 use super::rows::Execution;
 use super::session::{End, Session};
 use super::stop;
@@ -240,8 +241,17 @@ impl Session {
                 self.client.error(&reason);
                 reason.sqlstate
             }
+            None if owner == Owner::Gateway && self.people.planner == Planner::Asked => {
+                // The planner was asked about the statement: its answer is the one that the statement would get.
+                let mut fields = backend::error_fields(message.body)?;
+                fields.position = fields.position.and_then(|position| position.checked_sub(planner_offset()));
+                self.client.error(&fields);
+                fields.sqlstate
+            }
             None => {
-                let state = backend::error_fields(message.body)?.sqlstate;
+                let fields = backend::error_fields(message.body)?;
+                self.people.note_failure(&fields.sqlstate, &fields.message);
+                let state = fields.sqlstate;
                 // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
                 let hides_values = self.has_masks && matches!(state.get(..2), Some("22" | "23" | "P0"));
                 let edit = ErrorEdit { position, hides_values };
@@ -316,6 +326,7 @@ impl Session {
             return self.show(message);
         }
         if message.tag == b'C' {
+            self.people.note_tag(tag);
             self.follow(&execution.planned, tag);
             self.note_locks(execution.planned.cleared.facts(), tag);
         }

@@ -112,6 +112,7 @@ pub struct Parsed {
 /// Everything of one session.
 pub struct Session {
     pub(super) client: Client,
+    pub(super) people: super::people::People,
     pub(super) target: Link,
     /// Requests gathered for the target.
     pub(super) up: BytesMut,
@@ -209,6 +210,7 @@ impl Session {
             search_path: &self.search_path,
             temporary: &self.temporary,
             prepared,
+            lift: self.people.lift.as_ref(),
         };
         check.plan(statement)
     }
@@ -290,7 +292,7 @@ impl Session {
     }
 
     /// The target speaks while nothing was asked: a notification, a notice, or its end.
-    async fn unasked(&mut self) -> Result<(), End> {
+    pub(super) async fn unasked(&mut self) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             return Ok(());
         }
@@ -370,7 +372,7 @@ pub(super) async fn ended(signal: &mut watch::Receiver<Option<EndReason>>) -> En
 }
 
 /// The same; a session that is idle also ends when the gateway drains.
-async fn told(signal: &mut watch::Receiver<Option<EndReason>>, is_idle: bool) -> EndReason {
+pub(super) async fn told(signal: &mut watch::Receiver<Option<EndReason>>, is_idle: bool) -> EndReason {
     let is_meant = |reason: &Option<EndReason>| reason.is_some_and(|reason| is_idle || reason.is_immediate());
     match signal.wait_for(is_meant).await {
         Ok(reason) => reason.unwrap_or(EndReason::Stopping),

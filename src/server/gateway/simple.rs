@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::Leftover;
+use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
 use super::session::{End, Session};
@@ -22,8 +23,19 @@ use crate::server::decisions::Decided;
 use crate::sys::clock;
 
 impl Session {
-    /// Serves one Query message.
+    /// Serves one Query message; where people must be asked and the client can wait, that too.
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
+        self.attempt(sql).await?;
+        self.people.forget();
+        self.settle_account().await;
+        match self.people.waiting.take() {
+            Some(waiting) => self.wait_for_people(waiting, sql).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a Query message as far as it may run.
+    async fn attempt(&mut self, sql: &str) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             // A pipeline without its Sync: it is answered first, and its transaction goes on.
             if !self.answered_so_far(Asked::SoFar).await? {
@@ -35,7 +47,8 @@ impl Session {
         self.portals.remove("");
         self.refresh().await?;
         self.follow_policy();
-        let decided = match self.context.find(sql) {
+        let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
+        let decided = match known {
             Some(decided) => decided,
             None => match self.decide(sql).await? {
                 Some(decided) => decided,
@@ -81,20 +94,47 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
+        let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
+        if let Some(statement) = alone {
+            self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?;
+        }
         let planned = match self.plan_all(&statements) {
             Ok(planned) => planned,
             Err(denial) => {
-                self.refuse(&denial, sql).await?;
+                self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
                 return Ok(None);
             }
         };
+        if let Some(denial) = self.untriable(&planned) {
+            self.refuse(&denial, sql).await?;
+            return Ok(None);
+        }
+        if let (Some(statement), Some(planned)) = (alone, planned.first()) {
+            self.people.begin(planned, &statement.text, None, Mode::Simple);
+        }
         let before = |statement: &Statement| {
             u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
         };
         let placed = statements.iter().zip(planned).map(|(statement, one)| (Arc::new(one), before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
-        self.context.remember(sql, &decided);
+        self.remember(sql, &decided);
         Ok(Some(decided))
+    }
+
+    /// Whether people may have a say in it, or it is only tried: then it is looked at each time.
+    fn is_for_people(&self, decided: &Decided) -> bool {
+        let is_held = |planned: &Planned| matches!(planned.hold, Hold::Counted | Hold::OwnBlock);
+        match decided.statements.as_slice() {
+            [(one, _)] if is_held(one) && self.is_alone(one.cleared.facts()) => true,
+            _ => self.people.trying.is_some(),
+        }
+    }
+
+    /// Remembers what policy alone has decided. What people let through is for this once.
+    pub(super) fn remember(&self, sql: &str, decided: &Arc<Decided>) {
+        if self.people.lift.is_none() {
+            self.context.remember(sql, decided);
+        }
     }
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
@@ -128,6 +168,17 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
+        match self.foresee(planned).await? {
+            Foreseen::GoOn => {}
+            Foreseen::Failed => {
+                self.close_failed(Mode::Simple).await?;
+                return Ok(false);
+            }
+            Foreseen::Stop(verdict) => {
+                self.take_back(verdict, Mode::Simple).await?;
+                return Ok(false);
+            }
+        }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
         let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
@@ -146,6 +197,7 @@ impl Session {
             }
         }
         let mut drained = self.round(Mode::Simple).await?;
+        self.note_plan(&mut drained.rows);
         self.holds_tags = false;
         self.take_baseline(&mut drained);
         if let Some((number, tag)) = drained.wrong_tag {

@@ -26,7 +26,7 @@ pub const MOST_LIVE: usize = 20;
 
 /// Names a principal for limits and ownership: issuer and `sub`, which nobody can choose.
 pub fn principal(identity: &Identity) -> String {
-    format!("{} {}", identity.issuer, identity.sub)
+    identity.principal()
 }
 
 /// A grant whose credential opens connections.

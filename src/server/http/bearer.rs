@@ -8,19 +8,29 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::core::identity::Identity;
+use crate::core::time::Moment;
 use crate::server::grants::keep;
 use crate::server::http::refusal::Refusal;
+use crate::server::identity::issued_at;
 use crate::server::state::State;
 use crate::sys::clock;
 
 /// A verified caller. Only [`require`] makes one, so a handler that asks for it is never reached
 /// without a good token.
 #[derive(Clone, Debug)]
-pub struct Caller(Identity);
+pub struct Caller {
+    identity: Identity,
+    vouched: Moment,
+}
 
 impl Caller {
     pub fn identity(&self) -> &Identity {
-        &self.0
+        &self.identity
+    }
+
+    /// When the issuer made the token, and so when it last vouched for the groups in it.
+    pub fn vouched(&self) -> Moment {
+        self.vouched
     }
 }
 
@@ -33,7 +43,9 @@ pub async fn require(Shared(state): Shared<Arc<State>>, mut request: Request, ne
     let identity = state.verifier.verify(token, clock::now()).await.map_err(Refusal::from)?;
     // A token with fewer groups than a grant was made for takes back what they gave.
     keep::seen(&state, &identity).await;
-    request.extensions_mut().insert(Caller(identity));
+    // Without a moment it is as old as can be: good for everything that need not be fresh.
+    let vouched = issued_at(token).unwrap_or(Moment::from_micros(0));
+    request.extensions_mut().insert(Caller { identity, vouched });
     Ok(next.run(request).await)
 }
 

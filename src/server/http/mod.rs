@@ -11,6 +11,7 @@ mod health;
 pub mod listen;
 mod openapi;
 pub mod refusal;
+mod requests;
 mod sessions;
 mod targets;
 mod whoami;
@@ -28,14 +29,15 @@ use serde::de::DeserializeOwned;
 
 use crate::core::api::ErrorCode;
 use crate::server::state::State;
+use crate::server::web;
 use bearer::Caller;
 use refusal::Refusal;
 
 /// Longest body: a transcript of some ten thousand statements. Longer ones come in parts.
 const LONGEST_BODY: usize = 4 * 1024 * 1024;
 
-/// Longest time one request may take. The slowest is a grant whose scope is new to its target.
-const LONGEST_REQUEST: Duration = Duration::from_secs(30);
+/// Longest time one request may take. The slowest waits for people to decide, up to 45 s.
+const LONGEST_REQUEST: Duration = Duration::from_secs(55);
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub struct Route {
 }
 
 /// Every route there is.
-pub const ROUTES: [Route; 11] = [
+pub const ROUTES: [Route; 17] = [
     route("get", "/v1/discovery", Who::Anyone, || get(discovery::read)),
     route("get", "/v1/targets", Who::SignedIn, || get(targets::list)),
     route("get", "/v1/whoami", Who::SignedIn, || get(whoami::read)),
@@ -64,6 +66,12 @@ pub const ROUTES: [Route; 11] = [
     route("delete", "/v1/grants/{id}", Who::SignedIn, || delete(grants::end)),
     route("post", "/v1/sessions/{id}/transcript", Who::SignedIn, || post(sessions::upload)),
     route("get", "/v1/sessions/{id}/evidence", Who::SignedIn, || get(sessions::evidence)),
+    route("get", "/v1/requests", Who::SignedIn, || get(requests::list)),
+    route("get", "/v1/requests/{id}", Who::SignedIn, || get(requests::read)),
+    route("post", "/v1/requests/{id}/approve", Who::SignedIn, || post(requests::approve)),
+    route("post", "/v1/requests/{id}/reject", Who::SignedIn, || post(requests::reject)),
+    route("post", "/v1/requests/{id}/question", Who::SignedIn, || post(requests::question)),
+    route("post", "/v1/requests/{id}/withdraw", Who::SignedIn, || post(requests::withdraw)),
     route("get", "/healthz", Who::Anyone, || get(health::alive)),
     route("get", "/readyz", Who::Anyone, || get(health::ready)),
     route("get", "/openapi.json", Who::Anyone, || get(openapi::document)),
@@ -84,6 +92,7 @@ pub fn router(state: Arc<State>) -> Router {
         router = router.route(path, handler);
     }
     router
+        .merge(web::router())
         .fallback(|| async { Refusal::new(ErrorCode::NotFound, "no such path").hint("See /openapi.json") })
         .method_not_allowed_fallback(|| async {
             Refusal::bad_request("this path does not take this method").status(StatusCode::METHOD_NOT_ALLOWED)

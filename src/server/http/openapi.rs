@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::server::http::{challenges, discovery, grants, health, sessions, targets, whoami};
+use crate::server::http::{challenges, discovery, grants, health, requests, sessions, targets, whoami};
 
 /// Collects what the handlers say of themselves.
 #[derive(OpenApi)]
@@ -19,6 +19,12 @@ use crate::server::http::{challenges, discovery, grants, health, sessions, targe
         grants::end,
         sessions::upload,
         sessions::evidence,
+        requests::list,
+        requests::read,
+        requests::approve,
+        requests::reject,
+        requests::question,
+        requests::withdraw,
         health::alive,
         health::ready,
         document,

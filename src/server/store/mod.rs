@@ -5,6 +5,7 @@
 
 pub mod challenges;
 pub mod grants;
+pub mod requests;
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub enum StoreError {
     Migrate(#[source] sqlx::migrate::MigrateError),
     #[error("the store failed")]
     Query(#[from] sqlx::Error),
-    #[error("the store holds a grant that cannot be read")]
+    #[error("the store holds a document that cannot be read")]
     Document(#[source] serde_json::Error),
 }
 

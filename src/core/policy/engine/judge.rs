@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
 use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
+use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,20 @@ impl Policy {
         catalog: &Catalog,
         search_path: &[String],
     ) -> Verdict {
+        self.judge_lifted(subject, facts, scope, catalog, search_path, None)
+    }
+
+    /// The same of a statement that people have approved: what their approval lifts stands in the
+    /// way no more, everything else does.
+    pub fn judge_lifted(
+        &self,
+        subject: &Subject<'_>,
+        facts: Facts,
+        scope: &Scope,
+        catalog: &Catalog,
+        search_path: &[String],
+        lift: Option<&Lift>,
+    ) -> Verdict {
         if let Some(denial) = guard::refuse(&facts, scope, catalog) {
             return Verdict::Deny(denial);
         }
@@ -51,12 +67,13 @@ impl Policy {
                 refusals.push((withheld(touch, relation, reason), false));
             }
         }
+        let is_lifted = |denial: &Denial| lift.is_some_and(|lift| lift.covers(denial, &self.digest));
         match first(refusals) {
-            None => {
+            Some((denial, true)) if !is_lifted(&denial) => Verdict::NeedApproval(denial),
+            None | Some((_, true)) => {
                 let limits = asking.limits(&view_of(&facts, facts.touches.iter().all(|touch| touch.has_predicate)));
                 Verdict::Allow(Cleared::new(facts, &self.digest, limits))
             }
-            Some((denial, true)) => Verdict::NeedApproval(denial),
             Some((denial, false)) => Verdict::Deny(denial),
         }
     }
@@ -283,17 +300,4 @@ fn part(impact: &Impact) -> String {
         (false, _) => " by cascade or trigger",
     };
     format!("{rows} {preposition} {}.{}{route}", impact.schema, impact.relation)
-}
-
-/// Digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -1,0 +1,135 @@
+//! The veto must not be the outage: a write that the planner expects to be far beyond what is let
+//! through is not run to be counted; people are asked first.
+//!
+//! Small tables are not worth a question. On larger ones the planner's word travels ahead of the
+//! statement in the same pipeline, for whoever has to decide; on large ones it is waited for.
+
+use super::held::Verdict;
+use super::relay::Mode;
+use super::session::{End, Session};
+use crate::core::approval::{Estimate, estimate};
+use crate::core::policy::engine::ImpactRefusal;
+use crate::core::policy::{Denial, Impact};
+use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::text::grouped;
+use crate::core::wire::frontend;
+use crate::server::check::Planned;
+
+/// Below this many rows any write is counted and taken back at once.
+const WORTH_ASKING: i64 = 1_000;
+/// From this many rows on, running a write to count it may itself be the outage.
+const LARGE: i64 = 100_000;
+/// How far beyond the limit an estimate must be: the planner is often wrong, seldom by this much.
+const FAR: u64 = 10;
+/// What goes in front of a statement to ask the planner.
+const EXPLAIN: &str = "explain (format json) ";
+
+/// What the planner said before the statement ran: afterwards the table has grown by what was
+/// rolled back, and the planner would count that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Planner {
+    NotAsked,
+    Asked,
+    Said(Estimate),
+}
+
+impl Session {
+    /// Asks the planner ahead of a statement that has begun. A verdict: it must not run at all.
+    pub(super) async fn foresee(&mut self, planned: &Planned) -> Result<Foreseen, End> {
+        self.people.planner = Planner::NotAsked;
+        let facts = planned.cleared.facts();
+        let size = self.size_of(facts);
+        let trying = self.people.trying;
+        if !self.people.is_alone() || facts.effect != Effect::Write || (size < WORTH_ASKING && trying.is_none()) {
+            let verdict = trying.and_then(|trying| self.before_trial(trying));
+            return Ok(verdict.map_or(Foreseen::GoOn, Foreseen::Stop));
+        }
+        self.people.planner = Planner::Asked;
+        self.ask_fresh("dbgate_explain", &format!("{EXPLAIN}{}", planned.forward), &[]);
+        if size < LARGE && trying.is_none() {
+            return Ok(Foreseen::GoOn);
+        }
+        frontend::flush(&mut self.up);
+        let mut drained = self.round(Mode::Simple).await?;
+        if drained.failed {
+            return Ok(Foreseen::Failed);
+        }
+        self.note_plan(&mut drained.rows);
+        self.take_baseline(&mut drained);
+        if let Some(trying) = trying {
+            return Ok(self.before_trial(trying).map_or(Foreseen::GoOn, Foreseen::Stop));
+        }
+        let Planner::Said(expected) = self.people.planner else { return Ok(Foreseen::GoOn) };
+        Ok(self.far_beyond(facts, expected).map_or(Foreseen::GoOn, Foreseen::Stop))
+    }
+
+    /// Takes the planner's answer out of the rows of a round.
+    pub(super) fn note_plan(&mut self, rows: &mut Vec<Vec<Option<String>>>) {
+        if self.people.planner != Planner::Asked {
+            return;
+        }
+        let said = |row: &Vec<Option<String>>| match row.as_slice() {
+            [Some(text)] => estimate::read(text),
+            _ => None,
+        };
+        if let Some(at) = rows.iter().position(|row| said(row).is_some())
+            && let Some(expected) = said(&rows.remove(at))
+        {
+            self.people.planner = Planner::Said(expected);
+        }
+    }
+
+    /// Whether a tenth of what is expected would be refused already.
+    fn far_beyond(&self, facts: &Facts, expected: Estimate) -> Option<Verdict> {
+        // What people have approved is held to their cap by counting.
+        if self.people.lift.is_some() {
+            return None;
+        }
+        let touch = facts.touches.iter().find(|touch| touch.action != RowAction::Read)?;
+        let relation =
+            self.catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, &self.search_path)?;
+        let impact = Impact {
+            schema: relation.name.schema.clone(),
+            relation: relation.name.name.clone(),
+            action: touch.action,
+            rows: expected.rows / FAR,
+            of: u64::try_from(relation.estimated_rows).ok(),
+            direct: true,
+        };
+        let told = |denial: Denial| {
+            let rows = grouped(expected.rows);
+            let reason = denial.message.rsplit_once(": ").map_or(denial.message.as_str(), |(_, reason)| reason);
+            let message =
+                format!("{} was not run: the planner expects {rows} rows of {}: {reason}", facts.verb, relation.name);
+            Box::new(Denial { message, ..denial })
+        };
+        match self.policy.judge_impact(&self.subject(), &[impact], Some(facts), &self.catalog) {
+            Ok(()) => None,
+            Err(ImpactRefusal::Deny(denial)) => Some(Verdict::Denied(told(denial))),
+            Err(ImpactRefusal::NeedApproval(denial)) => Some(Verdict::Asks(told(denial), Vec::new())),
+        }
+    }
+
+    /// Rows of the largest relation that the text writes to, by the server's statistics.
+    fn size_of(&self, facts: &Facts) -> i64 {
+        let written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+        let size = |touch: &Touch| {
+            let schema = touch.relation.schema.as_deref();
+            self.catalog.resolve(schema, &touch.relation.name, &self.search_path).map_or(0, |one| one.estimated_rows)
+        };
+        written.map(size).max().unwrap_or(0)
+    }
+}
+
+/// How far a position in the planner's question is from the same position in the statement.
+pub fn planner_offset() -> u32 {
+    u32::try_from(EXPLAIN.len()).unwrap_or(0)
+}
+
+/// What the planner's word means for the statement.
+pub enum Foreseen {
+    GoOn,
+    /// The target refused to plan it; the client has its error.
+    Failed,
+    Stop(Verdict),
+}

@@ -1,0 +1,458 @@
+//! Asking people: what a statement is bound to, the request for it, and the use of an approval.
+//!
+//! What must stay true: before anybody is asked the statement has been rolled back or has not run;
+//! an approval is used up before what it lets through is sent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::foresee::Planner;
+use super::relay::Mode;
+use super::session::{End, Session};
+use super::trial::Trying;
+use super::wait::Waiting;
+use crate::core::approval::{
+    Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, Trial,
+};
+use crate::core::encoding;
+use crate::core::policy::{Denial, Impact};
+use crate::core::session::Owner;
+use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::wire::backend::ErrorFields;
+use crate::core::wire::frontend;
+use crate::server::approvals::{ApprovalError, Approvals};
+use crate::server::check::Planned;
+use crate::server::grants::LiveGrant;
+use crate::server::http::refusal::chain;
+use crate::sys::{clock, random};
+
+/// Settings that change what a text means or does.
+const SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 'IntervalStyle', 'timezone_abbreviations', \
+     'transform_null_equals', 'array_nulls', 'session_replication_role', 'row_security', \
+     'default_text_search_config', 'xmloption', 'lc_numeric', 'lc_monetary'";
+
+/// What every name in the statement means, and how it is defined. A relation's definition takes in
+/// what changes along with it: constraints that cascade, triggers with their bodies, rules.
+const RELATIONS: &str = "select 'relation', n.name, coalesce(c.oid::text, '0'), \
+   pg_catalog.concat_ws(E'\\n', c.relkind::text, c.relowner::text, c.relrowsecurity::text, c.relforcerowsecurity::text, \
+   (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, \
+       a.attgenerated, pg_catalog.pg_get_expr(d.adbin, d.adrelid)), ',' order by a.attnum) \
+     from pg_catalog.pg_attribute a \
+     left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
+     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), \
+   (select pg_catalog.string_agg(pg_catalog.pg_get_constraintdef(k.oid), ',' order by k.oid) \
+     from pg_catalog.pg_constraint k where k.conrelid = c.oid or k.confrelid = c.oid), \
+   (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled, p.prosrc), \
+       ',' order by t.oid) \
+     from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid \
+     where t.tgrelid = c.oid and not t.tgisinternal), \
+   (select pg_catalog.string_agg(pg_catalog.pg_get_ruledef(w.oid), ',' order by w.oid) \
+     from pg_catalog.pg_rewrite w where w.ev_class = c.oid), \
+   (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', y.polname, y.polcmd, y.polroles::text, \
+       pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), \
+       ',' order by y.polname) \
+     from pg_catalog.pg_policy y where y.polrelid = c.oid)), \
+   (select pg_catalog.string_agg(n.name || ': ' || t.tgname, E'\\n' order by t.tgname) \
+     from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal) \
+   from pg_catalog.unnest($1::pg_catalog.text[]) n(name) \
+   left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(n.name) order by n.name";
+
+/// Settings, bodies of functions, what the client wants to hear, and the locks of this transaction.
+const CIRCUMSTANCES: &str = "select 'circumstances', \
+   (select pg_catalog.json_object_agg(s.name, s.setting)::text from pg_catalog.pg_settings s where s.name in (SETTINGS)), \
+   (select pg_catalog.string_agg(p.oid::text || ' ' || p.prosrc, E'\\n' order by p.oid) from pg_catalog.pg_proc p \
+     where p.proname = any ($1::pg_catalog.text[]) and p.oid >= 16384), \
+   pg_catalog.current_setting('client_min_messages'), \
+   (select pg_catalog.string_agg(distinct l.mode || ' ' || n.nspname || '.' || c.relname, E'\\n') \
+     from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation \
+     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+     where l.pid = pg_catalog.pg_backend_pid() and l.mode <> 'AccessShareLock' and c.relkind in ('r', 'p') \
+       and c.oid >= 16384)";
+
+/// What a session knows of people who may be asked.
+pub struct People {
+    pub approvals: Arc<Approvals>,
+    principal: String,
+    /// How long a statement waits on the wire; none for clients that wait by themselves.
+    pub hold: Option<Duration>,
+    /// Whether people are asked at all.
+    is_asking: bool,
+    /// Nothing is committed in this session.
+    pub trying: Option<Trying>,
+    /// The statement that runs, where it is one that people can be asked about.
+    at: Option<At>,
+    /// What the planner said of it.
+    pub planner: Planner,
+    /// What people have let through of the statement that runs.
+    pub lift: Option<Lift>,
+    /// What came of it, as far as it is known.
+    spent: Option<Spent>,
+    tag: String,
+    /// The request that the client waits for.
+    pub waiting: Option<Waiting>,
+}
+
+/// A statement as it was begun, alone and outside of any transaction.
+pub struct At {
+    pub text: String,
+    pub facts: Facts,
+    parameters: Option<Bytes>,
+    mode: Mode,
+    pub began: Instant,
+}
+
+/// How a stopped statement goes on.
+pub enum Stopped {
+    /// The client is told.
+    Tell(Box<ErrorFields>),
+    /// The client waits: it is told nothing yet.
+    Wait,
+    /// The client has been told already.
+    Told,
+}
+
+/// What was found out about a statement.
+pub struct Circumstances {
+    binding: Binding,
+    pub triggers: Vec<String>,
+    pub locks: Vec<String>,
+    /// The client wants to see notices.
+    hears_notices: bool,
+}
+
+impl People {
+    /// `wishes` is what our own client says in its startup message; native clients say nothing.
+    pub fn new(approvals: &Arc<Approvals>, live: &LiveGrant, wishes: Option<&str>) -> Self {
+        let hold = approvals.config().hold_native;
+        Self {
+            approvals: approvals.clone(),
+            principal: live.grant.identity.principal(),
+            hold: wishes.is_none().then_some(hold),
+            trying: Trying::wished(wishes),
+            is_asking: approvals.config().is_enabled
+                && wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
+            at: None,
+            planner: Planner::NotAsked,
+            lift: None,
+            spent: None,
+            tag: String::new(),
+            waiting: None,
+        }
+    }
+
+    /// Who asks.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// A statement begins that people can be asked about: by itself, outside of any transaction.
+    pub fn begin(&mut self, planned: &Planned, text: &str, parameters: Option<Bytes>, mode: Mode) {
+        let facts = planned.cleared.facts().clone();
+        self.at = Some(At { text: bound(text).to_owned(), facts, parameters, mode, began: Instant::now() });
+    }
+
+    /// Whether people could be asked about what runs, and the client could wait for them.
+    pub fn is_alone(&self) -> bool {
+        self.at.as_ref().is_some_and(|at| at.mode == Mode::Simple)
+    }
+
+    /// The statement that runs, for the last time.
+    pub fn take_at(&mut self) -> Option<At> {
+        self.at.take()
+    }
+
+    /// What the planner said of it.
+    pub fn estimate(&self) -> Option<Estimate> {
+        match self.planner {
+            Planner::Said(estimate) => Some(estimate),
+            Planner::NotAsked | Planner::Asked => None,
+        }
+    }
+
+    /// Whatever began is over, or is more than one statement.
+    pub fn forget(&mut self) {
+        self.planner = Planner::NotAsked;
+        self.at = None;
+    }
+
+    /// Notes a command tag of the statement that was let through.
+    pub fn note_tag(&mut self, tag: &str) {
+        if self.lift.is_some() {
+            tag.clone_into(&mut self.tag);
+        }
+    }
+
+    /// Notes that the statement that was let through failed. The first reason counts.
+    pub fn note_failure(&mut self, sqlstate: &str, message: &str) {
+        if self.lift.is_some() && self.spent.is_none() {
+            self.spent = Some(Spent::Failed { sqlstate: sqlstate.to_owned(), message: message.to_owned() });
+        }
+    }
+
+    /// The statement did more than was approved.
+    pub fn note_over_cap(&mut self, over: OverCap) {
+        self.spent = Some(Spent::OverCap { rows: over.rows, cap: over.cap });
+    }
+}
+
+impl Session {
+    /// Whether people can be asked about a statement: it stands by itself, outside of any transaction,
+    /// its text says all that it does, and it can be run again as it is.
+    pub(super) fn is_alone(&self, facts: &Facts) -> bool {
+        let is_outside = self.status == b'I' && !self.is_block && !self.is_dirty;
+        is_outside && facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none()
+    }
+
+    /// Uses up the approval of a statement, if there is one for exactly this.
+    pub(super) async fn claim(
+        &mut self,
+        text: &str,
+        facts: &Facts,
+        parameters: Option<&[u8]>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        let text = bound(text);
+        if !self.people.approvals.may_be_approved(&self.people.principal, text) {
+            return Ok(());
+        }
+        let Some(found) = self.circumstances(text, facts, parameters, mode).await? else { return Ok(()) };
+        let session = self.record.session().as_str();
+        match self.people.approvals.claim(&found.binding, session).await {
+            Ok(lift) => self.people.lift = lift,
+            Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
+            // Then it is not approved, and is asked for again.
+            Err(error) => tracing::warn!(error = %chain(&error), "an approval could not be used"),
+        }
+        (self.people.spent, self.people.tag) = (None, String::new());
+        Ok(())
+    }
+
+    /// The statement that an approval let through is over.
+    pub(super) async fn settle_account(&mut self) {
+        let Some(lift) = self.people.lift.take() else { return };
+        let tag = std::mem::take(&mut self.people.tag);
+        let spent = match self.people.spent.take() {
+            Some(spent) => spent,
+            None if !tag.is_empty() => Spent::Committed { tag },
+            None => Spent::Failed { sqlstate: "XX000".to_owned(), message: "it did not run".to_owned() },
+        };
+        if let Err(error) = self.people.approvals.finish(lift.request(), spent).await {
+            tracing::error!(error = %chain(&error), "what came of an approved statement could not be noted");
+        }
+    }
+
+    /// A held write did more than policy lets it do alone. Its transaction is still open.
+    pub(super) async fn ask_about_impact(&mut self, denial: &Denial, impacts: Vec<Impact>) -> Result<Stopped, End> {
+        let Some(at) = self.people.at.take().filter(|_| self.people.is_asking) else {
+            return Ok(refused(denial, self.people.is_asking));
+        };
+        let micros = u64::try_from(at.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let found = self.circumstances(&at.text, &at.facts, at.parameters.as_deref(), Mode::Extended).await?;
+        let Some(found) = found else { return Ok(Stopped::Told) };
+        // Nothing was counted where the planner's word was enough.
+        let skipped = impacts.is_empty().then(|| "the planner expects too much of it".to_owned());
+        let trial = Trial { impacts, micros, locks: found.locks.clone(), skipped };
+        self.ask(denial, found, trial, at.mode).await
+    }
+
+    /// A statement is refused for its text, and people may lift that. Nothing has run.
+    pub(super) async fn ask_about_text(&mut self, denial: &Denial, text: &str, facts: &Facts) -> Result<Stopped, End> {
+        // These need rights that a session's role has not: approving them would be of no use.
+        if !self.people.is_asking || matches!(facts.effect, Effect::Ddl | Effect::Utility | Effect::Unknown) {
+            return Ok(Stopped::Tell(Box::new(super::refuse::denial_error(denial, text))));
+        }
+        let found = self.circumstances(bound(text), facts, None, Mode::Simple).await?;
+        let Some(found) = found else { return Ok(Stopped::Told) };
+        let trial = Trial { skipped: Some("refused before it ran".to_owned()), ..Trial::default() };
+        self.ask(denial, found, trial, Mode::Simple).await
+    }
+
+    async fn ask(&mut self, denial: &Denial, found: Circumstances, trial: Trial, mode: Mode) -> Result<Stopped, End> {
+        let (grant, now) = (&self.grant.grant, clock::now());
+        let asked = Asked {
+            id: RequestId::from_random(random::bytes()),
+            binding: found.binding,
+            requester: grant.identity.clone(),
+            environment: grant.environment.clone(),
+            reason: grant.reason.clone(),
+            ticket: grant.ticket.clone(),
+            session: self.record.session().as_str().to_owned(),
+            denial: denial.clone(),
+            forecast: Forecast { estimate: self.people.estimate(), trial: Some(trial), triggers: found.triggers },
+            created: now,
+            expires: now.after(self.people.approvals.config().ttl),
+        };
+        let (request, changed) = match self.people.approvals.ask(asked).await {
+            Ok(asked) => asked,
+            Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "nobody could be asked");
+                return Ok(refused(denial, true));
+            }
+        };
+        // In the extended protocol a driver waits for more than one answer: it is told at once.
+        if self.people.hold.is_none() || mode == Mode::Extended {
+            return Ok(Stopped::Tell(Box::new(self.pending(&request, &changed))));
+        }
+        let cancelled = self.registered.handle().cancelled.subscribe();
+        self.people.waiting = Some(Waiting { id: request.id.clone(), cancelled });
+        if found.hears_notices {
+            let notice = self.notice(&request);
+            crate::core::wire::backend::write_error(b'N', &notice, self.client.out());
+        }
+        Ok(Stopped::Wait)
+    }
+
+    /// ZG001: somebody was asked.
+    pub(super) fn pending(&self, request: &Request, changed: &[String]) -> ErrorFields {
+        let void = match changed {
+            [] => String::new(),
+            _ => format!(" An earlier approval is void, because {} changed.", changed.join(", ")),
+        };
+        let id = request.id.as_str();
+        let message =
+            format!("{}.{void} It waits for {}: {id}", request.denial.message.trim_end_matches('.'), request.reviewers);
+        let hint = format!(
+            "Once it is approved, run the same statement again, or: dbgate exec --resume {id}\n{}",
+            self.people.approvals.url(&request.id)
+        );
+        ErrorFields { detail: Some(self.detail(request)), hint: Some(hint), ..ErrorFields::error("ZG001", message) }
+    }
+
+    /// What programs read in DETAIL.
+    pub(super) fn detail(&self, request: &Request) -> String {
+        let detail = serde_json::json!({
+            "code": request.denial.code, "rule": request.denial.rule, "objects": request.denial.objects,
+            "approvers": request.denial.approvers, "request_id": request.id.as_str(), "state": request.state.word(),
+            "url": self.people.approvals.url(&request.id), "retryable": request.state.is_open(),
+        });
+        detail.to_string()
+    }
+
+    fn notice(&self, request: &Request) -> ErrorFields {
+        let url = self.people.approvals.url(&request.id);
+        let waits = self.people.hold.unwrap_or_default().as_secs();
+        ErrorFields {
+            severity: "NOTICE".to_owned(),
+            detail: Some(request.denial.message.clone()),
+            hint: Some(format!("It waits here for {waits} s. Ctrl-C withdraws it.")),
+            ..ErrorFields::error("00000", format!("{} waits for {}: {url}", request.id.as_str(), request.reviewers))
+        }
+    }
+
+    /// Asks the target what the statement means right now. Nothing: the target refused even that,
+    /// and the client has its error.
+    pub(super) async fn circumstances(
+        &mut self,
+        text: &str,
+        facts: &Facts,
+        parameters: Option<&[u8]>,
+        mode: Mode,
+    ) -> Result<Option<Circumstances>, End> {
+        let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
+        let functions: Vec<String> = facts.functions.iter().map(|name| name.name.clone()).collect();
+        self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&array(&names))]);
+        let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS);
+        self.ask_fresh("dbgate_circumstances", &circumstances, &[Some(&array(&functions))]);
+        match mode {
+            Mode::Simple => self.ask_sync(Owner::Gateway),
+            // In the middle of something: what is held must not be committed, nor a portal closed.
+            Mode::Extended => frontend::flush(&mut self.up),
+        }
+        let drained = self.round(Mode::Extended).await?;
+        if drained.failed {
+            return Ok(None);
+        }
+        let mut relations = Vec::new();
+        let mut triggers = Vec::new();
+        let mut rest = None;
+        for row in &drained.rows {
+            let cell = |index: usize| row.get(index).and_then(Option::as_deref);
+            match cell(0) {
+                Some("relation") => {
+                    let name = cell(1).unwrap_or_default().to_owned();
+                    let oid = cell(2).and_then(|oid| oid.parse().ok()).unwrap_or(0);
+                    let definition = Binding::digest_of(cell(3).unwrap_or_default());
+                    triggers.extend(cell(4).unwrap_or_default().lines().map(str::to_owned));
+                    relations.push(BoundRelation { name, oid, definition });
+                }
+                Some("circumstances") => rest = Some(row),
+                Some(_) | None => return Err(End::Protocol),
+            }
+        }
+        relations.sort();
+        relations.dedup();
+        let rest = rest.ok_or(End::Protocol)?;
+        let cell = |index: usize| rest.get(index).and_then(Option::as_deref);
+        let grant = &self.grant.grant;
+        let binding = Binding {
+            principal: self.people.principal.clone(),
+            agent: grant.declared.agent.clone(),
+            target: grant.target.clone(),
+            database: grant.database.clone(),
+            access: grant.access,
+            statement: text.to_owned(),
+            parameters: parameters.map(encoding::base64),
+            settings: cell(1).and_then(|json| serde_json::from_str(json).ok()).ok_or(End::Protocol)?,
+            relations,
+            functions: cell(2).map(Binding::digest_of).unwrap_or_default(),
+            policy: self.policy.digest().to_owned(),
+        };
+        Ok(Some(Circumstances {
+            binding,
+            triggers,
+            locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
+            hears_notices: !matches!(cell(3), Some("warning" | "error")),
+        }))
+    }
+}
+
+/// The text that an approval is bound to: without the blanks and semicolons that clients add.
+fn bound(text: &str) -> &str {
+    text.trim().trim_end_matches(|letter: char| letter == ';' || letter.is_whitespace())
+}
+
+fn refused(denial: &Denial, is_asking: bool) -> Stopped {
+    let mut error = super::refuse::denial_error(denial, "");
+    if is_asking && denial.approvers.as_deref().and_then(Reviewers::parse).is_some() {
+        let how = "to ask for approval, send the statement by itself, outside of a transaction block";
+        error.hint = Some(error.hint.map_or(how.to_owned(), |hint| format!("{hint}; {how}")));
+    }
+    Stopped::Tell(Box::new(error))
+}
+
+/// A name as SQL spells it.
+fn quoted(name: &Name) -> String {
+    let quote = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
+    match &name.schema {
+        Some(schema) => format!("{}.{}", quote(schema), quote(&name.name)),
+        None => quote(&name.name),
+    }
+}
+
+/// The text form of an array.
+fn array(texts: &[String]) -> String {
+    let quote = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    format!("{{{}}}", texts.iter().map(quote).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_text_is_the_same_from_every_client() {
+        for text in ["delete from t", " delete from t;", "delete from t ; \n"] {
+            assert_eq!(bound(text), "delete from t");
+        }
+    }
+
+    #[test]
+    fn names_are_spelled_so_that_nothing_else_can_be_meant() {
+        assert_eq!(quoted(&Name::new(Some("a"), "b\"c")), "\"a\".\"b\"\"c\"");
+        assert_eq!(array(&["\"a\".\"b\"".into()]), "{\"\\\"a\\\".\\\"b\\\"\"}");
+        assert_eq!(array(&[]), "{}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Sessions as pages: who is in now, and what a session did, as the log says it: literals left out.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::request::at;
+use crate::core::grant::SessionId;
+use crate::core::identity::Identity;
+use crate::core::text::grouped;
+use crate::core::time::Moment;
+use crate::core::transcript::Event;
+use crate::server::state::State;
+
+/// A connection that is open now.
+pub struct Open {
+    pub id: String,
+    pub who: String,
+    pub target: String,
+    pub database: String,
+    pub access: &'static str,
+    pub started: Moment,
+    pub ends: Moment,
+}
+
+/// What is recorded of one session.
+pub struct Account {
+    id: String,
+    events: Vec<Event>,
+}
+
+/// Open connections that somebody may see: their own, and those to targets where they approve.
+pub fn open(state: &State, identity: &Identity) -> Vec<Open> {
+    let mut found: Vec<Open> = state
+        .sessions
+        .open()
+        .into_iter()
+        .filter_map(|handle| {
+            let grant = &state.grants.by_id(&handle.grant)?.grant;
+            may_see(state, identity, &grant.identity.principal(), &grant.target).then(|| Open {
+                id: handle.session.as_str().to_owned(),
+                who: grant.identity.subject.clone(),
+                target: grant.target.clone(),
+                database: grant.database.clone(),
+                access: grant.access.word(),
+                started: handle.started,
+                ends: grant.expires,
+            })
+        })
+        .collect();
+    found.sort_by_key(|open| std::cmp::Reverse(open.started));
+    found
+}
+
+/// What the log says of a session that somebody may see.
+pub fn recorded(state: &State, identity: &Identity, id: &SessionId) -> Option<Account> {
+    let (lines, _) = state.log.session_lines(id).ok()??;
+    let events: Vec<Event> = lines.iter().filter_map(|line| Event::parse(line).ok()).collect();
+    let opened = events.first().filter(|event| event.kind == "session.open")?;
+    let principal = format!("{} {}", opened.text("iss")?, opened.text("sub")?);
+    let account = Account { id: id.as_str().to_owned(), events };
+    may_see(state, identity, &principal, account.said("target")).then_some(account)
+}
+
+fn may_see(state: &State, identity: &Identity, principal: &str, target: &str) -> bool {
+    let approves = || {
+        state.target(target).is_some_and(|served| {
+            served.policy().may_approve(identity, served.name(), served.environment(), served.database())
+        })
+    };
+    identity.principal() == principal || approves()
+}
+
+impl Account {
+    /// A word of the first line.
+    fn said(&self, member: &str) -> &str {
+        self.events.first().and_then(|event| event.text(member)).unwrap_or_default()
+    }
+}
+
+/// Who is in.
+pub fn list(open: &[Open], now: Moment) -> Markup {
+    html! {
+        h1 { "Sessions" }
+        p.lead {
+            @match open.len() {
+                0 => "Nobody is connected right now.",
+                1 => "One connection is open.",
+                more => { (more) " connections are open." }
+            }
+        }
+        ul.list {
+            @for one in open {
+                li {
+                    a.item href={ "/sessions/" (one.id) } {
+                        div.line { b { (one.who) } span.chip { (one.access) " access" } }
+                        div.meta {
+                            span { (one.target) " · " (one.database) }
+                            span { "since " (at(&one.started.rfc3339())) }
+                            span { (one.ends.since(now).as_secs() / 60) " min left" }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What one did.
+pub fn detail(account: &Account) -> Markup {
+    let closed = account.events.last().filter(|event| event.kind == "session.close");
+    let statements: Vec<&Event> = account.events.iter().filter(|event| event.kind == "stmt").collect();
+    html! {
+        div.title {
+            h1 { (account.said("who")) " on " (account.said("target")) }
+            span class={ "pill " @if closed.is_none() { "approved" } } { (if closed.is_some() { "closed" } else { "open" }) }
+        }
+        p.lead {
+            (account.said("db")) " · " (account.said("access")) " access · "
+            (account.events.first().map(|event| at(&event.at.rfc3339())).unwrap_or_default())
+        }
+        section.card.scroll aria-labelledby="did" tabindex="0" {
+            h2 #did { "Statements, with literals left out" }
+            @if statements.is_empty() { p.small { "None yet." } }
+            @else {
+                table {
+                    thead { tr { th { "No" } th { "Statement" } th { "Verdict" } th { "Outcome" } } }
+                    tbody { @for event in statements { (statement(account, event)) } }
+                }
+            }
+        }
+        p.small { "Session " code { (account.id) } " · role " code { (account.said("role")) } }
+    }
+}
+
+fn statement(account: &Account, event: &Event) -> Markup {
+    let (number, part) = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
+    let of_it =
+        |kind: &str| account.events.iter().rfind(move |one| one.kind == kind && one.number("no") == Some(number));
+    let result = of_it("result").and_then(|one| one.text("tag"));
+    let error = of_it("error").and_then(|one| one.text("state"));
+    let impact = of_it("impact");
+    let is_undone = impact.is_some_and(|one| one.member("stands") == Some(&Value::Bool(false)));
+    let rows = impact.and_then(|one| one.member("changes")?.as_array().map(|all| changed(all)));
+    html! {
+        tr {
+            td.n { (number) @if part > 0 { "." (part) } }
+            td { code { (event.text("norm").unwrap_or("(part of the statement above)")) } }
+            td {
+                @match event.text("dec") {
+                    Some("allow") => "allowed",
+                    _ => { "denied" @if let Some(code) = event.text("code") { br; code { (code) } } }
+                }
+            }
+            td.n {
+                @if is_undone { "rolled back" } @else if let Some(error) = error { "error " (error) } @else if let Some(tag) = result { (tag) }
+                @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { br; span.small { (rows) } }
+            }
+        }
+    }
+}
+
+/// `500 of public.customers, 1,500 of public.orders`
+fn changed(changes: &[Value]) -> String {
+    let one = |change: &Value| {
+        let rows = change.get("rows")?.as_u64()?;
+        Some(format!("{} of {}", grouped(rows), change.get("rel")?.as_str()?))
+    };
+    changes.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}

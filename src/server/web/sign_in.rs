@@ -1,0 +1,278 @@
+//! Signing in at the desk: OIDC's code flow with PKCE, state and nonce, bound to the browser that
+//! began it; and asking the issuer again, before a decision, whether somebody still is a reviewer.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Query, State as Shared};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata, CoreTokenResponse};
+use openidconnect::{
+    AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl,
+    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, Scope,
+    TokenResponse as _,
+};
+use serde::Deserialize;
+
+use super::frame;
+use super::visitor::{LONGEST, Visitor, Visitors, cookie};
+use crate::core::encoding;
+use crate::core::secret::Secret;
+use crate::core::time::Moment;
+use crate::server::config::IssuerSection;
+use crate::server::identity::{issued_at, nonce_of};
+use crate::server::state::State;
+use crate::sys::http::Http;
+use crate::sys::{clock, files, random};
+
+/// How long somebody may take at the issuer's page.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// Most sign-ins under way.
+const MOST: usize = 1_000;
+
+/// Everybody at the desk, and those on their way in.
+#[derive(Default)]
+pub struct Desk {
+    pub visitors: Visitors,
+    /// By the `state` that the issuer gives back.
+    coming: Mutex<HashMap<String, Coming>>,
+}
+
+struct Coming {
+    verifier: PkceCodeVerifier,
+    nonce: Nonce,
+    /// The cookie of the browser that began it.
+    browser: String,
+    /// The page to go on with.
+    to: String,
+    expires: Moment,
+}
+
+/// Why nobody is signed in. Told in short words; what the issuer said goes to the program's log.
+#[derive(Debug, thiserror::Error)]
+enum SignInError {
+    #[error("people cannot sign in here")]
+    NoIssuer,
+    #[error("this sign-in was not begun here, or took too long")]
+    Unknown,
+    #[error("the sign-in service cannot be reached ({0})")]
+    Issuer(String),
+    #[error("the sign-in service refused: {0}")]
+    Refused(String),
+    #[error("too many people are signing in")]
+    Busy,
+}
+
+#[derive(Deserialize)]
+pub struct Start {
+    to: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Callback {
+    code: Option<String>,
+    state: Option<String>,
+    error: Option<String>,
+}
+
+type Client =
+    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
+
+/// Sends the browser to the issuer.
+pub async fn start(Shared(state): Shared<Arc<State>>, Query(query): Query<Start>) -> Response {
+    match begin(&state, query.to.as_deref()).await {
+        Ok(response) => response,
+        Err(error) => failed(&error),
+    }
+}
+
+/// The browser comes back from the issuer.
+pub async fn callback(
+    Shared(state): Shared<Arc<State>>,
+    headers: HeaderMap,
+    Query(query): Query<Callback>,
+) -> Response {
+    match finish(&state, &headers, query).await {
+        Ok(response) => response,
+        Err(error) => failed(&error),
+    }
+}
+
+/// Signs out.
+pub async fn end(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
+    if let Some(id) = cookie(&headers, cookie_name(&state)) {
+        state.desk.visitors.leave(id);
+    }
+    with_cookie(Redirect::to("/requests").into_response(), &state, cookie_name(&state), "", Duration::ZERO)
+}
+
+fn failed(error: &SignInError) -> Response {
+    tracing::warn!(%error, "a sign-in at the desk failed");
+    frame::sign_in_failed(&error.to_string())
+}
+
+async fn begin(state: &State, to: Option<&str>) -> Result<Response, SignInError> {
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let (client, _, section) = issuer(state).await?;
+    let ask = || CsrfToken::new(encoding::base64url(&random::bytes::<24>()));
+    let nonce = || Nonce::new(encoding::base64url(&random::bytes::<24>()));
+    let mut request =
+        client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, ask, nonce).set_pkce_challenge(challenge);
+    for scope in section.scopes.iter().filter(|scope| *scope != "openid") {
+        request = request.add_scope(Scope::new(scope.clone()));
+    }
+    let (url, csrf, nonce) = request.url();
+    let now = clock::now();
+    let browser = encoding::base64url(&random::bytes::<24>());
+    let coming = Coming { verifier, nonce, browser: browser.clone(), to: own_page(to), expires: now.after(PATIENCE) };
+    {
+        let mut all = state.desk.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, coming| coming.expires > now);
+        if all.len() >= MOST {
+            return Err(SignInError::Busy);
+        }
+        all.insert(csrf.secret().clone(), coming);
+    }
+    Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, "dbgate_coming", &browser, PATIENCE))
+}
+
+async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<Response, SignInError> {
+    let coming = {
+        let mut all = state.desk.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        query.state.and_then(|state| all.remove(&state)).ok_or(SignInError::Unknown)?
+    };
+    let now = clock::now();
+    // Begun in this very browser: nobody can be signed in as somebody else by a link.
+    if coming.expires <= now || cookie(headers, "dbgate_coming") != Some(coming.browser.as_str()) {
+        return Err(SignInError::Unknown);
+    }
+    let code = query.code.ok_or_else(|| SignInError::Refused(query.error.unwrap_or_default()))?;
+    let (client, http, _) = issuer(state).await?;
+    let tokens = client
+        .exchange_code(AuthorizationCode::new(code))
+        .map_err(|error| SignInError::Refused(error.to_string()))?
+        .set_pkce_verifier(coming.verifier)
+        .request_async(&http)
+        .await
+        .map_err(|error| SignInError::Refused(error.to_string()))?;
+    let visitor = visitor(state, &tokens, Some(&coming.nonce), now).await?;
+    let id = state.desk.visitors.enter(visitor, now).ok_or(SignInError::Busy)?;
+    Ok(with_cookie(Redirect::to(&coming.to).into_response(), state, cookie_name(state), &id, LONGEST))
+}
+
+/// What the issuer's answer says, verified as any bearer token is.
+async fn visitor(
+    state: &State,
+    tokens: &CoreTokenResponse,
+    nonce: Option<&Nonce>,
+    now: Moment,
+) -> Result<Visitor, SignInError> {
+    let token = tokens.id_token().ok_or_else(|| SignInError::Refused("no ID token".to_owned()))?.to_string();
+    let identity = state.verifier.verify(&token, now).await.map_err(|error| SignInError::Refused(error.to_string()))?;
+    if nonce.is_some_and(|nonce| nonce_of(&token).as_deref() != Some(nonce.secret())) {
+        return Err(SignInError::Refused("the ID token is for another sign-in".to_owned()));
+    }
+    let vouched = issued_at(&token).unwrap_or(Moment::from_micros(0));
+    let refresh_token = tokens.refresh_token().map(|token| Secret::new(token.secret().clone()));
+    Ok(Visitor::new(identity, vouched, refresh_token, now))
+}
+
+/// Who the visitor is right now, by the issuer's word: groups can be lost between opening a page
+/// and clicking. Without a way to ask, what was said at sign-in stands, and may be too old to count.
+pub async fn asked_again(state: &State, id: &str, visitor: Arc<Visitor>) -> Arc<Visitor> {
+    let now = clock::now();
+    let Some(refresh_token) = visitor.refresh_token.clone() else {
+        return visitor;
+    };
+    match renewed(state, &refresh_token, now).await {
+        Ok(next) => {
+            let Visitor { identity, vouched, refresh_token, .. } = next;
+            // Another person than the one whose page it is cannot come of it.
+            if identity.principal() != visitor.identity.principal() {
+                return visitor;
+            }
+            state.desk.visitors.renew(id, identity, vouched, refresh_token).unwrap_or(visitor)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the issuer does not vouch for a visitor any more");
+            // What is left is too old to decide with, and that is what they are told.
+            Arc::new(visitor.without_proof())
+        }
+    }
+}
+
+async fn renewed(state: &State, refresh_token: &Secret, now: Moment) -> Result<Visitor, SignInError> {
+    let (client, http, _) = issuer(state).await?;
+    let tokens = client
+        .exchange_refresh_token(&RefreshToken::new(refresh_token.expose().to_owned()))
+        .map_err(|error| SignInError::Refused(error.to_string()))?
+        .request_async(&http)
+        .await
+        .map_err(|error| SignInError::Refused(error.to_string()))?;
+    visitor(state, &tokens, None, now).await
+}
+
+/// The issuer of people, its metadata read anew: it is asked rarely, and may have changed.
+async fn issuer(state: &State) -> Result<(Client, Http, &IssuerSection), SignInError> {
+    let section = state.config.sign_in().ok_or(SignInError::NoIssuer)?;
+    let unreachable = |error: &dyn std::error::Error| SignInError::Issuer(error.to_string());
+    let rule = &section.rule;
+    let http = Http::new(&rule.issuer, rule.ca_file.as_deref().map(Path::new)).map_err(|error| unreachable(&error))?;
+    let url = IssuerUrl::new(rule.issuer.clone()).map_err(|error| unreachable(&error))?;
+    let metadata = CoreProviderMetadata::discover_async(url, &http).await.map_err(|error| unreachable(&error))?;
+    let secret = match &section.client_secret_file {
+        Some(file) => {
+            let text = files::read_private(file).map_err(|error| unreachable(&error))?;
+            Some(ClientSecret::new(String::from_utf8_lossy(&text).trim().to_owned()))
+        }
+        None => None,
+    };
+    let redirect = RedirectUrl::new(format!("{}/auth/callback", state.config.server.public_url));
+    let redirect = redirect.map_err(|error| unreachable(&error))?;
+    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(rule.client_id.clone()), secret);
+    Ok((client.set_redirect_uri(redirect), http, section))
+}
+
+/// The page to go on with: one of ours, by its path.
+fn own_page(to: Option<&str>) -> String {
+    let is_ours = |to: &&str| {
+        to.starts_with('/')
+            && !to.starts_with("//")
+            && to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_-".contains(&b))
+    };
+    to.filter(is_ours).unwrap_or("/requests").to_owned()
+}
+
+/// Over TLS the name itself says that no other path or host can have set it.
+pub fn cookie_name(state: &State) -> &'static str {
+    if is_tls(state) { "__Host-dbgate_desk" } else { "dbgate_desk" }
+}
+
+fn is_tls(state: &State) -> bool {
+    state.config.server.public_url.starts_with("https://")
+}
+
+fn with_cookie(mut response: Response, state: &State, name: &str, value: &str, lasts: Duration) -> Response {
+    let secure = if is_tls(state) { "; Secure" } else { "" };
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}", lasts.as_secs());
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_page;
+
+    #[test]
+    fn after_signing_in_one_stays_on_this_site() {
+        assert_eq!(own_page(Some("/r/apr_0123456789ABCDEF")), "/r/apr_0123456789ABCDEF");
+        for elsewhere in ["//evil.example.com", "https://evil.example.com", "/\\evil", "/r/x?y=z", "", "/a:b@c"] {
+            assert_eq!(own_page(Some(elsewhere)), "/requests", "{elsewhere}");
+        }
+    }
+}

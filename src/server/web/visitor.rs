@@ -1,0 +1,128 @@
+//! Who is at the desk: a session of the browser, known by a cookie that scripts cannot read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use subtle::ConstantTimeEq as _;
+
+use crate::core::encoding;
+use crate::core::identity::Identity;
+use crate::core::secret::Secret;
+use crate::core::time::Moment;
+use crate::sys::random;
+
+/// How long somebody stays signed in at the desk.
+pub const LONGEST: Duration = Duration::from_secs(8 * 60 * 60);
+/// Most browsers at once, and most sign-ins under way.
+const MOST: usize = 2_000;
+
+/// Somebody who has signed in.
+#[derive(Clone)]
+pub struct Visitor {
+    pub identity: Identity,
+    /// When the issuer last vouched for the groups.
+    pub vouched: Moment,
+    pub refresh_token: Option<Secret>,
+    /// What the forms of this session's pages carry.
+    pub form_key: String,
+    expires: Moment,
+}
+
+impl Visitor {
+    pub fn new(identity: Identity, vouched: Moment, refresh_token: Option<Secret>, now: Moment) -> Self {
+        let form_key = encoding::base64url(&random::bytes::<24>());
+        Self { identity, vouched, refresh_token, form_key, expires: now.after(LONGEST) }
+    }
+
+    /// The same person, vouched for by nobody any more.
+    pub fn without_proof(&self) -> Self {
+        Self { vouched: Moment::from_micros(0), ..self.clone() }
+    }
+
+    /// Whether a form comes from a page of this session.
+    pub fn is_own_form(&self, key: &str) -> bool {
+        self.form_key.as_bytes().ct_eq(key.as_bytes()).into()
+    }
+}
+
+/// Every browser that is signed in. In memory: after a restart people sign in again.
+#[derive(Default)]
+pub struct Visitors {
+    open: Mutex<HashMap<String, Arc<Visitor>>>,
+}
+
+impl Visitors {
+    /// Lets somebody in; the answer is the cookie's value.
+    pub fn enter(&self, visitor: Visitor, now: Moment) -> Option<String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, visitor| visitor.expires > now);
+        let id = encoding::base64url(&random::bytes::<32>());
+        (open.len() < MOST).then(|| {
+            open.insert(id.clone(), Arc::new(visitor));
+            id
+        })
+    }
+
+    /// Who holds this cookie.
+    pub fn find(&self, id: &str, now: Moment) -> Option<Arc<Visitor>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(id).filter(|visitor| visitor.expires > now).cloned()
+    }
+
+    /// Puts what the issuer says now in the place of what it said at sign-in. The form key stays.
+    pub fn renew(
+        &self,
+        id: &str,
+        identity: Identity,
+        vouched: Moment,
+        refresh_token: Option<Secret>,
+    ) -> Option<Arc<Visitor>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = open.get(id)?;
+        let refresh_token = refresh_token.or_else(|| old.refresh_token.clone());
+        let next = Arc::new(Visitor { identity, vouched, refresh_token, ..Visitor::clone(old) });
+        open.insert(id.to_owned(), next.clone());
+        Some(next)
+    }
+
+    /// Shows somebody out.
+    pub fn leave(&self, id: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// The value of a cookie.
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::core::approval::tests::{at, raj};
+
+    #[test]
+    fn a_visitor_is_found_by_the_cookie_until_the_time_is_over_or_they_leave() {
+        let visitors = Visitors::default();
+        let id = visitors.enter(Visitor::new(raj(), at(0), None, at(0)), at(0)).expect("there is room");
+        let visitor = visitors.find(&id, at(1)).expect("signed in");
+        assert!(visitor.is_own_form(&visitor.form_key) && !visitor.is_own_form(""));
+        assert!(visitors.find("x", at(1)).is_none() && visitors.find(&id, at(8 * 3600)).is_none());
+        let renewed = visitors.renew(&id, raj(), at(50), None).expect("still there");
+        assert_eq!((renewed.vouched, &renewed.form_key), (at(50), &visitor.form_key));
+        visitors.leave(&id);
+        assert!(visitors.find(&id, at(1)).is_none());
+    }
+
+    #[test]
+    fn cookies_are_read_by_their_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("xdesk=1; desk=2"));
+        assert_eq!((cookie(&headers, "desk"), cookie(&headers, "des")), (Some("2"), None));
+    }
+}

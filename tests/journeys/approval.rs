@@ -1,0 +1,275 @@
+//! Risky statements wait for a person: through the real program, psql and the API.
+
+use std::io::{BufReader, Read as _};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::dbgate::said;
+use crate::support::scene::{Scene, UPDATE, id_in};
+
+fn valid(document: &Value) {
+    let schema: Value = serde_json::from_str(include_str!("../../docs/schema/exec-1.schema.json")).expect("a schema");
+    assert!(jsonschema::is_valid(&schema, document), "{document:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_asks_a_reviewer_approves_and_the_stored_text_runs_once() {
+    let scene = Scene::start("").await;
+    let (code, document) = scene.exec(UPDATE).await;
+    assert_eq!(code, Some(6), "{document:#}");
+    valid(&document);
+    let approval = &document["approval"];
+    assert_eq!((&document["status"], &approval["state"]), (&"pending".into(), &"pending".into()));
+    assert_eq!(approval["impact"]["trial"]["rows"], 1500, "{approval:#}");
+    assert!(approval["impact"]["estimate"]["rows"].as_u64().is_some_and(|rows| (1000..2000).contains(&rows)));
+    assert_eq!(approval["binds"]["max_rows"], 1650);
+    assert_eq!(approval["impact"]["trial"]["locks"][0], "RowExclusiveLock public.orders");
+    assert_eq!(scene.changed().await, 0, "nothing has happened");
+    assert_eq!(scene.gate.count("select count(*) from pg_locks where relation = 'orders'::regclass").await, 0);
+    let id = approval["request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(scene.ask(UPDATE).await, id, "the same statement is the same request");
+
+    let own = scene.run("ana", &["approve", &id]).await;
+    assert_eq!(own.status.code(), Some(5), "{}", said(&own));
+    assert!(said(&own).contains("self_approval"), "{}", said(&own));
+    assert_eq!(scene.logged("approval.refused", &id), 1);
+    let outsider = scene.run("bob", &["approve", &id]).await;
+    assert_ne!(outsider.status.code(), Some(0), "{}", said(&outsider));
+
+    let mut waiting = scene.command("ana", &["request", "wait", &id]).await;
+    let waiting = waiting.spawn().expect("it runs");
+    let shown = scene.run("raj", &["request", "show", &id]).await;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for part in ["refund-bot (agent, declared) for ana@example.com", "1,500 of 3,000", "impact-limit", UPDATE] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let approved = scene.run("raj", &["approve", &id, "-m", "only test orders"]).await;
+    assert_eq!(approved.status.code(), Some(0), "{}", said(&approved));
+    let waited = tokio::task::spawn_blocking(move || waiting.wait_with_output()).await.expect("joined").expect("ended");
+    assert_eq!(waited.status.code(), Some(0), "{}", said(&waited));
+    assert!(said(&waited).contains("approved by raj@example.com: only test orders"), "{}", said(&waited));
+
+    assert_eq!(scene.resume("bob", &id).await.0, Some(5), "it is Ana's");
+    let (code, first) = scene.resume("ana", &id).await;
+    assert_eq!(code, Some(0), "{first:#}");
+    valid(&first);
+    assert_eq!(first["statements"][0]["command_tag"], "UPDATE 1500");
+    assert_eq!(scene.changed().await, 1500);
+    let (code, again) = scene.resume("ana", &id).await;
+    assert_eq!((code, &again["replayed"]), (Some(0), &true.into()), "{again:#}");
+    valid(&again);
+    assert_eq!(again["statements"][0]["rows_affected"], 1500);
+    assert_eq!(scene.gate.count("select count(*) from orders where amount > 20000").await, 0, "it ran once");
+    for kind in ["approval.request", "approval.decision", "approval.executed", "approval.outcome"] {
+        assert_eq!(scene.logged(kind, &id), 1, "{kind}");
+    }
+    let transcript = first["audit"]["transcript"].as_str().expect("evidence");
+    let verified = scene.run("ana", &["audit", "verify", transcript]).await;
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_cap_it_is_rolled_back_and_the_approval_is_spent() {
+    let scene = Scene::start("").await;
+    let id = scene.ask(UPDATE).await;
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let more = "insert into orders select i, 1, 5 from generate_series(10001, 15000) i";
+    crate::support::gate::superuser(&scene.gate.database).await.batch_execute(more).await.expect("more rows");
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!(code, Some(8), "{document:#}");
+    valid(&document);
+    assert_eq!(document["error"]["code"], "row_cap_exceeded");
+    assert!(document["error"]["message"].as_str().expect("text").contains("row_cap_exceeded (6500 > 1650)"));
+    assert_eq!(scene.changed().await, 0);
+    let (code, again) = scene.resume("ana", &id).await;
+    assert_eq!((code, &again["replayed"]), (Some(8), &true.into()), "spent: {again:#}");
+    assert_eq!(scene.changed().await, 0);
+    assert_eq!(scene.logged("approval.outcome", &id), 1);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_withdrawn_and_unasked_have_their_exit_codes() {
+    let scene = Scene::start("").await;
+    let id = scene.ask(UPDATE).await;
+    assert_eq!(scene.run("raj", &["reject", &id, "-m", "wrong table"]).await.status.code(), Some(0));
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!((code, &document["status"]), (Some(7), &"rejected".into()), "{document:#}");
+    assert_eq!(document["approval"]["comment"], "wrong table");
+    let id = scene.ask(UPDATE).await;
+    assert_eq!(scene.run("ana", &["request", "withdraw", &id]).await.status.code(), Some(0));
+    assert_eq!(scene.resume("ana", &id).await.0, Some(7));
+    let late = scene.run("raj", &["approve", &id]).await;
+    assert_ne!(late.status.code(), Some(0), "{}", said(&late));
+    let arguments = ["exec", "demo", "--access", "write", "--no-request", "-c", UPDATE];
+    assert_eq!(scene.run("ana", &arguments).await.status.code(), Some(5));
+    let listed = scene.run("raj", &["request", "ls", "--reviewable"]).await;
+    assert!(said(&listed).contains("No request"), "{}", said(&listed));
+    assert_eq!(scene.changed().await, 0);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_waits_when_told_to_and_runs_it_in_the_same_session() {
+    let scene = Scene::start("").await;
+    let arguments = ["exec", "demo", "--access", "write", "--wait", "60s", "-c", UPDATE];
+    let mut child = scene.command("ana", &arguments).await.spawn().expect("it runs");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let id = id_in(&mut errors);
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "UPDATE 1500\n");
+    assert_eq!(scene.changed().await, 1500);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_is_told_at_once_held_without_locks_and_answered() {
+    let scene = Scene::start("").await;
+    let mut child = scene.psql(UPDATE).await.spawn().expect("psql starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let id = id_in(&mut errors);
+    let locks = "select count(*) from pg_locks where relation = 'orders'::regclass";
+    assert_eq!(scene.gate.count(locks).await, 0, "no lock is held while people think");
+    assert_eq!(scene.changed().await, 0);
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "UPDATE 1500\n");
+    assert_eq!(scene.changed().await, 1500);
+
+    let mut child = scene.psql("delete from orders where amount > 10000").await.spawn().expect("psql starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let id = id_in(&mut errors);
+    assert_eq!(scene.run("raj", &["reject", &id, "-m", "keep them"]).await.status.code(), Some(0));
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("ZG002") && rest.contains("raj@example.com: keep them"), "{rest}");
+    child.wait().expect("ended");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_hold_is_over_psql_gets_zg001_and_the_same_statement_again_uses_the_approval() {
+    let scene = Scene::start("[approvals]\nhold_native = \"1s\"\n").await;
+    let mut command = scene.psql(UPDATE).await;
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    assert_ne!(output.status.code(), Some(0));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("NOTICE") && told.contains("ZG001") && told.contains("dbgate exec --resume apr_"), "{told}");
+    let id = id_in(&mut told.as_bytes());
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let mut command = scene.psql(UPDATE).await;
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(scene.changed().await, 1500);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_in_a_waiting_psql_withdraws_the_request() {
+    let scene = Scene::start("").await;
+    let mut child = scene.psql(UPDATE).await.spawn().expect("psql starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let id = id_in(&mut errors);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).expect("text");
+    child.wait().expect("ended");
+    assert!(rest.contains("57014"), "{rest}");
+    let shown = scene.run("raj", &["request", "show", &id]).await;
+    assert!(said(&shown).contains("WITHDRAWN"), "{}", said(&shown));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_what_a_write_would_do_and_leaves_everything_as_it_was() {
+    let scene = Scene::start("").await;
+    let check = async |impact: &str, sql: &str| {
+        let arguments = ["check", "demo", "--access", "write", "--impact", impact, "--format", "json", "-c", sql];
+        let output = scene.run("ana", &arguments).await;
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        (output.status.code(), document["statements"][0].clone())
+    };
+    let (code, tried) = check("trial", "delete from customers where status = 'idle'").await;
+    assert_eq!((code, &tried["verdict"]), (Some(5), &"needs_approval".into()), "{tried:#}");
+    assert_eq!(tried["impact"]["trial"]["rows"], 2000);
+    assert_eq!(tried["impact"]["trial"]["cascades"][0]["rows"], 1500);
+    let (code, tried) = check("trial", "update orders set amount = 1 where id <= 3").await;
+    assert_eq!((code, &tried["verdict"], &tried["impact"]["trial"]["rows"]), (Some(0), &"allow".into(), &3.into()));
+    let (code, tried) = check("estimate", UPDATE).await;
+    assert_eq!((code, &tried["verdict"]), (Some(0), &"allow".into()), "{tried:#}");
+    assert!(tried["impact"]["estimate"]["rows"].as_u64().is_some_and(|rows| (1000..2000).contains(&rows)));
+    assert!(tried["impact"]["trial"]["skipped"].is_string());
+    let (code, read) = check("trial", "select 1").await;
+    assert_eq!((code, &read["impact"]), (Some(0), &Value::Null));
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 1000);
+    assert_eq!(scene.gate.count("select count(*) from orders where amount = 1").await, 1);
+    let listed = scene.run("ana", &["request", "ls"]).await;
+    assert!(said(&listed).contains("No request"), "nobody was asked: {}", said(&listed));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_the_queue_is_gone_through_one_by_one() {
+    let scene = Scene::start("").await;
+    let (first, second) = (scene.ask(UPDATE).await, scene.ask("delete from customers where id <= 300").await);
+    let piped = scene.run("raj", &["review"]).await;
+    assert_eq!(piped.status.code(), Some(64), "without a terminal nobody is asked: {}", said(&piped));
+    let command = scene.at_a_terminal("raj", &["review"]).await;
+    let at_the_terminal = move || -> Result<(), rexpect::error::Error> {
+        let mut terminal = rexpect::session::spawn_command(command, Some(30_000))?;
+        terminal.exp_string("1 of 2")?;
+        terminal.exp_string("refund-bot (agent, declared) for ana@example.com")?;
+        terminal.exp_string("[s]kip")?;
+        terminal.send_line("c")?;
+        terminal.exp_string("most rows")?;
+        terminal.send_line("1,234")?;
+        terminal.exp_string("was approved by raj@example.com")?;
+        terminal.exp_string("2 of 2")?;
+        terminal.exp_string("[s]kip")?;
+        terminal.send_line("x")?;
+        terminal.exp_string("what to say")?;
+        terminal.send_line("not these")?;
+        terminal.exp_string("was rejected by raj@example.com: not these")?;
+        terminal.exp_eof()?;
+        Ok(())
+    };
+    tokio::task::spawn_blocking(at_the_terminal).await.expect("joined").expect("the conversation");
+    // The newest comes first: it was approved for 1,234 rows and changes 1,200; the other was rejected.
+    assert_eq!(scene.resume("ana", &second).await.0, Some(0));
+    assert_eq!(scene.resume("ana", &first).await.0, Some(7));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_prompt_one_waits_and_the_statement_goes_on_when_people_agree() {
+    let scene = Scene::start("").await;
+    let command = scene.at_a_terminal("ana", &["connect", "demo", "--access", "write", "-X"]).await;
+    let (named, id) = std::sync::mpsc::channel();
+    let (agreed, go_on) = std::sync::mpsc::channel();
+    let at_the_prompt = move || -> Result<(), rexpect::error::Error> {
+        let mut terminal = rexpect::session::spawn_command(command, Some(30_000))?;
+        terminal.exp_string("rw=>")?;
+        terminal.send_line(&format!("{UPDATE};"))?;
+        terminal.exp_string("waiting for approval apr_")?;
+        let rest = terminal.exp_string(" ")?;
+        let _ = named.send(format!("apr_{}", rest.trim()));
+        let _ = go_on.recv();
+        terminal.exp_string("was approved by raj@example.com")?;
+        terminal.exp_string("UPDATE 1500")?;
+        terminal.send_line("\\q")?;
+        terminal.exp_eof()?;
+        Ok(())
+    };
+    let talking = tokio::task::spawn_blocking(at_the_prompt);
+    let id = tokio::task::spawn_blocking(move || id.recv().expect("a request is named")).await.expect("joined");
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    agreed.send(()).expect("somebody waits");
+    talking.await.expect("joined").expect("the conversation");
+    assert_eq!(scene.changed().await, 1500);
+    scene.end().await;
+}
