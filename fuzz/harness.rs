@@ -42,9 +42,8 @@ pub fn backend(bytes: &[u8]) {
         assert!(values.into_iter().flatten().map(<[u8]>::len).sum::<usize>() <= bytes.len());
     }
     let _ = (backend::command_tag(bytes).is_ok(), backend::parameter(bytes).is_ok());
-    let edit = backend::ErrorEdit { position: backend::Position::Behind(7), hides_values: true };
-    let mut out = BytesMut::new();
-    assert_eq!(backend::error_fields(bytes).is_ok(), backend::write_edited_error(bytes, edit, &mut out).is_ok());
+    let edit = backend::ErrorEdit { position: backend::Position::Behind(7), hides: backend::Hides::Words };
+    assert_eq!(backend::error_fields(bytes).is_ok(), backend::edit_error(bytes, edit).is_ok());
     let mut buffer = BytesMut::from(bytes);
     let _ = startup::take(&mut buffer);
 }

@@ -65,7 +65,7 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         format!("GRANT pg_signal_backend TO {broker}"),
         format!("GRANT CONNECT ON DATABASE {database} TO {broker}, {}", identifier(SESSIONS)),
     ];
-    sql.extend(own_schema(VIEWS_SCHEMA, &mask_comment("every scope")));
+    sql.extend(own_schema(VIEWS_SCHEMA, VIEWS_COMMENT));
     sql.extend(own_schema(SALT_SCHEMA, "dbgate salt of hashed columns"));
     let masker = identifier(MASKER);
     for schema in prepare.schemas {
@@ -145,10 +145,8 @@ pub fn scope_comment(digest: &str, database: &str) -> String {
     format!("dbgate scope {digest} in {database}")
 }
 
-/// The comment that marks a masking view as ours and says which scope role it belongs to.
-pub fn mask_comment(role: &str) -> String {
-    format!("dbgate masks of {role}")
-}
+/// The comment that marks the schema of masking views as ours.
+pub const VIEWS_COMMENT: &str = "dbgate masks of every scope";
 
 /// The comment that marks a login role as ours.
 pub fn login_comment(database: &str) -> String {
@@ -264,7 +262,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
     if views.is_empty() {
         return Vec::new();
     }
-    let (role_name, role) = (role, identifier(role));
+    let role = identifier(role);
     // Under this path every function of a mask means PostgreSQL's own.
     let mut sql = vec![
         format!("SET LOCAL ROLE {}", identifier(MASKER)),
@@ -280,7 +278,6 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
     for (name, relation, (schema, view)) in in_order(views) {
         let place = qualified(schema, view);
         steps.push(Step { relation: Some(name.clone()), sql: create_view(name, relation, &place) });
-        steps.push(plain(format!("COMMENT ON VIEW {place} IS {}", literal(&mask_comment(role_name)))));
         for right in Right::ALL {
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),

@@ -70,11 +70,13 @@ pub struct Outcome {
 }
 
 const VIEWS: &str = "select c.oid, n.nspname::text, c.relname::text, pg_get_viewdef(c.oid), coalesce(c.reloptions, '{}'), \
-    obj_description(c.oid, 'pg_class'), substr(obj_description(c.oid, 'pg_class'), 17) \
+    obj_description(c.oid, 'pg_class'), s.name \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-    where c.relkind = 'v' and starts_with(n.nspname, $1) \
+    cross join lateral (select min(pg_get_userbyid(a.grantee)::text) as name from aclexplode(c.relacl) a \
+      where a.grantee <> c.relowner) s \
+    where c.relkind = 'v' and starts_with(n.nspname, $1) and s.name is not null \
     and n.nspowner = (select oid from pg_roles where rolname = $2) \
-    and starts_with(obj_description(c.oid, 'pg_class'), 'dbgate masks of ') order by c.oid";
+    order by c.oid";
 
 const GRANTS: &str = "select c.oid, a.privilege_type, null::text, r.rolname::text from pg_class c \
     cross join aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee where c.oid = any ($1) and a.grantee <> c.relowner \

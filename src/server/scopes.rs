@@ -324,16 +324,15 @@ async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, Scope
     Ok(dropped)
 }
 
-/// Drops the masking views whose comment says that they belong to the role.
+/// Drops the masking views of the role: those that it alone may read.
 async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
-    let comment = role_sql::mask_comment(role);
     let views = client
         .query(
             "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relkind = 'v' \
          and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
-         and obj_description(c.oid, 'pg_class') = $3",
-            &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &comment],
+         and exists (select from aclexplode(c.relacl) a where pg_get_userbyid(a.grantee) = $3)",
+            &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &role],
         )
         .await;
     let views: Vec<String> = views?.iter().map(|row| row.get(0)).collect();

@@ -46,5 +46,10 @@ create function add(int, int) returns int language sql immutable as 'select $1 +
 create function tell() returns trigger language plpgsql as 'begin raise notice ''%'', new; return new; end';
 create function stamp() returns trigger language plpgsql as 'begin new.note := coalesce(new.note, ''-''); return new; end';
 create trigger stamp before update on orders for each row execute function stamp();
+create function tell_and_fail() returns trigger language plpgsql as $$
+  begin if new.tier = 'gold' then raise exception 'no % for %', new.tier, new.email using hint = new.ssn; end if;
+  perform new.email::int; return new; exception when invalid_text_representation then return new; end $$;
+create trigger tell before update on customers for each row execute function tell();
+create trigger tell_and_fail before update of tier on customers for each row execute function tell_and_fail();
 create view purged as select purge() as done;
 analyze;

@@ -179,22 +179,30 @@ enum Passed {
     Answered(u8),
 }
 
+/// What passed on each connection.
+type Connections = Arc<Mutex<Vec<Vec<Passed>>>>;
+
 /// Stands between gate and target and writes down what passes.
-async fn recorder(port: u16) -> (u16, Arc<Mutex<Vec<Passed>>>) {
+async fn recorder(port: u16) -> (u16, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("an address").port();
-    let passed = Arc::new(Mutex::new(Vec::new()));
+    let passed = Connections::default();
     let list = passed.clone();
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let far = TcpStream::connect(("127.0.0.1", port)).await.expect("the target");
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            let (asked, answered) = (list.clone(), list.clone());
+            let note = {
+                let (list, number) = (list.clone(), list.lock().expect("whole").len());
+                list.lock().expect("whole").push(Vec::new());
+                move |passed: Passed| list.lock().expect("whole").get_mut(number).expect("a connection").push(passed)
+            };
+            let also = note.clone();
             let ask = move |message: &Message| {
                 let text = String::from_utf8_lossy(&message.body).replace('\0', " ").trim().to_owned();
-                asked.lock().expect("whole").push(Passed::Asked(message.tag, text));
+                note(Passed::Asked(message.tag, text));
             };
-            let answer = move |message: &Message| answered.lock().expect("whole").push(Passed::Answered(message.tag));
+            let answer = move |message: &Message| also(Passed::Answered(message.tag));
             tokio::spawn(pass(near_in, far_out, true, ask));
             tokio::spawn(pass(far_in, near_out, false, answer));
         }
@@ -255,7 +263,10 @@ async fn nothing_goes_out_behind_a_held_write_before_its_verdict() {
     assert_eq!(tags(&peer.query("delete from orders where id = 5; select 'behind'").await), "CTDCZ");
     drop(peer);
 
-    let passed = passed.lock().expect("whole").clone();
+    // The gate has connections of its own, too.
+    let is_write = |one: &Passed| matches!(one, Passed::Asked(b'P', text) if text.contains("delete from orders"));
+    let connections = passed.lock().expect("whole").clone();
+    let passed = connections.into_iter().find(|passed| passed.iter().any(is_write)).expect("the session's connection");
     let asked = |from: usize, what: &str| {
         let is_it = |one: &Passed| matches!(one, Passed::Asked(b'P', text) if text.contains(what));
         passed.iter().skip(from).position(is_it).map(|at| at + from)

@@ -132,13 +132,6 @@ impl Gate {
 
     /// For people of this issuer, with more lines at the end of `server.toml`.
     pub async fn make(sql: &str, issuer: &str, more: &str, policy: &[(&str, &str)]) -> Self {
-        // A client that nobody answers would be held; tests of approvals say that they are.
-        let alone = if more.contains("[approvals") || more.starts_with("[server-lines]") {
-            ""
-        } else {
-            "\n[approvals]\nenabled = false\n"
-        };
-        let more = &format!("{more}{alone}");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let guard = PREPARING.lock().await;
@@ -311,6 +304,9 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
 }
 
 fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {
+    // A client that nobody answers would be held; tests of approvals say that they are.
+    let says_so = more.contains("[approvals") || more.starts_with("[server-lines]") || more.starts_with("[recorded]");
+    let more = &if says_so { more.to_owned() } else { format!("{more}\n[approvals]\nenabled = false\n") };
     let policy = folder.join("policy");
     files::make_private_folder(&policy).expect("policy folder");
     for (name, text) in place.policy {

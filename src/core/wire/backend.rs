@@ -206,13 +206,26 @@ pub fn write_error(tag: u8, fields: &ErrorFields, out: &mut BytesMut) {
     });
 }
 
-/// What is changed in an error on its way to the client.
+/// What is changed in an error or notice on its way to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorEdit {
     pub position: Position,
-    /// Whether DETAIL and CONTEXT, which may show values of rows, are left out.
-    pub hides_values: bool,
+    pub hides: Hides,
 }
+
+/// What an error or notice does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hides {
+    Nothing,
+    /// DETAIL and CONTEXT, in which PostgreSQL quotes values of rows.
+    Values,
+    /// The MESSAGE and its HINT as well: a function has put them together, of whatever it likes.
+    Words,
+}
+
+/// What stands for a MESSAGE that is not shown.
+pub const WITHHELD: &str = "a function of the database said something that may show masked columns; \
+                            the server's log has it";
 
 /// What becomes of the place in the statement that an error points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +236,8 @@ pub enum Position {
     Dropped,
 }
 
-/// Writes an error field by field as it came, changed as `edit` says.
-pub fn write_edited_error(body: &[u8], edit: ErrorEdit, out: &mut BytesMut) -> Result<(), WireError> {
+/// The body of an ErrorResponse or NoticeResponse, field by field as it came, changed as `edit` says.
+pub fn edit_error(body: &[u8], edit: ErrorEdit) -> Result<BytesMut, WireError> {
     let mut fields = Vec::new();
     let mut reader = Reader::new(b'E', body);
     loop {
@@ -235,27 +248,32 @@ pub fn write_edited_error(body: &[u8], edit: ErrorEdit, out: &mut BytesMut) -> R
         fields.push((code, reader.until_nul()?));
     }
     let moved = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u32>().ok();
-    frame::write(out, b'E', |body| {
-        for (code, text) in fields {
-            match (code, edit.position) {
-                (b'D' | b'W', _) if edit.hides_values => {}
-                (b'P', Position::Dropped) => {}
-                (b'P', Position::Behind(before)) if before > 0 => {
-                    if let Some(position) = moved(text) {
-                        body.put_u8(code);
-                        put_text(body, &position.saturating_add(before).to_string());
-                    }
-                }
-                _ => {
+    let (hides_values, hides_words) = (edit.hides != Hides::Nothing, edit.hides == Hides::Words);
+    let mut body = BytesMut::new();
+    for (code, text) in fields {
+        match (code, edit.position) {
+            (b'D' | b'W' | b'q', _) if hides_values => {}
+            (b'H', _) if hides_words => {}
+            (b'M', _) if hides_words => {
+                body.put_u8(code);
+                put_text(&mut body, WITHHELD);
+            }
+            (b'P', Position::Dropped) => {}
+            (b'P', Position::Behind(before)) if before > 0 => {
+                if let Some(position) = moved(text) {
                     body.put_u8(code);
-                    body.put_slice(text);
-                    body.put_u8(0);
+                    put_text(&mut body, &position.saturating_add(before).to_string());
                 }
             }
+            _ => {
+                body.put_u8(code);
+                body.put_slice(text);
+                body.put_u8(0);
+            }
         }
-        body.put_u8(0);
-    });
-    Ok(())
+    }
+    body.put_u8(0);
+    Ok(body)
 }
 
 /// AuthenticationOk.
@@ -331,14 +349,14 @@ mod tests {
     #[test]
     fn an_error_is_passed_on_field_by_field() {
         let raw = b"SERROR\0VERROR\0C23505\0Mno\0Dvalue\0Wwhere\0P7\0Fx.c\0L1\0\0";
-        let edited = |position, hides_values| {
-            body(|out| write_edited_error(raw, ErrorEdit { position, hides_values }, out).expect("well formed")).body
-        };
-        assert_eq!(edited(Position::Behind(0), false).as_ref(), raw);
-        let moved = error_fields(&edited(Position::Behind(10), true)).expect("an error");
+        let edited = |position, hides| edit_error(raw, ErrorEdit { position, hides }).expect("well formed");
+        assert_eq!(edited(Position::Behind(0), Hides::Nothing).as_ref(), raw);
+        let withheld = error_fields(&edited(Position::Behind(0), Hides::Words)).expect("an error");
+        assert_eq!((withheld.message.as_str(), withheld.sqlstate.as_str()), (WITHHELD, "23505"));
+        let moved = error_fields(&edited(Position::Behind(10), Hides::Values)).expect("an error");
         assert_eq!((moved.position, moved.detail, moved.context), (Some(17), None, None));
-        assert_eq!(error_fields(&edited(Position::Dropped, false)).expect("an error").position, None);
-        assert!(edited(Position::Dropped, true).ends_with(b"Fx.c\0L1\0\0"));
+        assert_eq!(error_fields(&edited(Position::Dropped, Hides::Nothing)).expect("an error").position, None);
+        assert!(edited(Position::Dropped, Hides::Values).ends_with(b"Fx.c\0L1\0\0"));
     }
 
     #[test]

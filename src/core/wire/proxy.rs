@@ -3,7 +3,7 @@
 //! Read only from addresses that the operator trusts, and there it must be present: a peer that
 //! could leave it out could also choose who it seems to be.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use ::core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What every header begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";

@@ -11,9 +11,10 @@ use super::session::{End, Session};
 use super::stop;
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::statement::facts::Effect;
-use crate::core::wire::backend::{self, ErrorEdit, Position};
+use crate::core::wire::backend::{self, ErrorEdit, ErrorFields, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
+use crate::server::check::Hold;
 use crate::sys::clock;
 
 /// How much a held answer may gather before the statement is refused.
@@ -190,7 +191,30 @@ impl Session {
         if message.tag == b'N' && owner == Owner::Gateway {
             return Ok(());
         }
+        if message.tag == b'N' {
+            let fields = backend::error_fields(message.body)?;
+            if self.hides(&fields) == Hides::Words {
+                let edit = ErrorEdit { position: Position::Behind(0), hides: Hides::Words };
+                return self.show(View { tag: b'N', body: &backend::edit_error(message.body, edit)? });
+            }
+        }
         self.show(message)
+    }
+
+    /// What an error or notice may not say. A trigger sees whole rows, masked columns included, and may
+    /// say what it likes; a read runs none, and no other function sees more than its caller may.
+    fn hides(&self, fields: &ErrorFields) -> Hides {
+        let is_read = |execution: &Execution| matches!(execution.planned.hold, Hold::Not | Hold::ReadOnly);
+        if !self.has_masks {
+            Hides::Nothing
+        } else if fields.context.is_some() && !self.executions.front().is_some_and(is_read) {
+            Hides::Words
+        } else if fields.severity != "NOTICE" && matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0")) {
+            // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
+            Hides::Values
+        } else {
+            Hides::Nothing
+        }
     }
 
     /// Answers to the gateway's own requests.
@@ -250,13 +274,12 @@ impl Session {
             }
             None => {
                 let fields = backend::error_fields(message.body)?;
-                self.people.note_failure(&fields.sqlstate, &fields.message);
-                let state = fields.sqlstate;
-                // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
-                let hides_values = self.has_masks && matches!(state.get(..2), Some("22" | "23" | "P0"));
-                let edit = ErrorEdit { position, hides_values };
-                backend::write_edited_error(message.body, edit, self.client.out())?;
-                state
+                let hides = self.hides(&fields);
+                let said = if hides == Hides::Words { backend::WITHHELD } else { &fields.message };
+                self.people.note_failure(&fields.sqlstate, said);
+                let edited = backend::edit_error(message.body, ErrorEdit { position, hides })?;
+                View { tag: b'E', body: &edited }.write(self.client.out());
+                fields.sqlstate
             }
         };
         drained.failed = true;
