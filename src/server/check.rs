@@ -26,6 +26,16 @@ pub enum Hold {
     OwnBlock,
 }
 
+impl Hold {
+    /// Whether it may change rows, and so is counted before it is committed.
+    pub const fn is_counted(self) -> bool {
+        match self {
+            Self::Counted | Self::OwnBlock => true,
+            Self::Not | Self::ReadOnly => false,
+        }
+    }
+}
+
 /// A statement that may run.
 #[derive(Clone, Debug)]
 pub struct Planned {

@@ -4,7 +4,7 @@
 use dbgate::core::grant::Access;
 use tokio_postgres::Client;
 
-use crate::support::gate::{Gate, PREPARING, Place, SHOP, cluster, column, prepared, refusal, superuser};
+use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
 
 /// Lets engineers run code blocks and procedures: what then holds is the gateway, not a rule.
 const OPEN: &str = r#"
@@ -32,16 +32,7 @@ when { context has impact && context.impact.rows > 100 };
 
 /// A gate whose only policy is [`OPEN`].
 async fn open_gate(database: &str, sql: &str) -> Gate {
-    let guard = PREPARING.lock().await;
-    superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-    let policy = [("classification.toml", ""), ("open.cedar", OPEN)];
-    let place = Place { cluster: cluster(), database: database.into(), sql, target: "demo", policy: &policy };
-    let folder = prepared(&place, "http://127.0.0.1:1", "").await;
-    drop(guard);
-    let file = folder.join("server.toml");
-    let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
-    std::fs::write(&file, text).expect("server.toml");
-    Gate::of(folder, &place).await
+    Gate::without_pack(database, sql, &[("classification.toml", ""), ("open.cedar", OPEN)]).await
 }
 
 /// Runs a text, then asks from outside for a number that must not have changed.

@@ -8,7 +8,7 @@ use dbgate::core::grant::Access;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::support::gate::{Gate, PREPARING, Place, cluster, prepared, superuser};
+use crate::support::gate::{Gate, superuser};
 
 const SCHEMA: &str = "
 -- Rows of `parent` are told apart by `uid`, since one script changes keys.
@@ -191,17 +191,7 @@ fn reported(log: &str) -> Vec<BTreeMap<(String, String), u64>> {
 }
 
 async fn gate() -> Gate {
-    let guard = PREPARING.lock().await;
-    let database = "oracle";
-    superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
-    let policy = [("classification.toml", ""), ("all.cedar", RULES)];
-    let place = Place { cluster: cluster(), database: database.into(), sql: SCHEMA, target: "demo", policy: &policy };
-    let folder = prepared(&place, "http://127.0.0.1:1", "").await;
-    drop(guard);
-    let file = folder.join("server.toml");
-    let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
-    std::fs::write(&file, text).expect("server.toml");
-    Gate::of(folder, &place).await
+    Gate::without_pack("oracle", SCHEMA, &[("classification.toml", ""), ("all.cedar", RULES)]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

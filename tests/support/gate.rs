@@ -147,6 +147,19 @@ impl Gate {
         Self::of(prepared(place, issuer, more).await, place).await
     }
 
+    /// A gate without a built-in pack: the policy folder is the whole policy.
+    pub async fn without_pack(database: &str, sql: &str, policy: &[(&str, &str)]) -> Self {
+        let guard = PREPARING.lock().await;
+        superuser("postgres").await.batch_execute(&format!("create database {database}")).await.expect("database");
+        let place = Place { cluster: cluster(), database: database.into(), sql, target: "demo", policy };
+        let folder = prepared(&place, "http://127.0.0.1:1", "").await;
+        drop(guard);
+        let file = folder.join("server.toml");
+        let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
+        std::fs::write(&file, text).expect("server.toml");
+        Self::of(folder, &place).await
+    }
+
     /// A gate over what [`prepared`] made.
     pub async fn of(folder: PathBuf, place: &Place<'_>) -> Self {
         let running = run::start(Config::load(&folder.join("server.toml")).expect("configuration")).await;

@@ -19,7 +19,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{Hold, refused};
+use crate::server::check::refused;
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -151,8 +151,7 @@ impl Session {
         if let Err(denial) = self.judge_again(&planned, &text) {
             return self.deny(&denial, &text).await;
         }
-        let is_held = matches!(planned.hold, Hold::Counted | Hold::OwnBlock);
-        match is_held && self.is_alone(planned.cleared.facts()) {
+        match planned.hold.is_counted() && self.is_alone(planned.cleared.facts()) {
             true => {
                 self.claim(&text, planned.cleared.facts(), Some(&parameters), Mode::Extended).await?;
                 self.people.begin(&planned, &text, Some(parameters.clone()), Mode::Extended);

@@ -14,7 +14,6 @@ use crate::core::statement::facts::Effect;
 use crate::core::wire::backend::{self, ErrorEdit, ErrorFields, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
-use crate::server::check::Hold;
 use crate::sys::clock;
 
 /// How much a held answer may gather before the statement is refused.
@@ -191,7 +190,7 @@ impl Session {
         if message.tag == b'N' && owner == Owner::Gateway {
             return Ok(());
         }
-        if message.tag == b'N' {
+        if message.tag == b'N' && self.has_masks {
             let fields = backend::error_fields(message.body)?;
             if self.hides(&fields) == Hides::Words {
                 let edit = ErrorEdit { position: Position::Behind(0), hides: Hides::Words };
@@ -204,7 +203,7 @@ impl Session {
     /// What an error or notice may not say. A trigger sees whole rows, masked columns included, and may
     /// say what it likes; a read runs none, and no other function sees more than its caller may.
     fn hides(&self, fields: &ErrorFields) -> Hides {
-        let is_read = |execution: &Execution| matches!(execution.planned.hold, Hold::Not | Hold::ReadOnly);
+        let is_read = |execution: &Execution| !execution.planned.hold.is_counted();
         if !self.has_masks {
             Hides::Nothing
         } else if fields.context.is_some() && !self.executions.front().is_some_and(is_read) {

@@ -123,9 +123,8 @@ impl Session {
 
     /// Whether people may have a say in it, or it is only tried: then it is looked at each time.
     fn is_for_people(&self, decided: &Decided) -> bool {
-        let is_held = |planned: &Planned| matches!(planned.hold, Hold::Counted | Hold::OwnBlock);
         match decided.statements.as_slice() {
-            [(one, _)] if is_held(one) && self.is_alone(one.cleared.facts()) => true,
+            [(one, _)] if one.hold.is_counted() && self.is_alone(one.cleared.facts()) => true,
             _ => self.people.trying.is_some(),
         }
     }

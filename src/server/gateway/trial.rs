@@ -12,7 +12,7 @@ use crate::core::approval::{Estimate, Forecast, Trial};
 use crate::core::policy::{Denial, Impact};
 use crate::core::wire::backend::ErrorFields;
 use crate::server::approvals::view;
-use crate::server::check::{Hold, Planned, refused};
+use crate::server::check::{Planned, refused};
 
 /// Beyond this many expected rows a trial would hurt others: the estimate must do.
 const MOST: u64 = 100_000;
@@ -63,9 +63,8 @@ impl Session {
     /// Why a statement cannot be tried, in a session that only tries.
     pub(super) fn untriable(&self, planned: &[Planned]) -> Option<Box<Denial>> {
         self.people.trying?;
-        let can_be_taken_back = |one: &Planned| matches!(one.hold, Hold::Counted | Hold::OwnBlock);
         match planned {
-            [one] if can_be_taken_back(one) && self.status == b'I' => None,
+            [one] if one.hold.is_counted() && self.status == b'I' => None,
             _ => Some(only_tries()),
         }
     }
