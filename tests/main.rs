@@ -43,6 +43,7 @@ mod journeys {
     mod demo;
     mod desk;
     mod first_day;
+    mod sign_in;
     mod terminal;
 }
 
