@@ -34,6 +34,7 @@ mod gateway {
     mod property;
     mod protocol;
     mod reads;
+    mod tools;
     mod upstream_tls;
     mod versions;
     mod writes;
