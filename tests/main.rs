@@ -23,6 +23,7 @@ mod gateway {
     mod differential;
     mod disguise;
     mod drivers;
+    mod explained;
     mod holes;
     mod hostile;
     mod life;

@@ -32,7 +32,7 @@ pub struct Relation {
     pub has_row_security: bool,
     /// Its row policies are for some roles only, or look at who asks.
     pub has_user_policies: bool,
-    /// For a view: its query, every name outside `pg_catalog` with its schema.
+    /// For a view or materialized view: its query, every name outside `pg_catalog` with its schema.
     pub definition: Option<String>,
     /// `pg_class.reltuples`, an estimate; negative when never analysed.
     pub estimated_rows: i64,

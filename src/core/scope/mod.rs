@@ -78,7 +78,8 @@ pub struct RelationScope {
     pub view: Option<(String, String)>,
     /// A condition that rows must meet to be seen or written, in SQL; then the view is the only door.
     pub filter: Option<String>,
-    /// For a view over masked relations: its definition over what stands for them.
+    /// For a view over masked relations: its definition over what stands for them. It stands in each
+    /// statement in place of the view, or in a masking view where the view has one.
     pub rebuilt: Option<String>,
     /// Sequences that a granted INSERT draws from, `(schema, name)`.
     pub sequences: Vec<(String, String)>,

@@ -118,6 +118,8 @@ fn top_level(tree: &Tree) -> Facts {
         "UnlistenStmt" => Facts::plain("UNLISTEN", Effect::Session),
         "NotifyStmt" => Facts::plain("NOTIFY", Effect::Session),
         "ConstraintsSetStmt" => Facts::plain("SET CONSTRAINTS", Effect::Session),
+        // ACCESS SHARE (1) is what every SELECT takes; pg_dump asks for it by name.
+        "LockStmt" if tree.get("mode").int() == 1 => Facts::plain("LOCK", Effect::Read),
         "LockStmt" => Facts { locks: true, ..Facts::plain("LOCK", Effect::Utility) },
         "DoStmt" => Facts::plain("DO", Effect::Utility),
         "CallStmt" => Facts::plain("CALL", Effect::Utility),
