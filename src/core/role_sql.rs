@@ -294,7 +294,7 @@ fn make(role: &str, views: Vec<View<'_>>) -> Vec<Step> {
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
                 Extent::Nothing => {}
-                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, &role))),
+                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, role))),
             }
         }
     }

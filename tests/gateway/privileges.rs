@@ -446,6 +446,33 @@ async fn what_public_may_read_past_a_mask_is_not_given_at_all() {
 }
 
 #[tokio::test]
+async fn a_scope_that_nobody_touched_is_not_looked_at_again_and_one_that_was_touched_is() {
+    let bench = bench(SHOP, CLASSIFICATION).await;
+    let scope = bench.scope(Access::Write, "").await;
+    let (complete, digest) = (scopes::Complete::default(), scope.digest());
+    let ensure = async || complete.ensure(&bench.broker, &scope, &digest).await;
+    let pid: i32 = bench.broker.query_one("select pg_backend_pid()", &[]).await.expect("a pid").get(0);
+    let looked = format!("select (query !~ 'attacl is not null')::int::int8 from pg_stat_activity where pid = {pid}");
+    let role = ensure().await.expect("made").name;
+    let can = format!("select has_table_privilege('{role}', 'orders', 'SELECT')::int::int8");
+    for (is_looked_at, what) in [(1, "made just now"), (0, "found complete before"), (0, "still the same")] {
+        ensure().await.expect(what);
+        assert_eq!(bench.count(&looked).await, is_looked_at, "{what}");
+    }
+    bench.broker.batch_execute(&format!("revoke select on orders from {role}")).await.expect("its grantor may");
+    ensure().await.expect("made again");
+    assert_eq!((bench.count(&looked).await, bench.count(&can).await), (1, 1));
+    bench.superuser.batch_execute("grant select (email) on customers to public").await.expect("open");
+    assert!(matches!(ensure().await, Err(scopes::ScopeError::Exposed(_))));
+    bench.superuser.batch_execute("revoke select (email) on customers from public").await.expect("shut");
+    ensure().await.expect("complete");
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+    assert_eq!(ensure().await.expect("made from nothing").name, role);
+    assert_eq!(bench.count(&can).await, 1);
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+#[tokio::test]
 #[ignore = "measures; run it by name with --nocapture"]
 async fn ten_thousand_relations_are_read_compiled_and_watched_in_seconds() {
     let masked = "[[column]]\nmatch = \"public.m1*.email\"\ntags = [\"secret\"]";
@@ -479,6 +506,12 @@ async fn ten_thousand_relations_are_read_compiled_and_watched_in_seconds() {
     let started = Instant::now();
     scopes::ensure(&bench.broker, &scope).await.expect("a scope role");
     timed("found complete", started);
+    let (complete, digest) = (scopes::Complete::default(), scope.digest());
+    for round in 0..2 {
+        let started = Instant::now();
+        complete.ensure(&bench.broker, &scope, &digest).await.expect("a scope role");
+        timed(&format!("known complete {round}"), started);
+    }
     let started = Instant::now();
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
     timed("dropped", started);

@@ -64,9 +64,10 @@ impl Complete {
 /// Says which database and role this is, and which version of every row that holds privileges there is.
 /// A role that is not there has no mark of its own, so it is never taken for complete.
 async fn mark(client: &Client, digest: &str) -> Result<String, ScopeError> {
-    let of = |table: &str, row: &str, condition: &str| {
+    // A row that is written gets a new version, whichever row it is.
+    let of = |table: &str, condition: &str| {
         format!(
-            "(select sum(pg_catalog.hashtextextended(concat_ws(' ', {row}, xmin), 0) / 4294967296) \
+            "(select sum(pg_catalog.hashtextextended(xmin::text, 0) / 4294967296) \
              from pg_catalog.{table} where {condition})"
         )
     };
@@ -75,9 +76,9 @@ async fn mark(client: &Client, digest: &str) -> Result<String, ScopeError> {
          (select concat_ws(' ', oid, shobj_description(oid, 'pg_authid')) from pg_catalog.pg_roles \
            where rolname = {}), {}, {}, {})",
         literal(&role_sql::scope_role(digest)),
-        of("pg_class", "oid", "relacl is not null"),
-        of("pg_attribute", "attrelid, attnum", "attacl is not null"),
-        of("pg_namespace", "oid", "true"),
+        of("pg_class", "relacl is not null"),
+        of("pg_attribute", "attacl is not null"),
+        of("pg_namespace", "true"),
     );
     let messages = client.simple_query(&sql).await?;
     let mark = messages.iter().find_map(|message| match message {
