@@ -7,6 +7,7 @@ mod support;
 mod cli {
     mod classify;
     mod doctor;
+    mod front;
     mod policy;
     mod script;
     mod secrets;
@@ -24,6 +25,7 @@ mod gateway {
     mod disguise;
     mod drivers;
     mod explained;
+    mod failover;
     mod holes;
     mod hostile;
     mod life;

@@ -27,7 +27,7 @@ use crate::server::roles;
 use crate::server::scopes::{Compiler, Complete};
 use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
-use crate::server::targets::Target;
+use crate::server::targets::{Target, TargetError};
 use crate::server::transcript::Transcripts;
 use crate::server::web::sign_in::Desk;
 use crate::sys::clock;
@@ -235,6 +235,11 @@ impl ServedTarget {
     pub async fn admin(&self, database: &str) -> Result<Client, Refusal> {
         self.target.admin(database).await.map_err(|error| {
             tracing::warn!(target = self.name(), error = %chain(&error), "the target cannot be reached");
+            if matches!(error, TargetError::Standby { .. }) {
+                let message = format!("target `{}` is a standby now, where no session can be prepared", self.name());
+                return Refusal::new(ErrorCode::TargetDown, message)
+                    .hint("Its operators let `dsn` name the primary, or promote it.");
+            }
             Refusal::new(
                 ErrorCode::TargetDown,
                 format!("the broker is up, but target `{}` cannot be reached", self.name()),
