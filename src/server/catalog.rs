@@ -43,7 +43,9 @@ const RELATIONS: &str = concat!(
      array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
      exists (select from pg_policy p where p.polrelid = c.oid and (p.polroles <> '{0}' \
        or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
-         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')) \
+         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y' \
+       or exists (select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid \
+         and d.refclassid = 'pg_proc'::regclass))) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()

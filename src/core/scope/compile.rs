@@ -130,7 +130,8 @@ fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String>
         return None;
     }
     if relation.has_user_policies {
-        let reason = "its row policies look at who asks, and here one role asks for many people";
+        let reason =
+            "its row policies look at who asks, or call functions that may, and here one role asks for many people";
         return Some(reason.to_owned());
     }
     // The view's owner would be judged by the row policies, not the person behind the session.

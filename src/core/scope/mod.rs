@@ -138,8 +138,13 @@ pub struct ColumnMask {
     pub rule: String,
 }
 
-/// SHA-256 of the canonical JSON, hex.
 impl Scope {
+    /// Whether something of the database is kept from who has it.
+    pub fn hides(&self) -> bool {
+        !self.withheld.is_empty() || self.relations.values().any(RelationScope::is_replaced)
+    }
+
+    /// SHA-256 of the canonical JSON, hex.
     pub fn digest(&self) -> String {
         use sha2::Digest as _;
         let canonical = serde_json::to_vec(self).expect("a scope has string keys only and no floats");

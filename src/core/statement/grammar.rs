@@ -114,7 +114,9 @@ fn top_level(tree: &Tree) -> Facts {
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         "DiscardStmt" => Facts::plain("DISCARD", Effect::Session),
-        "ListenStmt" => Facts::plain("LISTEN", Effect::Session),
+        "ListenStmt" => {
+            Facts { channel: Some(text("conditionname").to_owned()), ..Facts::plain("LISTEN", Effect::Session) }
+        }
         "UnlistenStmt" => Facts::plain("UNLISTEN", Effect::Session),
         "NotifyStmt" => Facts::plain("NOTIFY", Effect::Session),
         "ConstraintsSetStmt" => Facts::plain("SET CONSTRAINTS", Effect::Session),

@@ -372,6 +372,7 @@ impl Visitor for Gather<'_> {
                 self.facts.prepared = Some(fold(name));
             }
             Statement::Call(call) => self.calls(&call.name),
+            Statement::LISTEN { channel } => self.facts.channel = Some(fold(channel)),
             Statement::Lock(lock) => self.facts.locks = lock.lock_mode != Some(LockTableMode::AccessShare),
             _ => {}
         }
