@@ -137,6 +137,8 @@ pub struct Facts {
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// What LISTEN listens to.
+    pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
     /// Byte range of the statement in the text it came from.
@@ -159,6 +161,7 @@ impl Facts {
             settings: Vec::new(),
             locks: false,
             unbounded: false,
+            channel: None,
             prepared: None,
             start: 0,
             end: 0,
