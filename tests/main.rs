@@ -40,6 +40,7 @@ mod gateway {
 }
 mod journeys {
     mod approval;
+    mod bound;
     mod demo;
     mod desk;
     mod first_day;

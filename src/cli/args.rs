@@ -314,6 +314,9 @@ pub struct ExecArgs {
     pub source: Source,
     #[command(flatten)]
     pub ask: Asking,
+    /// Value of $1, $2, … of the one statement, in this order; PostgreSQL reads it as the type it needs
+    #[arg(short = 'p', value_name = "VALUE", conflicts_with = "resume", allow_hyphen_values = true)]
+    pub values: Vec<String>,
     /// Run what a request was approved for, once; again: say what came of it
     #[arg(long, value_name = "REQUEST", conflicts_with_all = ["target", "commands", "files", "stdin"])]
     pub resume: Option<String>,
@@ -347,6 +350,7 @@ impl ExecArgs {
             target: Some(target.to_owned()),
             source,
             ask: ask.clone(),
+            values: Vec::new(),
             resume: None,
             wait: None,
             no_request: false,

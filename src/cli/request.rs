@@ -18,6 +18,7 @@ use crate::client::broker::BrokerError;
 use crate::client::render::request;
 use crate::core::api::ErrorCode;
 use crate::core::api::request::{OutcomeView, RequestView};
+use crate::core::encoding;
 use crate::core::text::{escape, grouped};
 
 /// Settings that are made again for a statement that was approved under them.
@@ -124,10 +125,6 @@ pub async fn resume(global: &Global, arguments: &ExecArgs, id: &str, answer: &mu
             return Ok(Exit::Rejected);
         }
     }
-    if view.has_parameters {
-        let message = "It was asked for with bound values, which only the program that sent them has.";
-        return Err(Failure::new(Exit::Usage, message).hint("Run the same statement again from that program"));
-    }
     execute(global, arguments, &view, answer).await
 }
 
@@ -138,6 +135,8 @@ async fn execute(
     view: &RequestView,
     answer: &mut Answer,
 ) -> Result<Exit, Failure> {
+    let unreadable = || Failure::new(Exit::Connection, "The broker's answer cannot be used: values of the request");
+    let bound = view.binds.values.as_deref().map(|text| encoding::unbase64(text).ok_or_else(unreadable)).transpose()?;
     let asking = Asking {
         database: Some(view.database.clone()),
         access: view.access,
@@ -158,6 +157,7 @@ async fn execute(
     let mut run = Run {
         people: People { desk: &desk, patience: Duration::ZERO },
         open: &mut open,
+        bound,
         format: global.format,
         limits: Limits::of(arguments),
         on_error: arguments.on_error,

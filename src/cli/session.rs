@@ -109,6 +109,7 @@ impl From<SessionError> for Failure {
         match error {
             SessionError::Dial(DialError::Refused(fields)) => {
                 let exit = match fields.sqlstate.as_str() {
+                    // At the door: the grant has ended already.
                     "42501" | "57P01" => Exit::Denied,
                     "ZG005" => Exit::Unrecorded,
                     "28P01" | "28000" => Exit::AuthRequired,
@@ -126,6 +127,11 @@ impl From<SessionError> for Failure {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
+            }
+            SessionError::Ended(fields) => {
+                let exit = if fields.sqlstate == "ZG005" { Exit::Unrecorded } else { Exit::Connection };
+                Self::new(exit, format!("{}: {}", fields.sqlstate, fields.message))
+                    .hint("What was not committed is rolled back. A new grant is asked for by running it again")
             }
             SessionError::Transcript(error) => Self::new(Exit::Unrecorded, format!("{error}, so nothing was run"))
                 .hint("Check the disk and the folder's permissions, then run it again"),

@@ -110,6 +110,9 @@ pub struct Forecast {
 pub struct Request {
     pub id: RequestId,
     pub binding: Binding,
+    /// The bound values as people are shown them; the binding holds them as they came.
+    #[serde(default)]
+    pub values: Vec<Option<String>>,
     pub requester: Identity,
     pub environment: String,
     pub reason: Option<String>,
@@ -135,6 +138,7 @@ pub struct Request {
 pub struct Asked {
     pub id: RequestId,
     pub binding: Binding,
+    pub values: Vec<Option<String>>,
     pub requester: Identity,
     pub environment: String,
     pub reason: Option<String>,
@@ -157,12 +161,25 @@ impl Request {
     /// A pending request; `None` where no group may lift what stands in the way.
     pub fn new(asked: Asked) -> Option<Self> {
         let reviewers = Reviewers::parse(asked.denial.approvers.as_deref()?)?;
-        let Asked { id, binding, requester, environment, reason, ticket, session, denial, forecast, created, expires } =
-            asked;
+        let Asked {
+            id,
+            binding,
+            values,
+            requester,
+            environment,
+            reason,
+            ticket,
+            session,
+            denial,
+            forecast,
+            created,
+            expires,
+        } = asked;
         Some(Self {
             cap: cap_of(&forecast),
             id,
             binding,
+            values,
             requester,
             environment,
             reason,

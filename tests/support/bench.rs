@@ -94,6 +94,7 @@ impl Bench<'_> {
             environment: "production",
             database: &self.database,
             access,
+            agent: None,
             reason: None,
             ticket: None,
         };

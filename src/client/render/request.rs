@@ -34,8 +34,9 @@ pub fn card(view: &RequestView) -> String {
     let (target, environment, database) = (escape(&view.target), escape(&view.environment), escape(&view.database));
     line("where", &format!("{target} · {environment} · {database} · {} access", view.access.word()));
     line("statement", &escape_keeping_lines(&view.statement));
-    if view.has_parameters {
-        line("", "with bound values, which are part of what is approved");
+    for (number, value) in (1..).zip(&view.parameters) {
+        let value = value.as_deref().map_or_else(|| "NULL".into(), |text| format!("'{}'", escape(text)));
+        line("", &format!("${number} = {value}"));
     }
     for (label, text) in effect(&view.impact) {
         line(label, &text);

@@ -41,8 +41,9 @@ pub struct RequestView {
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub access: Access,
     pub statement: String,
-    /// The statement came with bound values; they are part of what is approved.
-    pub has_parameters: bool,
+    /// The values that it is bound with, as the target writes them out; they are part of what is approved.
+    #[serde(default)]
+    pub parameters: Vec<Option<String>>,
     pub principal: Principal,
     /// The program that says it acts for the principal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,6 +145,9 @@ pub struct Binds {
     pub statements: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<String>,
+    /// Types, formats and values as they came, base 64: what runs when it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<String>,
     pub policy: String,
     pub principal: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -59,6 +59,7 @@ fn request_for(approvers: &str) -> Request {
     Request::new(Asked {
         id: RequestId::from_random([1; 10]),
         binding: binding(),
+        values: Vec::new(),
         requester: person("ana", &["engineers", "dba"]),
         environment: "production".into(),
         reason: None,

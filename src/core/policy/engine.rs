@@ -15,7 +15,7 @@ use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
 use super::classification::Classification;
 use super::file::{self, Problem, Source};
 use super::{Denial, Limits, pack, selftest};
-use crate::core::grant::Access;
+use crate::core::grant::{Access, Grant};
 use crate::core::identity::Identity;
 
 pub use guard::RUNS_TEXT;
@@ -70,8 +70,26 @@ pub struct Subject<'a> {
     pub environment: &'a str,
     pub database: &'a str,
     pub access: Access,
+    /// The program that the session says it acts through.
+    pub agent: Option<&'a str>,
     pub reason: Option<&'a str>,
     pub ticket: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    /// Whom a grant was given to, and for what.
+    pub fn of(grant: &'a Grant) -> Self {
+        Self {
+            identity: &grant.identity,
+            target: &grant.target,
+            environment: &grant.environment,
+            database: &grant.database,
+            access: grant.access,
+            agent: grant.declared.agent.as_deref(),
+            reason: grant.reason.as_deref(),
+            ticket: grant.ticket.as_deref(),
+        }
+    }
 }
 
 /// The digest says it all and is short.
@@ -156,8 +174,7 @@ impl Policy {
 
     /// Whether somebody approves anything in a database, and so may see what goes on there.
     pub fn may_approve(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> bool {
-        let access = Access::Read;
-        let subject = Subject { identity, target, environment, database, access, reason: None, ticket: None };
+        let subject = plain(identity, target, environment, database, Access::Read);
         matches!(Asking::new(self, &subject).database("approve", None), Answer::Allow)
     }
 
@@ -165,14 +182,24 @@ impl Policy {
     pub fn access_offered(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> Vec<Access> {
         let levels = [Access::Read, Access::Write, Access::Admin];
         let offered = levels.into_iter().filter(|access| {
-            let subject =
-                Subject { identity, target, environment, database, access: *access, reason: None, ticket: None };
+            let subject = plain(identity, target, environment, database, *access);
             // A level that wants a reason is offered too: the person can give one.
             let explained = Subject { reason: Some("-"), ticket: Some("-"), ..subject };
             self.may_connect(&subject).is_ok() || self.may_connect(&explained).is_ok()
         });
         offered.collect()
     }
+}
+
+/// A subject that says nothing of itself.
+fn plain<'a>(
+    identity: &'a Identity,
+    target: &'a str,
+    environment: &'a str,
+    database: &'a str,
+    access: Access,
+) -> Subject<'a> {
+    Subject { identity, target, environment, database, access, agent: None, reason: None, ticket: None }
 }
 
 #[cfg(test)]

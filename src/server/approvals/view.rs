@@ -52,7 +52,7 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
         environment: request.environment.clone(),
         access: binding.access,
         statement: binding.statement.clone(),
-        has_parameters: binding.parameters.is_some(),
+        parameters: request.values.clone(),
         principal: Principal {
             kind: request.requester.kind.word().to_owned(),
             subject: request.requester.subject.clone(),
@@ -66,6 +66,7 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
             target: binding.target.clone(),
             statements: format!("sha256:{}", binding.statement_digest()),
             params: binding.parameters.as_deref().map(|one| format!("sha256:{}", digest(one))),
+            values: binding.parameters.clone(),
             policy: format!("sha256:{}", binding.policy),
             principal: request.requester.subject.clone(),
             max_rows: request.cap,

@@ -21,6 +21,7 @@ mod simple;
 mod stop;
 mod trial;
 pub mod upstream;
+mod values;
 mod wait;
 
 use std::net::SocketAddr;

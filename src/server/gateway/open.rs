@@ -166,16 +166,7 @@ fn options(text: &str) -> Option<Vec<(String, String)>> {
 }
 
 fn subject(live: &LiveGrant) -> Subject<'_> {
-    let grant = &live.grant;
-    Subject {
-        identity: &grant.identity,
-        target: &grant.target,
-        environment: &grant.environment,
-        database: &grant.database,
-        access: grant.access,
-        reason: grant.reason.as_deref(),
-        ticket: grant.ticket.as_deref(),
-    }
+    Subject::of(&live.grant)
 }
 
 /// Why there is no connection is for the program's log: a client hears that there is none.

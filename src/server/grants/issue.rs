@@ -50,6 +50,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         environment: served.environment(),
         database: &database,
         access: request.access,
+        agent: request.declared.agent.as_deref(),
         reason: request.reason.as_deref(),
         ticket: request.ticket.as_deref(),
     };

@@ -191,16 +191,7 @@ fn still_holds(
     live: &LiveGrant,
     identity: &Identity,
 ) -> bool {
-    let grant = &live.grant;
-    let subject = Subject {
-        identity,
-        target: &grant.target,
-        environment: &grant.environment,
-        database: &grant.database,
-        access: grant.access,
-        reason: grant.reason.as_deref(),
-        ticket: grant.ticket.as_deref(),
-    };
+    let subject = Subject { identity, ..Subject::of(&live.grant) };
     let exists: BTreeSet<u32> = catalog.relations.values().map(|relation| relation.oid).collect();
     policy.may_connect(&subject).is_ok()
         && !change::narrows(&live.scope, &served.compile(policy, &subject, catalog), |oid| exists.contains(&oid))

@@ -106,7 +106,14 @@ fn statement(view: &RequestView) -> Markup {
         section.card aria-labelledby="what" {
             h2 #what { "The statement, as it would run" }
             pre tabindex="0" { (sql::highlighted(&view.statement)) }
-            @if view.has_parameters { p.note { "Its bound values are part of what is approved." } }
+            @if !view.parameters.is_empty() {
+                dl.values {
+                    @for (number, value) in (1..).zip(&view.parameters) {
+                        dt { "$" (number) }
+                        dd { @match value { Some(text) => code { (text) }, None => "NULL" } }
+                    }
+                }
+            }
             details {
                 summary { "What an approval is bound to" }
                 dl {

@@ -28,6 +28,7 @@ fn subject(identity: &Identity, access: Access) -> Subject<'_> {
         environment: "production",
         database: "shop",
         access,
+        agent: None,
         reason: None,
         ticket: None,
     }
