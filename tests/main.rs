@@ -45,6 +45,7 @@ mod journeys {
     mod desk;
     mod first_day;
     mod terminal;
+    mod upkeep;
 }
 
 /// A test file that nobody compiles passes for ever.

@@ -204,7 +204,8 @@ pub struct Lift {
     request: RequestId,
     /// As the rule names them.
     approvers: String,
-    policy: String,
+    /// What it was approved for, and what it is still.
+    binding: Binding,
     cap: Option<u64>,
 }
 
@@ -214,9 +215,14 @@ impl Lift {
         &self.request
     }
 
+    /// What was approved.
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
     /// Whether it lifts this refusal of the statement's text: the same people, the same policy.
     pub fn covers(&self, denial: &Denial, policy: &str) -> bool {
-        self.policy == policy && denial.approvers.as_deref() == Some(&self.approvers)
+        self.binding.policy == policy && denial.approvers.as_deref() == Some(&self.approvers)
     }
 
     /// Whether it lifts this refusal of what the statement did.

@@ -243,7 +243,7 @@ impl Request {
         let lift = Lift {
             request: self.id.clone(),
             approvers: self.denial.approvers.clone().unwrap_or_default(),
-            policy: self.binding.policy.clone(),
+            binding: self.binding.clone(),
             cap: self.cap,
         };
         let outcome = Outcome { spent: Spent::Unknown, session: session.to_owned(), at: now };

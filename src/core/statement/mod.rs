@@ -19,4 +19,6 @@ pub mod splice;
 #[cfg(feature = "server")]
 mod tree;
 #[cfg(feature = "server")]
+mod upkeep;
+#[cfg(feature = "server")]
 mod walk;

@@ -24,7 +24,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::refused;
+use crate::server::check::{Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -212,6 +212,9 @@ impl Session {
         if let Err(denial) = self.judge_again(&planned, &text) {
             return self.deny(&denial, &text).await;
         }
+        if bound.is_lifted && self.is_lent(&planned) {
+            return self.execute_lent(&planned, &text, &bound.wording, &values).await;
+        }
         let is_alone = planned.hold.is_counted() && self.is_alone(planned.cleared.facts());
         match is_alone {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
@@ -246,6 +249,24 @@ impl Session {
             let drained = self.flush_up(Mode::Extended).await?;
             self.is_skipping = drained.failed;
         }
+        Ok(())
+    }
+
+    /// What the target's own connection must not run: what came before is answered first, then it
+    /// runs elsewhere.
+    async fn execute_lent(
+        &mut self,
+        planned: &Arc<Planned>,
+        text: &str,
+        wording: &Wording,
+        values: &Values,
+    ) -> Result<(), End> {
+        if !self.answered().await? {
+            return Ok(());
+        }
+        let said = Said { text, wording, forwarded: None, parameters: Some(&values.parameters) };
+        let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
+        self.is_skipping = !self.run_lent(planned, recorded.number()).await?;
         Ok(())
     }
 

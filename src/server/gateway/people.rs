@@ -26,6 +26,7 @@ use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::chain;
+use crate::server::state::State;
 use crate::sys::{clock, random};
 
 /// Settings that change what a text means or does.
@@ -74,6 +75,8 @@ const CIRCUMSTANCES: &str = "select 'circumstances', \
 /// What a session knows of people who may be asked.
 pub struct People {
     pub approvals: Arc<Approvals>,
+    /// Where a role is borrowed for what they have approved.
+    pub state: Arc<State>,
     principal: String,
     /// How long a statement waits on the wire; none for clients that wait by themselves.
     pub hold: Option<Duration>,
@@ -128,12 +131,16 @@ pub struct Circumstances {
 
 impl People {
     /// `wishes` is what our own client says in its startup message; native clients say nothing.
-    pub fn new(approvals: &Arc<Approvals>, live: &LiveGrant, wishes: Option<&str>) -> Self {
+    /// `most` is how long a native client lets itself be held.
+    pub fn new(state: &Arc<State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
+        let approvals = &state.approvals;
         let hold = approvals.config().hold_native;
+        let hold = most.map_or(hold, |most| most.min(hold));
         Self {
             approvals: approvals.clone(),
+            state: state.clone(),
             principal: live.grant.identity.principal(),
-            hold: wishes.is_none().then_some(hold),
+            hold: (wishes.is_none() && !hold.is_zero()).then_some(hold),
             trying: Trying::wished(wishes),
             is_asking: approvals.config().is_enabled
                 && wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
@@ -292,8 +299,9 @@ impl Session {
         facts: &Facts,
         values: Option<&Values>,
     ) -> Result<Stopped, End> {
-        // These need rights that a session's role has not: approving them would be of no use.
-        if !self.people.is_asking || matches!(facts.effect, Effect::Ddl | Effect::Utility | Effect::Unknown) {
+        // What needs rights that no session's role has, and that are not lent, is not asked about.
+        let is_out_of_reach = matches!(facts.effect, Effect::Ddl | Effect::Utility | Effect::Unknown);
+        if !self.people.is_asking || (is_out_of_reach && facts.upkeep.is_none()) {
             return Ok(Stopped::Tell(Box::new(super::refuse::denial_error(denial, text))));
         }
         let mode = if values.is_some() { Mode::Extended } else { Mode::Simple };
@@ -303,7 +311,13 @@ impl Session {
             let Some(shown) = self.written_out(text, values, mode).await? else { return Ok(Stopped::Told) };
             found.values = shown;
         }
-        let trial = Trial { skipped: Some("refused before it ran".to_owned()), ..Trial::default() };
+        let trial = match facts.upkeep {
+            None => Trial { skipped: Some("refused before it ran".to_owned()), ..Trial::default() },
+            Some(_) => match self.owner_of(&found.binding.oids()).await {
+                Ok(_) => self.expected_of(facts),
+                Err(denial) => return Ok(Stopped::Tell(Box::new(super::refuse::denial_error(&denial, text)))),
+            },
+        };
         self.ask(denial, found, trial, mode).await
     }
 

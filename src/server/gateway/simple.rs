@@ -161,6 +161,11 @@ impl Session {
 
     /// Runs one statement; false when the rest of the string must not run.
     async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
+        if self.is_lent(planned) {
+            self.run_lent(planned, part.number).await?;
+            backend::write_ready(self.status, self.client.out());
+            return Ok(false);
+        }
         if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
             return Ok(false);
         }

@@ -63,7 +63,8 @@ impl Policy {
             let schema = touch.relation.schema.as_deref();
             let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
             refusals.extend(self.touched(&asking, subject, &facts, touch, relation, catalog));
-            if let Some(reason) = scope.withheld.get(&relation.name) {
+            // What runs as the owner of what it changes shows nothing of it.
+            if let (Some(reason), None) = (scope.withheld.get(&relation.name), facts.upkeep) {
                 refusals.push((withheld(touch, relation, reason), false));
             }
         }
