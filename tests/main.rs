@@ -34,6 +34,7 @@ mod gateway {
     mod property;
     mod protocol;
     mod reads;
+    mod tools;
     mod upstream_tls;
     mod versions;
     mod writes;
@@ -44,6 +45,7 @@ mod journeys {
     mod demo;
     mod desk;
     mod first_day;
+    mod sign_in;
     mod terminal;
     mod upkeep;
 }

@@ -214,7 +214,10 @@ fn cause(error: &tokio_postgres::Error) -> String {
     while let Some(next) = inner.source() {
         inner = next;
     }
-    inner.to_string()
+    match tls::advice(error) {
+        Some(advice) => format!("{inner} ({advice})"),
+        None => inner.to_string(),
+    }
 }
 
 fn trusted(root: Option<&str>) -> Result<Arc<rustls::ClientConfig>, String> {
@@ -331,16 +334,25 @@ mod tests {
     async fn a_certificate_of_another_authority_or_name_is_refused() {
         let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
         let (ours, other) = (made("localhost"), made("elsewhere.example"));
+        let mut is_ca = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        is_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let signing_key = rcgen::KeyPair::generate().expect("a key");
+        let authority = rcgen::CertifiedKey { cert: is_ca.self_signed(&signing_key).expect("made"), signing_key };
         let folder = std::env::temp_dir().join(format!("dbgate-targets-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let root = folder.join("root.pem");
-        for (trusted, shown) in [(&made("localhost"), &ours), (&other, &other)] {
+        for (trusted, shown, advice) in [
+            (&made("localhost"), &ours, "No authority that is trusted here"),
+            (&other, &other, "for another host name"),
+            (&authority, &authority, "CA:TRUE"),
+        ] {
             std::fs::write(&root, trusted.cert.pem()).expect("written");
             let port = pose_as_target(Some((shown.cert.pem(), shown.signing_key.serialize_pem()))).await;
             let dsn = format!("host=localhost port={port} dbname=shop sslrootcert={}", root.display());
             let refused =
                 target(&dsn, false).expect("configured").admin("shop").await.expect_err("a wrong certificate");
             assert!(matches!(refused, TargetError::Tls { .. }), "{refused}");
+            assert!(refused.to_string().contains(advice), "{refused}");
         }
         // Nor does it go on in clear text where the server says that it has no TLS.
         let port = pose_as_target(None).await;

@@ -183,7 +183,7 @@ async fn a_session_that_is_ended_from_outside_is_a_lost_connection() {
     let mut command = scene.command("ana", &["exec", "demo", "--format", "json", "-c", "select pg_sleep(600)"]).await;
     let child = command.spawn().expect("it runs");
     let running = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' \
-                   and usename like 'dbgate_u_%'";
+                   and datname = current_database() and usename like 'dbgate_u_%'";
     while scene.gate.count(running).await == 0 {
         tokio::task::yield_now().await;
     }

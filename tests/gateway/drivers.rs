@@ -99,7 +99,7 @@ async fn tokio_postgres_pipelines_and_cancels() {
         while gate
             .count(
                 "select count(*) from pg_stat_activity where query like '%pg_sleep(30)%' and state = 'active' \
-                          and usename like 'dbgate_u_%'",
+                          and usename like 'dbgate_u_%' and datname = current_database()",
             )
             .await
             == 0

@@ -288,7 +288,8 @@ fn part(impact: &Impact) -> String {
     let known = impact.of.filter(|of| *of >= impact.rows && impact.action != RowAction::Insert);
     let rows = match known {
         Some(of) => {
-            let percent = impact.rows.saturating_mul(100) / of.max(1);
+            // Rounded, as the pages and `dbgate review` show it.
+            let percent = (impact.rows.saturating_mul(200).saturating_add(of)) / of.max(1).saturating_mul(2);
             format!("{} of {} rows ({percent} %)", grouped(impact.rows), grouped(of))
         }
         None if impact.rows == 1 => "1 row".to_owned(),
