@@ -45,6 +45,7 @@ mod journeys {
     mod demo;
     mod desk;
     mod first_day;
+    mod glass;
     mod sign_in;
     mod terminal;
     mod upkeep;

@@ -99,7 +99,11 @@ async fn execute(
     let is_person = session::is_interactive(global.no_input) && arguments.ask.agent.is_none();
     let usual = if is_person { USUAL_PATIENCE } else { Duration::ZERO };
     let patience = arguments.wait.map_or(usual, Duration::from_secs);
-    let wishes = if arguments.no_request { "1 no-request" } else { "1" };
+    let wishes = match (arguments.no_request, arguments.break_glass) {
+        (true, _) => "1 no-request",
+        (false, true) => "1 break-glass",
+        (false, false) => "1",
+    };
     let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     let first = if reading == Reading::First { Some(texts(&arguments.source)?) } else { None };
     if !arguments.values.is_empty() && !first.as_deref().is_some_and(is_one_statement) {

@@ -4,12 +4,16 @@
 //! why not. What must stay true: nobody decides on their own behalf; an approval covers what was
 //! asked for and nothing else, once, within its time and its number of rows.
 
+mod access;
 mod binding;
 pub mod estimate;
+mod glass;
 pub mod message;
 mod state;
 
+pub use access::Admission;
 pub use binding::{Binding, BoundRelation};
+pub use glass::Glass;
 pub use state::{Decider, Decision, Outcome, Refused, Remark, Spent, State};
 
 use serde::{Deserialize, Serialize};
@@ -132,6 +136,9 @@ pub struct Request {
     /// Questions of reviewers and remarks on the way.
     pub remarks: Vec<Remark>,
     pub outcome: Option<Outcome>,
+    /// It went ahead without anybody's word.
+    #[serde(default)]
+    pub glass: Option<Glass>,
 }
 
 /// What a new request is made of.
@@ -194,6 +201,7 @@ impl Request {
             decisions: Vec::new(),
             remarks: Vec::new(),
             outcome: None,
+            glass: None,
         })
     }
 }

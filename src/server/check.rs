@@ -213,6 +213,7 @@ pub fn refused(code: &str, message: &str, hint: &str) -> Box<Denial> {
         hint: Some(hint.to_owned()),
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     })
 }

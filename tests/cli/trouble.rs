@@ -4,14 +4,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use dbgate::server::grants::end;
-use dbgate::server::sessions::EndReason;
 use serde_json::Value;
 
 use crate::support::dbgate::{Program, document, exec_document, feed, said, text};
 use crate::support::desk::{Desk, issuer, token, trust};
 use crate::support::gate::{Gate, SHOP};
-use crate::support::scene::Scene;
 use crate::support::served::Served;
 
 /// What one failure must look like.
@@ -175,24 +172,4 @@ async fn with_a_full_disk_nothing_is_granted_and_nothing_runs() {
     fails(command, "demo", &wanted).await;
     assert!(served.log().contains("the audit log cannot be written"), "{}", served.log());
     served.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_ended_from_outside_is_a_lost_connection() {
-    let scene = Scene::start("").await;
-    let mut command = scene.command("ana", &["exec", "demo", "--format", "json", "-c", "select pg_sleep(600)"]).await;
-    let child = command.spawn().expect("it runs");
-    let running = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' \
-                   and datname = current_database() and usename like 'dbgate_u_%'";
-    while scene.gate.count(running).await == 0 {
-        tokio::task::yield_now().await;
-    }
-    let state = scene.gate.running.state();
-    for grant in state.grants.ids() {
-        end::end(state, &grant, EndReason::Revoked).await.expect("ended");
-    }
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended");
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("57P01") && said(&output).contains("revoked"), "{}", said(&output));
-    scene.end().await;
 }

@@ -21,6 +21,8 @@ pub struct Requests {
 pub struct RequestView {
     pub schema: String,
     pub request_id: String,
+    /// `statement`, or `access`: then it is for a session.
+    pub kind: String,
     /// `pending`, `approved`, `rejected`, `expired`, `withdrawn` or `executed`.
     pub state: String,
     pub rule: String,
@@ -56,6 +58,9 @@ pub struct RequestView {
     pub remarks: Vec<RemarkView>,
     /// What came of the one use, where there was one.
     pub outcome: Option<OutcomeView>,
+    /// Whoever asked went ahead without anybody's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glass: Option<GlassView>,
     /// How to run what was approved.
     pub resume_argv: Vec<String>,
     /// Whether the caller may decide it.
@@ -176,6 +181,18 @@ pub struct RemarkView {
     pub by: String,
     pub text: String,
     pub at: String,
+}
+
+/// A glass that was broken, and what reviewers found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct GlassView {
+    pub review_by: String,
+    pub is_overdue: bool,
+    /// Who has looked at it.
+    pub reviewed_by: Option<String>,
+    pub was_in_order: Option<bool>,
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,6 +34,7 @@ fn denial(approvers: Option<&str>) -> Denial {
         hint: None,
         objects: Vec::new(),
         approvers: approvers.map(str::to_owned),
+        break_glass: None,
         offset: None,
     }
 }

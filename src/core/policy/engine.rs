@@ -58,6 +58,8 @@ pub struct Rule {
     pub limit: Option<Limits>,
     /// The group that may lift it.
     pub approval: Option<String>,
+    /// The group that may go ahead at once.
+    pub break_glass: Option<String>,
     pub reason: Option<String>,
     pub suggest: Option<String>,
 }

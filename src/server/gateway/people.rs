@@ -16,7 +16,8 @@ use super::trial::Trying;
 use super::values::Values;
 use super::wait::Waiting;
 use crate::core::approval::{
-    Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, Trial,
+    Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, State,
+    Trial,
 };
 use crate::core::encoding;
 use crate::core::policy::{Denial, Impact};
@@ -26,7 +27,7 @@ use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::chain;
-use crate::server::state::State;
+use crate::server::state;
 use crate::sys::{clock, random};
 
 /// Settings that change what a text means or does.
@@ -76,12 +77,14 @@ const CIRCUMSTANCES: &str = "select 'circumstances', \
 pub struct People {
     pub approvals: Arc<Approvals>,
     /// Where a role is borrowed for what they have approved.
-    pub state: Arc<State>,
+    pub state: Arc<state::State>,
     principal: String,
     /// How long a statement waits on the wire; none for clients that wait by themselves.
     pub hold: Option<Duration>,
     /// Whether people are asked at all.
     is_asking: bool,
+    /// Where a rule has a glass, it is broken.
+    breaks_glass: bool,
     /// Nothing is committed in this session.
     pub trying: Option<Trying>,
     /// The statement that runs, where it is one that people can be asked about.
@@ -132,7 +135,7 @@ pub struct Circumstances {
 impl People {
     /// `wishes` is what our own client says in its startup message; native clients say nothing.
     /// `most` is how long a native client lets itself be held.
-    pub fn new(state: &Arc<State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
+    pub fn new(state: &Arc<state::State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
         let approvals = &state.approvals;
         let hold = approvals.config().hold_native;
         let hold = most.map_or(hold, |most| most.min(hold));
@@ -141,6 +144,7 @@ impl People {
             state: state.clone(),
             principal: live.grant.identity.principal(),
             hold: (wishes.is_none() && !hold.is_zero()).then_some(hold),
+            breaks_glass: wishes.is_some_and(|wishes| wishes.split(' ').any(|wish| wish == "break-glass")),
             trying: Trying::wished(wishes),
             is_asking: approvals.config().is_enabled
                 && wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
@@ -345,6 +349,19 @@ impl Session {
                 return Ok(refused(denial, true));
             }
         };
+        if self.people.breaks_glass && request.state == State::Pending {
+            let grant = &self.grant.grant;
+            let broken = self.people.approvals.break_glass(&request.id, &grant.identity, grant.reason.as_deref());
+            let told = match broken.await {
+                Ok(broken) => self.broken(&broken),
+                Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
+                Err(error) => ErrorFields {
+                    detail: Some(self.detail(&request)),
+                    ..ErrorFields::error("ZG001", format!("{error}. It waits for {}", request.reviewers))
+                },
+            };
+            return Ok(Stopped::Tell(Box::new(told)));
+        }
         // In the extended protocol a driver waits for more than one answer: it is told at once.
         if self.people.hold.is_none() || mode == Mode::Extended {
             return Ok(Stopped::Tell(Box::new(self.pending(&request, &changed))));
@@ -372,6 +389,12 @@ impl Session {
             self.people.approvals.url(&request.id)
         );
         ErrorFields { detail: Some(self.detail(request)), hint: Some(hint), ..ErrorFields::error("ZG001", message) }
+    }
+
+    /// ZG001 as well: our own client, which alone breaks glasses, sends it again.
+    fn broken(&self, request: &Request) -> ErrorFields {
+        let message = format!("the glass is broken: {} is reviewed by {}", request.id.as_str(), request.reviewers);
+        ErrorFields { detail: Some(self.detail(request)), ..ErrorFields::error("ZG001", message) }
     }
 
     /// What programs read in DETAIL.

@@ -193,7 +193,7 @@ fn still_holds(
 ) -> bool {
     let subject = Subject { identity, ..Subject::of(&live.grant) };
     let exists: BTreeSet<u32> = catalog.relations.values().map(|relation| relation.oid).collect();
-    policy.may_connect(&subject).is_ok()
+    live.may_stay(policy, &subject)
         && !change::narrows(&live.scope, &served.compile(policy, &subject, catalog), |oid| exists.contains(&oid))
 }
 

@@ -198,6 +198,7 @@ fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
         hint: hint.map(str::to_owned),
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     }
 }
