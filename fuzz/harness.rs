@@ -27,12 +27,15 @@ pub fn frames(bytes: &[u8]) {
 pub fn frontend(bytes: &[u8]) {
     let Some((tag, body)) = bytes.split_first() else { return };
     let message = frame::Message { tag: *tag, body: body.to_vec().into() };
-    if let Ok(frontend::Frontend::Bind { parameters, .. }) = frontend::parse(&message) {
-        assert!(parameters.len() <= body.len());
+    if let Ok(frontend::Frontend::Parse { types, .. }) = frontend::parse(&message) {
+        assert!(frontend::types(types).is_ok());
     }
-    if message.tag == b'P' && frontend::parse(&message).is_ok() {
-        assert!(frontend::parse_types(&message).is_ok());
+    if let Ok(frontend::Frontend::Bind { parameters, .. }) = frontend::parse(&message)
+        && let Ok(Some(bound)) = frontend::bound(&[], parameters)
+    {
+        assert!(frontend::unbound(&bound).is_ok());
     }
+    let _ = frontend::unbound(bytes);
 }
 
 /// A server's messages, and the first packet of a client.

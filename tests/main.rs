@@ -44,11 +44,14 @@ mod gateway {
 }
 mod journeys {
     mod approval;
+    mod bound;
     mod demo;
     mod desk;
     mod first_day;
+    mod glass;
     mod sign_in;
     mod terminal;
+    mod upkeep;
 }
 
 /// A test file that nobody compiles passes for ever.

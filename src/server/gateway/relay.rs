@@ -36,6 +36,8 @@ pub struct Drained {
     pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
     pub rows: Vec<Vec<Option<String>>>,
+    /// Parameter types of a statement that the gateway described for itself.
+    pub types: Vec<u32>,
     /// The server asked for COPY data.
     pub copy_in: bool,
 }
@@ -233,6 +235,7 @@ impl Session {
                 let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 drained.rows.push(values.into_iter().map(text).collect());
             }
+            b't' => drained.types = backend::parameter_types(message.body)?,
             b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
             b'1' => self.own.prepared(),
             _ => {}

@@ -12,6 +12,7 @@ use super::client::Client;
 use super::held::Held;
 use super::relay::Mode;
 use super::rows::Execution;
+use super::values::Values;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -95,8 +96,9 @@ impl End {
 #[derive(Clone)]
 pub struct Bound {
     pub planned: Arc<Planned>,
-    /// Formats, values and result formats as the client sent them.
-    pub parameters: Bytes,
+    pub values: Values,
+    /// People have let it through, with these values.
+    pub is_lifted: bool,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
 }
@@ -105,6 +107,8 @@ pub struct Bound {
 #[derive(Clone)]
 pub struct Parsed {
     pub planned: Arc<Planned>,
+    /// Of its parameters, as the client named them.
+    pub types: Bytes,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
 }
@@ -171,16 +175,7 @@ impl Session {
 
     /// Who is judged.
     pub(super) fn subject(&self) -> Subject<'_> {
-        let grant = &self.grant.grant;
-        Subject {
-            identity: &grant.identity,
-            target: &grant.target,
-            environment: &grant.environment,
-            database: &grant.database,
-            access: grant.access,
-            reason: grant.reason.as_deref(),
-            ticket: grant.ticket.as_deref(),
-        }
+        Subject::of(&self.grant.grant)
     }
 
     /// The context that decisions are remembered in from here on.
