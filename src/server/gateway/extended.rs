@@ -3,7 +3,6 @@
 //! Messages gather until Flush or Sync and travel together. A statement is judged at Parse,
 //! recorded at Execute, and what is held is judged once per pipeline, before its Sync.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::held::Asked;
@@ -19,7 +18,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::refused;
+use crate::server::check::{NO_PORTAL, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -35,6 +34,10 @@ impl Session {
     pub(super) async fn extended(&mut self, message: Message) -> Result<(), End> {
         let parsed = frontend::parse(&message)?;
         if self.is_skipping && parsed != Frontend::Sync {
+            return Ok(());
+        }
+        if self.changes.must_settle() && !matches!(parsed, Frontend::Sync | Frontend::Flush) && !self.answered().await?
+        {
             return Ok(());
         }
         self.make_room(&parsed);
@@ -66,7 +69,6 @@ impl Session {
         if self.pipeline.is_empty() {
             self.refresh().await?;
         }
-        self.prepared.remove(name);
         if self.prepared.len() >= MOST_PREPARED {
             let hint = "close those that are not needed any more";
             return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
@@ -77,8 +79,10 @@ impl Session {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
-                // Nothing that could be executed: Execute asks for a statement that was planned.
+                // Nothing that could be executed.
                 Ok(None) => {
+                    let (text, wording) = (sql.into(), Arc::new(Wording::of(sql)));
+                    self.name_statement(name, Some(Parsed { planned: None, text, wording }));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -86,14 +90,14 @@ impl Session {
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
+        let (text, wording) = (sql.into(), decided.wording.clone());
+        self.name_statement(name, Some(Parsed { planned: Some(planned.clone()), text, wording }));
         if planned.is_spliced {
             let types = frontend::parse_types(message)?;
             self.ask_parse(Owner::Client, name, &planned.forward, &types);
         } else {
             self.pass(message, Step::Parse);
         }
-        let (planned, wording) = (planned.clone(), decided.wording.clone());
-        self.prepared.insert(name.to_owned(), Parsed { planned, text: sql.into(), wording });
         Ok(())
     }
 
@@ -106,8 +110,7 @@ impl Session {
             Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
         let Some(statement) = statement else { return Ok(None) };
-        let known: BTreeMap<_, _> = self.prepared.iter().map(|(n, p)| (n.clone(), p.planned.clone())).collect();
-        let planned = self.plan(&statement, &known)?;
+        let planned = self.plan(&statement, &self.known_statements())?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
@@ -125,22 +128,24 @@ impl Session {
         if portal.starts_with(RESERVED) || statement.starts_with(RESERVED) {
             return self.deny(&reserved(portal), "").await;
         }
-        self.portals.remove(portal);
-        if let Some(parsed) = self.prepared.get(statement) {
+        let bound = self.prepared.get(statement).map(|parsed| {
             let parameters = message.body.slice_ref(parameters);
             let (planned, text, wording) = (parsed.planned.clone(), parsed.text.clone(), parsed.wording.clone());
-            let bound = Bound { planned, parameters, text, wording };
-            self.portals.insert(portal.to_owned(), bound);
-        }
+            Bound { planned, parameters, text, wording }
+        });
+        self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
     }
 
     async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         let Some(bound) = self.portals.get(portal).cloned() else {
-            return self.execute_unknown(message, portal).await;
+            return self.execute_unknown(portal).await;
         };
-        let planned = bound.planned;
+        let Some(planned) = bound.planned else {
+            self.pass(message, Step::Execute);
+            return Ok(());
+        };
         if self.people.trying.is_some() {
             return self.deny(&only_tries(), &bound.text).await;
         }
@@ -170,6 +175,7 @@ impl Session {
         self.begin(recorded.number(), 0, &planned, 0);
         self.is_dirty = true;
         self.pass(message, Step::Execute);
+        self.changes.executed(planned.cleared.facts());
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
             let drained = self.flush_up(Mode::Extended).await?;
@@ -178,17 +184,14 @@ impl Session {
         Ok(())
     }
 
-    /// A portal that no Bind of this session made: an empty statement's, or a cursor's. Reading on
-    /// from a cursor is FETCH, which is judged; here it is refused unless nothing can come of it.
-    async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
-        if self.is_cursor(portal) {
-            return self
-                .deny(&refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"), "")
-                .await;
-        }
-        // Either the server refuses the name, or the statement was empty.
-        self.pass(message, Step::Execute);
-        Ok(())
+    /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
+    /// FETCH, which is judged. Nothing is passed on that the gateway knows nothing of.
+    async fn execute_unknown(&mut self, portal: &str) -> Result<(), End> {
+        let denial = match self.is_cursor(portal) {
+            true => refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"),
+            false => refused(NO_PORTAL, &format!("portal \"{portal}\" does not exist"), "bind a statement to it first"),
+        };
+        self.deny(&denial, "").await
     }
 
     fn is_cursor(&self, portal: &str) -> bool {
@@ -200,8 +203,8 @@ impl Session {
             return self.deny(&reserved(name), "").await;
         }
         match what {
-            Named::Statement => drop(self.prepared.remove(name)),
-            Named::Portal => drop(self.portals.remove(name)),
+            Named::Statement => self.name_statement(name, None),
+            Named::Portal => self.name_portal(name, None),
         }
         self.pass(message, Step::Close);
         Ok(())
@@ -223,6 +226,7 @@ impl Session {
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
         let drained = self.flush_up(Mode::Extended).await?;
+        self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
             return Ok(false);
