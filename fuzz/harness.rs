@@ -2,6 +2,9 @@
 //! call these with random bytes, a fuzzer may with its own.
 
 use bytes::BytesMut;
+use dbgate::core::audit::Outcome;
+use dbgate::core::audit::verify::verify_bytes;
+use dbgate::core::mask::net::{self, Look, Net};
 use dbgate::core::statement::grammar;
 use dbgate::core::statement::literals::Stripped;
 use dbgate::core::transcript::{Event, redact};
@@ -95,4 +98,26 @@ pub fn line(bytes: &[u8]) {
     if let Ok(event) = Event::parse(&text) {
         assert_eq!(event.line.as_str(), text);
     }
+}
+
+/// Contents that are looked through keep their length, and text stays text.
+pub fn contents(bytes: &[u8]) {
+    for look in [Look::Text, Look::Json, Look::Texts] {
+        let (mut hidden, mut found) = (bytes.to_vec(), net::Found::new());
+        net::value(&mut hidden, look, Net::Redact, &mut found);
+        assert_eq!(hidden.len(), bytes.len());
+        assert!(!found.is_empty() || hidden == bytes);
+        if std::str::from_utf8(bytes).is_ok() {
+            assert!(std::str::from_utf8(&hidden).is_ok());
+        }
+    }
+    let mut body = bytes.to_vec();
+    net::row(&mut body, &[Look::Text, Look::Json], Net::Redact, &mut net::Found::new());
+    assert_eq!(body.len(), bytes.len());
+}
+
+/// An evidence file that nobody has signed is never good.
+pub fn evidence(bytes: &[u8]) {
+    let report = verify_bytes(bytes, &[]);
+    assert_ne!(report.outcome(), Outcome::Good);
 }

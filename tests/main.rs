@@ -29,6 +29,7 @@ mod gateway {
     mod lifecycle;
     mod limits;
     mod masks;
+    mod net;
     mod oracle;
     mod privileges;
     mod property;

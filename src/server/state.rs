@@ -20,6 +20,7 @@ use crate::server::certificates::Certificates;
 use crate::server::config::{Config, PolicyStamp};
 use crate::server::decisions::Decisions;
 use crate::server::gateway::keeper::Keeper;
+use crate::server::gateway::upstream::Ensured;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
@@ -113,6 +114,8 @@ pub struct ServedTarget {
     making: tokio::sync::RwLock<()>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
     admins: Admins,
+    /// Scopes that a connection has just found whole.
+    ensured: Ensured,
 }
 
 /// Whether leftovers of an earlier process are gone from a database.
@@ -136,6 +139,7 @@ impl ServedTarget {
             making: tokio::sync::RwLock::default(),
             sweeps: Mutex::default(),
             admins: Admins::default(),
+            ensured: Ensured::default(),
         };
         served.must_sweep(served.database());
         served
@@ -301,10 +305,19 @@ impl ServedTarget {
         sweeps.entry(database.to_owned()).or_default().clone()
     }
 
+    /// Scopes that a connection has just found whole.
+    pub(in crate::server) const fn ensured(&self) -> &Ensured {
+        &self.ensured
+    }
+
+    /// What exists in a database, if it was read before.
+    pub(in crate::server) fn known_catalog(&self, database: &str) -> Option<Arc<Catalog>> {
+        self.catalogs.read().unwrap_or_else(PoisonError::into_inner).get(database).cloned()
+    }
+
     /// What exists in a database, as far as it is known.
     pub async fn catalog(&self, database: &str) -> Result<Arc<Catalog>, Refusal> {
-        let known = self.catalogs.read().unwrap_or_else(PoisonError::into_inner).get(database).cloned();
-        match known {
+        match self.known_catalog(database) {
             Some(catalog) => Ok(catalog),
             None => {
                 let client = self.admin(database).await?;

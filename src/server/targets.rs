@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::core::mask::net::Net;
 use crate::core::secret::Secret;
 use crate::sys::tls;
 
@@ -31,6 +32,9 @@ pub struct TargetConfig {
     /// Allows a connection without TLS to another machine.
     #[serde(default)]
     pub insecure: bool,
+    /// What is done with values that look sensitive in columns that nobody has classified.
+    #[serde(default)]
+    pub content_scan: Net,
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -272,6 +276,7 @@ mod tests {
             dsn: dsn.into(),
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
+            content_scan: Net::Off,
         })
     }
 

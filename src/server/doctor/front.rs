@@ -77,6 +77,7 @@ fn in_clear(target: &Target) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::mask::net::Net;
     use crate::server::targets::{AdminConfig, TargetConfig};
 
     #[test]
@@ -98,6 +99,7 @@ mod tests {
                 dsn: format!("host={host} dbname=shop sslmode=disable"),
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
+                content_scan: Net::Off,
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

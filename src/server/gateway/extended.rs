@@ -169,6 +169,10 @@ impl Session {
         }
         self.begin(recorded.number(), 0, &planned, 0);
         self.is_dirty = true;
+        if self.net.is_some() {
+            // What the client knows of the columns it may have asked for long ago.
+            self.ask_describe(Owner::Gateway, Named::Portal, portal);
+        }
         self.pass(message, Step::Execute);
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.

@@ -11,6 +11,7 @@ mod extended;
 mod foresee;
 mod held;
 pub mod keeper;
+mod net;
 mod open;
 mod people;
 mod refuse;
