@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::session::{Bound, Parsed, Session};
 use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TEMP_VIEW;
 use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned};
 
@@ -43,9 +44,9 @@ impl Changes {
     /// comes behind one in the pipeline is looked at when it has been answered.
     pub fn executed(&mut self, facts: &Facts) {
         let ends = matches!(facts.transaction, Some(verb) if verb != TransactionVerb::Begin);
-        let renames = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD" | "CLOSE")
+        let renames = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD ALL" | "CLOSE")
             || facts.verb.starts_with("DECLARE");
-        self.must_settle |= ends || renames || runs_code(facts);
+        self.must_settle |= ends || renames || redefines(facts);
     }
 
     /// Everything asked has been answered.
@@ -95,7 +96,7 @@ impl Session {
         let facts = planned.cleared.facts();
         let name = facts.prepared.as_deref();
         match (facts.verb.as_str(), name) {
-            ("DISCARD", _) | ("DEALLOCATE", Some("")) => {
+            ("DISCARD ALL", _) | ("DEALLOCATE", Some("")) => {
                 self.own.forget();
                 self.prepared.clear();
             }
@@ -109,13 +110,17 @@ impl Session {
             (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
             _ => {}
         }
-        if runs_code(facts) {
+        if redefines(facts) {
+            if facts.verb == TEMP_VIEW {
+                self.has_own_views = true;
+                self.context = self.remembering();
+            }
             self.doubt_names();
         }
     }
 
-    /// Code whose text nobody reads may have given every name another meaning: what was judged as
-    /// unable to change rows is counted from here on.
+    /// Every name may have got another meaning: what was judged as unable to change rows is counted
+    /// from here on.
     fn doubt_names(&mut self) {
         let statements = self.prepared.values_mut().map(|parsed| &mut parsed.planned);
         let portals = self.portals.values_mut().map(|bound| &mut bound.planned);
@@ -125,8 +130,10 @@ impl Session {
     }
 }
 
-fn runs_code(facts: &Facts) -> bool {
-    matches!(facts.verb.as_str(), "DO" | "CALL")
+/// Code whose text nobody reads may do anything to names, and a view of the session's own may take
+/// the place of a table.
+fn redefines(facts: &Facts) -> bool {
+    matches!(facts.verb.as_str(), "DO" | "CALL" | "RENAME" | TEMP_VIEW)
 }
 
 fn set<T>(names: &mut BTreeMap<String, T>, name: &str, value: Option<T>) -> Option<T> {

@@ -230,7 +230,7 @@ async fn connected(
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
     let ended = registered.handle().kill.subscribe();
-    let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[]);
+    let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(&state.approvals, live, wishes),
         client,
@@ -265,6 +265,7 @@ async fn connected(
         ended,
         search_path: Vec::new(),
         temporary: Vec::new(),
+        has_own_views: false,
         facts_stale: true,
         counts_rows: false,
         prepared: BTreeMap::new(),

@@ -18,6 +18,7 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::grammar;
+use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
@@ -154,6 +155,8 @@ pub struct Session {
     pub(super) ended: watch::Receiver<Option<EndReason>>,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
+    /// The session has made a temporary view: from then on any unqualified name may mean one.
+    pub(super) has_own_views: bool,
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
@@ -188,9 +191,10 @@ impl Session {
     }
 
     /// The context that decisions are remembered in from here on.
-    fn remembering(&self) -> Arc<Context> {
+    pub(super) fn remembering(&self) -> Arc<Context> {
         let grant = &self.grant.grant.id;
-        self.decisions.context(grant, &self.policy, &self.catalog, &self.search_path, &self.temporary)
+        let (path, temporary) = (&self.search_path, &self.temporary);
+        self.decisions.context(grant, &self.policy, &self.catalog, path, temporary, self.has_own_views)
     }
 
     /// Decisions of another policy or catalog are not this session's any more.
@@ -213,6 +217,7 @@ impl Session {
             catalog: &self.catalog,
             search_path: &self.search_path,
             temporary: &self.temporary,
+            has_own_views: self.has_own_views,
             prepared,
             lift: self.people.lift.as_ref(),
         };
@@ -324,8 +329,14 @@ impl Session {
         if facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
-                "DISCARD" | "SELECT INTO TEMP" | "CREATE TEMP TABLE" | "CREATE TEMP SEQUENCE"
+                "DISCARD"
+                    | "DISCARD ALL"
+                    | "SELECT INTO TEMP"
+                    | "CREATE TEMP TABLE"
+                    | "CREATE TEMP SEQUENCE"
+                    | TEMP_VIEW
             )
+            || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
             || tag.starts_with("DROP")
         {
             self.facts_stale = true;
