@@ -115,6 +115,15 @@ pub enum CopyDirection {
     Server,
 }
 
+/// How definitions and maintenance get along with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Others wait for it.
+    Blocking,
+    /// It waits for others.
+    Concurrent,
+}
+
 /// All that is known of one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -141,10 +150,14 @@ pub struct Facts {
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// What LISTEN listens to.
+    pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
     /// It runs the prepared statement that it names, and so does what that does.
     pub executes: bool,
+    /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
+    pub upkeep: Option<Upkeep>,
     /// Byte range of the statement in the text it came from.
     pub start: usize,
     pub end: usize,
@@ -167,8 +180,10 @@ impl Facts {
             if_exists: false,
             locks: false,
             unbounded: false,
+            channel: None,
             prepared: None,
             executes: false,
+            upkeep: None,
             start: 0,
             end: 0,
         }
@@ -207,8 +222,10 @@ impl Facts {
             if_exists: false,
             locks: self.locks || outer.locks,
             unbounded: self.unbounded || outer.unbounded,
+            channel: None,
             prepared: outer.prepared.clone(),
             executes: true,
+            upkeep: None,
             start: outer.start,
             end: outer.end,
         }

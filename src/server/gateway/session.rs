@@ -12,6 +12,7 @@ use super::client::Client;
 use super::held::Held;
 use super::relay::Mode;
 use super::rows::Execution;
+use super::values::Values;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -97,19 +98,48 @@ impl End {
 pub struct Bound {
     /// Nothing where the text holds no statement.
     pub planned: Option<Arc<Planned>>,
-    /// Formats, values and result formats as the client sent them.
-    pub parameters: Bytes,
+    pub values: Values,
+    /// People have let it through, with these values.
+    pub is_lifted: bool,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+}
+
+/// What is known of a statement that a name stands for.
+#[derive(Clone)]
+pub enum Judged {
+    Planned(Arc<Planned>),
+    /// The text holds no statement, or none that the gateway can read.
+    Empty,
+    /// It does not run unless people let it through, with its values.
+    Unlifted,
+}
+
+impl Judged {
+    /// What may run.
+    pub const fn planned(&self) -> Option<&Arc<Planned>> {
+        match self {
+            Self::Planned(planned) => Some(planned),
+            Self::Empty | Self::Unlifted => None,
+        }
+    }
 }
 
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    /// Nothing where the text holds no statement.
-    pub planned: Option<Arc<Planned>>,
+    pub judged: Judged,
+    /// Of its parameters, as the client named them.
+    pub types: Bytes,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+}
+
+impl Parsed {
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
+        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+    }
 }
 
 /// Everything of one session.
@@ -178,16 +208,7 @@ impl Session {
 
     /// Who is judged.
     pub(super) fn subject(&self) -> Subject<'_> {
-        let grant = &self.grant.grant;
-        Subject {
-            identity: &grant.identity,
-            target: &grant.target,
-            environment: &grant.environment,
-            database: &grant.database,
-            access: grant.access,
-            reason: grant.reason.as_deref(),
-            ticket: grant.ticket.as_deref(),
-        }
+        Subject::of(&self.grant.grant)
     }
 
     /// The context that decisions are remembered in from here on.
@@ -307,6 +328,7 @@ impl Session {
         }
         while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
             match message.tag {
+                b'A' if !self.is_heard(&message.body)? => {}
                 b'N' | b'A' | b'S' => message.write(self.client.out()),
                 b'E' => {
                     message.write(self.client.out());
