@@ -32,6 +32,7 @@ mod gateway {
     mod lifecycle;
     mod limits;
     mod masks;
+    mod names;
     mod oracle;
     mod privileges;
     mod property;
@@ -44,11 +45,14 @@ mod gateway {
 }
 mod journeys {
     mod approval;
+    mod bound;
     mod demo;
     mod desk;
     mod first_day;
+    mod glass;
     mod sign_in;
     mod terminal;
+    mod upkeep;
 }
 
 /// A test file that nobody compiles passes for ever.

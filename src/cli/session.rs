@@ -116,6 +116,7 @@ impl From<SessionError> for Failure {
         match error {
             SessionError::Dial(DialError::Refused(fields)) => {
                 let exit = match fields.sqlstate.as_str() {
+                    // At the door: the grant has ended already.
                     "42501" | "57P01" => Exit::Denied,
                     "ZG005" => Exit::Unrecorded,
                     "28P01" | "28000" => Exit::AuthRequired,
@@ -133,6 +134,11 @@ impl From<SessionError> for Failure {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
+            }
+            SessionError::Ended(fields) => {
+                let exit = if fields.sqlstate == "ZG005" { Exit::Unrecorded } else { Exit::Connection };
+                Self::new(exit, format!("{}: {}", fields.sqlstate, fields.message))
+                    .hint("What was not committed is rolled back. A new grant is asked for by running it again")
             }
             SessionError::Dial(DialError::Tls(error)) => {
                 let hint = tls::advice(&error).unwrap_or("Try again; if it stays, tell the operators of the gateway");

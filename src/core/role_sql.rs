@@ -46,6 +46,8 @@ pub struct PrepareTarget<'a> {
     pub database: &'a str,
     /// See [`OWN_SCHEMAS`].
     pub schemas: &'a [String],
+    /// Owners whose rights may be lent.
+    pub lend: &'a [String],
 }
 
 /// The SQL that prepares a target, to be run by a superuser in the database. Running it again
@@ -78,7 +80,19 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         sql.push(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(default_privileges(schema, &broker));
     }
+    sql.extend(prepare.lend.iter().map(|owner| may_lend(owner, &broker)));
     sql
+}
+
+/// The right to make others members of an owner, and no right of the owner's. Before 16 who makes
+/// roles has it for every role that is no superuser.
+fn may_lend(owner: &str, broker: &str) -> String {
+    let grant = format!("GRANT {} TO {broker} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", identifier(owner));
+    format!(
+        "DO $dbgate$ BEGIN IF pg_catalog.current_setting('server_version_num')::int >= 160000 \
+         THEN EXECUTE {}; END IF; END $dbgate$",
+        literal(&grant)
+    )
 }
 
 /// Makes a role unless there is one; only a role that is made here gets the comment.

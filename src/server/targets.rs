@@ -32,6 +32,9 @@ pub struct TargetConfig {
     /// Allows a connection without TLS to another machine.
     #[serde(default)]
     pub insecure: bool,
+    /// Owners of tables whose rights are lent to a definition that people have approved.
+    #[serde(default)]
+    pub lend: Vec<String>,
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -296,6 +299,7 @@ mod tests {
             dsn: dsn.into(),
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
+            lend: Vec::new(),
         })
     }
 

@@ -383,7 +383,7 @@ async fn a_relation_that_init_has_not_covered_is_left_out_until_it_has() {
     let role = scopes::ensure(&bench.broker, &scope).await.expect("the rest is granted");
     assert_eq!(role.missing, [RelationName::new("late", "t")]);
     let schemas = ["late".to_owned()];
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &bench.database, schemas: &schemas };
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &bench.database, schemas: &schemas, lend: &[] };
     let one_at_a_time = PREPARING.lock().await;
     bench.superuser.batch_execute(&role_sql::prepare_target(&prepare).join(";\n")).await.expect("covered");
     drop(one_at_a_time);

@@ -57,7 +57,7 @@ pub async fn bench_on<'c>(cluster: &'c Cluster, sql: &str, classification: &str)
     superuser.batch_execute(sql).await.expect("a shop");
     let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
     let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas };
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas, lend: &[] };
     let prepared = role_sql::prepare_target(&prepare);
     superuser.batch_execute(&prepared.join(";\n")).await.expect("prepared");
     superuser.batch_execute(&prepared.join(";\n")).await.expect("preparing again changes nothing");
@@ -107,6 +107,7 @@ impl Bench<'_> {
             environment: "production",
             database: &self.database,
             access,
+            agent: None,
             reason: None,
             ticket: None,
         };

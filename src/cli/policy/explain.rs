@@ -37,6 +37,9 @@ pub struct Whom {
     /// How far the session may go: read, write or admin
     #[arg(long, default_value = "read")]
     pub access: Access,
+    /// Program that the session says it acts through
+    #[arg(long)]
+    pub agent: Option<String>,
     /// Reason that is given for the session
     #[arg(long)]
     pub reason: Option<String>,
@@ -113,6 +116,7 @@ impl Known {
             environment: &config.environment,
             database: &self.catalog.database,
             access: whom.access,
+            agent: whom.agent.as_deref(),
             reason: whom.reason.as_deref(),
             ticket: whom.ticket.as_deref(),
         }

@@ -50,7 +50,12 @@ pub async fn run(arguments: &InitArguments, form: Form) -> Result<Exit, Failure>
         None => known_schemas(target).await,
     };
     let admin = &target.config().admin;
-    let prepare = PrepareTarget { broker: &admin.user, database: target.database(), schemas: &schemas };
+    let prepare = PrepareTarget {
+        broker: &admin.user,
+        database: target.database(),
+        schemas: &schemas,
+        lend: &target.config().lend,
+    };
     let mut statements = role_sql::prepare_target(&prepare);
     if let Some(file) = &admin.password_file {
         statements.push(set_password(&admin.user, &broker_password(file)?));

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::engine::{Answer, Asking};
 use super::{Policy, Subject, lint};
 use crate::core::grant::Access;
+use crate::core::identity::Kind;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation};
 
@@ -44,6 +45,7 @@ pub fn guessable(
                 environment,
                 database: &catalog.database,
                 access,
+                agent: (identity.kind == Kind::Agent).then_some("lint"),
                 reason: Some("lint"),
                 ticket: Some("lint"),
             };

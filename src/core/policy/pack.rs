@@ -4,15 +4,25 @@
 use super::file::Source;
 
 /// Names of the built-in packs.
-pub const NAMES: [&str; 1] = ["production"];
+pub const NAMES: [&str; 2] = ["production", "agents"];
 
 /// The files of a built-in pack, exactly as they would lie in a policy folder.
 pub fn sources(name: &str) -> Option<Vec<Source>> {
+    let production = || Source::new("production.cedar", include_str!("packs/production/production.cedar"));
+    let classification = || Source::new("classification.toml", include_str!("packs/production/classification.toml"));
     match name {
         "production" => Some(vec![
-            Source::new("production.cedar", include_str!("packs/production/production.cedar")),
-            Source::new("classification.toml", include_str!("packs/production/classification.toml")),
+            production(),
+            classification(),
             Source::new("production.test.toml", include_str!("packs/production/production.test.toml")),
+        ]),
+        // What people may do stays as it is: the tests of `production` hold here too.
+        "agents" => Some(vec![
+            production(),
+            Source::new("agents.cedar", include_str!("packs/agents/agents.cedar")),
+            classification(),
+            Source::new("production.test.toml", include_str!("packs/production/production.test.toml")),
+            Source::new("agents.test.toml", include_str!("packs/agents/agents.test.toml")),
         ]),
         _ => None,
     }

@@ -153,7 +153,7 @@ fn login_names_show_the_person_and_never_grow_too_long() {
 #[test]
 fn preparing_names_no_password_and_quotes_what_it_is_given() {
     let schemas = ["we\"ird".to_owned()];
-    let sql = prepare_target(&PrepareTarget { broker: BROKER, database: "shop", schemas: &schemas });
+    let sql = prepare_target(&PrepareTarget { broker: BROKER, database: "shop", schemas: &schemas, lend: &[] });
     assert!(sql.iter().all(|text| !text.contains("PASSWORD") && !text.contains(" SUPERUSER")));
     assert!(sql.contains(&"GRANT USAGE ON SCHEMA \"we\"\"ird\" TO \"dbgate_broker\" WITH GRANT OPTION".to_owned()));
 }

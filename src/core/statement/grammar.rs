@@ -3,9 +3,9 @@
 //! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
-use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb};
+use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{shape, walk};
+use super::{shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -77,9 +77,13 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
+    if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
+        facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
+    }
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
+        facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

@@ -22,4 +22,6 @@ pub mod splice;
 #[cfg(feature = "server")]
 mod tree;
 #[cfg(feature = "server")]
+mod upkeep;
+#[cfg(feature = "server")]
 mod walk;

@@ -40,6 +40,15 @@ pub fn row_description(body: &[u8]) -> Result<Vec<Field>, WireError> {
     Ok(fields)
 }
 
+/// Reads a ParameterDescription body.
+pub fn parameter_types(body: &[u8]) -> Result<Vec<u32>, WireError> {
+    let mut reader = Reader::new(b't', body);
+    let count = reader.count()?;
+    let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(types)
+}
+
 /// Writes a RowDescription message.
 pub fn write_row_description(fields: &[Field], out: &mut BytesMut) {
     frame::write(out, b'T', |body| {

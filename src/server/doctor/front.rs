@@ -98,6 +98,7 @@ mod tests {
                 dsn: format!("host={host} dbname=shop sslmode=disable"),
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
+                lend: Vec::new(),
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

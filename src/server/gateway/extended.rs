@@ -3,14 +3,18 @@
 //! Messages gather until Flush or Sync and travel together. A statement is judged at Parse,
 //! recorded at Execute, and what is held is judged once per pipeline, before its Sync.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::foresee::Foreseen;
 use super::held::Asked;
+use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
 use super::session::{Bound, End, Parsed, Session};
 use super::trial::only_tries;
+use super::values::Values;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::CopyDirection;
@@ -19,7 +23,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::refused;
+use crate::server::check::{NO_PORTAL, Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -37,9 +41,13 @@ impl Session {
         if self.is_skipping && parsed != Frontend::Sync {
             return Ok(());
         }
+        if self.changes.must_settle() && !matches!(parsed, Frontend::Sync | Frontend::Flush) && !self.answered().await?
+        {
+            return Ok(());
+        }
         self.make_room(&parsed);
         match parsed {
-            Frontend::Parse { name, sql } => self.on_parse(&message, name, sql).await?,
+            Frontend::Parse { name, sql, types } => self.on_parse(&message, name, sql, types).await?,
             Frontend::Bind { portal, statement, parameters } => {
                 self.on_bind(&message, portal, statement, parameters).await?;
             }
@@ -59,14 +67,13 @@ impl Session {
         Ok(())
     }
 
-    async fn on_parse(&mut self, message: &Message, name: &str, sql: &str) -> Result<(), End> {
+    async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {
         if name.starts_with(RESERVED) {
             return self.deny(&reserved(name), sql).await;
         }
         if self.pipeline.is_empty() {
             self.refresh().await?;
         }
-        self.prepared.remove(name);
         if self.prepared.len() >= MOST_PREPARED {
             let hint = "close those that are not needed any more";
             return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
@@ -77,8 +84,16 @@ impl Session {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
-                // Nothing that could be executed: Execute asks for a statement that was planned.
+                // Nothing that could be executed.
                 Ok(None) => {
+                    self.name_statement(name, Some(Parsed::without_plan(sql, types, false)));
+                    self.pass(message, Step::Parse);
+                    return Ok(());
+                }
+                Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
+                    // Whether people have let it through depends on its values. Until then the
+                    // target only reads it, and nothing of that name can be bound.
+                    self.name_statement(name, Some(Parsed::without_plan(sql, types, true)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -86,14 +101,19 @@ impl Session {
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
+        let parsed = Parsed {
+            planned: Some(planned.clone()),
+            is_unlifted: false,
+            types: Bytes::copy_from_slice(types),
+            text: sql.into(),
+            wording: decided.wording.clone(),
+        };
+        self.name_statement(name, Some(parsed));
         if planned.is_spliced {
-            let types = frontend::parse_types(message)?;
-            self.ask_parse(Owner::Client, name, &planned.forward, &types);
+            self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
             self.pass(message, Step::Parse);
         }
-        let (planned, wording) = (planned.clone(), decided.wording.clone());
-        self.prepared.insert(name.to_owned(), Parsed { planned, text: sql.into(), wording });
         Ok(())
     }
 
@@ -106,8 +126,7 @@ impl Session {
             Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
         let Some(statement) = statement else { return Ok(None) };
-        let known: BTreeMap<_, _> = self.prepared.iter().map(|(n, p)| (n.clone(), p.planned.clone())).collect();
-        let planned = self.plan(&statement, &known)?;
+        let planned = self.plan(&statement, &self.known_statements())?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
@@ -125,43 +144,98 @@ impl Session {
         if portal.starts_with(RESERVED) || statement.starts_with(RESERVED) {
             return self.deny(&reserved(portal), "").await;
         }
-        self.portals.remove(portal);
-        if let Some(parsed) = self.prepared.get(statement) {
-            let parameters = message.body.slice_ref(parameters);
-            let (planned, text, wording) = (parsed.planned.clone(), parsed.text.clone(), parsed.wording.clone());
-            let bound = Bound { planned, parameters, text, wording };
-            self.portals.insert(portal.to_owned(), bound);
+        let parameters = message.body.slice_ref(parameters);
+        let parsed = self.prepared.get(statement).cloned();
+        if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.is_unlifted) {
+            return self.bind_unlifted(message, portal, statement, parsed, parameters).await;
         }
+        let bound = parsed.map(|Parsed { planned, types, text, wording, .. }| {
+            let values = Values { types, parameters };
+            Bound { planned, values, is_lifted: false, text, wording }
+        });
+        self.name_portal(portal, bound);
+        self.pass(message, Step::Bind);
+        Ok(())
+    }
+
+    /// Binds a statement that its text alone does not let run: uses up the approval of exactly this,
+    /// or asks for one.
+    async fn bind_unlifted(
+        &mut self,
+        message: &Message,
+        portal: &str,
+        name: &str,
+        parsed: &Parsed,
+        parameters: Bytes,
+    ) -> Result<(), End> {
+        let (text, wording) = (&parsed.text, parsed.wording.clone());
+        let values = Values { types: parsed.types.clone(), parameters };
+        let Some(statement) = grammar::parse(text).ok().and_then(|all| all.into_iter().next()) else {
+            return Err(End::Protocol);
+        };
+        let is_alone = self.is_alone(&statement.facts);
+        if is_alone {
+            self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
+        }
+        let planned = match self.plan(&statement, &self.known_statements()) {
+            Ok(planned) => Arc::new(planned),
+            Err(denial) => {
+                self.record.denied(&denial, text, Protocol::Extended, clock::now()).await?;
+                let stopped = match is_alone && denial.approvers.is_some() {
+                    true => self.ask_about_text(&denial, text, &statement.facts, Some(&values)).await?,
+                    false => people::refused(&denial, self.people.is_asking()),
+                };
+                return match stopped {
+                    Stopped::Tell(error) => self.turn_down_with(&error).await,
+                    Stopped::Wait | Stopped::Told => {
+                        self.is_skipping = true;
+                        Ok(())
+                    }
+                };
+            }
+        };
+        // Whatever the name has come to mean there: what people agreed to is what runs.
+        self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
+        let bound = Bound { planned: Some(planned), values, is_lifted: true, text: text.clone(), wording };
+        self.name_portal(portal, Some(bound));
         self.pass(message, Step::Bind);
         Ok(())
     }
 
     async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         let Some(bound) = self.portals.get(portal).cloned() else {
-            return self.execute_unknown(message, portal).await;
+            return self.execute_unknown(portal).await;
         };
-        let planned = bound.planned;
+        let Some(planned) = bound.planned else {
+            self.pass(message, Step::Execute);
+            return Ok(());
+        };
         if self.people.trying.is_some() {
             return self.deny(&only_tries(), &bound.text).await;
         }
         if self.ends_block(&planned) && !self.answered_so_far(Asked::BeforeCommit).await? {
             return Ok(());
         }
-        let (parameters, text) = (bound.parameters, bound.text);
+        let (values, text) = (bound.values, bound.text);
         if let Err(denial) = self.judge_again(&planned, &text) {
             return self.deny(&denial, &text).await;
         }
-        match planned.hold.is_counted() && self.is_alone(planned.cleared.facts()) {
-            true => {
-                self.claim(&text, planned.cleared.facts(), Some(&parameters), Mode::Extended).await?;
-                self.people.begin(&planned, &text, Some(parameters.clone()), Mode::Extended);
+        if bound.is_lifted && self.is_lent(&planned) {
+            return self.execute_lent(&planned, &text, &bound.wording, &values).await;
+        }
+        let is_alone = planned.hold.is_counted() && self.is_alone(planned.cleared.facts());
+        match is_alone {
+            true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
+            true if self.people.lift.is_none() => {
+                self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await?;
+                self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
-            false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
-            false => self.people.forget(),
+            true | false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
+            true | false => self.people.travel_together(),
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&parameters) };
+        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
             self.record.vetoed(recorded.number(), "42501", &denial, clock::now()).await?;
@@ -169,7 +243,16 @@ impl Session {
         }
         self.begin(recorded.number(), 0, &planned, 0);
         self.is_dirty = true;
+        match self.foresee(&planned, Mode::Extended).await? {
+            Foreseen::GoOn => {}
+            Foreseen::Failed => {
+                self.is_skipping = true;
+                return Ok(());
+            }
+            Foreseen::Stop(verdict) => return self.take_back(verdict, Mode::Extended).await,
+        }
         self.pass(message, Step::Execute);
+        self.changes.executed(planned.cleared.facts());
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
             let drained = self.flush_up(Mode::Extended).await?;
@@ -178,17 +261,32 @@ impl Session {
         Ok(())
     }
 
-    /// A portal that no Bind of this session made: an empty statement's, or a cursor's. Reading on
-    /// from a cursor is FETCH, which is judged; here it is refused unless nothing can come of it.
-    async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
-        if self.is_cursor(portal) {
-            return self
-                .deny(&refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"), "")
-                .await;
+    /// What the target's own connection must not run: what came before is answered first, then it
+    /// runs elsewhere.
+    async fn execute_lent(
+        &mut self,
+        planned: &Arc<Planned>,
+        text: &str,
+        wording: &Wording,
+        values: &Values,
+    ) -> Result<(), End> {
+        if !self.answered().await? {
+            return Ok(());
         }
-        // Either the server refuses the name, or the statement was empty.
-        self.pass(message, Step::Execute);
+        let said = Said { text, wording, forwarded: None, parameters: Some(&values.parameters) };
+        let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
+        self.is_skipping = !self.run_lent(planned, recorded.number()).await?;
         Ok(())
+    }
+
+    /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
+    /// FETCH, which is judged. Nothing is passed on that the gateway knows nothing of.
+    async fn execute_unknown(&mut self, portal: &str) -> Result<(), End> {
+        let denial = match self.is_cursor(portal) {
+            true => refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"),
+            false => refused(NO_PORTAL, &format!("portal \"{portal}\" does not exist"), "bind a statement to it first"),
+        };
+        self.deny(&denial, "").await
     }
 
     fn is_cursor(&self, portal: &str) -> bool {
@@ -200,8 +298,8 @@ impl Session {
             return self.deny(&reserved(name), "").await;
         }
         match what {
-            Named::Statement => drop(self.prepared.remove(name)),
-            Named::Portal => drop(self.portals.remove(name)),
+            Named::Statement => self.name_statement(name, None),
+            Named::Portal => self.name_portal(name, None),
         }
         self.pass(message, Step::Close);
         Ok(())
@@ -223,6 +321,7 @@ impl Session {
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
         let drained = self.flush_up(Mode::Extended).await?;
+        self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
             return Ok(false);
@@ -282,6 +381,10 @@ impl Session {
     /// Refuses in the middle of a pipeline: what came before is answered first, what follows up to
     /// Sync is skipped, and the target is made to fail as well.
     async fn turn_down(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+        self.turn_down_with(&denial_error(denial, sql)).await
+    }
+
+    async fn turn_down_with(&mut self, error: &ErrorFields) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             let drained = self.flush_up(Mode::Extended).await?;
             if drained.failed {
@@ -290,8 +393,7 @@ impl Session {
             }
         }
         self.release();
-        let error: ErrorFields = denial_error(denial, sql);
-        self.client.error(&error);
+        self.client.error(error);
         self.is_skipping = true;
         if self.is_dirty || self.status == b'T' {
             self.ask_veto();

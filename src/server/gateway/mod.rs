@@ -11,6 +11,8 @@ mod extended;
 mod foresee;
 mod held;
 pub mod keeper;
+mod lent;
+mod named;
 mod open;
 mod people;
 mod refuse;
@@ -21,6 +23,7 @@ mod simple;
 mod stop;
 mod trial;
 pub mod upstream;
+mod values;
 mod wait;
 
 use std::net::SocketAddr;

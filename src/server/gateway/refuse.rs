@@ -14,7 +14,7 @@ use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
-use crate::server::check::{Planned, refused};
+use crate::server::check::{NO_PORTAL, NOT_PREPARED, Planned, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn refuse_or_ask(&mut self, denial: &Denial, sql: &str, alone: Option<&Facts>) -> Result<(), End> {
         let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };
         self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
-        match self.ask_about_text(denial, sql, facts).await? {
+        match self.ask_about_text(denial, sql, facts, None).await? {
             Stopped::Tell(error) => self.client.error(&error),
             Stopped::Wait => return Ok(()),
             Stopped::Told => {}
@@ -192,6 +192,7 @@ impl Session {
         self.is_vetoing = false;
         self.is_dirty = false;
         self.executions.clear();
+        self.changes.settled();
         self.is_block = self.status != b'I';
         if self.status == b'I' {
             // Portals end with their transaction.
@@ -241,6 +242,15 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
         detail: Some(detail.to_string()),
         hint: denial.hint.clone(),
         position: position.and_then(|position| u32::try_from(position).ok()),
-        ..ErrorFields::error("42501", denial.message.clone())
+        ..ErrorFields::error(sqlstate(denial), denial.message.clone())
+    }
+}
+
+/// Drivers prepare again when they hear that a statement is gone.
+fn sqlstate(denial: &Denial) -> &'static str {
+    match denial.code.as_str() {
+        NOT_PREPARED => "26000",
+        NO_PORTAL => "34000",
+        _ => "42501",
     }
 }

@@ -36,6 +36,8 @@ pub struct Drained {
     pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
     pub rows: Vec<Vec<Option<String>>>,
+    /// Parameter types of a statement that the gateway described for itself.
+    pub types: Vec<u32>,
     /// The server asked for COPY data.
     pub copy_in: bool,
 }
@@ -110,7 +112,11 @@ impl Session {
 
     /// Sorts one message of the target: to the client, into the record, or to ourselves.
     pub(super) async fn answer(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
-        match self.pipeline.receive(message.tag)? {
+        let answer = self.pipeline.receive(message.tag)?;
+        if matches!(answer, Answer::Done(Owner::Client, Step::Parse | Step::Bind | Step::Close)) {
+            self.changes.answered();
+        }
+        match answer {
             Answer::Aside(owner) => self.aside(message, owner),
             Answer::Failed(owner, step) => self.failed(message, owner, step, mode, drained).await,
             Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(message, drained),
@@ -233,6 +239,7 @@ impl Session {
                 let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 drained.rows.push(values.into_iter().map(text).collect());
             }
+            b't' => drained.types = backend::parameter_types(message.body)?,
             b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
             b'1' => self.own.prepared(),
             _ => {}
@@ -249,6 +256,7 @@ impl Session {
         drained: &mut Drained,
     ) -> Result<(), End> {
         self.own.failed();
+        self.undo_names();
         if owner == Owner::Gateway && self.is_vetoing {
             return Ok(());
         }

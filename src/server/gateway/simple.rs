@@ -3,7 +3,6 @@
 //! Upstream it is the extended protocol in one implicit transaction; the client sees what simple
 //! protocol shows. All statements are judged before the first one runs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::Leftover;
@@ -109,13 +108,14 @@ impl Session {
             self.refuse(&denial, sql).await?;
             return Ok(None);
         }
+        let planned: Vec<_> = planned.into_iter().map(Arc::new).collect();
         if let (Some(statement), Some(planned)) = (alone, planned.first()) {
-            self.people.begin(planned, &statement.text, None, Mode::Simple);
+            self.people.begin(planned, &Arc::from(statement.text.as_str()), None);
         }
         let before = |statement: &Statement| {
             u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
         };
-        let placed = statements.iter().zip(planned).map(|(statement, one)| (Arc::new(one), before(statement)));
+        let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
         self.remember(sql, &decided);
         Ok(Some(decided))
@@ -138,8 +138,7 @@ impl Session {
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
     fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
-        let mut prepared: BTreeMap<String, Arc<Planned>> =
-            self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
             let planned = self.plan(statement, &prepared)?;
@@ -158,6 +157,11 @@ impl Session {
 
     /// Runs one statement; false when the rest of the string must not run.
     async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
+        if self.is_lent(planned) {
+            self.run_lent(planned, part.number).await?;
+            backend::write_ready(self.status, self.client.out());
+            return Ok(false);
+        }
         if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
             return Ok(false);
         }
@@ -167,7 +171,7 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
-        match self.foresee(planned).await? {
+        match self.foresee(planned, Mode::Simple).await? {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
                 self.close_failed(Mode::Simple).await?;
@@ -203,9 +207,6 @@ impl Session {
             self.wrong_tag(number, &tag, Mode::Simple).await?;
             return Ok(false);
         }
-        if !drained.failed {
-            self.note_prepared(planned);
-        }
         if goes_at_once {
             if self.stop.is_silent() {
                 self.end_silence(Mode::Simple).await?;
@@ -231,21 +232,6 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
-    }
-
-    /// SQL PREPARE and protocol Parse share one namespace.
-    fn note_prepared(&mut self, planned: &Arc<Planned>) {
-        let facts = planned.cleared.facts();
-        let Some(name) = &facts.prepared else { return };
-        match facts.verb.as_str() {
-            "PREPARE" => {
-                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
-                let parsed = super::session::Parsed { planned: planned.clone(), text, wording };
-                self.prepared.insert(name.clone(), parsed);
-            }
-            "DEALLOCATE" => drop(self.prepared.remove(name)),
-            _ => {}
-        }
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::core::encoding;
+use crate::core::grant::Access;
 use crate::core::role_sql;
 use crate::core::secret::Secret;
 use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
-use crate::server::scopes::ScopeError;
+use crate::server::scopes::{ScopeError, ScopeRole};
 use crate::server::state::ServedTarget;
 use crate::server::targets::TargetError;
 use crate::sys::dial::{Connection, Dial, DialError, Tls};
@@ -63,26 +64,60 @@ pub async fn connect(
         }
         ensured => ensured?,
     };
-    let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
-    let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
+    let (password, verifier) = credential();
     let subject = &grant.identity.subject;
-    let login_role =
-        roles::make_login(&admin, &live.scope_role, subject, id, &verifier.to_string(), grant.expires).await?;
+    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier, grant.expires).await?;
     drop(making);
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    dial(served, admin, &grant.database, &login_role, &password, &parameters).await
+}
+
+/// Makes a role that becomes `owner` as soon as it is connected, connects as it, and takes its LOGIN away again.
+pub async fn lend(
+    served: &ServedTarget,
+    live: &LiveGrant,
+    id: &str,
+    owner: &str,
+    parameters: &[(&str, &str)],
+) -> Result<Connection, UpstreamError> {
+    let grant = &live.grant;
+    let admin = served.admins().borrow(served.target(), &grant.database).await?;
+    let (password, verifier) = credential();
+    let owner = ScopeRole { name: owner.to_owned(), access: Access::Admin, missing: Vec::new() };
+    let subject = &grant.identity.subject;
+    let login_role = roles::make_login(&admin, &owner, subject, id, &verifier, grant.expires).await?;
+    dial(served, admin, &grant.database, &login_role, &password, parameters).await
+}
+
+/// A password that exists nowhere but here, and what the target keeps of it.
+fn credential() -> (Secret, String) {
+    let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
+    let verifier = Verifier::derive(&password, &random::bytes::<16>(), ITERATIONS);
+    (password, verifier.to_string())
+}
+
+async fn dial(
+    served: &ServedTarget,
+    admin: tokio_postgres::Client,
+    database: &str,
+    login_role: &str,
+    password: &Secret,
+    parameters: &[(&str, &str)],
+) -> Result<Connection, UpstreamError> {
+    let target = served.target();
     let dialled = Connection::open(&Dial {
         host: target.host(),
         port: target.port(),
-        database: &grant.database,
-        user: &login_role,
-        password: &password,
+        database,
+        user: login_role,
+        password,
         tls: target.tls().map_or(Tls::Off, |config| Tls::Verified(config.clone())),
-        parameters: &parameters,
+        parameters,
         deadline: DEADLINE,
     })
     .await;
     // Whether it worked or not, nobody logs in as this role again.
-    roles::disable_login(&admin, &login_role).await?;
-    served.admins().keep(admin, &grant.database);
+    roles::disable_login(&admin, login_role).await?;
+    served.admins().keep(admin, database);
     Ok(dialled?)
 }

@@ -192,22 +192,13 @@ async fn still_holds(
     live: &LiveGrant,
     identity: &Identity,
 ) -> bool {
-    let grant = &live.grant;
-    let subject = Subject {
-        identity,
-        target: &grant.target,
-        environment: &grant.environment,
-        database: &grant.database,
-        access: grant.access,
-        reason: grant.reason.as_deref(),
-        ticket: grant.ticket.as_deref(),
-    };
-    if policy.may_connect(&subject).is_err() {
+    let subject = Subject { identity, ..Subject::of(&live.grant) };
+    if !live.may_stay(policy, &subject) {
         return false;
     }
     // A process that stops ends every grant.
     let Ok(compiled) = served.compiler().compile(policy, &subject, catalog).await else { return false };
-    if *compiled.digest == *grant.scope {
+    if *compiled.digest == *live.grant.scope {
         return true;
     }
     let exists: BTreeSet<u32> = catalog.relations.values().map(|relation| relation.oid).collect();

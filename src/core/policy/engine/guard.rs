@@ -26,6 +26,9 @@ const PINNED: [(&str, &[&str]); 11] = [
     ("dynamic_library_path", &[]),
 ];
 
+/// Settings of the gateway's own, by which the target can be asked about the session.
+const OWN_SETTINGS: &str = "dbgate.";
+
 const LARGE_OBJECT: &str = "changes a large object, which no rule covers";
 const READS_FILES: &str = "reads files of the server";
 const SERVER_LOG: &str = "writes the server's log";
@@ -141,6 +144,9 @@ fn pinned(setting: &str) -> Option<Denial> {
         let message = "set_config() with a name that is computed cannot be judged".to_owned();
         return Some(wall("setting_refused", message, Some("write the setting's name as a constant")));
     }
+    if name.starts_with(OWN_SETTINGS) {
+        return Some(wall("setting_refused", format!("the setting `{name}` tells who the session is"), None));
+    }
     let (name, allowed) = PINNED.iter().find(|(pinned, _)| *pinned == name)?;
     if value.is_some_and(|value| allowed.contains(&value)) {
         return None;
@@ -209,6 +215,7 @@ fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
         hint: hint.map(str::to_owned),
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     }
 }

@@ -28,6 +28,7 @@ fn subject(identity: &Identity, access: Access) -> Subject<'_> {
         environment: "production",
         database: "shop",
         access,
+        agent: None,
         reason: None,
         ticket: None,
     }
@@ -117,7 +118,7 @@ fn production_lets_through_and_stops() {
             touching("TRUNCATE", Effect::Ddl, RowAction::Delete, "orders", false),
             "ask dba ddl_needs_approval",
         ),
-        (&["dba"], Access::Admin, Facts::plain("VACUUM FULL", Effect::Utility), "deny maintenance_refused"),
+        (&["dba"], Access::Admin, Facts::plain("VACUUM FULL", Effect::Utility), "ask dba maintenance_needs_approval"),
         (&engineer, Access::Write, Facts::plain("LOCK", Effect::Utility), "deny maintenance_refused"),
         (&engineer, Access::Read, Facts::plain("BEGIN", Effect::Transaction), "allow"),
         (&engineer, Access::Read, Facts::plain("LISTEN", Effect::Session), "allow"),
