@@ -7,7 +7,7 @@
 pub mod rebuild;
 pub mod remove;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::mask::{self, SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
@@ -196,8 +196,10 @@ pub struct Grantable {
 /// usual; one with masks column by column, so that its other columns stay out of reach.
 pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<String> {
     let role = identifier(role);
-    let (mut schemas, mut whole, mut single) = (BTreeSet::new(), [vec![], vec![], vec![], vec![]], Vec::new());
-    let mut sequences = BTreeSet::new();
+    let (mut schemas, mut whole, mut sequences) = (BTreeSet::new(), [vec![], vec![], vec![], vec![]], BTreeSet::new());
+    // Relations with the same columns, such as partitions, share a statement.
+    let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut known: Vec<String> = grantable.withheld.iter().map(|name| qualified(&name.schema, &name.name)).collect();
     for (name, relation) in &scope.relations {
         if !grantable.relations.contains(&relation.oid) {
             continue;
@@ -208,14 +210,16 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             match explain::on_relation(relation, right) {
                 Extent::Whole => list.push(place.clone()),
                 Extent::Nothing => {}
-                Extent::Columns(names) => single.push(grant_columns(right.word(), &names, &place, &role)),
+                Extent::Columns(names) => {
+                    columns.entry(on_columns(right.word(), &names)).or_default().push(place.clone());
+                }
             }
         }
         if grantable.known.contains(&relation.oid) {
             match known_by_name(relation) {
-                Extent::Whole => single.push(format!("GRANT {KNOWN} ON {place} TO {role}")),
+                Extent::Whole => known.push(place),
                 Extent::Nothing => {}
-                Extent::Columns(names) => single.push(grant_columns(KNOWN, &names, &place, &role)),
+                Extent::Columns(names) => columns.entry(on_columns(KNOWN, &names)).or_default().push(place),
             }
         }
         let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
@@ -223,7 +227,6 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             sequences.insert(qualified(&sequence.schema, &sequence.name));
         }
     }
-    let withheld: Vec<String> = grantable.withheld.iter().map(|name| qualified(&name.schema, &name.name)).collect();
     let batched = |privilege: &str, list: &[String]| -> Vec<String> {
         let batches = list.chunks(GRANT_BATCH);
         batches.map(|batch| format!("GRANT {privilege} {} TO {role}", batch.join(", "))).collect()
@@ -234,8 +237,10 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
     for (right, list) in Right::ALL.into_iter().zip(&whole) {
         sql.extend(batched(&format!("{} ON", right.word()), list));
     }
-    sql.extend(single);
-    sql.extend(batched(&format!("{KNOWN} ON"), &withheld));
+    for (privilege, list) in &columns {
+        sql.extend(batched(&format!("{privilege} ON"), list));
+    }
+    sql.extend(batched(&format!("{KNOWN} ON"), &known));
     // USAGE lets a default draw the next value; it does not let anyone set it.
     sql.extend(batched("USAGE ON SEQUENCE", &sequences));
     sql
@@ -257,8 +262,13 @@ fn known_by_name(relation: &RelationScope) -> Extent {
 }
 
 fn grant_columns(privilege: &str, names: &[String], place: &str, role: &str) -> String {
+    format!("GRANT {} ON {place} TO {role}", on_columns(privilege, names))
+}
+
+/// A privilege on some columns, as GRANT spells it.
+fn on_columns(privilege: &str, names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| identifier(name)).collect();
-    format!("GRANT {privilege} ({}) ON {place} TO {role}", names.join(", "))
+    format!("{privilege} ({})", names.join(", "))
 }
 
 /// One statement of making views, and the relation whose view it makes.
