@@ -57,7 +57,9 @@ const RELATIONS: &str = "select 'relation', n.name, coalesce(c.oid::text, '0'), 
        ',' order by y.polname) \
      from pg_catalog.pg_policy y where y.polrelid = c.oid)), \
    (select pg_catalog.string_agg(n.name || ': ' || t.tgname, E'\\n' order by t.tgname) \
-     from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal) \
+     from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal), \
+   pg_catalog.floor(extract(epoch from pg_catalog.now() - greatest( \
+     pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))))::text \
    from pg_catalog.unnest($1::pg_catalog.text[]) n(name) \
    left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(n.name) order by n.name";
 
@@ -126,6 +128,8 @@ pub struct Circumstances {
     binding: Binding,
     pub triggers: Vec<String>,
     pub locks: Vec<String>,
+    /// Seconds since the oldest of its relations was analyzed.
+    pub statistics_age: Option<u64>,
     /// Bound values, as people are shown them.
     values: Vec<Option<String>>,
     /// The client wants to see notices.
@@ -197,8 +201,8 @@ impl People {
 
     /// What the planner said of it.
     pub fn estimate(&self) -> Option<Estimate> {
-        match self.planner {
-            Planner::Said(estimate) => Some(estimate),
+        match &self.planner {
+            Planner::Said(estimate) => Some(estimate.clone()),
             Planner::NotAsked | Planner::Asked => None,
         }
     }
@@ -337,7 +341,12 @@ impl Session {
             ticket: grant.ticket.clone(),
             session: self.record.session().as_str().to_owned(),
             denial: denial.clone(),
-            forecast: Forecast { estimate: self.people.estimate(), trial: Some(trial), triggers: found.triggers },
+            forecast: Forecast {
+                estimate: self.people.estimate(),
+                trial: Some(trial),
+                triggers: found.triggers,
+                statistics_age: found.statistics_age,
+            },
             created: now,
             expires: now.after(self.people.approvals.config().ttl),
         };
@@ -439,6 +448,7 @@ impl Session {
         }
         let mut relations = Vec::new();
         let mut triggers = Vec::new();
+        let mut statistics_age = None;
         let mut rest = None;
         for row in &drained.rows {
             let cell = |index: usize| row.get(index).and_then(Option::as_deref);
@@ -447,6 +457,7 @@ impl Session {
                     let name = cell(1).unwrap_or_default().to_owned();
                     let oid = cell(2).and_then(|oid| oid.parse().ok()).unwrap_or(0);
                     let definition = Binding::digest_of(cell(3).unwrap_or_default());
+                    statistics_age = statistics_age.max(cell(5).and_then(|seconds| seconds.parse().ok()));
                     triggers.extend(cell(4).unwrap_or_default().lines().map(str::to_owned));
                     relations.push(BoundRelation { name, oid, definition });
                 }
@@ -475,6 +486,7 @@ impl Session {
         Ok(Some(Circumstances {
             binding,
             triggers,
+            statistics_age,
             locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
             values: Vec::new(),
             hears_notices: !matches!(cell(3), Some("warning" | "error")),

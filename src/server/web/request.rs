@@ -11,7 +11,7 @@ use super::frame::{self, Part};
 use super::sql;
 use super::visitor::Visitor;
 use crate::core::api::request::{GlassView, ObjectView, RequestView};
-use crate::core::text::grouped;
+use crate::core::text::{age_in_words, grouped};
 use crate::core::time::Moment;
 
 /// The queue.
@@ -160,6 +160,15 @@ fn impact(view: &RequestView) -> Markup {
                         "partly" => "partly: what it overwrites or removes is gone",
                         _ => "not known",
                     })
+                }
+            }
+            @if let Some(estimate) = impact.estimate.as_ref().filter(|one| !one.plan.is_empty()) {
+                details.plan {
+                    summary {
+                        "The plan"
+                        @if let Some(age) = estimate.stats_age_s { ", by statistics that are " (age_in_words(age)) " old" }
+                    }
+                    pre tabindex="0" { (estimate.plan.join("\n")) }
                 }
             }
         }
