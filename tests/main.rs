@@ -7,6 +7,7 @@ mod support;
 mod cli {
     mod classify;
     mod doctor;
+    mod front;
     mod policy;
     mod script;
     mod secrets;
@@ -23,6 +24,8 @@ mod gateway {
     mod differential;
     mod disguise;
     mod drivers;
+    mod explained;
+    mod failover;
     mod holes;
     mod hostile;
     mod life;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -61,6 +62,8 @@ pub enum TargetError {
     Deadline { target: String, address: String },
     #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {}", cause(source))]
     Tls { target: String, address: String, source: tokio_postgres::Error },
+    #[error("{target} ({address}) is a standby, where no role can be made; let `dsn` name the primary")]
+    Standby { target: String, address: String },
     #[error("{target} ({address}) does not let `{user}` in: {message}")]
     SignIn { target: String, address: String, user: String, message: String },
 }
@@ -153,19 +156,20 @@ impl Target {
                 None => {
                     options.ssl_mode(tokio_postgres::config::SslMode::Disable);
                     let (client, connection) = options.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
+                    Ok((client, run(connection)))
                 }
                 Some(tls) => {
                     options.ssl_mode(tokio_postgres::config::SslMode::Require);
                     let (client, connection) = options.connect(MakeRustlsConnect::new(tls.as_ref().clone())).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
+                    Ok((client, run(connection)))
                 }
             }
         };
         match tokio::time::timeout(DEADLINE, connecting).await {
-            Ok(Ok(client)) => Ok(client),
+            Ok(Ok((_, Kind::Standby))) => {
+                Err(TargetError::Standby { target: self.config.name.clone(), address: self.address() })
+            }
+            Ok(Ok((client, Kind::Primary))) => Ok(client),
             Ok(Err(error)) => Err(self.explain(error)),
             Err(_) => Err(TargetError::Deadline { target: self.config.name.clone(), address: self.address() }),
         }
@@ -206,6 +210,23 @@ impl Target {
         }
         TargetError::Unreachable { target, address, source: error }
     }
+}
+
+/// What a server said it is when it was dialled.
+enum Kind {
+    Primary,
+    Standby,
+}
+
+/// Lets a connection run by itself. Every server since 14 says by itself whether it is in recovery.
+fn run<S, T>(connection: tokio_postgres::Connection<S, T>) -> Kind
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let is_standby = connection.parameter("in_hot_standby") == Some("on");
+    tokio::spawn(connection);
+    if is_standby { Kind::Standby } else { Kind::Primary }
 }
 
 /// The innermost reason: the driver's own text only says at which step it failed.

@@ -29,6 +29,7 @@ proptest! {
         harness::scram(&bytes);
         harness::balancer(&bytes);
         harness::line(&bytes);
+        harness::evidence(&bytes);
     }
 
     #[test]

@@ -73,23 +73,36 @@ async fn superuser(cluster: &Cluster, database: &str) -> Client {
     client
 }
 
+/// A person of these groups.
+pub fn somebody(subject: &str, groups: &[&str]) -> Identity {
+    Identity {
+        kind: Kind::Human,
+        subject: subject.into(),
+        sub: subject.into(),
+        issuer: "https://id.acme.io".into(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        expires: Moment::from_seconds(0),
+    }
+}
+
 impl Bench<'_> {
     /// The scope of one of the engineers under the pack `production` and more rules.
     pub async fn scope(&self, access: Access, extra: &str) -> Scope {
-        let mut sources = pack::rules("production").expect("pack");
+        let policy = self.policy(&[pack::rules("production").expect("pack"), vec![Source::new("extra.cedar", extra)]]);
+        self.scope_of(&policy, &somebody("ana@acme.io", &["engineers"]), access).await
+    }
+
+    /// Rules with the classification of this database.
+    pub fn policy(&self, rules: &[Vec<Source>]) -> Policy {
+        let mut sources = rules.concat();
         sources.push(Source::new("classification.toml", &self.classification));
-        sources.push(Source::new("extra.cedar", extra));
-        let policy = Policy::parse(&sources).expect("a valid policy");
-        let identity = Identity {
-            kind: Kind::Human,
-            subject: "ana@acme.io".into(),
-            sub: "1".into(),
-            issuer: "https://id.acme.io".into(),
-            groups: vec!["engineers".into()],
-            expires: Moment::from_seconds(0),
-        };
+        Policy::parse(&sources).expect("a valid policy")
+    }
+
+    /// What a policy gives somebody.
+    pub async fn scope_of(&self, policy: &Policy, identity: &Identity, access: Access) -> Scope {
         let subject = Subject {
-            identity: &identity,
+            identity,
             target: "shop",
             environment: "production",
             database: &self.database,
@@ -100,7 +113,7 @@ impl Bench<'_> {
         };
         let catalog = catalog::read(&self.broker, &self.database).await.expect("a catalog");
         assert!(policy.classification().unmatched(&catalog).is_empty());
-        compile::compile(&policy, &subject, &catalog)
+        compile::compile(policy, &subject, &catalog)
     }
 
     /// Signs in past the gateway, as it does itself.

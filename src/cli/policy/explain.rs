@@ -211,8 +211,10 @@ fn relations(known: &Known, subject: &Subject<'_>, scope: &Scope, object: Option
 
 /// The same scope as far as one relation goes.
 fn only(scope: &Scope, name: &RelationName) -> Scope {
-    let relations = scope.relations.iter().filter(|(one, _)| *one == name);
-    Scope { relations: relations.map(|(name, relation)| (name.clone(), relation.clone())).collect(), ..scope.clone() }
+    let (mut relations, mut withheld) = (scope.relations.clone(), scope.withheld.clone());
+    relations.retain(|one, _| one == name);
+    withheld.retain(|one, _| one == name);
+    Scope { relations, withheld, ..scope.clone() }
 }
 
 /// What the target is told for a scope: three statements make the role, the rest is its rights.
@@ -224,6 +226,7 @@ fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
     let grantable = Grantable {
         known: relations.clone(),
         relations,
+        withheld: scope.withheld.keys().cloned().collect(),
         sequences: sequences.map(|(schema, name)| RelationName::new(schema, name)).collect(),
     };
     let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);

@@ -17,6 +17,7 @@ use super::file::{self, Problem, Source};
 use super::{Denial, Limits, pack, selftest};
 use crate::core::grant::{Access, Grant};
 use crate::core::identity::Identity;
+use crate::core::time::Moment;
 
 pub use guard::RUNS_TEXT;
 pub use judge::ImpactRefusal;
@@ -76,6 +77,48 @@ pub struct Subject<'a> {
     pub agent: Option<&'a str>,
     pub reason: Option<&'a str>,
     pub ticket: Option<&'a str>,
+}
+
+/// A [`Subject`] that can be kept. Equal ones are answered alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedSubject {
+    identity: Identity,
+    target: String,
+    environment: String,
+    database: String,
+    access: Access,
+    agent: Option<String>,
+    reason: Option<String>,
+    ticket: Option<String>,
+}
+
+impl OwnedSubject {
+    pub fn of(subject: &Subject<'_>) -> Self {
+        Self {
+            // No rule sees when a token ends.
+            identity: Identity { expires: Moment::from_seconds(0), ..subject.identity.clone() },
+            target: subject.target.to_owned(),
+            environment: subject.environment.to_owned(),
+            database: subject.database.to_owned(),
+            access: subject.access,
+            agent: subject.agent.map(str::to_owned),
+            reason: subject.reason.map(str::to_owned),
+            ticket: subject.ticket.map(str::to_owned),
+        }
+    }
+
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            identity: &self.identity,
+            target: &self.target,
+            environment: &self.environment,
+            database: &self.database,
+            access: self.access,
+            agent: self.agent.as_deref(),
+            reason: self.reason.as_deref(),
+            ticket: self.ticket.as_deref(),
+        }
+    }
 }
 
 impl<'a> Subject<'a> {

@@ -69,6 +69,7 @@ fn grantable() -> Grantable {
     Grantable {
         relations: [1, 2, 3].into(),
         known: [1, 2, 3].into(),
+        withheld: [RelationName::new("public", "notes")].into(),
         sequences: [RelationName::new("public", "s")].into(),
     }
 }
@@ -87,6 +88,7 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
             "GRANT INSERT (\"id\", \"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT UPDATE (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT REFERENCES (\"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
+            "GRANT REFERENCES ON \"public\".\"notes\" TO \"dbgate_s_1\"",
             "GRANT USAGE ON SEQUENCE \"public\".\"s\" TO \"dbgate_s_1\"",
         ]
     );

@@ -146,6 +146,8 @@ pub struct Facts {
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// What LISTEN listens to.
+    pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
@@ -170,6 +172,7 @@ impl Facts {
             settings: Vec::new(),
             locks: false,
             unbounded: false,
+            channel: None,
             prepared: None,
             upkeep: None,
             start: 0,

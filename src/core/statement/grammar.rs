@@ -117,10 +117,14 @@ fn top_level(tree: &Tree) -> Facts {
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         "DiscardStmt" => Facts::plain("DISCARD", Effect::Session),
-        "ListenStmt" => Facts::plain("LISTEN", Effect::Session),
+        "ListenStmt" => {
+            Facts { channel: Some(text("conditionname").to_owned()), ..Facts::plain("LISTEN", Effect::Session) }
+        }
         "UnlistenStmt" => Facts::plain("UNLISTEN", Effect::Session),
         "NotifyStmt" => Facts::plain("NOTIFY", Effect::Session),
         "ConstraintsSetStmt" => Facts::plain("SET CONSTRAINTS", Effect::Session),
+        // ACCESS SHARE (1) is what every SELECT takes; pg_dump asks for it by name.
+        "LockStmt" if tree.get("mode").int() == 1 => Facts::plain("LOCK", Effect::Read),
         "LockStmt" => Facts { locks: true, ..Facts::plain("LOCK", Effect::Utility) },
         "DoStmt" => Facts::plain("DO", Effect::Utility),
         "CallStmt" => Facts::plain("CALL", Effect::Utility),

@@ -150,6 +150,13 @@ impl ErrorFields {
     }
 }
 
+/// The channel of a NotificationResponse.
+pub fn channel(body: &[u8]) -> Result<String, WireError> {
+    let mut reader = Reader::new(b'A', body);
+    reader.i32()?;
+    Ok(String::from_utf8_lossy(reader.until_nul()?).into_owned())
+}
+
 /// Reads an ErrorResponse or NoticeResponse body. Unknown fields are passed over, as the protocol asks.
 pub fn error_fields(body: &[u8]) -> Result<ErrorFields, WireError> {
     let mut reader = Reader::new(b'E', body);

@@ -16,7 +16,7 @@ use super::door::SignedIn;
 use super::held::Held;
 use super::people::People;
 use super::session::{End, Session};
-use super::upstream;
+use super::upstream::{self, UpstreamError};
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
 use crate::core::scope::catalog::Catalog;
@@ -30,6 +30,7 @@ use crate::server::grants::LiveGrant;
 use crate::server::roles;
 use crate::server::sessions::{CancelKey, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
+use crate::server::targets::TargetError;
 use crate::sys::{clock, random};
 
 /// The protocol extension by which our own client asks for the record's first line.
@@ -191,6 +192,19 @@ fn unreachable_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
 }
 
+/// A standby that is promoted takes sessions again: the client may come back.
+fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
+    match error {
+        UpstreamError::Target(TargetError::Standby { .. }) => {
+            let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
+            ErrorFields::fatal("57P03", message)
+        }
+        UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
+            unreachable_target(served)
+        }
+    }
+}
+
 async fn turn_away(client: &mut Client, error: &ErrorFields) {
     client.error(error);
     // A client that is gone need not be told.
@@ -217,7 +231,7 @@ async fn connected(
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
-            turn_away(&mut client, &unreachable_target(served)).await;
+            turn_away(&mut client, &no_session(served, &error)).await;
             return Err(());
         }
     };

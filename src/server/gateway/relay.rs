@@ -192,6 +192,9 @@ impl Session {
         if message.tag == b'N' && owner == Owner::Gateway {
             return Ok(());
         }
+        if message.tag == b'A' && !self.is_heard(message.body)? {
+            return Ok(());
+        }
         if message.tag == b'N' && self.has_masks {
             let fields = backend::error_fields(message.body)?;
             if self.hides(&fields) == Hides::Words {
@@ -200,6 +203,12 @@ impl Session {
             }
         }
         self.show(message)
+    }
+
+    /// Whether the client may hear what is sent on a channel. It may have been listened to in ways that no
+    /// statement shows, so what comes is looked at, not what was asked.
+    pub(super) fn is_heard(&self, notification: &[u8]) -> Result<bool, End> {
+        Ok(!self.scope().hides() || self.policy.classification().opens_channel(&backend::channel(notification)?))
     }
 
     /// What an error or notice may not say. A trigger sees whole rows, masked columns included, and may

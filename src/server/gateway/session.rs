@@ -293,6 +293,7 @@ impl Session {
         }
         while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
             match message.tag {
+                b'A' if !self.is_heard(&message.body)? => {}
                 b'N' | b'A' | b'S' => message.write(self.client.out()),
                 b'E' => {
                     message.write(self.client.out());

@@ -12,7 +12,7 @@ use crate::core::secret::Secret;
 use crate::core::wire::scram::{ITERATIONS, Verifier};
 use crate::server::grants::LiveGrant;
 use crate::server::roles::{self, RoleError};
-use crate::server::scopes::{self, ScopeError, ScopeRole};
+use crate::server::scopes::{ScopeError, ScopeRole};
 use crate::server::state::ServedTarget;
 use crate::server::targets::TargetError;
 use crate::sys::dial::{Connection, Dial, DialError, Tls};
@@ -57,10 +57,10 @@ pub async fn connect(
     // Until the login role belongs to it, nothing else holds on to the scope.
     let making = served.making().await;
     // A database that was dropped and made anew has lost what the scope was granted in it.
-    match scopes::ensure(&admin, &live.scope).await {
+    match served.complete().ensure(&admin, &live.scope, &grant.scope).await {
         Err(_) if admin.is_closed() => {
             admin = target.admin(&grant.database).await?;
-            scopes::ensure(&admin, &live.scope).await?
+            served.complete().ensure(&admin, &live.scope, &grant.scope).await?
         }
         ensured => ensured?,
     };

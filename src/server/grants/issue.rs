@@ -23,7 +23,7 @@ use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::server::grants::{Credential, ahead, principal};
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::scopes::{self, ScopeError, ScopeRole};
+use crate::server::scopes::{Compiled, ScopeError, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -54,7 +54,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
 
     // Until the grant is live, nothing else holds on to the scope.
     let making = served.making().await;
-    let (scope, scope_role) = prepare(served, &subject, &policy).await?;
+    let (Compiled { scope, digest }, scope_role) = prepare(served, &subject, &policy).await?;
     let session = SessionId::new(now, random::bytes());
     let admission = match lifted {
         Some(denial) => Some(ahead::admit(state, &subject, &policy, denial, &session).await?),
@@ -77,7 +77,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         ticket: request.ticket,
         not_before: now,
         expires: now.after(length),
-        scope: scope.digest(),
+        scope: digest.as_ref().to_owned(),
         policy: policy.digest().to_owned(),
         client_key,
         // A random name besides the random password: names of people are no business of a wire.
@@ -134,17 +134,17 @@ pub(super) fn subject<'a>(
 async fn prepare(
     served: &ServedTarget,
     subject: &Subject<'_>,
-    policy: &Policy,
-) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
+    policy: &Arc<Policy>,
+) -> Result<(Compiled, ScopeRole), Refusal> {
     let client = served.admin(subject.database).await?;
     // What an earlier process left in this database goes first.
     served.sweep(&client, subject.database).await?;
-    let catalog = served.read_catalog(&client, subject.database).await?;
-    let (scope, role) = made(served, subject, policy, &client, &catalog).await?;
+    let catalog = served.fresh_catalog(&client, subject.database).await?;
+    let (compiled, role) = made(served, subject, policy, &client, &catalog).await?;
     if !role.missing.is_empty() {
         tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
     }
-    Ok((Arc::new(scope), role))
+    Ok((compiled, role))
 }
 
 /// Compiles and makes until the target takes every view: a relation whose view it refuses is
@@ -152,19 +152,20 @@ async fn prepare(
 async fn made(
     served: &ServedTarget,
     subject: &Subject<'_>,
-    policy: &Policy,
+    policy: &Arc<Policy>,
     client: &Client,
-    catalog: &Catalog,
-) -> Result<(Scope, ScopeRole), Refusal> {
+    catalog: &Arc<Catalog>,
+) -> Result<(Compiled, ScopeRole), Refusal> {
     let mut last = None;
     loop {
-        let scope = served.compile(policy, subject, catalog);
-        match scopes::ensure(client, &scope).await {
-            Ok(role) => return Ok((scope, role)),
+        let compiled = served.compiler().compile(policy, subject, catalog).await;
+        let compiled = compiled.map_err(|_| Refusal::new(ErrorCode::Busy, "the broker is stopping"))?;
+        match served.complete().ensure(client, &compiled.scope, &compiled.digest).await {
+            Ok(role) => return Ok((compiled, role)),
             // A relation that is withheld has no view, so each is refused once.
             Err(ScopeError::View { relation, reason }) if last.as_ref() != Some(&relation) => {
                 tracing::warn!(target = served.name(), %relation, reason, "a masking view is refused by the target");
-                served.remember_refused_view(scope.digest(), (relation.clone(), reason));
+                served.compiler().refuse(&compiled.digest, relation.clone(), reason);
                 last = Some(relation);
             }
             Err(error) => return Err(no_scope(served, &error)),

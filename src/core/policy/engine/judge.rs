@@ -50,7 +50,7 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        if let Some(denial) = guard::refuse(&facts, scope, catalog) {
+        if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
         let asking = Asking::new(self, subject);
