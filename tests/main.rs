@@ -32,6 +32,7 @@ mod gateway {
     mod lifecycle;
     mod limits;
     mod masks;
+    mod names;
     mod oracle;
     mod privileges;
     mod property;

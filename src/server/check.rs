@@ -13,6 +13,10 @@ use crate::core::statement::facts::{Effect, Facts, Name, Touch};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::splice::{self, Masks, Spot};
 
+/// Codes of denials that say what PostgreSQL would say of a name it does not know.
+pub const NOT_PREPARED: &str = "not_prepared";
+pub const NO_PORTAL: &str = "no_portal";
+
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -71,7 +75,7 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        let facts = self.own(self.with_prepared(&statement.facts));
+        let facts = self.own(self.with_prepared(&statement.facts)?);
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -101,16 +105,14 @@ impl Check<'_> {
         Ok(Planned { cleared, forward: spliced.unwrap_or_else(|| statement.text.clone()), is_spliced, hold, masked })
     }
 
-    /// EXECUTE does what the prepared statement does.
-    fn with_prepared(&self, facts: &Facts) -> Facts {
-        let inner =
-            facts.prepared.as_ref().filter(|_| facts.verb.ends_with("EXECUTE") || facts.effect == Effect::Unknown);
-        match inner.and_then(|name| self.prepared.get(name)) {
-            Some(planned) => {
-                let known = planned.cleared.facts();
-                Facts { verb: facts.verb.clone(), start: facts.start, end: facts.end, ..known.clone() }
+    /// EXECUTE does what the prepared statement does, wherever it stands.
+    fn with_prepared(&self, facts: &Facts) -> Result<Facts, Box<Denial>> {
+        let Some(name) = facts.prepared.as_ref().filter(|_| facts.executes) else { return Ok(facts.clone()) };
+        match self.prepared.get(name) {
+            Some(planned) => Ok(planned.cleared.facts().run_by(facts)),
+            None => {
+                Err(refused(NOT_PREPARED, &format!("prepared statement \"{name}\" does not exist"), "prepare it first"))
             }
-            None => facts.clone(),
         }
     }
 
@@ -178,12 +180,12 @@ impl Check<'_> {
     /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
     /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
-        let fetches = facts.verb == "FETCH" || facts.verb.starts_with("EXECUTE");
         let calm = |function: &Name| {
             self.catalog.known_functions.contains(&function.name)
                 && !self.catalog.volatile_functions.contains(&function.name)
         };
-        !fetches
+        facts.verb != "FETCH"
+            && !facts.executes
             && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(calm)

@@ -152,6 +152,8 @@ pub struct Facts {
     pub prepared: Option<String>,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
     pub upkeep: Option<Upkeep>,
+    /// It runs the prepared statement that it names, and so does what that does.
+    pub executes: bool,
     /// Byte range of the statement in the text it came from.
     pub start: usize,
     pub end: usize,
@@ -175,6 +177,7 @@ impl Facts {
             channel: None,
             prepared: None,
             upkeep: None,
+            executes: false,
             start: 0,
             end: 0,
         }
@@ -184,6 +187,40 @@ impl Facts {
     pub fn calls(&self) -> impl Iterator<Item = Name> {
         let fields = self.fields.iter().map(|field| Name::new(None, field));
         self.functions.iter().chain(&self.operators).cloned().chain(fields)
+    }
+
+    /// The facts of a statement that runs this one, which was prepared, with these facts of its own:
+    /// its parameters may call functions, and its rows may go into a relation.
+    #[must_use]
+    pub fn run_by(&self, outer: &Self) -> Self {
+        fn both<T: Clone + PartialEq>(inner: &[T], outer: &[T]) -> Vec<T> {
+            let more = outer.iter().filter(|one| !inner.contains(one));
+            inner.iter().chain(more).cloned().collect()
+        }
+        let effect = match (outer.effect, self.effect) {
+            // Of EXECUTE itself nothing is known; rows that go into a temporary table are read first.
+            (Effect::Unknown | Effect::Read, inner) | (Effect::Session, inner @ Effect::Write) => inner,
+            (outer, _) => outer,
+        };
+        Self {
+            verb: outer.verb.clone(),
+            effect,
+            touches: both(&self.touches, &outer.touches),
+            functions: both(&self.functions, &outer.functions),
+            operators: both(&self.operators, &outer.operators),
+            fields: both(&self.fields, &outer.fields),
+            transaction: None,
+            copy: None,
+            settings: both(&self.settings, &outer.settings),
+            locks: self.locks || outer.locks,
+            unbounded: self.unbounded || outer.unbounded,
+            channel: None,
+            prepared: outer.prepared.clone(),
+            upkeep: None,
+            executes: true,
+            start: outer.start,
+            end: outer.end,
+        }
     }
 
     /// Whether rows can change by what the text itself says.

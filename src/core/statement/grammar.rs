@@ -83,6 +83,7 @@ fn facts(tree: &Tree, start: usize) -> Facts {
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
+        facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

@@ -74,6 +74,11 @@ impl Walk<'_> {
         match tree.kind() {
             "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
+            // Also below CREATE TABLE AS and EXPLAIN ANALYZE.
+            "ExecuteStmt" => {
+                self.facts.prepared = Some(tree.get("name").text().to_owned());
+                self.facts.executes = true;
+            }
             "FuncCall" => self.call(tree),
             "AExpr" => self.operator(tree.get("name")),
             "SubLink" => self.operator(tree.get("oper_name")),

@@ -13,6 +13,7 @@ mod foresee;
 mod held;
 pub mod keeper;
 mod lent;
+mod named;
 mod open;
 mod people;
 mod refuse;

@@ -293,6 +293,7 @@ async fn connected(
         counts_rows: false,
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
+        changes: super::named::Changes::default(),
         columns: Vec::new(),
         masked_columns: Vec::new(),
     };

@@ -3,11 +3,8 @@
 //! What must stay true: before anybody is asked the statement has been rolled back or has not run;
 //! an approval is used up before what it lets through is sent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::circumstances::Circumstances;
 use super::foresee::Planner;
@@ -54,8 +51,6 @@ pub struct People {
     tag: String,
     /// The request that the client waits for.
     pub waiting: Option<Waiting>,
-    /// Statements by name that do not run unless people let them through: text and types.
-    pub unlifted: BTreeMap<String, (Arc<str>, Bytes)>,
 }
 
 /// A statement as it was begun, alone and outside of any transaction.
@@ -99,7 +94,6 @@ impl People {
             spent: None,
             tag: String::new(),
             waiting: None,
-            unlifted: BTreeMap::new(),
         }
     }
 

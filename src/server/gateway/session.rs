@@ -95,7 +95,8 @@ impl End {
 /// A portal of the extended protocol.
 #[derive(Clone)]
 pub struct Bound {
-    pub planned: Arc<Planned>,
+    /// Nothing where the text holds no statement.
+    pub planned: Option<Arc<Planned>>,
     pub values: Values,
     /// People have let it through, with these values.
     pub is_lifted: bool,
@@ -106,11 +107,22 @@ pub struct Bound {
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    pub planned: Arc<Planned>,
+    /// Nothing where the text holds no statement, or none that may run as it is.
+    pub planned: Option<Arc<Planned>>,
+    /// It does not run unless people let it through with its values.
+    pub is_unlifted: bool,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+}
+
+impl Parsed {
+    /// Nothing of it can be bound as it is.
+    pub fn without_plan(sql: &str, types: &[u8], is_unlifted: bool) -> Self {
+        let (types, wording) = (Bytes::copy_from_slice(types), Arc::new(Wording::of(sql)));
+        Self { planned: None, is_unlifted, types, text: sql.into(), wording }
+    }
 }
 
 /// Everything of one session.
@@ -164,6 +176,8 @@ pub struct Session {
     pub(super) has_masks: bool,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
+    /// Changes of the two that the target has been asked for and has not answered.
+    pub(super) changes: super::named::Changes,
     pub(super) columns: Vec<String>,
     pub(super) masked_columns: Vec<usize>,
 }
@@ -216,7 +230,7 @@ impl Session {
             return Ok(());
         }
         let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
-        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let known = self.known_statements();
         match grammar::parse(text).ok().as_deref() {
             Some([statement]) => self.plan(statement, &known).map(|_| ()),
             Some(_) | None => Err(unread()),
@@ -306,7 +320,7 @@ impl Session {
     }
 
     /// Follows what a statement that has just succeeded changed about the session.
-    pub(super) fn follow(&mut self, planned: &Planned, tag: &str) {
+    pub(super) fn follow(&mut self, planned: &Arc<Planned>, tag: &str) {
         let facts = planned.cleared.facts();
         let limits = planned.cleared.limits();
         // The shortest of the transaction's statements; one that begins it begins anew.
@@ -334,10 +348,7 @@ impl Session {
             Some(TransactionVerb::RollbackTo) => self.facts_stale = true,
             Some(_) | None => {}
         }
-        if facts.verb == "DISCARD" || (facts.verb == "DEALLOCATE" && facts.prepared.as_deref() == Some("")) {
-            self.own.forget();
-            self.prepared.clear();
-        }
+        self.note_named(planned);
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.

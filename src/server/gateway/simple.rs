@@ -3,10 +3,7 @@
 //! Upstream it is the extended protocol in one implicit transaction; the client sees what simple
 //! protocol shows. All statements are judged before the first one runs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::ask::Leftover;
 use super::foresee::Foreseen;
@@ -141,8 +138,7 @@ impl Session {
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
     fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
-        let mut prepared: BTreeMap<String, Arc<Planned>> =
-            self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
             let planned = self.plan(statement, &prepared)?;
@@ -211,9 +207,6 @@ impl Session {
             self.wrong_tag(number, &tag, Mode::Simple).await?;
             return Ok(false);
         }
-        if !drained.failed {
-            self.note_prepared(planned);
-        }
         if goes_at_once {
             if self.stop.is_silent() {
                 self.end_silence(Mode::Simple).await?;
@@ -239,21 +232,6 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
-    }
-
-    /// SQL PREPARE and protocol Parse share one namespace.
-    fn note_prepared(&mut self, planned: &Arc<Planned>) {
-        let facts = planned.cleared.facts();
-        let Some(name) = &facts.prepared else { return };
-        match facts.verb.as_str() {
-            "PREPARE" => {
-                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
-                let parsed = super::session::Parsed { planned: planned.clone(), types: Bytes::new(), text, wording };
-                self.prepared.insert(name.clone(), parsed);
-            }
-            "DEALLOCATE" => drop(self.prepared.remove(name)),
-            _ => {}
-        }
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a
