@@ -251,6 +251,10 @@ impl Session {
             }
             Foreseen::Stop(verdict) => return self.take_back(verdict, Mode::Extended).await,
         }
+        if self.net.is_some() {
+            // What the client knows of the columns it may have asked for long ago.
+            self.ask_describe(Owner::Gateway, Named::Portal, portal);
+        }
         self.pass(message, Step::Execute);
         self.changes.executed(planned.cleared.facts());
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
 
 use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
@@ -165,7 +164,8 @@ pub struct Session {
     pub(super) record: SessionRecord,
     /// Keeps the session in the registry for as long as it lives.
     pub(super) registered: Registered,
-    pub(super) ended: watch::Receiver<Option<EndReason>>,
+    /// For whatever has a deadline.
+    pub(super) alarm: super::stop::Alarm,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
     pub(super) facts_stale: bool,
@@ -174,12 +174,13 @@ pub struct Session {
     /// How long an open transaction may wait for its next statement.
     pub(super) idle: Option<std::time::Duration>,
     pub(super) has_masks: bool,
+    /// Looks through contents, where the target asks for it.
+    pub(super) net: Option<Box<super::net::Netting>>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// Changes of the two that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
-    pub(super) columns: Vec<String>,
-    pub(super) masked_columns: Vec<usize>,
+    pub(super) description: super::relay::Description,
 }
 
 impl Session {
@@ -268,9 +269,9 @@ impl Session {
                 more.map_err(|_| End::TargetLost)?;
                 self.unasked().await
             }
-            reason = told(&mut self.ended, is_idle) => Err(End::Killed(reason)),
+            reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = super::stop::until(idle), if idle.is_some() => Err(End::Idle),
+            () = self.alarm.at(idle), if idle.is_some() => Err(End::Idle),
         }
     }
 
@@ -370,19 +371,5 @@ impl Session {
         self.counts_rows = values.next().as_deref() == Some("on");
         self.facts_stale = false;
         Ok(())
-    }
-}
-
-/// Waits until the session is told to end, and says why.
-pub(super) async fn ended(signal: &mut watch::Receiver<Option<EndReason>>) -> EndReason {
-    told(signal, false).await
-}
-
-/// The same; a session that is idle also ends when the gateway drains.
-pub(super) async fn told(signal: &mut watch::Receiver<Option<EndReason>>, is_idle: bool) -> EndReason {
-    let is_meant = |reason: &Option<EndReason>| reason.is_some_and(|reason| is_idle || reason.is_immediate());
-    match signal.wait_for(is_meant).await {
-        Ok(reason) => reason.unwrap_or(EndReason::Stopping),
-        Err(_) => EndReason::Stopping,
     }
 }
