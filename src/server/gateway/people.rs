@@ -46,6 +46,8 @@ pub struct People {
     pub planner: Planner,
     /// What people have let through of the statement that runs.
     pub lift: Option<Lift>,
+    /// The statement that its text alone does not let run, and an approval does.
+    pub lifted: Option<Arc<Planned>>,
     /// What came of it, as far as it is known.
     spent: Option<Spent>,
     tag: String,
@@ -91,6 +93,7 @@ impl People {
             at: None,
             planner: Planner::NotAsked,
             lift: None,
+            lifted: None,
             spent: None,
             tag: String::new(),
             waiting: None,
@@ -117,6 +120,11 @@ impl People {
     /// The values that the statement which runs was bound with.
     pub fn values(&self) -> Option<Values> {
         self.at.as_ref().and_then(|at| at.values.clone())
+    }
+
+    /// Whether the approval that is being used was claimed for this very statement.
+    pub fn is_lifted(&self, planned: &Arc<Planned>) -> bool {
+        self.lift.is_some() && self.lifted.as_ref().is_some_and(|lifted| Arc::ptr_eq(lifted, planned))
     }
 
     /// More than one statement travels together.
@@ -202,6 +210,7 @@ impl Session {
 
     /// The statement that an approval let through is over.
     pub(super) async fn settle_account(&mut self) {
+        self.people.lifted = None;
         let Some(lift) = self.people.lift.take() else { return };
         let tag = std::mem::take(&mut self.people.tag);
         let spent = match self.people.spent.take() {
