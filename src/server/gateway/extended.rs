@@ -122,7 +122,7 @@ impl Session {
             Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
         let Some(statement) = statement else { return Ok(None) };
-        let planned = self.plan(&statement, &self.known_statements())?;
+        let planned = self.plan(&statement, &self.known_statements(), None)?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
@@ -169,11 +169,14 @@ impl Session {
         let Some(statement) = grammar::parse(text).ok().and_then(|all| all.into_iter().next()) else {
             return Err(End::Protocol);
         };
+        if self.people.lift.is_some() {
+            return self.deny(&with_approved(), text).await;
+        }
         let is_alone = self.is_alone(&statement.facts);
         if is_alone {
             self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
         }
-        let planned = match self.plan(&statement, &self.known_statements()) {
+        let planned = match self.plan(&statement, &self.known_statements(), self.people.lift.as_ref()) {
             Ok(planned) => Arc::new(planned),
             Err(denial) => {
                 self.record.denied(&denial, text, Protocol::Extended, clock::now()).await?;
@@ -192,6 +195,7 @@ impl Session {
         };
         // Whatever the name has come to mean there: what people agreed to is what runs.
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
+        self.people.lifted = Some(planned.clone());
         let wording = Arc::new(Wording::of(text));
         let planned = Some(planned);
         self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
@@ -215,6 +219,10 @@ impl Session {
         }
         let (values, text) = (bound.values, bound.text);
         if let Err(denial) = self.judge_again(&planned, &text) {
+            return self.deny(&denial, &text).await;
+        }
+        if bound.is_lifted && !self.people.is_lifted(&planned) {
+            let denial = refused("approved_once", "the approval of this statement was used up", "send it again");
             return self.deny(&denial, &text).await;
         }
         if bound.is_lifted && self.is_lent(&planned) {
@@ -420,7 +428,7 @@ impl Session {
     }
 }
 
-fn with_approved() -> Box<Denial> {
+pub(super) fn with_approved() -> Box<Denial> {
     refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 

@@ -12,6 +12,7 @@ use super::held::Held;
 use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
+use crate::core::approval::Lift;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -226,11 +227,13 @@ impl Session {
         }
     }
 
-    /// Judges and plans one statement.
+    /// Judges and plans one statement. An approval that is being used counts only where it was
+    /// claimed for this very statement.
     pub(super) fn plan(
         &self,
         statement: &crate::core::statement::grammar::Statement,
         prepared: &BTreeMap<String, Arc<Planned>>,
+        lift: Option<&Lift>,
     ) -> Result<Planned, Box<Denial>> {
         let check = Check {
             policy: &self.policy,
@@ -241,7 +244,7 @@ impl Session {
             temporary: &self.temporary,
             has_own_views: self.has_own_views,
             prepared,
-            lift: self.people.lift.as_ref(),
+            lift,
         };
         check.plan(statement)
     }
@@ -254,7 +257,7 @@ impl Session {
         let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
         let known = self.known_statements();
         match grammar::parse(text).ok().as_deref() {
-            Some([statement]) => self.plan(statement, &known).map(|_| ()),
+            Some([statement]) => self.plan(statement, &known, None).map(|_| ()),
             Some(_) | None => Err(unread()),
         }
     }
