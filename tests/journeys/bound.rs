@@ -105,42 +105,44 @@ async fn an_approval_lets_nothing_through_that_travels_with_what_was_approved() 
     };
     // While the approval is in use another text is prepared; it is no more than it would be alone.
     agree(asked(&bound).await.1).await;
-    let prepared = asked(&|out: &mut BytesMut| {
+    assert_eq!(asked(&bound).await.0, "42P05", "the target's own error comes before any question");
+    let close = |out: &mut BytesMut| frontend::close(frontend::Named::Statement, "a", out);
+    assert_eq!(asked(&close).await.0, "");
+    let prepared = |out: &mut BytesMut| {
         bound(out);
         frontend::parse_statement("b", other, out);
-    });
-    assert_eq!(prepared.await.0, "", "both are prepared");
-    let run = asked(&|out: &mut BytesMut| {
+    };
+    assert_eq!(asked(&prepared).await.0, "", "both are prepared");
+    let run = |out: &mut BytesMut| {
         frontend::bind("pb", "b", &[], out);
         frontend::execute("pb", 0, out);
-    });
-    assert_eq!(run.await.0, "ZG001", "the other asks by itself");
+    };
+    assert_eq!(asked(&run).await.0, "ZG001", "the other asks by itself");
     // The approval that was bound and not run is used up.
-    let close = |out: &mut BytesMut| frontend::close(frontend::Named::Statement, "a", out);
     assert_eq!(asked(&close).await.0, "");
     let (state, id) = asked(&bound).await;
     assert_eq!(state, "ZG001");
     agree(id).await;
     assert_eq!(asked(&close).await.0, "");
-    let two = asked(&|out: &mut BytesMut| {
+    let two = |out: &mut BytesMut| {
         bound(out);
         frontend::bind("pb", "b", &[], out);
         frontend::execute("pb", 0, out);
-    });
-    assert_eq!(two.await.0, "42501", "nothing is bound beside it");
+    };
+    assert_eq!(asked(&two).await.0, "42501", "nothing is bound beside it");
     assert_eq!(asked(&close).await.0, "");
     // A block that begins behind the Bind does not carry it on.
     let (state, id) = asked(&bound).await;
     assert_eq!(state, "ZG001");
     agree(id).await;
     assert_eq!(asked(&close).await.0, "");
-    let begun = asked(&|out: &mut BytesMut| {
+    let begun = |out: &mut BytesMut| {
         bound(out);
         frontend::parse_statement("begin", "begin", out);
         frontend::bind("begin", "begin", &[], out);
         frontend::execute("begin", 0, out);
-    });
-    assert_eq!(begun.await.0, "42501");
+    };
+    assert_eq!(asked(&begun).await.0, "42501");
     assert_eq!(scene.gate.count("select count(*) from customers").await, 1000);
     scene.end().await;
 }

@@ -177,8 +177,9 @@ impl Session {
             return self.deny(&with_approved(), text).await;
         }
         let is_alone = self.is_alone(&statement.facts);
-        if is_alone {
-            self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
+        if is_alone && !self.claim(text, &statement.facts, Some(&values), Mode::Extended).await? {
+            self.is_skipping = true;
+            return Ok(());
         }
         let planned = match self.plan(&statement, &self.known_statements(), self.people.lift.as_ref()) {
             Ok(planned) => Arc::new(planned),
@@ -235,7 +236,10 @@ impl Session {
         match is_alone {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
             true if self.people.lift.is_none() => {
-                self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await?;
+                if !self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await? {
+                    self.is_skipping = true;
+                    return Ok(());
+                }
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
