@@ -142,6 +142,10 @@ pub struct Facts {
     pub copy: Option<CopyDirection>,
     /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
     pub settings: Vec<String>,
+    /// The relations that DROP TABLE, VIEW, SEQUENCE or INDEX names.
+    pub drops: Vec<Name>,
+    /// DROP says IF EXISTS.
+    pub if_exists: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
@@ -172,6 +176,8 @@ impl Facts {
             transaction: None,
             copy: None,
             settings: Vec::new(),
+            drops: Vec::new(),
+            if_exists: false,
             locks: false,
             unbounded: false,
             channel: None,
@@ -212,6 +218,8 @@ impl Facts {
             transaction: None,
             copy: None,
             settings: both(&self.settings, &outer.settings),
+            drops: Vec::new(),
+            if_exists: false,
             locks: self.locks || outer.locks,
             unbounded: self.unbounded || outer.unbounded,
             channel: None,

@@ -7,8 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::session::{Bound, Parsed, Session};
+use bytes::Bytes;
+
+use super::session::{Bound, Judged, Parsed, Session};
 use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TEMP_VIEW;
+use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned};
 
 /// Changes that the target was asked for, in the order of the requests.
@@ -42,9 +46,9 @@ impl Changes {
     /// comes behind one in the pipeline is looked at when it has been answered.
     pub fn executed(&mut self, facts: &Facts) {
         let ends = matches!(facts.transaction, Some(verb) if verb != TransactionVerb::Begin);
-        let renames = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD" | "CLOSE")
+        let renames = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD ALL" | "CLOSE")
             || facts.verb.starts_with("DECLARE");
-        self.must_settle |= ends || renames || runs_code(facts);
+        self.must_settle |= ends || renames || redefines(facts);
     }
 
     /// Everything asked has been answered.
@@ -85,8 +89,8 @@ impl Session {
 
     /// What EXECUTE may name.
     pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
-        let known = self.prepared.iter().filter_map(|(name, parsed)| Some((name.clone(), parsed.planned.clone()?)));
-        known.collect()
+        let known = self.prepared.iter();
+        known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect()
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
@@ -94,38 +98,48 @@ impl Session {
         let facts = planned.cleared.facts();
         let name = facts.prepared.as_deref();
         match (facts.verb.as_str(), name) {
-            ("DISCARD", _) | ("DEALLOCATE", Some("")) => {
+            ("DISCARD ALL", _) | ("DEALLOCATE", Some("")) => {
                 self.own.forget();
                 self.prepared.clear();
             }
             ("DEALLOCATE", Some(name)) => drop(self.prepared.remove(name)),
             ("PREPARE", Some(name)) => {
-                let parsed = Parsed::without_plan(&planned.forward, &[], false);
-                self.prepared.insert(name.to_owned(), Parsed { planned: Some(planned.clone()), ..parsed });
+                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
+                let judged = Judged::Planned(planned.clone());
+                self.prepared.insert(name.to_owned(), Parsed { judged, types: Bytes::new(), text, wording });
             }
             ("CLOSE", Some("")) => self.portals.clear(),
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
             (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
             _ => {}
         }
-        if runs_code(facts) {
+        if redefines(facts) {
+            if facts.verb == TEMP_VIEW {
+                self.has_own_views = true;
+                self.context = self.remembering();
+            }
             self.doubt_names();
         }
     }
 
-    /// Code whose text nobody reads may have given every name another meaning: what was judged as
-    /// unable to change rows is counted from here on.
+    /// Every name may have got another meaning: what was judged as unable to change rows is counted
+    /// from here on.
     fn doubt_names(&mut self) {
-        let statements = self.prepared.values_mut().map(|parsed| &mut parsed.planned);
-        let portals = self.portals.values_mut().map(|bound| &mut bound.planned);
-        for planned in statements.chain(portals).flatten().filter(|planned| planned.hold == Hold::Not) {
+        let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
+            Judged::Planned(planned) => Some(planned),
+            Judged::Empty | Judged::Unlifted => None,
+        });
+        let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
+        for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {
             *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
         }
     }
 }
 
-fn runs_code(facts: &Facts) -> bool {
-    matches!(facts.verb.as_str(), "DO" | "CALL")
+/// Code whose text nobody reads may do anything to names, and a view of the session's own may take
+/// the place of a table.
+fn redefines(facts: &Facts) -> bool {
+    matches!(facts.verb.as_str(), "DO" | "CALL" | "RENAME" | TEMP_VIEW)
 }
 
 fn set<T>(names: &mut BTreeMap<String, T>, name: &str, value: Option<T>) -> Option<T> {

@@ -19,6 +19,7 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::grammar;
+use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
@@ -104,13 +105,30 @@ pub struct Bound {
     pub wording: Arc<Wording>,
 }
 
+/// What is known of a statement that a name stands for.
+#[derive(Clone)]
+pub enum Judged {
+    Planned(Arc<Planned>),
+    /// The text holds no statement, or none that the gateway can read.
+    Empty,
+    /// It does not run unless people let it through, with its values.
+    Unlifted,
+}
+
+impl Judged {
+    /// What may run.
+    pub const fn planned(&self) -> Option<&Arc<Planned>> {
+        match self {
+            Self::Planned(planned) => Some(planned),
+            Self::Empty | Self::Unlifted => None,
+        }
+    }
+}
+
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    /// Nothing where the text holds no statement, or none that may run as it is.
-    pub planned: Option<Arc<Planned>>,
-    /// It does not run unless people let it through with its values.
-    pub is_unlifted: bool,
+    pub judged: Judged,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
     pub text: Arc<str>,
@@ -118,10 +136,9 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Nothing of it can be bound as it is.
-    pub fn without_plan(sql: &str, types: &[u8], is_unlifted: bool) -> Self {
-        let (types, wording) = (Bytes::copy_from_slice(types), Arc::new(Wording::of(sql)));
-        Self { planned: None, is_unlifted, types, text: sql.into(), wording }
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
+        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
     }
 }
 
@@ -169,6 +186,8 @@ pub struct Session {
     pub(super) alarm: super::stop::Alarm,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
+    /// The session has made a temporary view: from then on any unqualified name may mean one.
+    pub(super) has_own_views: bool,
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
@@ -195,9 +214,10 @@ impl Session {
     }
 
     /// The context that decisions are remembered in from here on.
-    fn remembering(&self) -> Arc<Context> {
+    pub(super) fn remembering(&self) -> Arc<Context> {
         let grant = &self.grant.grant.id;
-        self.decisions.context(grant, &self.policy, &self.catalog, &self.search_path, &self.temporary)
+        let (path, temporary) = (&self.search_path, &self.temporary);
+        self.decisions.context(grant, &self.policy, &self.catalog, path, temporary, self.has_own_views)
     }
 
     /// Decisions of another policy or catalog are not this session's any more.
@@ -222,6 +242,7 @@ impl Session {
             catalog: &self.catalog,
             search_path: &self.search_path,
             temporary: &self.temporary,
+            has_own_views: self.has_own_views,
             prepared,
             lift,
         };
@@ -334,8 +355,14 @@ impl Session {
         if facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
-                "DISCARD" | "SELECT INTO TEMP" | "CREATE TEMP TABLE" | "CREATE TEMP SEQUENCE"
+                "DISCARD"
+                    | "DISCARD ALL"
+                    | "SELECT INTO TEMP"
+                    | "CREATE TEMP TABLE"
+                    | "CREATE TEMP SEQUENCE"
+                    | TEMP_VIEW
             )
+            || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
             || tag.starts_with("DROP")
         {
             self.facts_stale = true;

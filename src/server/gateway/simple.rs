@@ -13,7 +13,7 @@ use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::grammar::{self, GrammarError, Statement};
+use crate::core::statement::grammar::{self, GrammarError, Statement, TEMP_VIEW};
 use crate::core::wire::backend;
 use crate::core::wire::frame;
 use crate::core::wire::frontend::{self, Named};
@@ -154,6 +154,10 @@ impl Session {
             let planned = self.plan(statement, &prepared, self.people.lift.as_ref())?;
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
+            }
+            // What stands behind it was planned without it.
+            if planned.cleared.facts().verb == TEMP_VIEW && statements.len() > 1 {
+                return Err(refused("several_statements", "a temporary view is made by itself", "send it alone"));
             }
             if planned.cleared.facts().verb == "PREPARE"
                 && let Some(name) = &planned.cleared.facts().prepared
