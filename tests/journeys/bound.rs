@@ -105,6 +105,9 @@ async fn an_approval_lets_nothing_through_that_travels_with_what_was_approved() 
     };
     // While the approval is in use another text is prepared; it is no more than it would be alone.
     agree(asked(&bound).await.1).await;
+    assert_eq!(asked(&bound).await.0, "42P05", "the target's own error comes before any question");
+    let close = |out: &mut BytesMut| frontend::close(frontend::Named::Statement, "a", out);
+    assert_eq!(asked(&close).await.0, "");
     let prepared = |out: &mut BytesMut| {
         bound(out);
         frontend::parse_statement("b", other, out);
@@ -116,7 +119,6 @@ async fn an_approval_lets_nothing_through_that_travels_with_what_was_approved() 
     };
     assert_eq!(asked(&run).await.0, "ZG001", "the other asks by itself");
     // The approval that was bound and not run is used up.
-    let close = |out: &mut BytesMut| frontend::close(frontend::Named::Statement, "a", out);
     assert_eq!(asked(&close).await.0, "");
     let (state, id) = asked(&bound).await;
     assert_eq!(state, "ZG001");

@@ -173,8 +173,9 @@ impl Session {
             return self.deny(&with_approved(), text).await;
         }
         let is_alone = self.is_alone(&statement.facts);
-        if is_alone {
-            self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
+        if is_alone && !self.claim(text, &statement.facts, Some(&values), Mode::Extended).await? {
+            self.is_skipping = true;
+            return Ok(());
         }
         let planned = match self.plan(&statement, &self.known_statements(), self.people.lift.as_ref()) {
             Ok(planned) => Arc::new(planned),
@@ -196,8 +197,7 @@ impl Session {
         // Whatever the name has come to mean there: what people agreed to is what runs.
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         self.people.lifted = Some(planned.clone());
-        let wording = Arc::new(Wording::of(text));
-        let planned = Some(planned);
+        let (wording, planned) = (Arc::new(Wording::of(text)), Some(planned));
         self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
         self.pass(message, Step::Bind);
         Ok(())
@@ -232,7 +232,10 @@ impl Session {
         match is_alone {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
             true if self.people.lift.is_none() => {
-                self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await?;
+                if !self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await? {
+                    self.is_skipping = true;
+                    return Ok(());
+                }
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.

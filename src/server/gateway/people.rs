@@ -184,19 +184,20 @@ impl Session {
         is_outside && facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none()
     }
 
-    /// Uses up the approval of a statement, if there is one for exactly this.
+    /// Uses up the approval of a statement, if there is one for exactly this. False where the target
+    /// has failed before it could be asked: the client has its error.
     pub(super) async fn claim(
         &mut self,
         text: &str,
         facts: &Facts,
         values: Option<&Values>,
         mode: Mode,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
         let text = bound(text);
         if !self.people.approvals.may_be_approved(&self.people.principal, text) {
-            return Ok(());
+            return Ok(true);
         }
-        let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(()) };
+        let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(false) };
         let session = self.record.session().as_str();
         match self.people.approvals.claim(&found.binding, session).await {
             Ok(lift) => self.people.lift = lift,
@@ -205,7 +206,7 @@ impl Session {
             Err(error) => tracing::warn!(error = %chain(&error), "an approval could not be used"),
         }
         (self.people.spent, self.people.tag) = (None, String::new());
-        Ok(())
+        Ok(true)
     }
 
     /// The statement that an approval let through is over.

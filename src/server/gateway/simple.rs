@@ -100,8 +100,11 @@ impl Session {
             self.refuse(&with_approved(), sql).await?;
             return Ok(None);
         }
-        if let Some(statement) = alone {
-            self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?;
+        if let Some(statement) = alone
+            && !self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?
+        {
+            backend::write_ready(self.status, self.client.out());
+            return Ok(None);
         }
         let planned = match self.plan_all(&statements) {
             Ok(planned) => planned,
