@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use dbgate::core::audit::checkpoint::Checkpoint;
 use dbgate::core::audit::note::Note;
 use dbgate::core::audit::{Outcome, VerifierKey, verify};
+use dbgate::core::mask::net::{self, Look, Net};
 use dbgate::core::statement::grammar;
 use dbgate::core::statement::literals::{self, Stripped};
 use dbgate::core::transcript::{Event, redact};
@@ -102,6 +103,22 @@ pub fn line(bytes: &[u8]) {
     if let Ok(event) = Event::parse(&text) {
         assert_eq!(event.line.as_str(), text);
     }
+}
+
+/// Contents that are looked through keep their length, and text stays text.
+pub fn contents(bytes: &[u8]) {
+    for look in [Look::Text, Look::Json, Look::Texts] {
+        let (mut hidden, mut found) = (bytes.to_vec(), net::Found::new());
+        net::value(&mut hidden, look, Net::Redact, &mut found);
+        assert_eq!(hidden.len(), bytes.len());
+        assert!(!found.is_empty() || hidden == bytes);
+        if std::str::from_utf8(bytes).is_ok() {
+            assert!(std::str::from_utf8(&hidden).is_ok());
+        }
+    }
+    let mut body = bytes.to_vec();
+    net::row(&mut body, &[Look::Text, Look::Json], Net::Redact, &mut net::Found::new());
+    assert_eq!(body.len(), bytes.len());
 }
 
 /// A container of evidence, a note, a checkpoint: nothing that nobody signed is called good.

@@ -33,6 +33,7 @@ mod gateway {
     mod limits;
     mod masks;
     mod names;
+    mod net;
     mod oracle;
     mod privileges;
     mod property;

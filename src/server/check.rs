@@ -50,7 +50,7 @@ pub struct Planned {
     pub is_spliced: bool,
     pub hold: Hold,
     /// Masked relations that were spliced, to map result columns back.
-    pub masked: Vec<RelationName>,
+    pub masked: Arc<[RelationName]>,
 }
 
 /// What the session knows when it checks a statement.
@@ -104,7 +104,13 @@ impl Check<'_> {
             false => self.splice(statement)?,
         };
         let is_spliced = spliced.is_some();
-        Ok(Planned { cleared, forward: spliced.unwrap_or_else(|| statement.text.clone()), is_spliced, hold, masked })
+        Ok(Planned {
+            cleared,
+            forward: spliced.unwrap_or_else(|| statement.text.clone()),
+            is_spliced,
+            hold,
+            masked: masked.into(),
+        })
     }
 
     /// EXECUTE does what the prepared statement does, wherever it stands.

@@ -230,7 +230,7 @@ mod tests {
                 forward: statement.text.clone(),
                 is_spliced: false,
                 hold: Hold::Not,
-                masked: Vec::new(),
+                masked: Arc::default(),
             };
             (Arc::new(planned), 0)
         });

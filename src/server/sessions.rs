@@ -5,9 +5,12 @@
 //! registry looks at it under the same lock that ending it takes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
@@ -51,6 +54,49 @@ impl EndReason {
     }
 }
 
+/// How a connection is told to end. One task listens: the one that serves the connection. It asks
+/// before every wait, so asking must cost next to nothing.
+#[derive(Default)]
+pub struct Kill {
+    is_told: AtomicBool,
+    reason: Mutex<Option<EndReason>>,
+    listener: AtomicWaker,
+}
+
+impl Kill {
+    /// Gives a reason to end. The first one stays: it is the one that is recorded. Only draining can
+    /// become urgent.
+    pub fn tell(&self, reason: EndReason) {
+        let mut current = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_none_or(|current| !current.is_immediate() && reason.is_immediate()) {
+            *current = Some(reason);
+            self.is_told.store(true, Ordering::Release);
+            self.listener.wake();
+        }
+    }
+
+    /// Why to end, if there is a reason.
+    pub fn reason(&self) -> Option<EndReason> {
+        if !self.is_told.load(Ordering::Acquire) {
+            return None;
+        }
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a reason to end at once; where the session `is_idle`, for any. Cancel safe.
+    pub async fn told(&self, is_idle: bool) -> EndReason {
+        poll_fn(|context| {
+            // Registered before the look, so that what is told in between is not missed.
+            self.listener.register(context.waker());
+            match self.reason() {
+                Some(reason) if is_idle || reason.is_immediate() => Poll::Ready(reason),
+                Some(_) | None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
 /// What a cancel request must show: of the gateway's own making, never the target's.
 #[derive(Clone)]
 pub struct CancelKey {
@@ -67,8 +113,8 @@ pub struct SessionHandle {
     /// The role that this connection uses in the target.
     pub login_role: String,
     pub started: Moment,
-    /// The gateway holds a receiver and ends the connection once there is a reason.
-    pub kill: watch::Sender<Option<EndReason>>,
+    /// Tells the connection to end.
+    pub kill: Kill,
     pub cancel: CancelKey,
     /// How to cancel what runs upstream; set once the gateway has dialled.
     pub upstream: OnceLock<CancelHandle>,
@@ -142,11 +188,7 @@ impl Sessions {
     fn kill_where(&self, chosen: impl Fn(&SessionHandle) -> bool, reason: EndReason) -> Vec<Arc<SessionHandle>> {
         let killed: Vec<_> = self.lock().values().filter(|handle| chosen(handle)).cloned().collect();
         for handle in &killed {
-            // The first reason stays: it is the one that is recorded. Only draining can become urgent.
-            handle.kill.send_if_modified(|current| {
-                let may_change = current.is_none_or(|current| !current.is_immediate() && reason.is_immediate());
-                may_change && current.replace(reason) != Some(reason)
-            });
+            handle.kill.tell(reason);
         }
         killed
     }
@@ -227,7 +269,7 @@ mod tests {
             database: "shop".into(),
             login_role: format!("dbgate_u_alice_{process}"),
             started: Moment::from_seconds(1),
-            kill: watch::Sender::new(None),
+            kill: Kill::default(),
             cancel: CancelKey { process, secret: vec![7; 4] },
             upstream: OnceLock::new(),
             cancelled: watch::Sender::new(0),
@@ -241,8 +283,8 @@ mod tests {
         let second = sessions.register(handle(&other, 2), &other).expect("registered");
         one.end();
         assert_eq!(sessions.kill_grant(&one.grant.id, EndReason::Revoked).len(), 1);
-        assert_eq!(*first.handle().kill.borrow(), Some(EndReason::Revoked));
-        assert_eq!(*second.handle().kill.borrow(), None);
+        assert_eq!(first.handle().kill.reason(), Some(EndReason::Revoked));
+        assert_eq!(second.handle().kill.reason(), None);
         let waiting = sessions.until_gone(&one.grant.id);
         drop(first);
         waiting.await;
@@ -263,7 +305,7 @@ mod tests {
         let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
         sessions.kill_grant(&grant.grant.id, EndReason::Expired);
         sessions.kill_all(EndReason::Stopping);
-        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Expired));
+        assert_eq!(open.handle().kill.reason(), Some(EndReason::Expired));
     }
 
     #[test]
@@ -271,10 +313,34 @@ mod tests {
         let (sessions, grant) = (Sessions::default(), live(1));
         let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
         sessions.kill_all(EndReason::Draining);
-        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Draining));
+        assert_eq!(open.handle().kill.reason(), Some(EndReason::Draining));
         sessions.kill_all(EndReason::Stopping);
         sessions.kill_all(EndReason::Draining);
-        assert_eq!(*open.handle().kill.borrow(), Some(EndReason::Stopping));
+        assert_eq!(open.handle().kill.reason(), Some(EndReason::Stopping));
+    }
+
+    #[tokio::test]
+    async fn a_session_hears_at_once_what_concerns_it() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
+        let kill = &open.handle().kill;
+        let (mut busy, mut idle) = (Box::pin(kill.told(false)), Box::pin(kill.told(true)));
+        assert!(futures_util::poll!(&mut busy).is_pending() && futures_util::poll!(&mut idle).is_pending());
+        sessions.kill_all(EndReason::Draining);
+        assert!(futures_util::poll!(&mut busy).is_pending(), "what runs may end");
+        assert_eq!(idle.await, EndReason::Draining);
+        sessions.kill_all(EndReason::Stopping);
+        assert_eq!(busy.await, EndReason::Stopping);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_waits_is_woken() {
+        let (sessions, grant) = (Sessions::default(), live(1));
+        let open = sessions.register(handle(&grant, 1), &grant).expect("registered");
+        let waiting = tokio::spawn(async move { open.handle().kill.told(false).await });
+        tokio::task::yield_now().await;
+        sessions.kill_grant(&grant.grant.id, EndReason::Revoked);
+        assert_eq!(waiting.await.expect("no panic"), EndReason::Revoked);
     }
 
     #[test]

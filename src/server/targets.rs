@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::core::mask::net::Net;
 use crate::core::secret::Secret;
 use crate::sys::tls;
 
@@ -35,6 +36,9 @@ pub struct TargetConfig {
     /// Owners of tables whose rights are lent to a definition that people have approved.
     #[serde(default)]
     pub lend: Vec<String>,
+    /// What is done with values that look sensitive in columns that nobody has classified.
+    #[serde(default)]
+    pub content_scan: Net,
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -300,6 +304,7 @@ mod tests {
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
             lend: Vec::new(),
+            content_scan: Net::Off,
         })
     }
 

@@ -71,6 +71,8 @@ impl Link {
     /// # Errors
     /// When the peer takes nothing more, also not within minutes.
     pub async fn flush(&mut self) -> io::Result<()> {
+        // Most often everything goes at once, and no clock is needed.
+        self.push().await?;
         if self.is_written() {
             return Ok(());
         }

@@ -29,6 +29,7 @@ proptest! {
         harness::scram(&bytes);
         harness::balancer(&bytes);
         harness::line(&bytes);
+        harness::contents(&bytes);
         harness::evidence(&bytes);
     }
 

@@ -151,7 +151,7 @@ fn an_acknowledged_account_waits_until_its_evidence_is_fetched() {
 
 #[test]
 fn a_grant_that_names_another_key_is_refused() {
-    use crate::core::audit::merkle::Tree;
+    use crate::core::audit::merkle::{Nodes as _, Tree};
     use crate::core::audit::proof::Proof;
     let ours = SigningKey::from_bytes(&[10; 32]);
     let grant = |key: &SigningKey| {

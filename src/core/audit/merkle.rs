@@ -40,11 +40,19 @@ pub struct Frontier {
 
 impl Frontier {
     pub fn push(&mut self, leaf: Leaf) {
+        self.push_to(leaf, |_| ());
+    }
+
+    /// The same, and tells the leaf and the root of each subtree that it completes, in the order
+    /// of [`stored_at`].
+    pub fn push_to(&mut self, leaf: Leaf, mut store: impl FnMut(&Hash)) {
         let mut hash = leaf.0;
+        store(&hash);
         // Each trailing one bit of the size is a complete subtree as large as the one in hand.
         for _ in 0..self.size.trailing_ones() {
             let left = self.peaks.pop().expect("one peak for every one bit of the size");
             hash = node(&left, &hash);
+            store(&hash);
         }
         self.peaks.push(hash);
         self.size += 1;
@@ -63,42 +71,31 @@ impl Frontier {
     }
 }
 
-/// A whole tree in memory, for the one who makes proofs: 64 bytes a leaf, proofs in log(n) steps.
-#[derive(Clone, Debug, Default)]
-pub struct Tree {
-    /// `levels[k][i]` is the root of the complete subtree over leaves `i * 2^k ..`.
-    levels: Vec<Vec<Hash>>,
+/// Where the root of a complete subtree stands when all are kept in one sequence as they are
+/// completed: every leaf, and behind it what it completes, from small to large. (The order of Go's
+/// checksum database.) The subtree is the one over leaves `index * 2^level ..`.
+pub fn stored_at(level: u32, index: u64) -> u64 {
+    // The subtree is completed by its last leaf, and stands `level` places behind it.
+    let leaf = (index + 1).wrapping_shl(level) - 1;
+    // Before a leaf stand all leaves before it, and all pairs of them, and all pairs of pairs ...
+    (0..u64::BITS).map(|bits| leaf >> bits).sum::<u64>() + u64::from(level)
 }
 
-impl Tree {
-    pub fn size(&self) -> u64 {
-        self.levels.first().map_or(0, |leaves| u64::try_from(leaves.len()).unwrap_or(u64::MAX))
-    }
+/// What proofs are made from: the roots of complete subtrees, wherever they are kept.
+pub trait Nodes {
+    /// How many leaves there are.
+    fn size(&self) -> u64;
 
-    pub fn push(&mut self, leaf: Leaf) {
-        let mut hash = leaf.0;
-        for level in 0.. {
-            if self.levels.len() == level {
-                self.levels.push(Vec::new());
-            }
-            let Some(row) = self.levels.get_mut(level) else { return };
-            row.push(hash);
-            // A row of even length has just completed a pair: its parent is complete too.
-            let [.., left, right] = row.as_slice() else { return };
-            if row.len() % 2 != 0 {
-                return;
-            }
-            hash = node(left, right);
-        }
-    }
+    /// The root over the leaves `index * 2^level ..`, if there are as many.
+    fn complete(&self, level: u32, index: u64) -> Option<Hash>;
 
     /// The leaf at `index`.
-    pub fn leaf(&self, index: u64) -> Option<Leaf> {
+    fn leaf(&self, index: u64) -> Option<Leaf> {
         self.complete(0, index).map(Leaf)
     }
 
     /// The root of the tree as it was with `size` leaves; `None` if it never had that many.
-    pub fn root_at(&self, size: u64) -> Option<Hash> {
+    fn root_at(&self, size: u64) -> Option<Hash> {
         match size {
             0 => Some(empty_root()),
             _ => self.range(0, size),
@@ -106,7 +103,7 @@ impl Tree {
     }
 
     /// Proof that the leaf at `index` is in the tree of `size` leaves.
-    pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+    fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
         if index >= size || size > self.size() {
             return None;
         }
@@ -127,7 +124,7 @@ impl Tree {
     }
 
     /// Proof that the tree of `old` leaves is a prefix of the tree of `new` leaves.
-    pub fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
+    fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
         if old == 0 || old > new || new > self.size() {
             return None;
         }
@@ -152,18 +149,38 @@ impl Tree {
         Some(path)
     }
 
-    fn complete(&self, level: usize, index: u64) -> Option<Hash> {
-        self.levels.get(level)?.get(usize::try_from(index).ok()?).copied()
-    }
-
     /// The root over leaves `start..end`, where `start` is a multiple of the range's rounded-up size.
     fn range(&self, start: u64, end: u64) -> Option<Hash> {
         let length = end.checked_sub(start).filter(|length| *length > 0)?;
         if length.is_power_of_two() {
-            return self.complete(usize::try_from(length.trailing_zeros()).ok()?, start / length);
+            return self.complete(length.trailing_zeros(), start / length);
         }
         let middle = start + split(length);
         Some(node(&self.range(start, middle)?, &self.range(middle, end)?))
+    }
+}
+
+/// A whole tree in memory: 64 bytes a leaf.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    frontier: Frontier,
+    /// In the order of [`stored_at`].
+    hashes: Vec<Hash>,
+}
+
+impl Tree {
+    pub fn push(&mut self, leaf: Leaf) {
+        self.frontier.push_to(leaf, |hash| self.hashes.push(*hash));
+    }
+}
+
+impl Nodes for Tree {
+    fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    fn complete(&self, level: u32, index: u64) -> Option<Hash> {
+        self.hashes.get(usize::try_from(stored_at(level, index)).ok()?).copied()
     }
 }
 

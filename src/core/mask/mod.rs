@@ -8,6 +8,7 @@
 mod disclose;
 mod fixed;
 mod json;
+pub mod net;
 #[cfg(feature = "server")]
 mod place;
 pub mod scan;

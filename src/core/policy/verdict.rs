@@ -1,5 +1,7 @@
 //! What a judgement is: allow, deny, or ask a person; and the proof that it was asked for.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
@@ -15,18 +17,19 @@ pub enum Verdict {
     Deny(Denial),
 }
 
-/// Proof that [`super::Policy::judge`] allowed a statement. Forwarding asks for it.
+/// Proof that [`super::Policy::judge`] allowed a statement. Forwarding asks for it. Cheap to clone:
+/// texts of one shape share it.
 #[derive(Clone, Debug)]
 pub struct Cleared {
-    facts: Facts,
-    policy: String,
+    facts: Arc<Facts>,
+    policy: Arc<str>,
     limits: Limits,
 }
 
 impl Cleared {
     /// Only the judge calls this.
     pub(super) fn new(facts: Facts, policy: &str, limits: Limits) -> Self {
-        Self { facts, policy: policy.to_owned(), limits }
+        Self { facts: Arc::new(facts), policy: policy.into(), limits }
     }
 
     /// A clearance that no policy gave, for tests of what comes after the judge.

@@ -154,10 +154,10 @@ pub struct Facts {
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
-    /// It runs the prepared statement that it names, and so does what that does.
-    pub executes: bool,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
     pub upkeep: Option<Upkeep>,
+    /// It runs the prepared statement that it names, and so does what that does.
+    pub executes: bool,
     /// Byte range of the statement in the text it came from.
     pub start: usize,
     pub end: usize,
@@ -182,8 +182,8 @@ impl Facts {
             unbounded: false,
             channel: None,
             prepared: None,
-            executes: false,
             upkeep: None,
+            executes: false,
             start: 0,
             end: 0,
         }
@@ -224,8 +224,8 @@ impl Facts {
             unbounded: self.unbounded || outer.unbounded,
             channel: None,
             prepared: outer.prepared.clone(),
-            executes: true,
             upkeep: None,
+            executes: true,
             start: outer.start,
             end: outer.end,
         }

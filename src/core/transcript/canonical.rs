@@ -5,9 +5,9 @@
 //! taken over stored bytes; a reader also refuses any line that is not its own canonical form,
 //! so that no two spellings of one event exist.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value};
+
+use crate::core::encoding;
 
 /// The largest integer that every JSON reader keeps exactly.
 pub const LARGEST_INTEGER: u64 = 1 << 53;
@@ -30,34 +30,64 @@ pub fn object<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>) ->
     Ok(text)
 }
 
-/// Members of an object that is written once: each is canonical text already.
+/// Members of an object that is written straight to text, for lines that are many. Their buffers
+/// are kept from object to object.
 #[derive(Debug, Default)]
 pub struct Members {
-    members: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// `"key":value` of each, as they came.
+    text: String,
+    /// Where each begins and ends.
+    places: Vec<(usize, usize)>,
 }
 
 impl Members {
-    /// With room for a line's worth.
     pub fn new() -> Self {
-        Self { members: Vec::with_capacity(24) }
+        Self::default()
+    }
+
+    /// Adds a member whose canonical value `write` appends.
+    fn add(&mut self, key: &str, write: impl FnOnce(&mut String)) -> &mut Self {
+        let start = self.text.len();
+        self.text.push('"');
+        self.text.push_str(key);
+        self.text.push_str("\":");
+        write(&mut self.text);
+        self.places.push((start, self.text.len()));
+        self
     }
 
     /// Adds a text.
     pub fn text(&mut self, key: &'static str, text: &str) -> &mut Self {
-        self.members.push((key.into(), quoted(text).into()));
-        self
+        self.add(key, |to| push_quoted(to, text))
+    }
+
+    /// Adds bytes in hex.
+    pub fn hex(&mut self, key: &'static str, bytes: &[u8]) -> &mut Self {
+        self.add(key, |to| {
+            to.push('"');
+            encoding::push_hex(bytes, to);
+            to.push('"');
+        })
     }
 
     /// Adds a number; one that not every reader keeps exactly is cut to the largest that is.
     pub fn number(&mut self, key: &'static str, number: u64) -> &mut Self {
-        self.members.push((key.into(), number.min(LARGEST_INTEGER).to_string().into()));
-        self
+        self.add(key, |to| push_number(to, number.min(LARGEST_INTEGER)))
     }
 
     /// Adds a flag.
     pub fn flag(&mut self, key: &'static str, flag: bool) -> &mut Self {
-        self.members.push((key.into(), if flag { "true" } else { "false" }.into()));
-        self
+        self.add(key, |to| to.push_str(if flag { "true" } else { "false" }))
+    }
+
+    /// Adds a list of texts.
+    pub fn texts(&mut self, key: &'static str, texts: impl Iterator<Item = impl AsRef<str>>) -> &mut Self {
+        self.add(key, |to| push_list(to, texts, |to, text| push_quoted(to, text.as_ref())))
+    }
+
+    /// Adds a list of numbers.
+    pub fn numbers(&mut self, key: &'static str, numbers: impl Iterator<Item = u64>) -> &mut Self {
+        self.add(key, |to| push_list(to, numbers, |to, number| push_number(to, number.min(LARGEST_INTEGER))))
     }
 
     /// Adds any value.
@@ -67,46 +97,96 @@ impl Members {
     pub fn value(&mut self, key: &'static str, value: &Value) -> Result<&mut Self, CanonicalError> {
         let mut text = String::new();
         write_value(&mut text, value)?;
-        self.members.push((key.into(), text.into()));
-        Ok(self)
+        Ok(self.add(key, |to| to.push_str(&text)))
     }
 
-    /// All members of an object, each in its canonical form.
+    /// Adds all members of an object, each in its canonical form.
     ///
     /// # Errors
     /// When one has none.
-    pub fn all(object: Map<String, Value>) -> Result<Self, CanonicalError> {
-        let mut members = Self::new();
+    pub fn all(&mut self, object: Map<String, Value>) -> Result<&mut Self, CanonicalError> {
         for (key, value) in object {
             if !is_key(&key) {
                 return Err(CanonicalError::Key(key));
             }
             let mut text = String::new();
             write_value(&mut text, &value)?;
-            members.members.push((key.into(), text.into()));
+            self.add(&key, |to| to.push_str(&text));
         }
-        Ok(members)
+        Ok(self)
     }
 
     /// Whether there is a member of this name.
     pub fn has(&self, key: &str) -> bool {
-        self.members.iter().any(|(known, _)| *known == key)
+        self.members().any(|member| {
+            member.strip_prefix('"').and_then(|rest| rest.strip_prefix(key)).is_some_and(|rest| rest.starts_with('"'))
+        })
     }
 
-    /// The object.
-    pub fn object(mut self) -> String {
-        self.members.sort_unstable_by(|(left, _), (right, _)| left.as_bytes().cmp(right.as_bytes()));
-        let length = self.members.iter().map(|(key, value)| key.len() + value.len() + 4).sum::<usize>();
-        let mut text = String::with_capacity(length + 2);
-        text.push('{');
-        for (index, (key, value)) in self.members.iter().enumerate() {
-            text.push_str(if index == 0 { "\"" } else { ",\"" });
-            text.push_str(key);
-            text.push_str("\":");
-            text.push_str(value);
+    fn members(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|(start, end)| self.text.get(*start..*end).unwrap_or_default())
+    }
+
+    /// The object. What was added is gone then, for the next one.
+    pub fn object(&mut self) -> String {
+        let Self { text, places } = self;
+        let member = |(start, end): &(usize, usize)| text.get(*start..*end).unwrap_or_default();
+        // A key ends with a quote, which sorts before everything that a key may have.
+        places.sort_unstable_by(|left, right| member(left).as_bytes().cmp(member(right).as_bytes()));
+        let mut object = String::with_capacity(text.len() + places.len() + 2);
+        object.push('{');
+        for (index, place) in places.iter().enumerate() {
+            if index > 0 {
+                object.push(',');
+            }
+            object.push_str(member(place));
         }
-        text.push('}');
-        text
+        object.push('}');
+        self.clear();
+        object
+    }
+
+    /// Forgets what was added.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.places.clear();
+    }
+}
+
+fn push_list<T>(to: &mut String, items: impl Iterator<Item = T>, mut push: impl FnMut(&mut String, T)) {
+    to.push('[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            to.push(',');
+        }
+        push(to, item);
+    }
+    to.push(']');
+}
+
+fn push_number(to: &mut String, number: u64) {
+    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20_usize, number);
+    while let Some(place) = at.checked_sub(1) {
+        at = place;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    to.extend(digits.get(at..).unwrap_or_default().iter().copied().map(char::from));
+}
+
+/// Appends a JSON string; most have nothing to escape.
+fn push_quoted(to: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        to.push_str(&quoted(text));
+    } else {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
     }
 }
 

@@ -58,9 +58,14 @@ impl SessionKey {
 
     /// HMAC-SHA256 over the domain, a zero byte and `bytes`, in hex.
     pub fn commit(&self, domain: Domain, bytes: &[u8]) -> String {
+        encoding::hex(&self.commitment(domain, bytes))
+    }
+
+    /// The same in bytes.
+    pub fn commitment(&self, domain: Domain, bytes: &[u8]) -> [u8; 32] {
         let mut mac = self.begin(domain);
         mac.update(bytes);
-        encoding::hex(&mac.finalize().into_bytes())
+        mac.finalize().into_bytes().into()
     }
 
     /// Commits to the session's own name: equal on both sides if and only if the keys are.
@@ -146,8 +151,13 @@ impl RowsDigest {
     }
 
     /// The commitment in hex.
-    pub fn finish(mut self) -> String {
+    pub fn finish(self) -> String {
+        encoding::hex(&self.commitment())
+    }
+
+    /// The same in bytes.
+    pub fn commitment(mut self) -> [u8; 32] {
         self.mac.update(&self.rows.to_be_bytes());
-        encoding::hex(&self.mac.finalize().into_bytes())
+        self.mac.finalize().into_bytes().into()
     }
 }

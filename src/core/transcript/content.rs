@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::core::encoding;
 use crate::core::transcript::canonical;
 use crate::core::transcript::redact;
 use crate::core::transcript::{Domain, SessionKey};
@@ -33,25 +34,26 @@ pub fn clip(text: &str, most: usize) -> &str {
 /// The commitment to a statement's text: taken over the redacted text, so that the line of a
 /// `CREATE ROLE … PASSWORD` says nothing of the password even to a holder of the key.
 pub fn statement_commitment(key: &SessionKey, text: &str) -> String {
-    key.commit(Domain::Statement, redact::redact(text).as_bytes())
+    encoding::hex(&statement_digest(key, text))
 }
 
-/// The names that a line shows, as in [`columns`], and how many there are.
-pub fn shown_columns(names: &[String]) -> (Value, u64) {
-    let mut members = columns(names);
-    (members.remove("cols").unwrap_or_default(), u64::try_from(names.len()).unwrap_or(u64::MAX))
+/// The same in bytes.
+pub fn statement_digest(key: &SessionKey, text: &str) -> [u8; 32] {
+    key.commitment(Domain::Statement, redact::redact(text).as_bytes())
+}
+
+/// The names that a line shows: each cut, and none that would make the line too long.
+pub fn shown_columns(names: &[String]) -> impl Iterator<Item = &str> {
+    let mut used = 0;
+    names.iter().map_while(move |name| {
+        let name = clip(name, 256);
+        used += canonical::quoted(name).len() + 1;
+        (used <= COLUMN_BYTES).then_some(name)
+    })
 }
 
 /// Members `cols` (names, cut where they grow too long) and `ncols`.
 pub fn columns(names: &[String]) -> BTreeMap<String, Value> {
-    let mut used = 0;
-    let shown: Vec<Value> = names
-        .iter()
-        .map_while(|name| {
-            let name = clip(name, 256);
-            used += canonical::quoted(name).len() + 1;
-            (used <= COLUMN_BYTES).then(|| Value::from(name))
-        })
-        .collect();
+    let shown: Vec<Value> = shown_columns(names).map(Value::from).collect();
     BTreeMap::from([("cols".to_owned(), shown.into()), ("ncols".to_owned(), names.len().into())])
 }

@@ -226,20 +226,22 @@ impl Chain {
         Self::line(canonical::object(&members)?)
     }
 
-    /// The same from members that are canonical text already: for lines that are many.
+    /// The same from members that are canonical text already: for lines that are many. The members
+    /// are gone then, whether there is a line or not.
     pub fn next_of(
         &self,
         kind: &str,
         at: Moment,
         since_start: Duration,
-        mut members: Members,
+        members: &mut Members,
     ) -> Result<Line, LineError> {
         if let Some(reserved) = COMMON.iter().find(|name| members.has(name)) {
+            members.clear();
             return Err(LineError::Reserved((*reserved).to_owned()));
         }
         let elapsed = self.since_start.max(since_start).as_micros();
         members.number("v", 1).text("k", kind).text("sid", &self.session).number("seq", self.sequence);
-        members.text("prev", &self.previous.hex()).number("m", u64::try_from(elapsed).unwrap_or(u64::MAX));
+        members.hex("prev", &self.previous.0).number("m", u64::try_from(elapsed).unwrap_or(u64::MAX));
         members.number("t", u64::try_from(self.at.max(at).micros()).unwrap_or(0));
         Self::line(members.object())
     }

@@ -92,8 +92,7 @@ pub fn fingerprint(shape: &str) -> String {
 }
 
 fn redact_to(sql: &str, depth: u8) -> Cow<'_, str> {
-    // Nothing to replace without a string constant, and most statements have no secret one.
-    if !sql.contains(['\'', '$']) {
+    if !may_have_text(sql) {
         return Cow::Borrowed(sql);
     }
     let tokens = lexer::tokens(sql);
@@ -113,6 +112,18 @@ fn redact_to(sql: &str, depth: u8) -> Cow<'_, str> {
     }
     text.push_str(sql.get(kept..).unwrap_or_default());
     Cow::Owned(text)
+}
+
+/// Whether there may be a string constant; without one there is nothing to replace. What a digit
+/// follows is a parameter's `$`, or stands within a name.
+fn may_have_text(sql: &str) -> bool {
+    let mut letters = sql.bytes().peekable();
+    while let Some(letter) = letters.next() {
+        if letter == b'\'' || (letter == b'$' && !letters.peek().is_some_and(u8::is_ascii_digit)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The tokens that say something, statement by statement.

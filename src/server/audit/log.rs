@@ -13,16 +13,18 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
+use super::index::Place;
 use super::recover;
-use super::writer::{Entry, Kind, NotTaken, Stored, Writer};
+use super::stored::{Kind, Stored};
+use super::writer::{NotTaken, Pending, Writer};
 use crate::core::api::KeyProof;
 use crate::core::audit::checkpoint::Checkpoint;
-use crate::core::audit::merkle;
 use crate::core::audit::note::{Note, NoteError, NoteSigner};
 use crate::core::audit::proof::Proof;
 use crate::core::encoding;
 use crate::core::grant::{Grant, SessionId};
 use crate::core::time::Moment;
+use crate::core::transcript::line::LONGEST;
 use crate::core::transcript::{Chain, Leaf, Line, LineError, content};
 use crate::sys::files::{self, FileError};
 use crate::sys::{clock, random};
@@ -124,7 +126,7 @@ impl Log {
             log.own("log.recovered", json!({"torn_bytes": bytes, "torn_sha256": digest})).await?;
         }
         for closing in recovered.crashed {
-            log.append(closing.line, &closing.session, closing.kind).await?;
+            log.append(&closing.line, &closing.session, closing.kind).await?;
         }
         log.checkpoint()?;
         keep_up(&log);
@@ -148,36 +150,35 @@ impl Log {
 
     /// Appends a line; returns when it is durable. Once this was polled the line is in the queue:
     /// giving up waiting does not take it back.
-    pub async fn append(&self, line: Line, session: &str, kind: Kind) -> Result<Position, LogError> {
+    pub async fn append(&self, line: &Line, session: &Arc<str>, kind: Kind) -> Result<Position, LogError> {
         self.durable(self.queue(line, session, kind)?).await
     }
 
     /// Queues a line and returns at once; [`Log::durable`] waits for it.
-    pub(super) fn queue(&self, line: Line, session: &str, kind: Kind) -> Result<super::writer::Pending, LogError> {
-        Ok(self.writer.append(Entry { line, session: session.to_owned(), kind })?)
+    pub(super) fn queue(&self, line: &Line, session: &Arc<str>, kind: Kind) -> Result<Pending, LogError> {
+        Ok(self.writer.append(line, session, kind)?)
     }
 
     /// The same, but waits while too many lines wait to be written.
-    pub(super) async fn queue_in_turn(
-        &self,
-        line: &Line,
-        session: &str,
-        kind: Kind,
-    ) -> Result<super::writer::Pending, LogError> {
+    pub(super) async fn queue_in_turn(&self, line: &Line, session: &Arc<str>, kind: Kind) -> Result<Pending, LogError> {
         loop {
+            match self.queue(line, session, kind) {
+                Err(LogError::Busy) => {}
+                other => return other,
+            }
             let written = self.writer.written();
             tokio::pin!(written);
-            // Registered before the try, so that a batch that is written in between is not missed.
+            // Registered before the next try, so that a batch that is written in between is not missed.
             written.as_mut().enable();
-            match self.queue(line.clone(), session, kind) {
+            match self.queue(line, session, kind) {
                 Err(LogError::Busy) => written.await,
                 other => return other,
             }
         }
     }
 
-    pub(super) async fn durable(&self, pending: super::writer::Pending) -> Result<Position, LogError> {
-        pending.durable().await.map(Position).ok_or(LogError::Stopped)
+    pub(super) async fn durable(&self, pending: Pending) -> Result<Position, LogError> {
+        self.writer.durable(pending).await.map(Position).ok_or(LogError::Stopped)
     }
 
     /// Records a grant, with the proof that the client holds its key. Durable, and under a signed
@@ -237,8 +238,7 @@ impl Log {
         let mut newest = self.newest();
         let (checkpoint, path) = {
             let stored = self.writer.stored();
-            let size = stored.tree.size();
-            (self.head(&stored), stored.tree.inclusion(position.0, size).ok_or(LogError::Stopped)?)
+            (self.head(&stored), stored.inclusion(position.0).ok_or(LogError::Stopped)?)
         };
         let signed = self.keep(&checkpoint, &mut newest)?;
         Ok(Proof { index: position.0, path, checkpoint: signed }.write())
@@ -251,29 +251,26 @@ impl Log {
 
     /// The lines of a session in order, and the position of the last.
     pub fn session_lines(&self, session: &SessionId) -> Result<Option<(Vec<String>, Position)>, LogError> {
-        let places: Vec<(u64, (u64, u32))> = {
-            let stored = self.writer.stored();
-            let Some(lines) = stored.sessions.get(session.as_str()) else { return Ok(None) };
-            let place = |index: &u64| {
-                let at = usize::try_from(*index).ok()?;
-                Some((*index, *stored.places.get(at)?))
-            };
-            lines.indexes.iter().filter_map(place).collect()
-        };
-        let lines = places.iter().map(|(_, place)| self.read(*place)).collect::<Result<Vec<_>, _>>()?;
-        Ok(places.last().map(|(index, _)| (lines, Position(*index))))
+        let last = self.writer.stored().last_of(session.as_str());
+        let (mut at, mut lines) = (last, Vec::new());
+        while let Some(index) = at {
+            let place = self.writer.stored().place(index)?;
+            lines.push(self.read(place)?);
+            // Always further back: an index that was changed on disk does not lead in circles.
+            at = place.previous.filter(|previous| *previous < index);
+        }
+        lines.reverse();
+        Ok(last.map(|last| (lines, Position(last))))
     }
 
     /// The hash of a session's first line, and whether its last one is written.
     pub fn session_state(&self, session: &SessionId) -> Option<(Leaf, bool)> {
-        let stored = self.writer.stored();
-        let lines = stored.sessions.get(session.as_str())?;
-        Some((stored.tree.leaf(*lines.indexes.first()?)?, lines.is_closed))
+        self.writer.stored().session(session.as_str())
     }
 
     /// Waits until the session's last line is durable; as long as it takes.
     pub async fn closed(&self, session: &SessionId) {
-        let is_closed = |stored: &Stored| stored.sessions.get(session.as_str()).is_some_and(|lines| lines.is_closed);
+        let is_closed = |stored: &Stored| stored.session(session.as_str()).is_some_and(|(_, is_closed)| is_closed);
         self.writer.wait_until(is_closed).await;
     }
 
@@ -281,20 +278,19 @@ impl Log {
     pub fn find_grant(&self, leaf: Leaf) -> Result<Option<String>, LogError> {
         let place = {
             let stored = self.writer.stored();
-            let index = stored.grants.get(&leaf).and_then(|index| usize::try_from(*index).ok());
-            index.and_then(|index| stored.places.get(index).copied())
+            stored.grant(leaf).map(|at| stored.place(at)).transpose()?
         };
         place.map(|place| self.read(place)).transpose()
     }
 
-    fn read(&self, (offset, length): (u64, u32)) -> Result<String, LogError> {
-        let mut bytes = vec![0u8; usize::try_from(length).unwrap_or(0)];
-        self.file.read_exact_at(&mut bytes, offset)?;
+    fn read(&self, place: Place) -> Result<String, LogError> {
+        let mut bytes = vec![0u8; usize::try_from(place.length).unwrap_or(0).min(LONGEST)];
+        self.file.read_exact_at(&mut bytes, place.offset)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn size(&self) -> u64 {
-        self.writer.stored().tree.size()
+        self.writer.stored().size()
     }
 
     fn newest(&self) -> std::sync::MutexGuard<'_, u64> {
@@ -302,9 +298,7 @@ impl Log {
     }
 
     fn head(&self, stored: &Stored) -> Checkpoint {
-        let size = stored.tree.size();
-        let root = stored.tree.root_at(size).unwrap_or_else(merkle::empty_root);
-        Checkpoint { origin: self.origin().to_owned(), size, root }
+        Checkpoint { origin: self.origin().to_owned(), size: stored.size(), root: stored.root() }
     }
 
     /// Signs a checkpoint over everything that is durable, unless the newest covers it already.
@@ -332,7 +326,7 @@ impl Log {
             let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
             let (now, since) = (clock::now(), self.started.elapsed());
             let line = chain.next(kind, now, since, fields(members))?;
-            let pending = self.queue(line.clone(), chain.session(), Kind::of(kind))?;
+            let pending = self.queue(&line, &chain.session().into(), Kind::of(kind))?;
             chain.advance(&line, now, since);
             (line, pending)
         };

@@ -1,17 +1,20 @@
 //! Step 7, audit: the gateway's log. Recorded before it happens, or it does not happen.
 //!
-//! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them;
-//! [`session`] is the gateway's account of one connection; [`recover`] reads the file at start.
+//! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them, which
+//! [`writer`] writes and [`stored`] and [`index`] look up; [`session`] is the gateway's account of
+//! one connection; [`recover`] reads the file at start.
 
 mod approvals;
+mod index;
 mod log;
 mod recover;
 mod session;
+mod stored;
 mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
 pub use session::{Protocol, Recorded, ResultRecord, Said, SessionOpen, SessionRecord, Wording};
-pub use writer::Kind;
+pub use stored::Kind;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,13 +2,16 @@
 //! sessions that a crash left open are closed in the record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::log::{LogError, fields};
-use super::writer::{Entry, Kind, Stored};
+use super::stored::{Entry, Kind, Stored};
 use crate::core::audit::checkpoint::Checkpoint;
 use crate::core::audit::merkle::{self, Hash};
 use crate::core::audit::note::VerifierKey;
@@ -17,6 +20,10 @@ use crate::core::grant::SessionId;
 use crate::core::transcript::{Chain, Event, Leaf, Line};
 use crate::sys::files;
 
+/// How much is read at once.
+const BLOCK: usize = 256 * 1024;
+/// What is read of a line: its feed, and enough more to see that it is too long.
+const LONGEST_READ: u64 = 32 * 1024;
 /// The newest signed checkpoint.
 pub const CHECKPOINT: &str = "checkpoint";
 
@@ -37,7 +44,7 @@ pub struct Recovered {
 /// A line that closes a session after a crash.
 #[derive(Clone)]
 pub struct Closing {
-    pub session: String,
+    pub session: Arc<str>,
     pub line: Line,
     pub kind: Kind,
 }
@@ -49,38 +56,43 @@ pub struct Closing {
 /// # Errors
 /// When the lines do not reproduce the last signed checkpoint.
 pub fn read(folder: &Path, path: &Path, key: &VerifierKey) -> Result<Recovered, LogError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
     let checkpoint = checkpoint(folder, key)?;
     let signed = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
-    let (mut stored, mut sessions) = (Stored::default(), Sessions::default());
+    let (mut stored, mut sessions) = (Stored::empty(folder)?, Sessions::default());
     let (mut last, mut whole) = (Leaf::NONE, 0);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let number = stored.tree.size() + 1;
-        match admit(line, &mut sessions) {
+    let mut file = BufReader::with_capacity(BLOCK, File::open(path)?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A line that is longer than any is not read to its end.
+        let count = file.by_ref().take(LONGEST_READ).read_until(b'\n', &mut line)?;
+        if count == 0 {
+            break;
+        }
+        let number = stored.size() + 1;
+        match admit(&line, &mut sessions) {
             Ok(event) => {
                 if checkpoint.is_none() && !event.kind.starts_with("log.") {
                     return Err(tampered(number, "its checkpoint is missing"));
                 }
                 last = event.line.leaf();
-                let (session, kind) = (event.session, Kind::of(&event.kind));
-                stored.push(&Entry { line: event.line, session, kind });
-                whole += line.len();
+                let length = u32::try_from(event.line.as_str().len()).unwrap_or(u32::MAX);
+                let (session, kind) = (event.session.into(), Kind::of(&event.kind));
+                stored.push_many(&Entry { leaf: last, length, session, kind })?;
+                whole += u64::try_from(count).unwrap_or(u64::MAX);
             }
             Err(what) if number <= signed => return Err(tampered(number, &what)),
             Err(_) => break,
         }
     }
+    stored.write()?;
     let root = checkpoint.as_ref().map_or_else(merkle::empty_root, |checkpoint| checkpoint.root);
-    match stored.tree.root_at(signed) {
+    match stored.root_at(signed) {
         Some(found) if found == root => {}
         Some(_) => return Err(tampered(signed, "its lines are not the ones that were signed")),
-        None => return Err(tampered(stored.tree.size() + 1, "lines that were signed are missing")),
+        None => return Err(tampered(stored.size() + 1, "lines that were signed are missing")),
     }
-    let torn = cut(folder, path, whole, bytes.get(whole..).unwrap_or_default())?;
+    let torn = cut(folder, path, whole, &mut file)?;
     Ok(Recovered { stored, last, torn, crashed: sessions.close()?, signed, root })
 }
 
@@ -97,15 +109,18 @@ fn tampered(line: u64, what: &str) -> LogError {
     LogError::Tampered { line, what: what.to_owned() }
 }
 
-/// Cuts the tail and keeps what was cut.
-fn cut(folder: &Path, path: &Path, whole: usize, tail: &[u8]) -> Result<Option<(u64, String)>, LogError> {
+/// Cuts what stands behind the `whole` lines and keeps what was cut.
+fn cut(folder: &Path, path: &Path, whole: u64, file: &mut BufReader<File>) -> Result<Option<(u64, String)>, LogError> {
+    file.seek(io::SeekFrom::Start(whole))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
     if tail.is_empty() {
         return Ok(None);
     }
-    let digest = encoding::hex(&Sha256::digest(tail));
-    files::write_private(&folder.join("torn").join(&digest), tail)?;
+    let digest = encoding::hex(&Sha256::digest(&tail));
+    files::write_private(&folder.join("torn").join(&digest), &tail)?;
     let file = std::fs::OpenOptions::new().write(true).open(path)?;
-    file.set_len(u64::try_from(whole).unwrap_or(0))?;
+    file.set_len(whole)?;
     file.sync_all()?;
     Ok(Some((u64::try_from(tail.len()).unwrap_or(0), digest)))
 }
@@ -191,7 +206,7 @@ impl Open {
         let mut lines = Vec::new();
         let mut add = |kind: &str, members| -> Result<(), LogError> {
             let line = self.chain.append(kind, at, since, fields(members))?;
-            lines.push(Closing { session: session.to_owned(), line, kind: Kind::of(kind) });
+            lines.push(Closing { session: session.into(), line, kind: Kind::of(kind) });
             Ok(())
         };
         for (number, part) in &self.pending {

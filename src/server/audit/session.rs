@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Position, fields};
-use super::writer::{Kind, Pending};
+use super::stored::Kind;
+use super::writer::Pending;
 use crate::core::grant::{Grant, SessionId};
 use crate::core::policy::{Cleared, Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts, Touch};
@@ -98,7 +99,7 @@ pub struct ResultRecord<'a> {
     pub columns: &'a [String],
     /// Positions of masked columns.
     pub masked: &'a [usize],
-    pub rows_digest: String,
+    pub rows_digest: [u8; 32],
     pub micros: u64,
     /// `I`, `T` or `E`.
     pub transaction: char,
@@ -109,6 +110,8 @@ pub struct SessionRecord {
     log: std::sync::Arc<Log>,
     chain: Chain,
     session: SessionId,
+    /// Its name as the log's index keeps it.
+    name: std::sync::Arc<str>,
     key: SessionKey,
     who: String,
     opened: Instant,
@@ -124,6 +127,8 @@ pub struct SessionRecord {
     pending: BTreeSet<(u64, u64)>,
     /// The last line that must be durable before anything more is sent.
     unsettled: Option<Pending>,
+    /// What the next line says, while it is put together.
+    members: Members,
     is_closed: bool,
 }
 
@@ -151,11 +156,13 @@ impl SessionRecord {
             members.insert("client_key".to_owned(), client_key.as_str().into());
         }
         let line = chain.append("session.open", now, std::time::Duration::ZERO, fields(members))?;
-        log.append(line.clone(), session.as_str(), Kind::Other).await?;
+        let name = std::sync::Arc::from(session.as_str());
+        log.append(&line, &name, Kind::Other).await?;
         Ok(Self {
             log: log.clone(),
             chain,
             session,
+            name,
             key,
             who: grant.identity.subject.clone(),
             opened: Instant::now(),
@@ -169,6 +176,7 @@ impl SessionRecord {
             bytes: 0,
             pending: BTreeSet::new(),
             unsettled: None,
+            members: Members::new(),
             is_closed: false,
         })
     }
@@ -199,19 +207,19 @@ impl SessionRecord {
                 .iter()
                 .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
         for (part, one) in cleared.iter().enumerate() {
-            let mut members = self.statement(number, part, one.facts(), protocol);
-            members.text("dec", "allow");
+            self.statement(number, part, one.facts(), protocol);
+            self.members.text("dec", "allow");
             if part == 0 {
-                self.text(text, wording, &mut members);
-                let forwarded = forwarded.map(|text| content::statement_commitment(&self.key, text));
-                let parameters = parameters.map(|bytes| self.key.commit(Domain::Parameters, bytes));
+                self.text(text, wording);
+                let forwarded = forwarded.map(|text| content::statement_digest(&self.key, text));
+                let parameters = parameters.map(|bytes| self.key.commitment(Domain::Parameters, bytes));
                 for (name, hash) in [("fwd_c", forwarded), ("par_c", parameters)] {
                     if let Some(hash) = &hash {
-                        members.text(name, hash);
+                        self.members.hex(name, hash);
                     }
                 }
             }
-            recorded = Some(self.queue("stmt", members, now).await?);
+            recorded = Some(self.queue("stmt", now).await?);
             // Counted as soon as they are queued: who gives up waiting does not take them back.
             self.statements = number;
             self.pending.insert((number, u64::try_from(part).unwrap_or(u64::MAX)));
@@ -235,10 +243,10 @@ impl SessionRecord {
     /// Records a text without a statement: nothing runs, but the client sent it and has it written down.
     pub async fn nothing(&mut self, text: &str, protocol: Protocol, now: Moment) -> Result<(), LogError> {
         let number = self.statements + 1;
-        let mut members = self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
-        members.text("dec", "allow");
-        self.text(text, &Wording::of(text), &mut members);
-        self.queue("stmt", members, now).await?;
+        self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
+        self.members.text("dec", "allow");
+        self.text(text, &Wording::of(text));
+        self.queue("stmt", now).await?;
         self.statements = number;
         self.pending.insert((number, 0));
         let result = ResultRecord {
@@ -247,7 +255,7 @@ impl SessionRecord {
             bytes: 0,
             columns: &[],
             masked: &[],
-            rows_digest: RowsDigest::new(&self.key).finish(),
+            rows_digest: RowsDigest::new(&self.key).commitment(),
             micros: 0,
             transaction: 'I',
         };
@@ -263,12 +271,12 @@ impl SessionRecord {
         now: Moment,
     ) -> Result<u64, LogError> {
         let number = self.statements + 1;
-        let mut members = given(json!({
+        self.given(json!({
             "no": number, "part": 0, "proto": protocol.word(), "who": self.who, "dec": "deny",
             "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
         }))?;
-        self.text(text, &Wording::of(text), &mut members);
-        let recorded = self.queue("stmt", members, now).await?;
+        self.text(text, &Wording::of(text));
+        let recorded = self.queue("stmt", now).await?;
         self.statements = number;
         self.denied += 1;
         self.log.durable(recorded).await?;
@@ -283,17 +291,23 @@ impl SessionRecord {
         result: ResultRecord<'_>,
         now: Moment,
     ) -> Result<(), LogError> {
-        let mut members = Members::new();
-        members.number("no", number).number("part", part.into()).text("tag", content::clip(result.tag, 256));
-        members.number("rows", result.rows).number("bytes", result.bytes).text("rows_c", &result.rows_digest);
-        members
+        let masked = result.masked.iter().map(|place| count(*place));
+        let mut buffer = [0; 4];
+        let transaction = result.transaction.encode_utf8(&mut buffer);
+        self.members
+            .number("no", number)
+            .number("part", part.into())
+            .text("tag", content::clip(result.tag, 256))
+            .number("rows", result.rows)
+            .number("bytes", result.bytes)
+            .hex("rows_c", &result.rows_digest)
             .text("state", "00000")
             .number("us", result.micros)
-            .text("tx", result.transaction.encode_utf8(&mut [0; 4]));
-        members.value("masked", &json!(result.masked)).map_err(LineError::from)?;
-        let (shown, count) = content::shown_columns(result.columns);
-        members.value("cols", &shown).map_err(LineError::from)?.number("ncols", count);
-        self.write("result", members, now, false).await?;
+            .text("tx", transaction)
+            .numbers("masked", masked)
+            .texts("cols", content::shown_columns(result.columns))
+            .number("ncols", count(result.columns.len()));
+        self.write("result", now, false).await?;
         self.rows += result.rows;
         self.bytes += result.bytes;
         self.pending.remove(&(number, u64::from(part)));
@@ -302,8 +316,8 @@ impl SessionRecord {
 
     /// Records that the target refused or failed a statement: none of its parts has another outcome.
     pub async fn error(&mut self, number: u64, sqlstate: &str, now: Moment) -> Result<(), LogError> {
-        let members = given(json!({"no": number, "state": content::clip(sqlstate, 64)}))?;
-        self.write("error", members, now, false).await?;
+        self.given(json!({"no": number, "state": content::clip(sqlstate, 64)}))?;
+        self.write("error", now, false).await?;
         self.errors += 1;
         self.pending.retain(|(pending, _)| *pending != number);
         Ok(())
@@ -316,7 +330,8 @@ impl SessionRecord {
             "no": number, "state": state, "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
             "code": content::clip(&denial.code, 256),
         });
-        self.write("error", given(members)?, now, true).await?;
+        self.given(members)?;
+        self.write("error", now, true).await?;
         self.errors += 1;
         self.pending.retain(|(pending, _)| *pending != number);
         Ok(())
@@ -324,7 +339,8 @@ impl SessionRecord {
 
     /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
     pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
-        self.write("cancel", given(json!({"no": number, "by": by}))?, now, false).await
+        self.given(json!({"no": number, "by": by}))?;
+        self.write("cancel", now, false).await
     }
 
     /// Records what a held write changed, and whether it was let stand.
@@ -338,7 +354,8 @@ impl SessionRecord {
             })
             .collect();
         let members = json!({"no": number, "n": impacts.len(), "changes": changes, "stands": stands});
-        self.write("impact", given(members)?, now, false).await
+        self.given(members)?;
+        self.write("impact", now, false).await
     }
 
     /// Closes the account; durable when it returns. `head` is the client's, if it came in.
@@ -362,76 +379,95 @@ impl SessionRecord {
     ) -> Result<Pending, LogError> {
         // What has no outcome by now will never have one that was seen.
         for (number, part) in std::mem::take(&mut self.pending) {
-            self.queue_now("result.unknown", given(json!({"no": number, "part": part}))?, now)?;
+            self.given(json!({"no": number, "part": part}))?;
+            self.queue_now("result.unknown", now)?;
         }
-        let mut members = given(json!({
+        self.given(json!({
             "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
             "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
         }))?;
         match (head, self.level) {
             (Some((size, root)), 1..) => {
-                members.value("client_head", &json!({"n": size, "root": root})).map_err(LineError::from)?
+                let head = json!({"n": size, "root": root});
+                self.members.value("client_head", &head).map_err(LineError::from)?
             }
-            (_, 0) => members.text("client", "none"),
-            (None, _) => members.text("client", "pending"),
+            (_, 0) => self.members.text("client", "none"),
+            (None, _) => self.members.text("client", "pending"),
         };
-        let pending = self.queue_now("session.close", members, now)?;
+        let pending = self.queue_now("session.close", now)?;
         self.is_closed = true;
         Ok(pending)
     }
 
-    /// Members that every part of a statement has.
-    fn statement(&self, number: u64, part: usize, facts: &Facts, protocol: Protocol) -> Members {
+    /// Begins a line with the members that every part of a statement has.
+    fn statement(&mut self, number: u64, part: usize, facts: &Facts, protocol: Protocol) {
         let shown = |touch: &Touch| {
-            Value::from(content::clip(&format!("{} {}", touch.action.word(), touch.relation), LONGEST_NAME))
+            let mut name = format!("{} {}", touch.action.word(), touch.relation);
+            name.truncate(content::clip(&name, LONGEST_NAME).len());
+            name
         };
-        let objects: Vec<Value> = facts.touches.iter().take(MOST_OBJECTS).map(shown).collect();
-        let mut members = Members::new();
-        members.number("no", number).number("part", count(part)).text("proto", protocol.word());
-        members.text("who", &self.who).text("verb", &facts.verb).text("effect", facts.effect.word());
-        members.number("nobjs", count(facts.touches.len()));
-        // A list of texts always has a canonical form.
-        let _ = members.value("objs", &Value::Array(objects));
-        members
+        self.members.clear();
+        self.members
+            .number("no", number)
+            .number("part", count(part))
+            .text("proto", protocol.word())
+            .text("who", &self.who)
+            .text("verb", &facts.verb)
+            .text("effect", facts.effect.word())
+            .number("nobjs", count(facts.touches.len()))
+            .texts("objs", facts.touches.iter().take(MOST_OBJECTS).map(shown));
     }
 
-    /// Members that tell the text without disclosing its literals.
-    fn text(&self, text: &str, wording: &Wording, members: &mut Members) {
-        members.text("stmt_c", &content::statement_commitment(&self.key, text)).number("len", count(text.len()));
-        members.text("norm", &wording.norm).text("fp", &wording.fingerprint);
+    /// Adds the members that tell the text without disclosing its literals.
+    fn text(&mut self, text: &str, wording: &Wording) {
+        let commitment = content::statement_digest(&self.key, text);
+        self.members
+            .hex("stmt_c", &commitment)
+            .number("len", count(text.len()))
+            .text("norm", &wording.norm)
+            .text("fp", &wording.fingerprint);
         if wording.is_cut {
-            members.flag("norm_cut", true);
+            self.members.flag("norm_cut", true);
         }
     }
 
-    /// Makes the next line and queues it. The chain moves on only once the line is in the queue:
-    /// a line that was not taken leaves no gap.
-    async fn queue(&mut self, kind: &str, members: Members, now: Moment) -> Result<Pending, LogError> {
-        let (line, since) = self.line(kind, members, now)?;
+    /// Begins a line with these members.
+    fn given(&mut self, members: Value) -> Result<(), LogError> {
+        self.members.clear();
+        if let Value::Object(members) = members {
+            self.members.all(members).map_err(LineError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the line that was begun and queues it. The chain moves on only once the line is in the
+    /// queue: a line that was not taken leaves no gap.
+    async fn queue(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
+        let (line, since) = self.line(kind, now)?;
         // Waiting here is what slows a client down that is faster than the disk.
-        let pending = self.log.queue_in_turn(&line, self.session.as_str(), Kind::of(kind)).await?;
+        let pending = self.log.queue_in_turn(&line, &self.name, Kind::of(kind)).await?;
         self.chain.advance(&line, now, since);
         Ok(pending)
     }
 
     /// The same for those who cannot wait: a full queue is an error.
-    fn queue_now(&mut self, kind: &str, members: Members, now: Moment) -> Result<Pending, LogError> {
-        let (line, since) = self.line(kind, members, now)?;
-        let pending = self.log.queue(line.clone(), self.session.as_str(), Kind::of(kind))?;
+    fn queue_now(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
+        let (line, since) = self.line(kind, now)?;
+        let pending = self.log.queue(&line, &self.name, Kind::of(kind))?;
         self.chain.advance(&line, now, since);
         Ok(pending)
     }
 
-    fn line(&self, kind: &str, members: Members, now: Moment) -> Result<(Line, std::time::Duration), LogError> {
+    fn line(&mut self, kind: &str, now: Moment) -> Result<(Line, std::time::Duration), LogError> {
         if self.is_closed {
             return Err(LogError::Closed);
         }
         let since = self.opened.elapsed();
-        Ok((self.chain.next_of(kind, now, since, members)?, since))
+        Ok((self.chain.next_of(kind, now, since, &mut self.members)?, since))
     }
 
-    async fn write(&mut self, kind: &str, members: Members, now: Moment, is_durable: bool) -> Result<(), LogError> {
-        let pending = self.queue(kind, members, now).await?;
+    async fn write(&mut self, kind: &str, now: Moment, is_durable: bool) -> Result<(), LogError> {
+        let pending = self.queue(kind, now).await?;
         if is_durable {
             self.log.durable(pending).await?;
         }
@@ -449,11 +485,6 @@ impl Drop for SessionRecord {
             tracing::error!(%error, session = self.session.as_str(), "the end of a session could not be recorded");
         }
     }
-}
-
-fn given(members: Value) -> Result<Members, LogError> {
-    let Value::Object(members) = members else { return Ok(Members::new()) };
-    Ok(Members::all(members).map_err(LineError::from)?)
 }
 
 fn count(number: usize) -> u64 {

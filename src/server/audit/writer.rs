@@ -2,25 +2,27 @@
 //!
 //! What must stay true: a line is acknowledged only after `fdatasync` has succeeded; after the
 //! first failure nothing is ever acknowledged again (a failed fsync may have dropped pages, so
-//! trying again and believing the answer would be wrong).
+//! trying again and believing the answer would be wrong); a line that nobody waits for is durable
+//! within [`LINGER`] and one sync all the same.
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
-use crate::core::audit::merkle::Tree;
-use crate::core::transcript::{Leaf, Line};
+use super::stored::{Entry, Kind, Stored};
+use crate::core::transcript::Line;
 
 /// Lines that may wait; a full queue is an error to the statement, never a dropped line.
 const QUEUE: usize = 4096;
-/// Lines that one fdatasync covers at the most.
+/// Lines that are not let wait any longer.
 const BATCH: usize = 1024;
+/// How long lines may gather while nobody waits for one of them.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// Where lines end up: a file, or in tests something that fails on purpose.
 pub trait Sink: Write + Send + 'static {
@@ -34,70 +36,6 @@ impl Sink for std::fs::File {
     }
 }
 
-/// A line and what the index must know of it.
-pub struct Entry {
-    pub line: Line,
-    /// The name in `sid`.
-    pub session: String,
-    pub kind: Kind,
-}
-
-/// Kinds of lines that are looked for later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Grant,
-    Close,
-    Other,
-}
-
-impl Kind {
-    /// From the word in `k`.
-    pub fn of(word: &str) -> Self {
-        match word {
-            "grant" => Self::Grant,
-            "session.close" => Self::Close,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// What the tree and the file hold, shared with readers.
-#[derive(Default)]
-pub struct Stored {
-    pub tree: Tree,
-    /// Byte offset and length of every line.
-    pub places: Vec<(u64, u32)>,
-    pub sessions: HashMap<String, SessionLines>,
-    /// Grants by the hash of their line.
-    pub grants: HashMap<Leaf, u64>,
-    pub end: u64,
-}
-
-/// Where the lines of one session are.
-#[derive(Default)]
-pub struct SessionLines {
-    pub indexes: Vec<u64>,
-    pub is_closed: bool,
-}
-
-impl Stored {
-    /// Takes in a line that is durable.
-    pub fn push(&mut self, entry: &Entry) -> u64 {
-        let index = self.tree.size();
-        let length = u32::try_from(entry.line.as_str().len()).unwrap_or(u32::MAX);
-        self.tree.push(entry.line.leaf());
-        self.places.push((self.end, length));
-        let lines = self.sessions.entry(entry.session.clone()).or_default();
-        lines.indexes.push(index);
-        lines.is_closed |= entry.kind == Kind::Close;
-        if entry.kind == Kind::Grant {
-            self.grants.insert(entry.line.leaf(), index);
-        }
-        self.end += u64::from(length) + 1;
-        index
-    }
-}
-
 /// Why a line was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotTaken {
@@ -107,33 +45,48 @@ pub enum NotTaken {
     Failed,
 }
 
-/// A line on its way, and who waits for it.
-struct Request {
-    entry: Entry,
-    done: oneshot::Sender<u64>,
+/// A line that was taken and may not be durable yet: its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending(u64);
+
+/// What the thread does while it waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    /// Until there is a line.
+    Idle,
+    /// Until lines have gathered.
+    Lingering,
 }
 
-/// A line that was taken and is not durable yet.
-pub struct Pending(oneshot::Receiver<u64>);
-
-impl Pending {
-    /// The line's index once it is durable, `None` when it is not and will not be.
-    pub async fn durable(self) -> Option<u64> {
-        self.0.await.ok()
-    }
+/// Lines on their way.
+#[derive(Default)]
+struct Inbox {
+    /// Their text, each with its line feed.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// Who waits, and for which index.
+    waiters: Vec<(u64, oneshot::Sender<()>)>,
+    /// The index that the next line will have.
+    next: u64,
+    is_urgent: bool,
+    is_stopped: bool,
+    sleep: Sleep,
 }
 
 /// The writer's front.
 pub struct Writer {
-    /// `None` once the log was stopped.
-    queue: Mutex<Option<SyncSender<Request>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
     stored: Mutex<Stored>,
+    /// How many lines are durable.
+    durable: AtomicU64,
     is_failed: AtomicBool,
     grown: Notify,
 }
@@ -141,31 +94,74 @@ struct Shared {
 impl Writer {
     /// Starts the thread; `stored` is what the sink already holds.
     pub fn start(sink: impl Sink, stored: Stored) -> Self {
-        let (queue, requests) = sync_channel(QUEUE);
-        let shared = Arc::new(Shared { stored: Mutex::new(stored), ..Shared::default() });
+        let size = stored.size();
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox { next: size, ..Inbox::default() }),
+            wake: Condvar::new(),
+            stored: Mutex::new(stored),
+            durable: AtomicU64::new(size),
+            is_failed: AtomicBool::new(false),
+            grown: Notify::new(),
+        });
         let theirs = shared.clone();
-        let thread = std::thread::spawn(move || write_all(sink, &requests, &theirs));
-        Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), shared }
+        let thread = std::thread::spawn(move || {
+            let ending = Ending(&theirs);
+            if let Err(error) = write_all(sink, &theirs) {
+                tracing::error!(%error, "the audit log cannot be written; nothing is recorded or run from here on");
+            }
+            drop(ending);
+        });
+        Self { thread: Mutex::new(Some(thread)), shared }
     }
 
     /// Queues a line. Lines are written in the order of these calls; whether this one is waited
-    /// for or not, the next batch makes it durable.
-    pub fn append(&self, entry: Entry) -> Result<Pending, NotTaken> {
-        if self.shared.is_failed.load(Ordering::Acquire) {
+    /// for or not, it will be durable soon.
+    pub fn append(&self, line: &Line, session: &Arc<str>, kind: Kind) -> Result<Pending, NotTaken> {
+        let mut inbox = self.shared.inbox();
+        if inbox.is_stopped || self.shared.is_failed.load(Ordering::Acquire) {
             return Err(NotTaken::Failed);
         }
-        let (done, durable) = oneshot::channel();
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = queue.as_ref().ok_or(NotTaken::Failed)?.try_send(Request { entry, done });
-        sent.map(|()| Pending(durable)).map_err(|error| match error {
-            TrySendError::Full(_) => NotTaken::Full,
-            TrySendError::Disconnected(_) => NotTaken::Failed,
-        })
+        if inbox.entries.len() >= QUEUE {
+            return Err(NotTaken::Full);
+        }
+        let length = u32::try_from(line.as_str().len()).unwrap_or(u32::MAX);
+        inbox.bytes.extend_from_slice(line.as_str().as_bytes());
+        inbox.bytes.push(b'\n');
+        inbox.entries.push(Entry { leaf: line.leaf(), length, session: session.clone(), kind });
+        let pending = Pending(inbox.next);
+        inbox.next += 1;
+        inbox.is_urgent |= inbox.entries.len() >= BATCH;
+        self.shared.rouse(&mut inbox);
+        Ok(pending)
+    }
+
+    /// The line's index once it is durable, `None` when it is not and will not be.
+    pub async fn durable(&self, Pending(index): Pending) -> Option<u64> {
+        let done = {
+            let mut inbox = self.shared.inbox();
+            // Looked at under the lock: the thread says so first, and then looks who waits.
+            if self.shared.durable.load(Ordering::Acquire) > index {
+                return Some(index);
+            }
+            if self.shared.is_failed.load(Ordering::Acquire) {
+                return None;
+            }
+            let (wake, done) = oneshot::channel();
+            inbox.waiters.push((index, wake));
+            inbox.is_urgent = true;
+            self.shared.rouse(&mut inbox);
+            done
+        };
+        done.await.ok().map(|()| index)
     }
 
     /// Takes no more lines; returns when those that were taken are written and the file is free.
     pub fn stop(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        {
+            let mut inbox = self.shared.inbox();
+            inbox.is_stopped = true;
+            self.shared.rouse(&mut inbox);
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The thread has no panic of its own; if it had one, there would be nothing left to wait for.
         let _ = thread.map(JoinHandle::join);
@@ -173,13 +169,12 @@ impl Writer {
 
     /// Whether lines are still taken.
     pub fn is_accepting(&self) -> bool {
-        let is_open = self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        is_open && !self.shared.is_failed.load(Ordering::Acquire)
+        !self.shared.inbox().is_stopped && !self.shared.is_failed.load(Ordering::Acquire)
     }
 
     /// What is stored and durable. A panic elsewhere leaves it whole: a push is its only change.
     pub fn stored(&self) -> MutexGuard<'_, Stored> {
-        self.shared.stored.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.stored()
     }
 
     /// The next time that lines have been written.
@@ -208,32 +203,92 @@ impl Drop for Writer {
     }
 }
 
-/// The thread: until the front is gone, or the sink fails. Ending drops the queue with all that
-/// waits in it, so that every later append fails at once.
-fn write_all(mut sink: impl Sink, requests: &Receiver<Request>, shared: &Shared) {
-    while let Ok(first) = requests.recv() {
-        let mut batch = vec![first];
-        batch.extend(requests.try_iter().take(BATCH - 1));
-        let mut bytes = Vec::new();
-        for request in &batch {
-            bytes.extend_from_slice(request.entry.line.as_str().as_bytes());
-            bytes.push(b'\n');
-        }
-        if let Err(error) = sink.write_all(&bytes).and_then(|()| sink.sync()) {
-            shared.is_failed.store(true, Ordering::Release);
-            tracing::error!(%error, "the audit log cannot be written; nothing is recorded or run from here on");
-            shared.grown.notify_waiters();
-            return;
-        }
-        let mut stored = shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        for request in batch {
-            let index = stored.push(&request.entry);
-            // Not everybody waits.
-            let _ = request.done.send(index);
-        }
-        drop(stored);
-        shared.grown.notify_waiters();
+impl Shared {
+    /// A panic elsewhere leaves it whole: a line is in it with its entry or not at all.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the thread if it sleeps and there is reason to: a wake-up for every line would cost
+    /// more than the line.
+    fn rouse(&self, inbox: &mut Inbox) {
+        let is_reason = match inbox.sleep {
+            Sleep::Awake => false,
+            Sleep::Idle => true,
+            Sleep::Lingering => inbox.is_urgent || inbox.is_stopped,
+        };
+        if is_reason {
+            inbox.sleep = Sleep::Awake;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for lines and takes all there are into `bytes` and `entries`. False when the log has
+    /// stopped and there are none.
+    fn take(&self, bytes: &mut Vec<u8>, entries: &mut Vec<Entry>) -> bool {
+        let mut inbox = self.inbox();
+        while inbox.entries.is_empty() && !inbox.is_stopped {
+            inbox.sleep = Sleep::Idle;
+            inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !inbox.is_urgent && !inbox.is_stopped {
+            inbox.sleep = Sleep::Lingering;
+            let gathers = |inbox: &mut Inbox| !inbox.is_urgent && !inbox.is_stopped;
+            let waited = self.wake.wait_timeout_while(inbox, LINGER, gathers);
+            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inbox.sleep = Sleep::Awake;
+        inbox.is_urgent = false;
+        std::mem::swap(&mut inbox.bytes, bytes);
+        std::mem::swap(&mut inbox.entries, entries);
+        !entries.is_empty()
+    }
+
+    /// Tells those who wait for a line that is durable.
+    fn acknowledge(&self) {
+        let durable = self.durable.load(Ordering::Acquire);
+        for (_, wake) in self.inbox().waiters.extract_if(.., |(index, _)| *index < durable) {
+            // Who waited may have gone.
+            let _ = wake.send(());
+        }
+        self.grown.notify_waiters();
+    }
+}
+
+/// However the thread ends: nothing is taken or acknowledged from then on.
+struct Ending<'s>(&'s Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_failed.store(true, Ordering::Release);
+        // Their ends are dropped, and those who wait see it.
+        self.0.inbox().waiters.clear();
+        self.0.grown.notify_waiters();
+    }
+}
+
+/// The thread: until the log stops, or the sink fails.
+fn write_all(mut sink: impl Sink, shared: &Shared) -> std::io::Result<()> {
+    let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+    while shared.take(&mut bytes, &mut entries) {
+        sink.write_all(&bytes)?;
+        sink.sync()?;
+        let size = {
+            let mut stored = shared.stored();
+            entries.iter().for_each(|entry| stored.push(entry));
+            stored.write()?;
+            stored.size()
+        };
+        shared.durable.store(size, Ordering::Release);
+        shared.acknowledge();
+        bytes.clear();
+        entries.clear();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -243,7 +298,8 @@ mod tests {
 
     use super::*;
     use crate::core::time::Moment;
-    use crate::core::transcript::Chain;
+    use crate::core::transcript::{Chain, Leaf};
+    use crate::sys::scratch::Scratch;
 
     /// Takes some bytes, then is full for ever, as a disk; or fails to sync once, as a broken one.
     struct Broken {
@@ -286,77 +342,115 @@ mod tests {
         }
     }
 
-    fn entries() -> impl FnMut() -> Entry {
+    fn lines() -> impl FnMut() -> Line {
         let mut chain = Chain::for_log("TEST", Leaf::NONE);
         move || {
             let line = chain.append("log.beat", Moment::from_seconds(1), Duration::ZERO, Default::default());
-            Entry { line: line.expect("a line"), session: "~TEST".into(), kind: Kind::Other }
+            line.expect("a line")
         }
     }
 
-    async fn append(writer: &Writer, entry: Entry) -> Option<u64> {
-        writer.append(entry).ok()?.durable().await
+    /// A writer whose index stands in a folder of its own.
+    fn start(sink: impl Sink) -> (Writer, Scratch) {
+        let folder = Scratch::new();
+        (Writer::start(sink, Stored::empty(folder.path()).expect("an index")), folder)
+    }
+
+    fn queue(writer: &Writer, line: &Line) -> Result<Pending, NotTaken> {
+        writer.append(line, &"~TEST".into(), Kind::Other)
+    }
+
+    async fn append(writer: &Writer, line: &Line) -> Option<u64> {
+        writer.durable(queue(writer, line).ok()?).await
     }
 
     #[tokio::test]
     async fn once_the_disk_is_full_nothing_is_acknowledged_again() {
-        let mut next = entries();
+        let mut next = lines();
         let first = next();
-        let writer = Writer::start(Broken { left: first.line.as_str().len() + 2, syncs: 9 }, Stored::default());
-        assert_eq!(append(&writer, first).await, Some(0));
+        let (writer, _folder) = start(Broken { left: first.as_str().len() + 2, syncs: 9 });
+        assert_eq!(append(&writer, &first).await, Some(0));
         assert!(writer.is_accepting());
-        assert_eq!(append(&writer, next()).await, None);
-        assert_eq!(append(&writer, next()).await, None);
+        assert_eq!(append(&writer, &next()).await, None);
+        assert_eq!(append(&writer, &next()).await, None);
         assert!(!writer.is_accepting());
-        assert_eq!(writer.stored().tree.size(), 1);
+        assert_eq!(writer.stored().size(), 1);
     }
 
     #[tokio::test]
     async fn a_failed_sync_is_never_tried_again_and_believed() {
-        let mut next = entries();
-        let writer = Writer::start(Broken { left: 1 << 20, syncs: 1 }, Stored::default());
-        assert_eq!(append(&writer, next()).await, Some(0));
-        assert_eq!(append(&writer, next()).await, None);
-        assert_eq!(append(&writer, next()).await, None);
+        let mut next = lines();
+        let (writer, _folder) = start(Broken { left: 1 << 20, syncs: 1 });
+        assert_eq!(append(&writer, &next()).await, Some(0));
+        assert_eq!(append(&writer, &next()).await, None);
+        assert_eq!(append(&writer, &next()).await, None);
     }
 
     #[tokio::test]
     async fn a_real_full_device_fails_every_append() {
         let Ok(device) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
-        let mut next = entries();
-        let writer = Writer::start(device, Stored::default());
-        assert_eq!(append(&writer, next()).await, None);
-        assert_eq!(append(&writer, next()).await, None);
+        let mut next = lines();
+        let (writer, _folder) = start(device);
+        assert_eq!(append(&writer, &next()).await, None);
+        assert_eq!(append(&writer, &next()).await, None);
         assert!(!writer.is_accepting());
     }
 
     #[tokio::test]
     async fn nothing_is_acknowledged_before_it_is_synced_and_one_sync_covers_many() {
         let (go, words) = mpsc::channel();
-        let mut next = entries();
-        let writer = Writer::start(Slow(words), Stored::default());
-        let mut waiting: Vec<Pending> = (0..5).map(|_| writer.append(next()).expect("room")).collect();
-        assert!(waiting.iter_mut().all(|pending| pending.0.try_recv().is_err()));
+        let mut next = lines();
+        let (writer, _folder) = start(Slow(words));
+        let pending: Vec<Pending> = (0..5).map(|_| queue(&writer, &next()).expect("room")).collect();
+        let mut waiting: Vec<_> = pending.iter().map(|pending| Box::pin(writer.durable(*pending))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
         // The first batch holds the first line at least; the second all the others.
         go.send(()).expect("the thread lives");
         go.send(()).expect("the thread lives");
         let mut indexes = Vec::new();
-        for pending in waiting {
-            indexes.push(pending.durable().await);
+        for one in waiting {
+            indexes.push(one.await);
         }
         assert_eq!(indexes, [Some(0), Some(1), Some(2), Some(3), Some(4)]);
     }
 
     #[tokio::test]
+    async fn a_line_that_nobody_waits_for_is_written_all_the_same() {
+        let (go, words) = mpsc::channel();
+        let mut next = lines();
+        let (writer, _folder) = start(Slow(words));
+        for size in 1..4 {
+            queue(&writer, &next()).expect("room");
+            go.send(()).expect("the thread lives");
+            writer.wait_until(|stored| stored.size() == size).await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_full_queue_is_an_error_and_passes() {
         let (go, words) = mpsc::channel();
-        let mut next = entries();
-        let writer = Writer::start(Slow(words), Stored::default());
-        let refused = (0..QUEUE * 2 + BATCH).find_map(|_| writer.append(next()).err());
+        let mut next = lines();
+        let (writer, _folder) = start(Slow(words));
+        let refused = (0..QUEUE * 2 + BATCH).find_map(|_| queue(&writer, &next()).err());
         assert_eq!(refused, Some(NotTaken::Full));
         assert!(writer.is_accepting(), "full is not broken");
         (0..QUEUE).for_each(|_| assert!(go.send(()).is_ok()));
-        writer.wait_until(|stored| stored.tree.size() >= u64::try_from(QUEUE).unwrap_or(0)).await;
-        assert!(writer.append(next()).is_ok());
+        writer.wait_until(|stored| stored.size() >= u64::try_from(QUEUE).unwrap_or(0)).await;
+        assert!(queue(&writer, &next()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_the_thread_ends_is_told() {
+        let (go, words) = mpsc::channel();
+        let mut next = lines();
+        let (writer, _folder) = start(Slow(words));
+        let pending = queue(&writer, &next()).expect("room");
+        let mut waiting = Box::pin(writer.durable(pending));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(go);
+        assert_eq!(waiting.await, None);
+        assert_eq!(queue(&writer, &next()), Err(NotTaken::Failed));
     }
 }

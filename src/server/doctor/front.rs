@@ -77,6 +77,7 @@ fn in_clear(target: &Target) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::mask::net::Net;
     use crate::server::targets::{AdminConfig, TargetConfig};
 
     #[test]
@@ -99,6 +100,7 @@ mod tests {
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
                 lend: Vec::new(),
+                content_scan: Net::Off,
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

@@ -205,6 +205,7 @@ impl Session {
     pub(super) fn rest(&mut self) {
         self.client.rest();
         self.target.rest();
+        self.description.rest();
         for buffer in [&mut self.up, &mut self.held_out] {
             if buffer.capacity() > 4096 {
                 *buffer = BytesMut::new();

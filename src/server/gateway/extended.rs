@@ -12,7 +12,7 @@ use super::held::Asked;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
-use super::session::{Bound, End, Judged, Parsed, Session};
+use super::session::{Bound, End, Parsed, Session};
 use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
@@ -80,21 +80,20 @@ impl Session {
         }
         self.follow_policy();
         let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
-        let types_of = Bytes::copy_from_slice(types);
         let decided = match known {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
                 // Nothing that could be executed.
                 Ok(None) => {
-                    self.name_statement(name, Some(Parsed::unjudged(Judged::Empty, sql, types_of)));
+                    self.name_statement(name, Some(Parsed::without_plan(sql, types, false)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
                 Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
                     // Whether people have let it through depends on its values. Until then the
                     // target only reads it, and nothing of that name can be bound.
-                    self.name_statement(name, Some(Parsed::unjudged(Judged::Unlifted, sql, types_of)));
+                    self.name_statement(name, Some(Parsed::without_plan(sql, types, true)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -102,9 +101,14 @@ impl Session {
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
-        let (text, wording) = (sql.into(), decided.wording.clone());
-        let judged = Judged::Planned(planned.clone());
-        self.name_statement(name, Some(Parsed { judged, types: types_of, text, wording }));
+        let parsed = Parsed {
+            planned: Some(planned.clone()),
+            is_unlifted: false,
+            types: Bytes::copy_from_slice(types),
+            text: sql.into(),
+            wording: decided.wording.clone(),
+        };
+        self.name_statement(name, Some(parsed));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -141,16 +145,14 @@ impl Session {
             return self.deny(&reserved(portal), "").await;
         }
         let parameters = message.body.slice_ref(parameters);
-        let bound = match self.prepared.get(statement).cloned() {
-            Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
-                return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
-            }
-            Some(Parsed { judged, types, text, wording }) => {
-                let values = Values { types, parameters };
-                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
-            }
-            None => None,
-        };
+        let parsed = self.prepared.get(statement).cloned();
+        if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.is_unlifted) {
+            return self.bind_unlifted(message, portal, statement, parsed, parameters).await;
+        }
+        let bound = parsed.map(|Parsed { planned, types, text, wording, .. }| {
+            let values = Values { types, parameters };
+            Bound { planned, values, is_lifted: false, text, wording }
+        });
         self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
@@ -163,9 +165,11 @@ impl Session {
         message: &Message,
         portal: &str,
         name: &str,
-        text: &Arc<str>,
-        values: Values,
+        parsed: &Parsed,
+        parameters: Bytes,
     ) -> Result<(), End> {
+        let (text, wording) = (&parsed.text, parsed.wording.clone());
+        let values = Values { types: parsed.types.clone(), parameters };
         let Some(statement) = grammar::parse(text).ok().and_then(|all| all.into_iter().next()) else {
             return Err(End::Protocol);
         };
@@ -190,12 +194,10 @@ impl Session {
                 };
             }
         };
-        if planned.is_spliced {
-            self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
-        }
-        let wording = Arc::new(Wording::of(text));
-        let planned = Some(planned);
-        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
+        // Whatever the name has come to mean there: what people agreed to is what runs.
+        self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
+        let bound = Bound { planned: Some(planned), values, is_lifted: true, text: text.clone(), wording };
+        self.name_portal(portal, Some(bound));
         self.pass(message, Step::Bind);
         Ok(())
     }
@@ -248,6 +250,10 @@ impl Session {
                 return Ok(());
             }
             Foreseen::Stop(verdict) => return self.take_back(verdict, Mode::Extended).await,
+        }
+        if self.net.is_some() {
+            // What the client knows of the columns it may have asked for long ago.
+            self.ask_describe(Owner::Gateway, Named::Portal, portal);
         }
         self.pass(message, Step::Execute);
         self.changes.executed(planned.cleared.facts());

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::session::{End, Session, ended};
+use super::session::{End, Session};
 use super::{open, upstream};
 use crate::core::approval::Trial;
 use crate::core::policy::{Denial, Impact};
@@ -117,7 +117,7 @@ impl Session {
             rows: 0,
             bytes: 0,
             micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            rows_digest: RowsDigest::new(&self.key).finish(),
+            rows_digest: RowsDigest::new(&self.key).commitment(),
             transaction: 'I',
         };
         self.record.result(number, 0, result, clock::now()).await?;
@@ -176,7 +176,7 @@ impl Session {
         loop {
             let message = tokio::select! {
                 biased;
-                reason = ended(&mut self.ended) => return Err(End::Killed(reason)),
+                reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
                 () = &mut self.expiry => return Err(End::Expired),
                 Ok(()) = cancelled.changed() => {
                     cancel(&connection.cancel_handle()).await;

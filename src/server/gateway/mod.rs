@@ -13,6 +13,7 @@ mod held;
 pub mod keeper;
 mod lent;
 mod named;
+mod net;
 mod open;
 mod people;
 mod refuse;

@@ -14,8 +14,10 @@ use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::door::SignedIn;
 use super::held::Held;
+use super::net::Netting;
 use super::people::People;
 use super::session::{End, Session};
+use super::stop::Alarm;
 use super::upstream::{self, UpstreamError};
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
@@ -28,7 +30,7 @@ use crate::core::wire::startup::{self, Startup};
 use crate::server::audit::{SessionOpen, SessionRecord};
 use crate::server::grants::LiveGrant;
 use crate::server::roles;
-use crate::server::sessions::{CancelKey, Registered, SessionHandle};
+use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
 use crate::sys::{clock, random};
@@ -65,7 +67,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         database: grant.grant.database.clone(),
         login_role: login_role.clone(),
         started: clock::now(),
-        kill: watch::Sender::new(None),
+        kill: Kill::default(),
         cancel: key.clone(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
@@ -252,7 +254,6 @@ async fn connected(
         }
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
-    let ended = registered.handle().kill.subscribe();
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(state, live, wishes, asked.hold),
@@ -279,13 +280,14 @@ async fn connected(
         stop: super::stop::Stop::No,
         idle: None,
         has_masks: live.scope.relations.values().any(crate::core::scope::RelationScope::is_masked),
+        net: Netting::new(served.target().config().content_scan),
         grant: live.clone(),
         policy,
         catalog,
         key,
         record,
         registered,
-        ended,
+        alarm: Alarm::new(),
         search_path: Vec::new(),
         temporary: Vec::new(),
         has_own_views: false,
@@ -294,8 +296,7 @@ async fn connected(
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
         changes: super::named::Changes::default(),
-        columns: Vec::new(),
-        masked_columns: Vec::new(),
+        description: super::relay::Description::default(),
     };
     let end = match session.refresh().await {
         Ok(()) => {

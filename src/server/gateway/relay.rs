@@ -3,12 +3,14 @@
 //! What must stay true: a command tag is shown to the client only when it can no longer be taken
 //! back; an answer that nobody asked for ends the session.
 
+use std::sync::Arc;
+
 use bytes::{Buf as _, BytesMut};
 
 use super::foresee::{Planner, planner_offset};
 use super::rows::Execution;
 use super::session::{End, Session};
-use super::stop;
+use crate::core::scope::RelationName;
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::statement::facts::Effect;
 use crate::core::wire::backend::{self, ErrorEdit, ErrorFields, Hides, Position};
@@ -40,6 +42,47 @@ pub struct Drained {
     pub types: Vec<u32>,
     /// The server asked for COPY data.
     pub copy_in: bool,
+}
+
+/// The columns of a result as the target described them. Kept when the statement has ended: most
+/// often the same description comes again.
+#[derive(Default)]
+pub struct Description {
+    /// As the target sent it.
+    body: Box<[u8]>,
+    /// Masked relations of the statement that it was of.
+    relations: Arc<[RelationName]>,
+    columns: Vec<String>,
+    masked: Vec<usize>,
+    /// The message as the client gets it.
+    shown: BytesMut,
+    /// Whether it is of the statement that runs.
+    is_current: bool,
+}
+
+impl Description {
+    /// Longer ones are not kept while nothing runs.
+    const LONGEST_KEPT: usize = 4096;
+
+    fn is_of(&self, body: &[u8], execution: Option<&Execution>) -> bool {
+        let relations = execution.map(|execution| &*execution.planned.masked).unwrap_or_default();
+        *self.body == *body && *self.relations == *relations
+    }
+
+    fn columns(&self) -> &[String] {
+        if self.is_current { &self.columns } else { &[] }
+    }
+
+    fn masked(&self) -> &[usize] {
+        if self.is_current { &self.masked } else { &[] }
+    }
+
+    /// Nothing goes on: gives back what is large.
+    pub fn rest(&mut self) {
+        if self.body.len() > Self::LONGEST_KEPT && !self.is_current {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Session {
@@ -95,8 +138,8 @@ impl Session {
             tokio::select! {
                 biased;
                 more = self.target.exchange() => return more.map_err(|_| End::TargetLost),
-                reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
-                () = stop::until(deadline), if is_limited => self.time_is_up(),
+                reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
+                () = self.alarm.at(deadline), if is_limited => self.time_is_up(),
             }
         }
     }
@@ -106,7 +149,7 @@ impl Session {
         tokio::select! {
             biased;
             done = self.client.flush() => done,
-            reason = super::session::ended(&mut self.ended) => Err(End::Killed(reason)),
+            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
         }
     }
 
@@ -242,6 +285,7 @@ impl Session {
             b't' => drained.types = backend::parameter_types(message.body)?,
             b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
             b'1' => self.own.prepared(),
+            b'T' => self.spread_own_net(message)?,
             _ => {}
         }
         Ok(())
@@ -312,16 +356,10 @@ impl Session {
         if message.tag != b'T' {
             return if mode == Mode::Extended { self.show(message) } else { Ok(()) };
         }
-        let mut fields = backend::row_description(message.body)?;
-        self.columns.clear();
-        self.columns.extend(fields.iter().map(|field| field.name.clone()));
-        let mut mapped = BytesMut::new();
-        if self.map_back(&mut fields) {
-            backend::write_row_description(&fields, &mut mapped);
-        } else {
-            message.write(&mut mapped);
+        if self.net.is_some() || !self.description.is_of(message.body, self.executions.front()) {
+            self.describe_anew(message)?;
         }
-        self.masked_columns = self.masked_positions(&fields);
+        self.description.is_current = true;
         let planned = self.executions.front().map(|execution| execution.planned.clone());
         // Other statements than a plain SELECT run before the simple protocol describes their rows.
         let is_late = mode == Mode::Simple
@@ -331,16 +369,45 @@ impl Session {
                 facts.verb != "SELECT" || facts.effect != Effect::Read
             });
         if is_late {
-            self.late_description = mapped;
+            self.late_description.extend_from_slice(&self.description.shown);
             return Ok(());
         }
-        self.show(View { tag: b'T', body: mapped.get(5..).unwrap_or_default() })
+        let shown = std::mem::take(&mut self.description.shown);
+        let done = self.show(View { tag: b'T', body: shown.get(5..).unwrap_or_default() });
+        self.description.shown = shown;
+        done
+    }
+
+    /// Works out what a description means for this session.
+    fn describe_anew(&mut self, message: View<'_>) -> Result<(), End> {
+        let mut fields = backend::row_description(message.body)?;
+        let columns = fields.iter().map(|field| field.name.clone()).collect();
+        let mut shown = BytesMut::new();
+        match self.map_back(&mut fields) {
+            true => backend::write_row_description(&fields, &mut shown),
+            false => message.write(&mut shown),
+        }
+        self.spread_net(&fields);
+        self.description = Description {
+            body: message.body.into(),
+            relations: self.executions.front().map(|execution| execution.planned.masked.clone()).unwrap_or_default(),
+            columns,
+            masked: self.masked_positions(&fields),
+            shown,
+            is_current: true,
+        };
+        Ok(())
     }
 
     /// COPY begins or ends.
     fn copying(&mut self, message: View<'_>, drained: &mut Drained) -> Result<(), End> {
         // What still arrives of a statement that was stopped.
         if self.stop.is_going() && matches!(message.tag, b'D' | b'd' | b'c') {
+            return Ok(());
+        }
+        // An overall format of 1: binary.
+        if self.net.is_some() && message.tag == b'H' && message.body.first() != Some(&0) {
+            self.copy_is_unreadable();
             return Ok(());
         }
         drained.copy_in |= matches!(message.tag, b'G' | b'W');
@@ -372,18 +439,18 @@ impl Session {
         let Execution { number, part, .. } = execution;
         let result = ResultRecord {
             tag,
-            columns: &self.columns,
-            masked: &self.masked_columns,
+            columns: self.description.columns(),
+            masked: self.description.masked(),
             rows: execution.rows,
             bytes: execution.bytes,
             micros: u64::try_from(execution.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            rows_digest: execution.digest.finish(),
+            rows_digest: execution.digest.commitment(),
             transaction: char::from(self.status),
         };
         self.record.result(number, part, result, clock::now()).await?;
+        self.tell_of_net()?;
         if mode == Mode::Simple {
-            self.columns.clear();
-            self.masked_columns.clear();
+            self.description.is_current = false;
         }
         self.show(message)
     }

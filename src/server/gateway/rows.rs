@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
 use crate::core::scope::{ColumnScope, RelationScope};
@@ -66,7 +67,8 @@ impl Session {
         let Some(execution) = self.executions.front_mut() else { return Ok(0) };
         let limits = execution.planned.cleared.limits();
         let is_going = self.stop.is_going();
-        let (mut taken, mut exceeded) = (0, None);
+        let longest = if self.net.is_some() { LONGEST_ROW } else { LONGEST_WHOLE };
+        let (mut taken, mut exceeded, mut is_unreadable) = (0, None, false);
         loop {
             let rest = input.get(taken..).unwrap_or_default();
             if execution.rest > 0 {
@@ -80,7 +82,11 @@ impl Session {
                 continue;
             }
             let Some((tag @ (b'D' | b'd'), length)) = frame::head(rest, frame::LONGEST_FROM_SERVER)? else { break };
-            if is_going || (rest.len() < length + 5 && length < LONGEST_WHOLE) {
+            if is_going || (rest.len() < length + 5 && length < longest) {
+                break;
+            }
+            is_unreadable = self.net.is_some() && length >= longest;
+            if is_unreadable {
                 break;
             }
             let bytes = execution.bytes + u64::try_from(length).unwrap_or(u64::MAX);
@@ -91,26 +97,33 @@ impl Session {
             execution.messages += 1;
             execution.rows += u64::from(tag == b'D');
             execution.bytes = bytes;
-            execution.digest.start_row();
             let here = rest.get(5..).unwrap_or_default();
             let here = here.get(..length.min(here.len())).unwrap_or_default();
-            execution.digest.piece(here);
+            // What is looked through may change, and is digested as it then is.
+            if self.net.is_none() {
+                execution.digest.start_row();
+                execution.digest.piece(here);
+            }
             execution.rest = length - here.len();
             taken += 5 + here.len();
         }
         if taken > 0 {
             self.release_description();
-            let bytes = input.get(..taken).unwrap_or_default();
-            if self.held_out.is_empty() {
-                self.client.out().extend_from_slice(bytes);
-            } else if self.held_out.len() + taken > LONGEST_HELD {
+            let is_held = !self.held_out.is_empty();
+            if is_held && self.held_out.len() + taken > LONGEST_HELD {
                 return Err(End::TooMuchHeld);
-            } else {
-                self.held_out.extend_from_slice(bytes);
+            }
+            let out = if is_held { &mut self.held_out } else { self.client.out() };
+            let start = out.len();
+            out.extend_from_slice(input.get(..taken).unwrap_or_default());
+            if let (Some(net), Some(execution)) = (&mut self.net, self.executions.front_mut()) {
+                net.look(out.get_mut(start..).unwrap_or_default(), execution)?;
             }
         }
         if let Some(limit) = exceeded {
             self.limit_is_reached(&limit);
+        } else if is_unreadable {
+            self.row_is_too_long();
         }
         Ok(taken)
     }
@@ -128,7 +141,7 @@ impl Session {
             let takes_more = self.target.out.len() < MOST_WAITING;
             tokio::select! {
                 biased;
-                reason = super::session::ended(&mut self.ended) => return Err(End::Killed(reason)),
+                reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
                 more = self.target.exchange() => {
                     more.map_err(|_| End::TargetLost)?;
                     if self.target_objects().await? {

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
 
 use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
@@ -105,30 +104,13 @@ pub struct Bound {
     pub wording: Arc<Wording>,
 }
 
-/// What is known of a statement that a name stands for.
-#[derive(Clone)]
-pub enum Judged {
-    Planned(Arc<Planned>),
-    /// The text holds no statement, or none that the gateway can read.
-    Empty,
-    /// It does not run unless people let it through, with its values.
-    Unlifted,
-}
-
-impl Judged {
-    /// What may run.
-    pub const fn planned(&self) -> Option<&Arc<Planned>> {
-        match self {
-            Self::Planned(planned) => Some(planned),
-            Self::Empty | Self::Unlifted => None,
-        }
-    }
-}
-
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    pub judged: Judged,
+    /// Nothing where the text holds no statement, or none that may run as it is.
+    pub planned: Option<Arc<Planned>>,
+    /// It does not run unless people let it through with its values.
+    pub is_unlifted: bool,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
     pub text: Arc<str>,
@@ -136,9 +118,10 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Of a text that was not judged.
-    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
-        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+    /// Nothing of it can be bound as it is.
+    pub fn without_plan(sql: &str, types: &[u8], is_unlifted: bool) -> Self {
+        let (types, wording) = (Bytes::copy_from_slice(types), Arc::new(Wording::of(sql)));
+        Self { planned: None, is_unlifted, types, text: sql.into(), wording }
     }
 }
 
@@ -182,7 +165,8 @@ pub struct Session {
     pub(super) record: SessionRecord,
     /// Keeps the session in the registry for as long as it lives.
     pub(super) registered: Registered,
-    pub(super) ended: watch::Receiver<Option<EndReason>>,
+    /// For whatever has a deadline.
+    pub(super) alarm: super::stop::Alarm,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
     /// The session has made a temporary view: from then on any unqualified name may mean one.
@@ -193,12 +177,13 @@ pub struct Session {
     /// How long an open transaction may wait for its next statement.
     pub(super) idle: Option<std::time::Duration>,
     pub(super) has_masks: bool,
+    /// Looks through contents, where the target asks for it.
+    pub(super) net: Option<Box<super::net::Netting>>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// Changes of the two that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
-    pub(super) columns: Vec<String>,
-    pub(super) masked_columns: Vec<usize>,
+    pub(super) description: super::relay::Description,
 }
 
 impl Session {
@@ -289,9 +274,9 @@ impl Session {
                 more.map_err(|_| End::TargetLost)?;
                 self.unasked().await
             }
-            reason = told(&mut self.ended, is_idle) => Err(End::Killed(reason)),
+            reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = super::stop::until(idle), if idle.is_some() => Err(End::Idle),
+            () = self.alarm.at(idle), if idle.is_some() => Err(End::Idle),
         }
     }
 
@@ -397,19 +382,5 @@ impl Session {
         self.counts_rows = values.next().as_deref() == Some("on");
         self.facts_stale = false;
         Ok(())
-    }
-}
-
-/// Waits until the session is told to end, and says why.
-pub(super) async fn ended(signal: &mut watch::Receiver<Option<EndReason>>) -> EndReason {
-    told(signal, false).await
-}
-
-/// The same; a session that is idle also ends when the gateway drains.
-pub(super) async fn told(signal: &mut watch::Receiver<Option<EndReason>>, is_idle: bool) -> EndReason {
-    let is_meant = |reason: &Option<EndReason>| reason.is_some_and(|reason| is_idle || reason.is_immediate());
-    match signal.wait_for(is_meant).await {
-        Ok(reason) => reason.unwrap_or(EndReason::Stopping),
-        Err(_) => EndReason::Stopping,
     }
 }

@@ -4,13 +4,22 @@
 //! words. Where the statement ended first, the client gets the error all the same, what else the
 //! target answers up to its Sync is kept from the client, and the transaction is made to fail.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
 
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
 use crate::core::session::Owner;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::sys::clock;
+
+/// Later than any deadline that is close.
+const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the stopping of a statement stands.
 #[derive(Default)]
@@ -43,11 +52,32 @@ impl Stop {
     }
 }
 
-/// Waits for a moment that may never come.
-pub async fn until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+/// The clock of a session, for whatever has a deadline. It is set rarely: most statements end long
+/// before theirs, and setting a clock for each and taking it away again costs more than they do.
+/// It rings at the latest when it must; if it rings early, it is set anew.
+pub struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    pub fn new() -> Self {
+        // Not set before the first deadline.
+        Self(Box::pin(tokio::time::sleep(FAR)))
+    }
+
+    /// Waits for a moment that may never come. Cancel safe.
+    pub async fn at(&mut self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return std::future::pending().await };
+        poll_fn(|context| {
+            if self.0.deadline() > deadline {
+                self.0.as_mut().reset(deadline);
+            }
+            ready!(self.0.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.0.as_mut().reset(deadline);
+            self.0.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -66,6 +96,17 @@ impl Session {
     /// The next row would be beyond the limit.
     pub(super) fn limit_is_reached(&mut self, limit: &str) {
         self.stop("54000", "size_limit", format!("stopped at {limit}, the most the policy lets this statement return"));
+    }
+
+    /// A row is too long to be looked through.
+    pub(super) fn row_is_too_long(&mut self) {
+        self.stop("54000", "content_scan", "stopped at a row that is too long to be looked through".to_owned());
+    }
+
+    /// COPY in the binary format cannot be looked through.
+    pub(super) fn copy_is_unreadable(&mut self) {
+        let message = "stopped: contents are looked through here, which COPY in the binary format does not allow";
+        self.stop("42501", "content_scan", message.to_owned());
     }
 
     fn stop(&mut self, sqlstate: &str, code: &str, message: String) {
@@ -120,5 +161,27 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_rings_at_each_deadline_and_not_before() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        let mut alarm = Alarm::new();
+        // The first is given up, the second is later: the clock rings early and is set anew.
+        let _ = futures_util::poll!(Box::pin(alarm.at(Some(after(5)))));
+        alarm.at(Some(after(9))).await;
+        assert!(Instant::now() >= after(9));
+        // Sooner than what the clock was set to.
+        assert!(futures_util::poll!(Box::pin(alarm.at(Some(after(3_600_000))))).is_pending());
+        alarm.at(Some(after(20))).await;
+        assert!(Instant::now() >= after(20));
+        assert!(futures_util::poll!(Box::pin(alarm.at(Some(begun)))).is_ready(), "it is past");
+        assert!(futures_util::poll!(Box::pin(alarm.at(None))).is_pending());
     }
 }

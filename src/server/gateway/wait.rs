@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::session::{End, Session, told};
+use super::session::{End, Session};
 use crate::core::approval::{Decision, Request, RequestId, State};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::approvals::ApprovalError;
@@ -69,7 +69,7 @@ impl Session {
             let left = self.grant.grant.expires.since(clock::now());
             tokio::select! {
                 biased;
-                reason = told(&mut self.ended, true) => return Err(End::Killed(reason)),
+                reason = self.registered.handle().kill.told(true) => return Err(End::Killed(reason)),
                 () = tokio::time::sleep(left) => return Err(End::Expired),
                 Ok(()) = cancelled.changed() => return Ok(Waited::Cancelled),
                 _ = steps.changed() => {}

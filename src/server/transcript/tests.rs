@@ -11,6 +11,7 @@ use crate::core::audit::merkle::Frontier;
 use crate::core::audit::note::NoteSigner;
 use crate::core::audit::report::{Outcome, State};
 use crate::core::audit::verify::verify;
+use crate::core::encoding;
 use crate::core::transcript::{Chain, Leaf, content};
 use crate::server::audit::tests::{
     Folder, ORIGIN, allowed, client_key, client_public, denial, grant, key, open, proof, seen, session,
@@ -89,7 +90,7 @@ impl Stage {
         client.statement(1, "select 1");
         let number = allowed(&mut record, "select 1", 1).await;
         let result = seen(2);
-        let (bytes, digest) = (result.bytes, result.rows_digest.clone());
+        let (bytes, digest) = (result.bytes, encoding::hex(&result.rows_digest));
         record.result(number, 0, result, now).await.expect("recorded");
         client.write("result", json!({"no": 1, "part": 0, "rows": 2, "bytes": bytes, "rows_c": digest, "state": "00000", "cols": ["id"], "ncols": 1}));
         client.statement(2, "drop table t");

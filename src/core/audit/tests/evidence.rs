@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::core::audit::checkpoint::{Checkpoint, possession_text, session_origin};
 use crate::core::audit::container::Parts;
-use crate::core::audit::merkle::{Frontier, Tree};
+use crate::core::audit::merkle::{Frontier, Nodes as _, Tree};
 use crate::core::audit::note::{Note, NoteSigner, VerifierKey};
 use crate::core::audit::proof::Proof;
 use crate::core::audit::report::{Aspect, Outcome, Severity, State};

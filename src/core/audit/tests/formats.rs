@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use signed_note::{Note as OtherNote, StandardVerifier, VerifierList};
 
 use crate::core::audit::checkpoint::Checkpoint;
-use crate::core::audit::merkle::{self, Frontier, Tree};
+use crate::core::audit::merkle::{self, Frontier, Nodes as _, Tree};
 use crate::core::audit::note::{Algorithm, Note, NoteError, NoteSigner, VerifierKey};
 use crate::core::audit::proof::Proof;
 use crate::core::transcript::Leaf;
