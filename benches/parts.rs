@@ -124,6 +124,7 @@ fn judge() {
         environment: "production",
         database: "shop",
         access: dbgate::core::grant::Access::Read,
+        agent: None,
         reason: None,
         ticket: None,
     };

@@ -103,6 +103,9 @@ _dbgate() {
             dbgate__subcmd__policy,test)
                 cmd="dbgate__subcmd__policy__subcmd__test"
                 ;;
+            dbgate__subcmd__request,create)
+                cmd="dbgate__subcmd__request__subcmd__create"
+                ;;
             dbgate__subcmd__request,ls)
                 cmd="dbgate__subcmd__request__subcmd__ls"
                 ;;
@@ -591,7 +594,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__exec)
-            opts="-c -f -d -p -q -h --database --access --for --reason --ticket --agent --model --task --resume --wait --no-request --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
+            opts="-c -f -d -p -q -h --database --access --for --reason --ticket --agent --model --task --resume --wait --no-request --break-glass --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1161,12 +1164,74 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__request)
-            opts="-q -h --server --context --format --no-input --quiet --no-color --help ls show wait withdraw say"
+            opts="-q -h --server --context --format --no-input --quiet --no-color --help create ls show wait withdraw say"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dbgate__subcmd__request__subcmd__create)
+            opts="-d -q -h --database --access --for --reason --ticket --agent --model --task --server --context --format --no-input --quiet --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ticket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --task)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -159,6 +159,7 @@ ndjson\t''
 csv\t''
 tsv\t''"
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-request -d 'Ask nobody: what needs approval is denied'
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l break-glass -d 'Go ahead at once where a rule lets you, with --reason; it is recorded, told, and reviewed within a day'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l fail-on-truncate -d 'Exit 8 when a result was cut off'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l no-input -d 'Never ask and never open a prompt'
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s q -l quiet -d 'Say nothing but answers and errors'
@@ -241,23 +242,44 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-input -d 'Ne
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand revoke" -s h -l help -d 'Print help'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l server -d 'Broker to use, as in https://gate.example.com' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l context -d 'Broker of this name in config.toml, where several are known' -r
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l format -d 'How the answer is written' -r -f -a "auto\t''
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -l format -d 'How the answer is written' -r -f -a "auto\t''
 table\t''
 json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l no-input -d 'Never ask and never open a prompt'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -s q -l quiet -d 'Say nothing but answers and errors'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -l no-color -d 'No colours, as with NO_COLOR'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -s h -l help -d 'Print help'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "ls" -d 'List requests that you made or may decide'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "show" -d 'Show one with all that is known of it'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "wait" -d 'Wait until it is decided'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "withdraw" -d 'Take your own request back'
-complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from ls show wait withdraw say" -f -a "say" -d 'Ask back, or answer; the request stays as it is'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "create" -d 'Ask people to let you in, where the policy says that they must agree'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "ls" -d 'List requests that you made or may decide'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "show" -d 'Show one with all that is known of it'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "wait" -d 'Wait until it is decided'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "withdraw" -d 'Take your own request back'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and not __fish_seen_subcommand_from create ls show wait withdraw say" -f -a "say" -d 'Ask back, or answer; the request stays as it is'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -s d -l database -d 'Database, where the target has several' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l for -d 'For how long, as in 90s, 30m or 2h' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l model -d 'Its model' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from ls" -l format -d 'How the answer is written' -r -f -a "auto\t''

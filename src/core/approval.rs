@@ -76,10 +76,13 @@ impl std::fmt::Display for Reviewers {
 }
 
 /// What the planner expects a statement to do.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub rows: u64,
     pub cost: f64,
+    /// The steps of the plan, outermost first, without values.
+    #[serde(default)]
+    pub plan: Vec<String>,
 }
 
 /// What a run that was rolled back did.
@@ -107,6 +110,9 @@ pub struct Forecast {
     pub trial: Option<Trial>,
     /// Triggers that the statement fires, as `relation: trigger`.
     pub triggers: Vec<String>,
+    /// Seconds since the oldest of the relations' statistics were gathered, by which the planner guesses.
+    #[serde(default)]
+    pub statistics_age: Option<u64>,
 }
 
 /// A request in whatever state.
@@ -160,7 +166,7 @@ pub struct Asked {
 /// A tenth more than was measured, or else expected: rows that come in while people decide are no other statement.
 fn cap_of(forecast: &Forecast) -> Option<u64> {
     let counted = forecast.trial.as_ref().filter(|trial| trial.skipped.is_none()).map(Trial::rows);
-    let rows = counted.or(forecast.estimate.map(|estimate| estimate.rows))?;
+    let rows = counted.or(forecast.estimate.as_ref().map(|estimate| estimate.rows))?;
     Some(rows.saturating_add(rows.div_ceil(10)))
 }
 

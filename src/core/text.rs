@@ -34,7 +34,17 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// The same, but line breaks and tabs stay: for messages of several lines.
+/// How long ago something was, in its largest unit.
+pub fn age_in_words(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", grouped(seconds / 86_400)),
+    }
+}
+
+/// As [`escape`], but line breaks and tabs stay: for messages of several lines.
 pub fn escape_keeping_lines(text: &str) -> String {
     let lines: Vec<_> =
         text.split('\n').map(|line| line.split('\t').map(escape).collect::<Vec<_>>().join("\t")).collect();

@@ -171,9 +171,9 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target => {
-                    (scope.is_closed() && scope.view.is_some()).then(|| mask::splice_text(&full, scope, false))
-                }
+                Spot::Target | Spot::ShownTarget if scope.view.is_none() => None,
+                Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
+                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {

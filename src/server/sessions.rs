@@ -120,6 +120,21 @@ pub struct SessionHandle {
     pub upstream: OnceLock<CancelHandle>,
     /// Counts cancel requests, for a session that waits for people.
     pub cancelled: watch::Sender<u64>,
+    /// A role that borrows an owner's rights for the statement that runs.
+    pub lent: Mutex<Option<String>>,
+}
+
+impl SessionHandle {
+    /// Notes which role borrows an owner's rights, before it is made; none once it is gone.
+    pub fn lends(&self, role: Option<&str>) {
+        *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = role.map(str::to_owned);
+    }
+
+    /// Roles in the target that this connection uses.
+    fn roles(&self) -> impl Iterator<Item = String> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        std::iter::once(self.login_role.clone()).chain(lent)
+    }
 }
 
 /// Every open connection of this gateway. Cheap to clone.
@@ -232,7 +247,7 @@ impl Sessions {
 
     /// Roles in use on a target: none of them is a leftover.
     pub fn login_roles(&self, target: &str) -> Vec<String> {
-        self.lock().values().filter(|handle| handle.target == target).map(|handle| handle.login_role.clone()).collect()
+        self.lock().values().filter(|handle| handle.target == target).flat_map(|handle| handle.roles()).collect()
     }
 
     /// Every open connection.
@@ -273,6 +288,7 @@ mod tests {
             cancel: CancelKey { process, secret: vec![7; 4] },
             upstream: OnceLock::new(),
             cancelled: watch::Sender::new(0),
+            lent: Mutex::default(),
         }
     }
 

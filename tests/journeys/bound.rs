@@ -3,13 +3,16 @@
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
 use serde_json::Value;
 use tokio_postgres::error::DbError;
 
 use crate::support::dbgate::said;
 use crate::support::gate::SHOP;
 use crate::support::scene::Scene;
+use crate::support::wire::{Peer, error};
 
 const RAISE: &str = "update orders set amount = amount + $1::int4 where amount < $2::int4";
 
@@ -71,6 +74,74 @@ async fn a_statement_whose_text_asks_is_judged_with_its_values() {
     let (state, id) = told(&client.query(&delete, &[&7]).await.expect_err("in a block nobody is asked"));
     assert_eq!((state.as_str(), id), ("42501", None));
     drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_lets_nothing_through_that_travels_with_what_was_approved() {
+    let scene = Scene::start("").await;
+    let rule = "@id(\"precious\")\n@approval(\"dba\")\n@reason(\"customers are precious\")\n\
+                forbid (principal, action == Action::\"delete\", resource) when { context has statement };\n";
+    let scene = scene.restart(|folder| std::fs::write(folder.join("policy/p.cedar"), rule).expect("a rule")).await;
+    let mut peer = Peer::through(&scene.gate.grant(Access::Write).await).await;
+    let (approved, other) = ("delete from customers where id = 5", "delete from customers where id = 6");
+    let mut asked = async |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        let told = error(&peer.until(b'Z').await);
+        let detail = told.as_ref().and_then(|told| told.detail.as_deref()).unwrap_or("{}");
+        let detail: Value = serde_json::from_str(detail).expect("JSON");
+        let id = detail.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (told.map(|told| told.sqlstate).unwrap_or_default(), id)
+    };
+    let bound = |out: &mut BytesMut| {
+        frontend::parse_statement("a", approved, out);
+        frontend::bind("pa", "a", &[], out);
+    };
+    let agree = async |id: String| {
+        assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    };
+    // While the approval is in use another text is prepared; it is no more than it would be alone.
+    agree(asked(&bound).await.1).await;
+    let prepared = |out: &mut BytesMut| {
+        bound(out);
+        frontend::parse_statement("b", other, out);
+    };
+    assert_eq!(asked(&prepared).await.0, "", "both are prepared");
+    let run = |out: &mut BytesMut| {
+        frontend::bind("pb", "b", &[], out);
+        frontend::execute("pb", 0, out);
+    };
+    assert_eq!(asked(&run).await.0, "ZG001", "the other asks by itself");
+    // The approval that was bound and not run is used up.
+    let close = |out: &mut BytesMut| frontend::close(frontend::Named::Statement, "a", out);
+    assert_eq!(asked(&close).await.0, "");
+    let (state, id) = asked(&bound).await;
+    assert_eq!(state, "ZG001");
+    agree(id).await;
+    assert_eq!(asked(&close).await.0, "");
+    let two = |out: &mut BytesMut| {
+        bound(out);
+        frontend::bind("pb", "b", &[], out);
+        frontend::execute("pb", 0, out);
+    };
+    assert_eq!(asked(&two).await.0, "42501", "nothing is bound beside it");
+    assert_eq!(asked(&close).await.0, "");
+    // A block that begins behind the Bind does not carry it on.
+    let (state, id) = asked(&bound).await;
+    assert_eq!(state, "ZG001");
+    agree(id).await;
+    assert_eq!(asked(&close).await.0, "");
+    let begun = |out: &mut BytesMut| {
+        bound(out);
+        frontend::parse_statement("begin", "begin", out);
+        frontend::bind("begin", "begin", &[], out);
+        frontend::execute("begin", 0, out);
+    };
+    assert_eq!(asked(&begun).await.0, "42501");
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 1000);
     scene.end().await;
 }
 

@@ -34,7 +34,12 @@ async fn agreed(scene: &Scene, sql: &str) -> (Option<i32>, Value) {
     assert_eq!(approved.status.code(), Some(0), "{}", said(&approved));
     let ran = scene.resume("raj", &id).await;
     let (code, again) = scene.resume("raj", &id).await;
-    assert_eq!((code, again.get("replayed")), (ran.0, Some(&true.into())), "it runs once: {again:#}");
+    assert_eq!(
+        (code, again.get("replayed")),
+        (ran.0, Some(&true.into())),
+        "it runs once: {again:#}\nafter {:#}",
+        ran.1
+    );
     ran
 }
 

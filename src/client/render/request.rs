@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::core::api::request::{GlassView, ImpactView, ObjectView, RequestView};
-use crate::core::text::{escape, escape_keeping_lines, grouped};
+use crate::core::text::{age_in_words, escape, escape_keeping_lines, grouped};
 
 /// Cells of a bar.
 const BAR: usize = 20;
@@ -86,6 +86,10 @@ fn reviewed(glass: &GlassView) -> String {
 pub fn effect(impact: &ImpactView) -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = impact.objects.iter().map(|object| ("rows", rows(object))).collect();
     lines.push(("", numbers(impact)));
+    if let Some(estimate) = &impact.estimate {
+        lines.extend(estimate.plan.iter().map(|step| ("plan", escape(step).into_owned())));
+        lines.extend(estimate.stats_age_s.map(|age| ("", format!("statistics are {} old", age_in_words(age)))));
+    }
     let effects = impact.trial.iter().flat_map(|trial| &trial.side_effects);
     lines.extend(effects.map(|effect| ("also", escape(effect).into_owned())));
     lines

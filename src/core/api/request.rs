@@ -102,6 +102,12 @@ pub struct EstimateView {
     pub cost: f64,
     /// Always `explain`.
     pub method: String,
+    /// Seconds since the statistics that it rests on were gathered; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats_age_s: Option<u64>,
+    /// The steps of the plan, outermost first.
+    #[serde(default)]
+    pub plan: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -141,10 +141,12 @@ fn outcome(outcome: &Outcome) -> OutcomeView {
 /// What is known of a statement's effect.
 pub fn impact(forecast: &Forecast) -> ImpactView {
     let impacts = forecast.trial.as_ref().map(|trial| trial.impacts.as_slice()).unwrap_or_default();
-    let estimate = forecast.estimate.map(|estimate| EstimateView {
+    let estimate = forecast.estimate.as_ref().map(|estimate| EstimateView {
         rows: Some(estimate.rows),
         cost: estimate.cost,
         method: "explain".to_owned(),
+        stats_age_s: forecast.statistics_age,
+        plan: estimate.plan.clone(),
     });
     ImpactView {
         estimate,

@@ -12,7 +12,7 @@ use super::held::Asked;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
-use super::session::{Bound, End, Parsed, Session};
+use super::session::{Bound, End, Judged, Parsed, Session};
 use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
@@ -80,20 +80,21 @@ impl Session {
         }
         self.follow_policy();
         let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
+        let types_of = Bytes::copy_from_slice(types);
         let decided = match known {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
                 // Nothing that could be executed.
                 Ok(None) => {
-                    self.name_statement(name, Some(Parsed::without_plan(sql, types, false)));
+                    self.name_statement(name, Some(Parsed::unjudged(Judged::Empty, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
                 Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
                     // Whether people have let it through depends on its values. Until then the
                     // target only reads it, and nothing of that name can be bound.
-                    self.name_statement(name, Some(Parsed::without_plan(sql, types, true)));
+                    self.name_statement(name, Some(Parsed::unjudged(Judged::Unlifted, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -101,14 +102,9 @@ impl Session {
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
-        let parsed = Parsed {
-            planned: Some(planned.clone()),
-            is_unlifted: false,
-            types: Bytes::copy_from_slice(types),
-            text: sql.into(),
-            wording: decided.wording.clone(),
-        };
-        self.name_statement(name, Some(parsed));
+        let (text, wording) = (sql.into(), decided.wording.clone());
+        let judged = Judged::Planned(planned.clone());
+        self.name_statement(name, Some(Parsed { judged, types: types_of, text, wording }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -126,7 +122,7 @@ impl Session {
             Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
         let Some(statement) = statement else { return Ok(None) };
-        let planned = self.plan(&statement, &self.known_statements())?;
+        let planned = self.plan(&statement, &self.known_statements(), None)?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
@@ -145,14 +141,16 @@ impl Session {
             return self.deny(&reserved(portal), "").await;
         }
         let parameters = message.body.slice_ref(parameters);
-        let parsed = self.prepared.get(statement).cloned();
-        if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.is_unlifted) {
-            return self.bind_unlifted(message, portal, statement, parsed, parameters).await;
-        }
-        let bound = parsed.map(|Parsed { planned, types, text, wording, .. }| {
-            let values = Values { types, parameters };
-            Bound { planned, values, is_lifted: false, text, wording }
-        });
+        let bound = match self.prepared.get(statement).cloned() {
+            Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
+                return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
+            }
+            Some(Parsed { judged, types, text, wording }) => {
+                let values = Values { types, parameters };
+                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
+            }
+            None => None,
+        };
         self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
@@ -165,19 +163,20 @@ impl Session {
         message: &Message,
         portal: &str,
         name: &str,
-        parsed: &Parsed,
-        parameters: Bytes,
+        text: &Arc<str>,
+        values: Values,
     ) -> Result<(), End> {
-        let (text, wording) = (&parsed.text, parsed.wording.clone());
-        let values = Values { types: parsed.types.clone(), parameters };
         let Some(statement) = grammar::parse(text).ok().and_then(|all| all.into_iter().next()) else {
             return Err(End::Protocol);
         };
+        if self.people.lift.is_some() {
+            return self.deny(&with_approved(), text).await;
+        }
         let is_alone = self.is_alone(&statement.facts);
         if is_alone {
             self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
         }
-        let planned = match self.plan(&statement, &self.known_statements()) {
+        let planned = match self.plan(&statement, &self.known_statements(), self.people.lift.as_ref()) {
             Ok(planned) => Arc::new(planned),
             Err(denial) => {
                 self.record.denied(&denial, text, Protocol::Extended, clock::now()).await?;
@@ -196,8 +195,10 @@ impl Session {
         };
         // Whatever the name has come to mean there: what people agreed to is what runs.
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
-        let bound = Bound { planned: Some(planned), values, is_lifted: true, text: text.clone(), wording };
-        self.name_portal(portal, Some(bound));
+        self.people.lifted = Some(planned.clone());
+        let wording = Arc::new(Wording::of(text));
+        let planned = Some(planned);
+        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
         self.pass(message, Step::Bind);
         Ok(())
     }
@@ -218,6 +219,10 @@ impl Session {
         }
         let (values, text) = (bound.values, bound.text);
         if let Err(denial) = self.judge_again(&planned, &text) {
+            return self.deny(&denial, &text).await;
+        }
+        if bound.is_lifted && !self.people.is_lifted(&planned) {
+            let denial = refused("approved_once", "the approval of this statement was used up", "send it again");
             return self.deny(&denial, &text).await;
         }
         if bound.is_lifted && self.is_lent(&planned) {
@@ -423,7 +428,7 @@ impl Session {
     }
 }
 
-fn with_approved() -> Box<Denial> {
+pub(super) fn with_approved() -> Box<Denial> {
     refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 

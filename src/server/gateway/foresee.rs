@@ -26,7 +26,7 @@ const EXPLAIN: &str = "explain (format json) ";
 
 /// What the planner said before the statement ran: afterwards the table has grown by what was
 /// rolled back, and the planner would count that.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Planner {
     NotAsked,
     Asked,
@@ -61,8 +61,8 @@ impl Session {
         if let Some(trying) = trying {
             return Ok(self.before_trial(trying).map_or(Foreseen::GoOn, Foreseen::Stop));
         }
-        let Planner::Said(expected) = self.people.planner else { return Ok(Foreseen::GoOn) };
-        Ok(self.far_beyond(facts, expected).map_or(Foreseen::GoOn, Foreseen::Stop))
+        let Planner::Said(expected) = &self.people.planner else { return Ok(Foreseen::GoOn) };
+        Ok(self.far_beyond(facts, expected.rows).map_or(Foreseen::GoOn, Foreseen::Stop))
     }
 
     /// Takes the planner's answer out of the rows of a round.
@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Whether a tenth of what is expected would be refused already.
-    fn far_beyond(&self, facts: &Facts, expected: Estimate) -> Option<Verdict> {
+    fn far_beyond(&self, facts: &Facts, expected: u64) -> Option<Verdict> {
         // What people have approved is held to their cap by counting.
         if self.people.lift.is_some() {
             return None;
@@ -94,12 +94,12 @@ impl Session {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
             action: touch.action,
-            rows: expected.rows / FAR,
+            rows: expected / FAR,
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
         };
         let told = |denial: Denial| {
-            let rows = grouped(expected.rows);
+            let rows = grouped(expected);
             let reason = denial.message.rsplit_once(": ").map_or(denial.message.as_str(), |(_, reason)| reason);
             let message =
                 format!("{} was not run: the planner expects {rows} rows of {}: {reason}", facts.verb, relation.name);

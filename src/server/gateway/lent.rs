@@ -151,6 +151,7 @@ impl Session {
         let id = upstream::new_id();
         let role = upstream::role_name(&live, &id);
         // Whoever ends the grant meanwhile ends this role, too.
+        self.registered.handle().lends(Some(&role));
         live.add_role(&role);
         let outcome = match upstream::lend(served, &live, &id, &owner, &parameters).await {
             Ok(mut connection) => self.alone(&mut connection, &planned.forward).await,
@@ -161,6 +162,7 @@ impl Session {
             }
         };
         open::drop_role(served, &live, &role).await;
+        self.registered.handle().lends(None);
         outcome
     }
 

@@ -5,6 +5,7 @@
 //! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
 mod ask;
+mod circumstances;
 mod client;
 pub mod door;
 mod extended;

@@ -7,9 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::session::{Bound, Parsed, Session};
+use bytes::Bytes;
+
+use super::session::{Bound, Judged, Parsed, Session};
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
+use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned};
 
 /// Changes that the target was asked for, in the order of the requests.
@@ -86,8 +89,8 @@ impl Session {
 
     /// What EXECUTE may name.
     pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
-        let known = self.prepared.iter().filter_map(|(name, parsed)| Some((name.clone(), parsed.planned.clone()?)));
-        known.collect()
+        let known = self.prepared.iter();
+        known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect()
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
@@ -101,8 +104,9 @@ impl Session {
             }
             ("DEALLOCATE", Some(name)) => drop(self.prepared.remove(name)),
             ("PREPARE", Some(name)) => {
-                let parsed = Parsed::without_plan(&planned.forward, &[], false);
-                self.prepared.insert(name.to_owned(), Parsed { planned: Some(planned.clone()), ..parsed });
+                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
+                let judged = Judged::Planned(planned.clone());
+                self.prepared.insert(name.to_owned(), Parsed { judged, types: Bytes::new(), text, wording });
             }
             ("CLOSE", Some("")) => self.portals.clear(),
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
@@ -121,9 +125,12 @@ impl Session {
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
     /// from here on.
     fn doubt_names(&mut self) {
-        let statements = self.prepared.values_mut().map(|parsed| &mut parsed.planned);
-        let portals = self.portals.values_mut().map(|bound| &mut bound.planned);
-        for planned in statements.chain(portals).flatten().filter(|planned| planned.hold == Hold::Not) {
+        let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
+            Judged::Planned(planned) => Some(planned),
+            Judged::Empty | Judged::Unlifted => None,
+        });
+        let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
+        for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {
             *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
         }
     }

@@ -4,7 +4,7 @@
 //! in; whatever happens, the login role is dropped and the end is recorded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -71,6 +71,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         cancel: key.clone(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
+        lent: Mutex::default(),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;

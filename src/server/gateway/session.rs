@@ -12,6 +12,7 @@ use super::held::Held;
 use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
+use crate::core::approval::Lift;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -104,13 +105,30 @@ pub struct Bound {
     pub wording: Arc<Wording>,
 }
 
+/// What is known of a statement that a name stands for.
+#[derive(Clone)]
+pub enum Judged {
+    Planned(Arc<Planned>),
+    /// The text holds no statement, or none that the gateway can read.
+    Empty,
+    /// It does not run unless people let it through, with its values.
+    Unlifted,
+}
+
+impl Judged {
+    /// What may run.
+    pub const fn planned(&self) -> Option<&Arc<Planned>> {
+        match self {
+            Self::Planned(planned) => Some(planned),
+            Self::Empty | Self::Unlifted => None,
+        }
+    }
+}
+
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    /// Nothing where the text holds no statement, or none that may run as it is.
-    pub planned: Option<Arc<Planned>>,
-    /// It does not run unless people let it through with its values.
-    pub is_unlifted: bool,
+    pub judged: Judged,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
     pub text: Arc<str>,
@@ -118,10 +136,9 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Nothing of it can be bound as it is.
-    pub fn without_plan(sql: &str, types: &[u8], is_unlifted: bool) -> Self {
-        let (types, wording) = (Bytes::copy_from_slice(types), Arc::new(Wording::of(sql)));
-        Self { planned: None, is_unlifted, types, text: sql.into(), wording }
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
+        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
     }
 }
 
@@ -210,11 +227,13 @@ impl Session {
         }
     }
 
-    /// Judges and plans one statement.
+    /// Judges and plans one statement. An approval that is being used counts only where it was
+    /// claimed for this very statement.
     pub(super) fn plan(
         &self,
         statement: &crate::core::statement::grammar::Statement,
         prepared: &BTreeMap<String, Arc<Planned>>,
+        lift: Option<&Lift>,
     ) -> Result<Planned, Box<Denial>> {
         let check = Check {
             policy: &self.policy,
@@ -225,7 +244,7 @@ impl Session {
             temporary: &self.temporary,
             has_own_views: self.has_own_views,
             prepared,
-            lift: self.people.lift.as_ref(),
+            lift,
         };
         check.plan(statement)
     }
@@ -238,7 +257,7 @@ impl Session {
         let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
         let known = self.known_statements();
         match grammar::parse(text).ok().as_deref() {
-            Some([statement]) => self.plan(statement, &known).map(|_| ()),
+            Some([statement]) => self.plan(statement, &known, None).map(|_| ()),
             Some(_) | None => Err(unread()),
         }
     }

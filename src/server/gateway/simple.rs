@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::ask::Leftover;
+use super::extended::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
@@ -94,6 +95,11 @@ impl Session {
             return Ok(None);
         }
         let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
+        // One approval lets one statement through, not what travels with it.
+        if self.people.lift.is_some() {
+            self.refuse(&with_approved(), sql).await?;
+            return Ok(None);
+        }
         if let Some(statement) = alone {
             self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?;
         }
@@ -136,12 +142,13 @@ impl Session {
         }
     }
 
-    /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
+    /// Plans every statement; a PREPARE is known to the EXECUTE behind it. An approval can be there
+    /// for a statement that stands alone.
     fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
         let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
-            let planned = self.plan(statement, &prepared)?;
+            let planned = self.plan(statement, &prepared, self.people.lift.as_ref())?;
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
             }

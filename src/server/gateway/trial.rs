@@ -3,7 +3,6 @@
 //! What must stay true: whatever runs in such a session is held, counted and rolled back, whatever
 //! the verdict; what cannot be held does not run.
 
-use super::foresee::Planner;
 use super::held::Verdict;
 use super::people::{At, bound};
 use super::relay::Mode;
@@ -71,10 +70,7 @@ impl Session {
 
     /// What the planner said before a trial; a verdict where that must do.
     pub(super) fn before_trial(&mut self, trying: Trying) -> Option<Verdict> {
-        let expected = match self.people.planner {
-            Planner::Said(expected) => Some(expected),
-            Planner::NotAsked | Planner::Asked => None,
-        };
+        let expected = self.people.estimate();
         let why = match (trying, expected) {
             (Trying::Estimate, _) => "only an estimate was asked for".to_owned(),
             (Trying::Run, Some(Estimate { rows, .. })) if rows > MOST => {
@@ -99,7 +95,12 @@ impl Session {
         let Tried { verdict, impacts, skipped } = tried;
         let trial = Trial { impacts, micros, locks: found.locks, skipped };
         let estimate = self.people.estimate();
-        let impact = view::impact(&Forecast { estimate, trial: Some(trial), triggers: found.triggers });
+        let impact = view::impact(&Forecast {
+            estimate,
+            trial: Some(trial),
+            triggers: found.triggers,
+            statistics_age: found.statistics_age,
+        });
         let word = match &verdict {
             None => "allow",
             Some(denial) if denial.approvers.is_some() => "needs_approval",

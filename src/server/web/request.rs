@@ -11,7 +11,7 @@ use super::frame::{self, Part};
 use super::sql;
 use super::visitor::Visitor;
 use crate::core::api::request::{GlassView, ObjectView, RequestView};
-use crate::core::text::grouped;
+use crate::core::text::{age_in_words, grouped};
 use crate::core::time::Moment;
 
 /// The queue.
@@ -104,7 +104,13 @@ fn who(view: &RequestView) -> Markup {
 fn statement(view: &RequestView) -> Markup {
     html! {
         section.card aria-labelledby="what" {
-            h2 #what { (if is_access(view) { "What is asked for" } else { "The statement, as it would run" }) }
+            h2 #what {
+                @match (is_access(view), view.outcome.is_some()) {
+                    (true, _) => "What is asked for",
+                    (false, true) => "The statement, as it was sent",
+                    (false, false) => "The statement, as it would run",
+                }
+            }
             pre tabindex="0" { @if is_access(view) { (view.statement) } @else { (sql::highlighted(&view.statement)) } }
             @if !view.parameters.is_empty() {
                 dl.values {
@@ -141,7 +147,7 @@ fn impact(view: &RequestView) -> Markup {
                     div.figure { b { (grouped(rows)) } span { "rows by the estimate" } }
                 }
                 @if let Some(cap) = view.binds.max_rows {
-                    div.figure { b { (grouped(cap)) } span { "rows at most, if approved" } }
+                    div.figure { b { (grouped(cap)) } span { (if view.glass.is_some() { "rows at most" } else { "rows at most, if approved" }) } }
                 }
             }
             @if let Some(why) = trial.and_then(|trial| trial.skipped.as_ref()) { p { "It has not been tried: " (why) "." } }
@@ -162,6 +168,15 @@ fn impact(view: &RequestView) -> Markup {
                     })
                 }
             }
+            @if let Some(estimate) = impact.estimate.as_ref().filter(|one| !one.plan.is_empty()) {
+                details.plan {
+                    summary {
+                        "The plan"
+                        @if let Some(age) = estimate.stats_age_s { ", by statistics that are " (age_in_words(age)) " old" }
+                    }
+                    pre tabindex="0" { (estimate.plan.join("\n")) }
+                }
+            }
         }
     }
 }
@@ -169,7 +184,10 @@ fn impact(view: &RequestView) -> Markup {
 /// The share of the table as a bar; drawn without a style of its own, which the page's policy forbids.
 fn bar(object: &ObjectView) -> Markup {
     let percent = object.share.map(|share| share * 100.0);
-    let share = percent.map(|percent| format!("{percent:.0} %"));
+    let share = percent.map(|percent| match percent {
+        small if small > 0.0 && small < 1.0 => "under 1 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    });
     let numbers = match object.rows_total {
         Some(total) => format!("{} of {}", grouped(object.rows), grouped(total)),
         None => format!("{} rows", grouped(object.rows)),

@@ -118,15 +118,10 @@ pub fn detail(account: &Account) -> Markup {
             (account.said("db")) " · " (account.said("access")) " access · "
             (account.events.first().map(|event| at(&event.at.rfc3339())).unwrap_or_default())
         }
-        section.card.scroll aria-labelledby="did" tabindex="0" {
+        section aria-labelledby="did" {
             h2 #did { "Statements, with literals left out" }
             @if statements.is_empty() { p.small { "None yet." } }
-            @else {
-                table {
-                    thead { tr { th { "No" } th { "Statement" } th { "Verdict" } th { "Outcome" } } }
-                    tbody { @for event in statements { (statement(account, event)) } }
-                }
-            }
+            ol.list { @for event in statements { (statement(account, event)) } }
         }
         p.small { "Session " code { (account.id) } " · role " code { (account.said("role")) } }
     }
@@ -141,19 +136,22 @@ fn statement(account: &Account, event: &Event) -> Markup {
     let impact = of_it("impact");
     let is_undone = impact.is_some_and(|one| one.member("stands") == Some(&Value::Bool(false)));
     let rows = impact.and_then(|one| one.member("changes")?.as_array().map(|all| changed(all)));
+    let is_allowed = event.text("dec") == Some("allow");
     html! {
-        tr {
-            td.n { (number) @if part > 0 { "." (part) } }
-            td { code { (event.text("norm").unwrap_or("(part of the statement above)")) } }
-            td {
-                @match event.text("dec") {
-                    Some("allow") => "allowed",
-                    _ => { "denied" @if let Some(code) = event.text("code") { br; code { (code) } } }
+        li.item {
+            div.line {
+                b.n { (number) @if part > 0 { "." (part) } }
+                span class={ "pill " (if is_allowed { "approved" } else { "rejected" }) } {
+                    (if is_allowed { "allowed" } else { "denied" })
                 }
             }
-            td.n {
-                @if is_undone { "rolled back" } @else if let Some(error) = error { "error " (error) } @else if let Some(tag) = result { (tag) }
-                @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { br; span.small { (rows) } }
+            code.whole { (event.text("norm").unwrap_or("(part of the statement above)")) }
+            div.meta {
+                @if let Some(code) = event.text("code").filter(|_| !is_allowed) { span { (code) } }
+                @if is_undone { span { "rolled back" } }
+                @else if let Some(error) = error { span { "error " (error) } }
+                @else if let Some(tag) = result.filter(|tag| !tag.is_empty()) { span { (tag) } }
+                @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { span { (rows) } }
             }
         }
     }

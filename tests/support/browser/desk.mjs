@@ -2,10 +2,12 @@
 //   desk     address of the gate           shots   folder for screenshots
 //   approve  a request to approve          reject  a request to reject, without JavaScript
 //   person   whom to sign in as, by the name that the issuer shows
+//   review   a request whose glass was broken, to review
+//   more     further requests to look at: name and id of each
 // Ends with code 0, or says on standard error what is wrong.
 import { chromium } from "playwright-core";
 
-const { desk, shots, approve, reject, person } = JSON.parse(process.argv[2]);
+const { desk, shots, approve, reject, person, review, more } = JSON.parse(process.argv[2]);
 const wrong = [];
 const check = (fact, what) => fact || wrong.push(what);
 
@@ -62,6 +64,18 @@ if (await session.isVisible()) {
   await session.click();
   await shoot(queue, "session");
 }
+for (const { name, id } of more) {
+  await queue.goto(`${desk}/r/${id}`);
+  const plan = queue.locator("details.plan");
+  if (await plan.count()) await plan.locator("summary").click();
+  await shoot(queue, name);
+}
+await queue.goto(`${desk}/r/${review}`);
+await shoot(queue, "glass");
+await queue.getByLabel("Comment").fill("it had to be");
+await queue.getByRole("button", { name: "It was in order" }).click();
+await queue.getByText("found it in order").waitFor({ timeout: 20000 });
+await shoot(queue, "reviewed");
 await queue.goto(desk + "/requests");
 
 await page.bringToFront();
