@@ -11,6 +11,7 @@ use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name};
 use crate::core::statement::grammar::Statement;
+use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
 
 /// Codes of denials that say what PostgreSQL would say of a name it does not know.
@@ -98,6 +99,9 @@ impl Check<'_> {
                 masked.push(name);
             }
         }
+        if !masked.is_empty() && self.names_only_what_is_shown(statement) {
+            masked.clear();
+        }
         // What runs as the owner of what it changes reads nothing.
         let spliced = match masked.is_empty() || cleared.facts().upkeep.is_some() {
             true => None,
@@ -141,6 +145,23 @@ impl Check<'_> {
             true => Facts { effect: Effect::Session, upkeep: None, ..facts },
             false => facts,
         }
+    }
+
+    /// The role may read these columns of the relation itself, and PostgreSQL knows more of it than
+    /// of what would stand in its place.
+    fn names_only_what_is_shown(&self, statement: &Statement) -> bool {
+        let columns = |schema: Option<&str>, name: &str| {
+            let scope = self.scope.relations.get(&self.masked(schema, name)?)?;
+            if scope.is_closed() {
+                return Some(Columns::default());
+            }
+            let named = |is_masked: bool| {
+                let columns = scope.columns.iter().filter(move |column| column.mask.is_some() == is_masked);
+                columns.map(|column| column.name.clone()).collect()
+            };
+            Some(Columns { shown: named(false), hidden: named(true) })
+        };
+        plain::names_only_what_is_shown(statement, &columns)
     }
 
     fn splice(&self, statement: &Statement) -> Result<Option<String>, Box<Denial>> {

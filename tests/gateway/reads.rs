@@ -62,7 +62,7 @@ async fn what_sql_prepares_is_known_to_execute_and_forgotten_by_deallocate() {
     let shown = column(&client, "execute one(7)").await.expect("masked");
     assert!(!shown.concat().contains("user7@"), "{shown:?}");
     client.simple_query("deallocate one").await.expect("forgotten");
-    assert_eq!(refusal(&client, "execute one(7)").await.0, "42501");
+    assert_eq!(refusal(&client, "execute one(7)").await.0, "26000");
     client.simple_query("begin; declare c cursor for select id from orders order by id").await.expect("cursor");
     client.simple_query("move 5 in c").await.expect("moved");
     assert_eq!(column(&client, "fetch 1 from c").await.expect("the sixth"), ["6"]);

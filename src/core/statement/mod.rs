@@ -4,6 +4,7 @@
 //! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
 //! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
+//! [`plain`] tells where that is not needed.
 
 pub mod facts;
 #[cfg(feature = "server")]
@@ -13,6 +14,8 @@ pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;
 pub mod local;
+#[cfg(feature = "server")]
+pub mod plain;
 #[cfg(feature = "server")]
 mod predicate;
 #[cfg(feature = "server")]
