@@ -126,6 +126,7 @@ fn judge() {
         access: dbgate::core::grant::Access::Read,
         reason: None,
         ticket: None,
+        agent: None,
     };
     let relations = [
         relation("pgbench_accounts", 1, &["aid", "bid", "abalance", "filler"]),

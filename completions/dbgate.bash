@@ -591,7 +591,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__exec)
-            opts="-c -f -d -q -h --database --access --for --reason --ticket --agent --model --task --resume --wait --no-request --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
+            opts="-c -f -d -p -q -h --database --access --for --reason --ticket --agent --model --task --resume --wait --no-request --max-rows --max-bytes --fail-on-truncate --on-error --timeout --server --context --format --no-input --quiet --no-color --help -"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -638,6 +638,10 @@ _dbgate() {
                     return 0
                     ;;
                 --task)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -857,7 +861,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__explain)
-            opts="-c -q -h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
+            opts="-c -q -h --target --as --kind --access --agent --reason --ticket --config --superuser-dsn-file --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -880,6 +884,10 @@ _dbgate() {
                     return 0
                     ;;
                 --access)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -961,7 +969,7 @@ _dbgate() {
             return 0
             ;;
         dbgate__subcmd__policy__subcmd__show__subcmd__scope)
-            opts="-q -h --target --as --kind --access --reason --ticket --config --superuser-dsn-file --canonical --server --context --format --no-input --quiet --no-color --help"
+            opts="-q -h --target --as --kind --access --agent --reason --ticket --config --superuser-dsn-file --canonical --server --context --format --no-input --quiet --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -980,6 +988,10 @@ _dbgate() {
                     return 0
                     ;;
                 --access)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

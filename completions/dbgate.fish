@@ -142,6 +142,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l ticket -d 'Ticket
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l model -d 'Its model' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l task -d 'Its task' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -s p -d 'Value of $1, $2, … of the one statement, in this order; PostgreSQL reads it as the type it needs' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l resume -d 'Run what a request was approved for, once; again: say what came of it' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l wait -d 'How long to wait for people who must approve; 15m on a terminal, else 0' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand exec" -l max-rows -d 'Most rows of a result; more are cut off, and that is said' -r
@@ -562,6 +563,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l as -d 'Whose rights: a user, and the groups they are in' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l kind -d 'What kind of principal that is: human, agent or workload' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l agent -d 'Program that the session says it acts through' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l reason -d 'Reason that is given for the session' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l ticket -d 'Ticket that is given for the session' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from explain" -l config -d 'Configuration file' -r -F
@@ -582,6 +584,7 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_su
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l as -d 'Whose rights: a user, and the groups they are in' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l kind -d 'What kind of principal that is: human, agent or workload' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l access -d 'How far the session may go: read, write or admin' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l agent -d 'Program that the session says it acts through' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l reason -d 'Reason that is given for the session' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l ticket -d 'Ticket that is given for the session' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand policy; and __fish_seen_subcommand_from show-scope" -l config -d 'Configuration file' -r -F

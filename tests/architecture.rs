@@ -228,6 +228,19 @@ fn no_file_is_a_drawer() {
     none("if it has no better name, it is not one thing", broken.map(|s| format!("src/{}", s.path)).collect());
 }
 
+/// What `cargo deny` holds, for machines without it.
+#[test]
+fn crates_that_are_banned_are_not_in_the_lock_file() {
+    let read =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a readable file");
+    let (deny, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let name = |line: &str| Some(line.split_once("{ crate = \"")?.1.split_once('"')?.0.to_owned());
+    let banned: Vec<String> = deny.lines().filter_map(name).collect();
+    assert!(!banned.is_empty(), "deny.toml bans nothing");
+    let is_there = |name: &String| lock.lines().any(|line| line == format!("name = \"{name}\""));
+    none("banned in deny.toml", banned.into_iter().filter(is_there).collect());
+}
+
 #[test]
 fn every_dependency_is_explained() {
     let read =

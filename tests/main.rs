@@ -7,6 +7,7 @@ mod support;
 mod cli {
     mod classify;
     mod doctor;
+    mod front;
     mod policy;
     mod script;
     mod secrets;
@@ -23,6 +24,8 @@ mod gateway {
     mod differential;
     mod disguise;
     mod drivers;
+    mod explained;
+    mod failover;
     mod holes;
     mod hostile;
     mod life;
@@ -35,16 +38,21 @@ mod gateway {
     mod property;
     mod protocol;
     mod reads;
+    mod tools;
     mod upstream_tls;
     mod versions;
     mod writes;
 }
 mod journeys {
     mod approval;
+    mod bound;
     mod demo;
     mod desk;
     mod first_day;
+    mod glass;
+    mod sign_in;
     mod terminal;
+    mod upkeep;
 }
 
 /// A test file that nobody compiles passes for ever.

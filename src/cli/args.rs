@@ -213,6 +213,16 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum RequestCommand {
+    /// Ask people to let you in, where the policy says that they must agree
+    #[command(
+        after_help = "Example:\n  dbgate request create prod --access write --for 15m --reason 'refund stuck'\n\nExit: 6 it waits, 0 nobody need be asked. Once it is approved: dbgate connect prod --access write"
+    )]
+    Create {
+        /// Target, as `dbgate ls` shows it
+        target: String,
+        #[command(flatten)]
+        ask: Box<Asking>,
+    },
     /// List requests that you made or may decide
     #[command(after_help = "Example:\n  dbgate request ls --reviewable")]
     Ls {
@@ -314,6 +324,9 @@ pub struct ExecArgs {
     pub source: Source,
     #[command(flatten)]
     pub ask: Asking,
+    /// Value of $1, $2, … of the one statement, in this order; PostgreSQL reads it as the type it needs
+    #[arg(short = 'p', value_name = "VALUE", conflicts_with = "resume", allow_hyphen_values = true)]
+    pub values: Vec<String>,
     /// Run what a request was approved for, once; again: say what came of it
     #[arg(long, value_name = "REQUEST", conflicts_with_all = ["target", "commands", "files", "stdin"])]
     pub resume: Option<String>,
@@ -323,6 +336,9 @@ pub struct ExecArgs {
     /// Ask nobody: what needs approval is denied
     #[arg(long, conflicts_with = "resume")]
     pub no_request: bool,
+    /// Go ahead at once where a rule lets you, with --reason; it is recorded, told, and reviewed within a day
+    #[arg(long, requires = "reason", conflicts_with_all = ["resume", "no_request"])]
+    pub break_glass: bool,
     /// Most rows of a result; more are cut off, and that is said
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
@@ -347,9 +363,11 @@ impl ExecArgs {
             target: Some(target.to_owned()),
             source,
             ask: ask.clone(),
+            values: Vec::new(),
             resume: None,
             wait: None,
             no_request: false,
+            break_glass: false,
             max_rows: None,
             max_bytes: None,
             fail_on_truncate: false,

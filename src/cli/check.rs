@@ -36,7 +36,8 @@ pub async fn run(
     let texts = exec::texts(source)?;
     let granted = session::grant(global.server.as_deref(), target, ask, true).await?;
     let wishes = match impact {
-        Impact::None => "1",
+        // What needs approval is only told; nobody is asked.
+        Impact::None => "1 no-request",
         Impact::Estimate => "1 estimate",
         Impact::Trial => "1 trial",
     };

@@ -52,8 +52,9 @@ pub async fn run(arguments: &ClassifyArguments, form: Form) -> Result<Exit, Fail
     let drifted = arguments.drift && !found.proposals.is_empty();
     let exit = if drifted { Exit::Incomplete } else { Exit::Ok };
     if let Some(file) = &arguments.output {
+        let between = if file.exists() { "\n" } else { "" };
         let written = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        let text = as_toml(&found, &arguments.place.name, arguments.rows);
+        let text = between.to_owned() + &as_toml(&found, &arguments.place.name, arguments.rows);
         let written = written.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", file.display())))?;
         eprintln!("{} entries in {}: read them, correct them, keep them.", found.proposals.len(), file.display());

@@ -98,6 +98,10 @@ pub async fn superuser(target: &Target, file: &Path, purpose: &str) -> Result<Cl
 pub fn rejected(target: &Target, error: &tokio_postgres::Error) -> Failure {
     let exit = if error.as_db_error().is_some() { Exit::Sql } else { Exit::Connection };
     let message = text::escape_keeping_lines(&chain(error));
-    Failure::new(exit, format!("target `{}` ({}): {message}", target.config().name, target.address()))
-        .hint("Nothing was changed.")
+    Failure::new(exit, format!("target `{}` ({}): {message}", target.config().name, target.address())).hint(
+        match tls::advice(error) {
+            Some(advice) => format!("Nothing was changed. {advice}."),
+            None => "Nothing was changed.".to_owned(),
+        },
+    )
 }

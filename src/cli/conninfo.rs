@@ -12,8 +12,7 @@ use crate::cli::args::{Asking, Format, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session::{self, Granted};
 use crate::cli::whoami::print_json;
-use crate::sys::paths::Paths;
-use crate::sys::{clock, files};
+use crate::sys::{clock, files, tls};
 
 /// The passfile in a grant's folder.
 const PASS: &str = "pass";
@@ -30,7 +29,7 @@ pub async fn run(global: &Global, target: &str, ask: &Asking) -> Result<Exit, Fa
             "schema": "dbgate.conninfo/1", "conninfo": native.conninfo, "grant_id": answer.grant_id,
             "host": answer.gateway.host, "port": answer.gateway.port, "database": answer.wire_database,
             "user": answer.user, "passfile": native.folder.join(PASS), "sslmode": "verify-full",
-            "sslrootcert": answer.gateway.ca_pem.is_some().then(|| native.folder.join(CA)),
+            "sslrootcert": native.folder.join(CA),
             "expires_at": answer.expires_at,
         }))?;
         return Ok(Exit::Ok);
@@ -94,20 +93,20 @@ impl Native {
         let line = format!("*:*:*:{}:{}\n", escaped(&answer.user), escaped(answer.password.expose()));
         files::write_private(&pass, line.as_bytes())?;
         files::write_private(&folder.join("expires"), answer.expires_at.as_bytes())?;
-        let trust = match &answer.gateway.ca_pem {
-            Some(pem) => {
-                files::write_private(&ca, pem.as_bytes())?;
-                format!("sslmode=verify-full sslrootcert={}", quoted(&ca.display().to_string()))
-            }
-            None => "sslmode=verify-full sslrootcert=system".to_owned(),
+        // In a file always: libpq before version 16 does not know `sslrootcert=system`.
+        let roots = match &answer.gateway.ca_pem {
+            Some(pem) => pem.clone(),
+            None => tls::machine_roots().map_err(|error| Failure::new(Exit::Config, error.to_string()))?,
         };
+        files::write_private(&ca, roots.as_bytes())?;
         let conninfo = format!(
-            "host={} port={} dbname={} user={} passfile={} {trust}",
+            "host={} port={} dbname={} user={} passfile={} sslmode=verify-full sslrootcert={}",
             quoted(&answer.gateway.host),
             answer.gateway.port,
             quoted(&answer.wire_database),
             quoted(&answer.user),
             quoted(&pass.display().to_string()),
+            quoted(&ca.display().to_string()),
         );
         Ok(Self { folder, conninfo })
     }
@@ -137,11 +136,6 @@ fn quoted(value: &str) -> String {
         true => value.to_owned(),
         false => format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")),
     }
-}
-
-/// The folder of a grant's files; for programs that clean up after themselves.
-pub fn folder(paths: &Paths, grant: &str) -> PathBuf {
-    paths.state().join("native").join(grant)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::client::render::report::{self, Origin, Refusal};
 use crate::client::render::request as render;
 use crate::client::script::{Item, Script, Statement};
 use crate::core::wire::backend::ErrorFields;
+use crate::core::wire::frontend;
 
 /// How long somebody at a terminal waits for people who must approve.
 const USUAL_PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -98,9 +99,16 @@ async fn execute(
     let is_person = session::is_interactive(global.no_input) && arguments.ask.agent.is_none();
     let usual = if is_person { USUAL_PATIENCE } else { Duration::ZERO };
     let patience = arguments.wait.map_or(usual, Duration::from_secs);
-    let wishes = if arguments.no_request { "1 no-request" } else { "1" };
+    let wishes = match (arguments.no_request, arguments.break_glass) {
+        (true, _) => "1 no-request",
+        (false, true) => "1 break-glass",
+        (false, false) => "1",
+    };
     let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     let first = if reading == Reading::First { Some(texts(&arguments.source)?) } else { None };
+    if !arguments.values.is_empty() && !first.as_deref().is_some_and(is_one_statement) {
+        return Err(Failure::new(Exit::Usage, "-p binds the values of exactly one statement").hint("Give one -c"));
+    }
     let opening = async {
         let granted = session::grant(global.server.as_deref(), target, &arguments.ask, true).await?;
         answer.granted(&granted.credential.answer);
@@ -119,6 +127,7 @@ async fn execute(
     let mut run = Run {
         people: People { desk: &desk, patience },
         open: &mut open,
+        bound: (!arguments.values.is_empty()).then(|| frontend::bound_texts(&arguments.values)),
         format: global.format,
         limits: Limits::of(arguments),
         on_error: arguments.on_error,
@@ -140,6 +149,11 @@ async fn execute(
         exit = Exit::Incomplete;
     }
     Ok(exit)
+}
+
+fn is_one_statement(texts: &[(Option<String>, String)]) -> bool {
+    let statements = texts.iter().flat_map(|(_, text)| Script::new(text));
+    statements.filter(|item| matches!(item, Item::Statement(one) if !one.text.trim().is_empty())).count() == 1
 }
 
 /// How much of a result is shown.
@@ -166,6 +180,8 @@ impl Limits {
 pub struct Run<'a> {
     pub people: People<'a>,
     pub open: &'a mut Session,
+    /// What the one statement is bound with.
+    pub bound: Option<Vec<u8>>,
     pub format: Format,
     pub limits: Limits,
     pub on_error: OnError,
@@ -274,8 +290,15 @@ impl Run<'_> {
             }
             Reply::GoOn
         };
+        let (open, word) = (&mut *self.open, advice.word());
+        let running = async {
+            match &self.bound {
+                Some(bound) => open.run_bound(sql, bound, word, &mut see).await,
+                None => open.run(sql, word, &mut see).await,
+            }
+        };
         let ran = tokio::select! {
-            ran = self.open.run(sql, advice.word(), &mut see) => ran.map_err(Failure::from),
+            ran = running => ran.map_err(Failure::from),
             () = self.watch.overdue() => {
                 Err(Failure::new(Exit::Connection, "The server did not answer the cancel request."))
             }

@@ -16,8 +16,10 @@ use crate::cli::whoami::{Form, print_json};
 use crate::cli::workstation::Workstation;
 use crate::client::broker::BrokerError;
 use crate::client::render::request;
-use crate::core::api::ErrorCode;
 use crate::core::api::request::{OutcomeView, RequestView};
+use crate::core::api::{ErrorCode, GrantRequest};
+use crate::core::encoding;
+use crate::core::identity::Declared;
 use crate::core::text::{escape, grouped};
 
 /// Settings that are made again for a statement that was approved under them.
@@ -41,6 +43,26 @@ pub async fn run(server: Option<&str>, form: Form, command: &RequestCommand) -> 
                 Form::Text => print!("{}", list(&found)),
             }
             Ok(Exit::Ok)
+        }
+        RequestCommand::Create { target, ask } => {
+            let declared = Declared { agent: ask.agent.clone(), model: ask.model.clone(), task: ask.task.clone() };
+            let wanted = GrantRequest {
+                target: target.clone(),
+                database: ask.database.clone(),
+                access: ask.access,
+                seconds: ask.seconds,
+                reason: ask.reason.clone(),
+                ticket: ask.ticket.clone(),
+                declared,
+                proof: None,
+            };
+            match desk.broker.create_request(&token, &wanted).await {
+                Err(BrokerError::Api(error)) if error.code == ErrorCode::Conflict => {
+                    eprintln!("{}.", escape(&error.message));
+                    Ok(Exit::Ok)
+                }
+                asked => shown(&asked?, form).map(|_| Exit::Pending),
+            }
         }
         RequestCommand::Show { request } => shown(&desk.broker.request(&token, request, 0).await?, form),
         RequestCommand::Wait { request, timeout } => {
@@ -108,6 +130,10 @@ pub async fn resume(global: &Global, arguments: &ExecArgs, id: &str, answer: &mu
     if (&view.principal.subject, &view.principal.issuer) != (&me.subject, &me.issuer) {
         return Err(not_yours());
     }
+    if view.kind != "statement" {
+        return Err(Failure::new(Exit::Usage, format!("{} is for a session, not for a statement.", view.request_id))
+            .hint(format!("Once it is approved: {}", view.resume_argv.join(" "))));
+    }
     answer.about(&view);
     let view = people.wait(id).await?;
     match view.state.as_str() {
@@ -124,10 +150,6 @@ pub async fn resume(global: &Global, arguments: &ExecArgs, id: &str, answer: &mu
             return Ok(Exit::Rejected);
         }
     }
-    if view.has_parameters {
-        let message = "It was asked for with bound values, which only the program that sent them has.";
-        return Err(Failure::new(Exit::Usage, message).hint("Run the same statement again from that program"));
-    }
     execute(global, arguments, &view, answer).await
 }
 
@@ -138,6 +160,8 @@ async fn execute(
     view: &RequestView,
     answer: &mut Answer,
 ) -> Result<Exit, Failure> {
+    let unreadable = || Failure::new(Exit::Connection, "The broker's answer cannot be used: values of the request");
+    let bound = view.binds.values.as_deref().map(|text| encoding::unbase64(text).ok_or_else(unreadable)).transpose()?;
     let asking = Asking {
         database: Some(view.database.clone()),
         access: view.access,
@@ -158,6 +182,7 @@ async fn execute(
     let mut run = Run {
         people: People { desk: &desk, patience: Duration::ZERO },
         open: &mut open,
+        bound,
         format: global.format,
         limits: Limits::of(arguments),
         on_error: arguments.on_error,

@@ -13,6 +13,7 @@ use crate::core::grant::SessionId;
 use crate::core::identity::Declared;
 use crate::core::secret::Secret;
 use crate::sys::dial::DialError;
+use crate::sys::tls;
 
 /// A workstation that is signed in and holds a grant.
 pub struct Granted {
@@ -36,8 +37,14 @@ pub async fn grant(server: Option<&str>, target: &str, asking: &Asking, sign: bo
         declared,
         sign,
     };
-    let credential = credential::obtain(&desk.broker, &token, ask).await?;
+    let mut credential = credential::obtain(&desk.broker, &token, ask).await?;
     pin(&desk, &credential)?;
+    // Whom the person trusts for the broker is trusted for its gateway, which shows the same certificate.
+    if let (None, Some(path)) = (&credential.answer.gateway.ca_pem, &desk.server.ca_file) {
+        let read = std::fs::read_to_string(path);
+        let pem = read.map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", path.display())))?;
+        credential.answer.gateway.ca_pem = Some(pem);
+    }
     Ok(Granted { desk, token, credential })
 }
 
@@ -109,6 +116,7 @@ impl From<SessionError> for Failure {
         match error {
             SessionError::Dial(DialError::Refused(fields)) => {
                 let exit = match fields.sqlstate.as_str() {
+                    // At the door: the grant has ended already.
                     "42501" | "57P01" => Exit::Denied,
                     "ZG005" => Exit::Unrecorded,
                     "28P01" | "28000" => Exit::AuthRequired,
@@ -126,6 +134,15 @@ impl From<SessionError> for Failure {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
+            }
+            SessionError::Ended(fields) => {
+                let exit = if fields.sqlstate == "ZG005" { Exit::Unrecorded } else { Exit::Connection };
+                Self::new(exit, format!("{}: {}", fields.sqlstate, fields.message))
+                    .hint("What was not committed is rolled back. A new grant is asked for by running it again")
+            }
+            SessionError::Dial(DialError::Tls(error)) => {
+                let hint = tls::advice(&error).unwrap_or("Try again; if it stays, tell the operators of the gateway");
+                Self::new(Exit::Connection, format!("No session: TLS with the gateway failed: {error}")).hint(hint)
             }
             SessionError::Transcript(error) => Self::new(Exit::Unrecorded, format!("{error}, so nothing was run"))
                 .hint("Check the disk and the folder's permissions, then run it again"),

@@ -113,6 +113,11 @@ impl Broker {
         self.ask(Method::GET, &format!("/v1/requests?{which}"), Some(token), None::<&()>).await
     }
 
+    /// Asks people to let the caller in.
+    pub async fn create_request(&self, token: &Secret, wanted: &GrantRequest) -> Result<RequestView, BrokerError> {
+        self.ask(Method::POST, "/v1/requests", Some(token), Some(wanted)).await
+    }
+
     /// One request; the answer waits up to so many seconds for it to change.
     pub async fn request(&self, token: &Secret, id: &str, wait: u64) -> Result<RequestView, BrokerError> {
         let path = format!("/v1/requests/{}?wait={wait}s", segment(id)?);

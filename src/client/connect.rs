@@ -46,6 +46,8 @@ pub enum SessionError {
     Transcript(#[from] TranscriptError),
     #[error("the gateway did not name the session's record")]
     NoRecord,
+    #[error("{}", .0.message)]
+    Ended(Box<ErrorFields>),
 }
 
 /// What one statement brings, in order.
@@ -182,6 +184,26 @@ impl Session {
         self.answers(number, see).await.inspect_err(|_| self.is_lost = true)
     }
 
+    /// Sends one statement with bound values (see [`frontend::bound`]) by the extended protocol.
+    pub async fn run_bound(
+        &mut self,
+        sql: &str,
+        bound: &[u8],
+        local: &str,
+        see: &mut (dyn FnMut(Event<'_>) -> Reply + Send),
+    ) -> Result<(), SessionError> {
+        let (types, parameters) = frontend::unbound(bound)?;
+        let number = self.transcript.statement_with(sql, Some(&parameters), local)?;
+        let mut out = BytesMut::new();
+        frontend::parse_typed("", sql, &types, &mut out);
+        frontend::bind_raw("", "", &parameters, &mut out);
+        frontend::describe(frontend::Named::Portal, "", &mut out);
+        frontend::execute("", 0, &mut out);
+        frontend::sync(&mut out);
+        self.connection.send(&out).await.inspect_err(|_| self.is_lost = true)?;
+        self.answers(number, see).await.inspect_err(|_| self.is_lost = true)
+    }
+
     /// Asks for a verdict without running: the gateway judges a Parse as it judges a statement.
     /// `None` when it may run.
     pub async fn check(&mut self, sql: &str) -> Result<Option<ErrorFields>, SessionError> {
@@ -260,7 +282,7 @@ impl Session {
                     let is_our_cancel = has_cancelled && fields.sqlstate == QUERY_CANCELED;
                     let reply = see(if is_our_cancel { Event::Cut } else { Event::Error(&fields) });
                     if fields.severity == "FATAL" {
-                        return Err(DialError::Refused(Box::new(fields)).into());
+                        return Err(SessionError::Ended(Box::new(fields)));
                     }
                     reply
                 }

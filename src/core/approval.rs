@@ -4,12 +4,16 @@
 //! why not. What must stay true: nobody decides on their own behalf; an approval covers what was
 //! asked for and nothing else, once, within its time and its number of rows.
 
+mod access;
 mod binding;
 pub mod estimate;
+mod glass;
 pub mod message;
 mod state;
 
+pub use access::Admission;
 pub use binding::{Binding, BoundRelation};
+pub use glass::Glass;
 pub use state::{Decider, Decision, Outcome, Refused, Remark, Spent, State};
 
 use serde::{Deserialize, Serialize};
@@ -110,6 +114,9 @@ pub struct Forecast {
 pub struct Request {
     pub id: RequestId,
     pub binding: Binding,
+    /// The bound values as people are shown them; the binding holds them as they came.
+    #[serde(default)]
+    pub values: Vec<Option<String>>,
     pub requester: Identity,
     pub environment: String,
     pub reason: Option<String>,
@@ -129,12 +136,16 @@ pub struct Request {
     /// Questions of reviewers and remarks on the way.
     pub remarks: Vec<Remark>,
     pub outcome: Option<Outcome>,
+    /// It went ahead without anybody's word.
+    #[serde(default)]
+    pub glass: Option<Glass>,
 }
 
 /// What a new request is made of.
 pub struct Asked {
     pub id: RequestId,
     pub binding: Binding,
+    pub values: Vec<Option<String>>,
     pub requester: Identity,
     pub environment: String,
     pub reason: Option<String>,
@@ -157,12 +168,25 @@ impl Request {
     /// A pending request; `None` where no group may lift what stands in the way.
     pub fn new(asked: Asked) -> Option<Self> {
         let reviewers = Reviewers::parse(asked.denial.approvers.as_deref()?)?;
-        let Asked { id, binding, requester, environment, reason, ticket, session, denial, forecast, created, expires } =
-            asked;
+        let Asked {
+            id,
+            binding,
+            values,
+            requester,
+            environment,
+            reason,
+            ticket,
+            session,
+            denial,
+            forecast,
+            created,
+            expires,
+        } = asked;
         Some(Self {
             cap: cap_of(&forecast),
             id,
             binding,
+            values,
             requester,
             environment,
             reason,
@@ -177,6 +201,7 @@ impl Request {
             decisions: Vec::new(),
             remarks: Vec::new(),
             outcome: None,
+            glass: None,
         })
     }
 }
@@ -187,7 +212,8 @@ pub struct Lift {
     request: RequestId,
     /// As the rule names them.
     approvers: String,
-    policy: String,
+    /// What it was approved for, and what it is still.
+    binding: Binding,
     cap: Option<u64>,
 }
 
@@ -197,9 +223,14 @@ impl Lift {
         &self.request
     }
 
+    /// What was approved.
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
     /// Whether it lifts this refusal of the statement's text: the same people, the same policy.
     pub fn covers(&self, denial: &Denial, policy: &str) -> bool {
-        self.policy == policy && denial.approvers.as_deref() == Some(&self.approvers)
+        self.binding.policy == policy && denial.approvers.as_deref() == Some(&self.approvers)
     }
 
     /// Whether it lifts this refusal of what the statement did.

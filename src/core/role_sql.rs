@@ -9,7 +9,7 @@ pub mod remove;
 
 use std::collections::BTreeSet;
 
-use crate::core::mask::{SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
+use crate::core::mask::{self, SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
@@ -46,6 +46,8 @@ pub struct PrepareTarget<'a> {
     pub database: &'a str,
     /// See [`OWN_SCHEMAS`].
     pub schemas: &'a [String],
+    /// Owners whose rights may be lent.
+    pub lend: &'a [String],
 }
 
 /// The SQL that prepares a target, to be run by a superuser in the database. Running it again
@@ -78,7 +80,19 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         sql.push(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {name} TO {broker} WITH GRANT OPTION"));
         sql.push(default_privileges(schema, &broker));
     }
+    sql.extend(prepare.lend.iter().map(|owner| may_lend(owner, &broker)));
     sql
+}
+
+/// The right to make others members of an owner, and no right of the owner's. Before 16 who makes
+/// roles has it for every role that is no superuser.
+fn may_lend(owner: &str, broker: &str) -> String {
+    let grant = format!("GRANT {} TO {broker} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", identifier(owner));
+    format!(
+        "DO $dbgate$ BEGIN IF pg_catalog.current_setting('server_version_num')::int >= 160000 \
+         THEN EXECUTE {}; END IF; END $dbgate$",
+        literal(&grant)
+    )
 }
 
 /// Makes a role unless there is one; only a role that is made here gets the comment.
@@ -171,6 +185,8 @@ pub struct Grantable {
     pub relations: BTreeSet<u32>,
     /// Those of them that may be made known by name: see [`known_by_name`]. OIDs.
     pub known: BTreeSet<u32>,
+    /// What the scope withholds and may be made known by name.
+    pub withheld: BTreeSet<RelationName>,
     pub sequences: BTreeSet<RelationName>,
 }
 
@@ -207,6 +223,7 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             sequences.insert(qualified(&sequence.schema, &sequence.name));
         }
     }
+    let withheld: Vec<String> = grantable.withheld.iter().map(|name| qualified(&name.schema, &name.name)).collect();
     let batched = |privilege: &str, list: &[String]| -> Vec<String> {
         let batches = list.chunks(GRANT_BATCH);
         batches.map(|batch| format!("GRANT {privilege} {} TO {role}", batch.join(", "))).collect()
@@ -218,6 +235,7 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
         sql.extend(batched(&format!("{} ON", right.word()), list));
     }
     sql.extend(single);
+    sql.extend(batched(&format!("{KNOWN} ON"), &withheld));
     // USAGE lets a default draw the next value; it does not let anyone set it.
     sql.extend(batched("USAGE ON SEQUENCE", &sequences));
     sql
@@ -227,8 +245,8 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
 /// tables: only a foreign key could use it.
 const KNOWN: &str = "REFERENCES";
 
-/// What the role holds no right on, although the gateway shows something in its place. Without any
-/// right `information_schema` would hide it from the tools that look there.
+/// What the role holds no right on, although the gateway shows something in its place or says why not.
+/// Without any right `information_schema` would hide it from the tools that look there.
 fn known_by_name(relation: &RelationScope) -> Extent {
     let masked = relation.columns.iter().filter(|column| column.mask.is_some()).map(|column| column.name.clone());
     match (relation.is_closed(), relation.is_masked()) {
@@ -250,19 +268,27 @@ pub struct Step {
     pub sql: String,
 }
 
-/// Makes the masking views of a scope, as the role that owns them. Needs a transaction: the role
-/// and the search path are set for it alone.
+/// Makes the masking views of a scope, as the role that owns them, and tries what is put in place of
+/// other views. Needs a transaction: the role and the search path are set for it alone.
 pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step> {
-    let views: Vec<_> = scope
-        .relations
-        .iter()
-        .filter(|(_, relation)| grantable.relations.contains(&relation.oid))
-        .filter_map(|(name, relation)| relation.view.as_ref().map(|view| (name, relation, view)))
-        .collect();
-    if views.is_empty() {
-        return Vec::new();
-    }
-    let role = identifier(role);
+    let mine = || scope.relations.iter().filter(|(_, relation)| grantable.relations.contains(&relation.oid));
+    let views: Vec<_> =
+        mine().filter_map(|(name, relation)| relation.view.as_ref().map(|view| (name, relation, view))).collect();
+    let tries = mine().filter(|(_, relation)| relation.rebuilt.is_some() && relation.view.is_none()).map(try_rebuilt);
+    let mut steps = if views.is_empty() { Vec::new() } else { make(&identifier(role), views) };
+    steps.extend(tries);
+    steps
+}
+
+/// PostgreSQL looks at the text that will stand in statements, without running it: a view that
+/// depends on a key of what is masked now is an error.
+fn try_rebuilt((name, relation): (&RelationName, &RelationScope)) -> Step {
+    let text = mask::splice_text(name, relation, false);
+    let sql = format!("PREPARE dbgate_try AS SELECT FROM {text} AS one; DEALLOCATE dbgate_try");
+    Step { relation: Some(name.clone()), sql }
+}
+
+fn make(role: &str, views: Vec<View<'_>>) -> Vec<Step> {
     // Under this path every function of a mask means PostgreSQL's own.
     let mut sql = vec![
         format!("SET LOCAL ROLE {}", identifier(MASKER)),
@@ -282,7 +308,7 @@ pub fn make_views(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Step>
             match explain::on_view(relation, right) {
                 Extent::Whole => steps.push(plain(format!("GRANT {} ON {place} TO {role}", right.word()))),
                 Extent::Nothing => {}
-                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, &role))),
+                Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, role))),
             }
         }
     }
@@ -316,9 +342,8 @@ fn in_order(views: Vec<View<'_>>) -> Vec<View<'_>> {
 
 fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> String {
     let columns: Vec<String> = relation.columns.iter().map(shown).collect();
-    let names: Vec<String> = relation.columns.iter().map(|column| identifier(&column.name)).collect();
     let source = match &relation.rebuilt {
-        Some(definition) => format!("({definition}) AS {} ({})", identifier(&name.name), names.join(", ")),
+        Some(definition) => mask::rebuilt(name, relation, definition),
         None => qualified(&name.schema, &name.name),
     };
     let (mut condition, mut barrier, mut check) = (String::new(), "", "");

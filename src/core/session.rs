@@ -117,7 +117,7 @@ pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
     let word = tag.split(' ').next().unwrap_or("");
     match facts.effect {
         Effect::Read => {
-            matches!(word, "SELECT" | "SHOW" | "EXPLAIN" | "FETCH" | "MOVE" | "COPY" | "DECLARE" | "PREPARE")
+            matches!(word, "SELECT" | "SHOW" | "EXPLAIN" | "FETCH" | "MOVE" | "COPY" | "DECLARE" | "PREPARE" | "LOCK")
         }
         Effect::Write => {
             matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "SELECT" | "EXPLAIN" | "PREPARE")

@@ -28,7 +28,8 @@ const SCRAM_ROUNDS: u32 = 4096;
 pub async fn load(client: &Client, broker_password: &Secret) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(SHOP).await?;
     // The same SQL that `dbgate target init` prints.
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: DATABASE, schemas: &["public".to_owned()] };
+    let prepare =
+        PrepareTarget { broker: role_sql::BROKER, database: DATABASE, schemas: &["public".to_owned()], lend: &[] };
     client.batch_execute(&role_sql::prepare_target(&prepare).join(";\n")).await?;
     // A verifier is no password: nothing that could be used reaches the server's log.
     let verifier = Verifier::derive(broker_password, &random::bytes::<16>(), SCRAM_ROUNDS);

@@ -43,7 +43,9 @@ const RELATIONS: &str = concat!(
      array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
      exists (select from pg_policy p where p.polrelid = c.oid and (p.polroles <> '{0}' \
        or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
-         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y')) \
+         ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y' \
+       or exists (select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid \
+         and d.refclassid = 'pg_proc'::regclass))) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
@@ -140,8 +142,11 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'policy', p.oid, p.xmin) from pg_catalog.pg_policy p \
       union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
-      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile) \
-        from pg_catalog.pg_proc f where f.oid >= 16384) \
+      union all select concat_ws(' ', 'not null', t.oid, t.typnotnull) from pg_catalog.pg_type t where t.typtype = 'd' \
+      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, \
+        case when f.prosecdef then f.proacl::text end) from pg_catalog.pg_proc f where f.oid >= 16384 \
+      union all select concat_ws(' ', 'operator', o.oid, o.oprcode) from pg_catalog.pg_operator o where o.oid >= 16384 \
+      union all select concat_ws(' ', 'cast', k.oid, k.castfunc) from pg_catalog.pg_cast k where k.oid >= 16384) \
     select coalesce(sum(pg_catalog.hashtextextended(part, 0) / 4294967296), 0)::int8 from parts";
 
 /// Asks for the number that changes when a definition does.
@@ -169,7 +174,8 @@ const VIEWS_AT_ONCE: usize = 200;
 /// Reads the definitions of views. One that was replaced since the snapshot may read what the
 /// snapshot does not say; whoever uses a definition compares the two.
 async fn define(client: &Client, catalog: &mut Catalog) -> Result<(), tokio_postgres::Error> {
-    let is_view = |relation: &&mut Relation| relation.kind == RelationKind::View;
+    let is_view =
+        |relation: &&mut Relation| matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView);
     let mut views: BTreeMap<u32, &mut Relation> =
         catalog.relations.values_mut().filter(is_view).map(|view| (view.oid, view)).collect();
     let oids: Vec<u32> = views.keys().copied().collect();

@@ -152,6 +152,7 @@ impl Channel {
 fn webhook(message: &Message) -> Value {
     let mut view = view::of(&message.request, &message.url, false);
     view.statement = message::without_literals(&view.statement);
+    (view.parameters, view.binds.values) = (Vec::new(), None);
     json!({"id": message.id, "event": message.step.word(), "at": clock::now().rfc3339(), "request": view})
 }
 

@@ -3,6 +3,9 @@
 //! One advisory lock per database guards making and dropping, because concurrent GRANTs on one
 //! table fail in PostgreSQL. Nothing is changed or dropped that lacks our prefix and our comment.
 
+mod compiled;
+mod complete;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,6 +17,9 @@ use crate::core::mask;
 use crate::core::role_sql::{self, Grantable};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{RelationName, RelationScope, Scope};
+
+pub use compiled::{Compiled, Compiler};
+pub use complete::Complete;
 
 /// Each scope adds an entry to the ACL of every table; PostgreSQL ends at about 2,400.
 pub const MOST_SCOPES: i64 = 500;
@@ -53,25 +59,30 @@ pub enum ScopeError {
 
 /// Makes the scope's role and views unless they exist. Nobody else may use the client meanwhile.
 pub async fn ensure(client: &Client, scope: &Scope) -> Result<ScopeRole, ScopeError> {
-    let digest = scope.digest();
-    let name = role_sql::scope_role(&digest);
+    Ok(look_or_make(client, scope, &scope.digest()).await?.0)
+}
+
+/// The same for a digest that is known; says whether all of it was there already.
+async fn look_or_make(client: &Client, scope: &Scope, digest: &str) -> Result<(ScopeRole, bool), ScopeError> {
+    let name = role_sql::scope_role(digest);
     let exposed = exposed(client, scope).await?;
     if !exposed.is_empty() {
         return Err(ScopeError::Exposed(exposed));
     }
     // Most often it exists and is complete: then no lock is taken.
-    let mut missing = None;
-    if exists(client, scope, &digest, &name).await? {
+    let mut found = None;
+    if exists(client, scope, digest, &name).await? {
         let grantable = grantable(client, scope).await?;
         if !is_incomplete(client, scope, &grantable, &name).await? {
-            missing = Some(ungrantable(scope, &grantable));
+            found = Some(ungrantable(scope, &grantable));
         }
     }
-    let missing = match missing {
+    let is_as_found = found.is_some();
+    let missing = match found {
         Some(missing) => missing,
-        None => make_locked(client, scope, &digest, &name).await?,
+        None => make_locked(client, scope, digest, &name).await?,
     };
-    Ok(ScopeRole { name, access: scope.access, missing })
+    Ok((ScopeRole { name, access: scope.access, missing }, is_as_found))
 }
 
 /// Relations of which PUBLIC, and so every role there is, may read what the scope masks, filters or
@@ -246,6 +257,7 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
         .await;
     let relations: BTreeSet<u32> = relations?.iter().map(|row| row.get(0)).collect();
     let known = known(client, &relations).await?;
+    let withheld = known_withheld(client, scope).await?;
     let named: Vec<&(String, String)> = scope.relations.values().flat_map(|relation| &relation.sequences).collect();
     let schemas: Vec<&str> = named.iter().map(|(schema, _)| schema.as_str()).collect();
     let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
@@ -260,23 +272,38 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
         .await;
     let sequences = sequences?;
     let sequences = sequences.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect();
-    Ok(Grantable { relations, known, sequences })
+    Ok(Grantable { relations, known, withheld, sequences })
+}
+
+/// Whether a right on foreign keys to a relation `c` can be given and is worth nothing.
+macro_rules! may_be_known {
+    () => {
+        "has_table_privilege(c.oid, 'REFERENCES WITH GRANT OPTION') \
+         and not has_database_privilege('public', current_database(), 'CREATE') \
+         and not exists (select from pg_catalog.pg_namespace n where has_schema_privilege('public', n.oid, 'CREATE'))"
+    };
 }
 
 /// Relations whose names may be shown by a right on foreign keys: none where PUBLIC may make
 /// tables, since there a foreign key would tell which values exist.
 async fn known(client: &Client, relations: &BTreeSet<u32>) -> Result<BTreeSet<u32>, ScopeError> {
     let oids: Vec<u32> = relations.iter().copied().collect();
-    let known = client
-        .query(
-            "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
-         and has_table_privilege(c.oid, 'REFERENCES WITH GRANT OPTION') \
-         and not has_database_privilege('public', current_database(), 'CREATE') \
-         and not exists (select from pg_catalog.pg_namespace n where has_schema_privilege('public', n.oid, 'CREATE'))",
-            &[&oids],
-        )
-        .await;
-    Ok(known?.iter().map(|row| row.get(0)).collect())
+    let sql = concat!("select c.oid from pg_catalog.pg_class c where c.oid = any($1) and ", may_be_known!());
+    Ok(client.query(sql, &[&oids]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// The same for what the scope withholds: it is named in the catalogs anyway.
+async fn known_withheld(client: &Client, scope: &Scope) -> Result<BTreeSet<RelationName>, ScopeError> {
+    let schemas: Vec<&str> = scope.withheld.keys().map(|name| name.schema.as_str()).collect();
+    let names: Vec<&str> = scope.withheld.keys().map(|name| name.name.as_str()).collect();
+    let sql = concat!(
+        "select n.nspname::text, c.relname::text from unnest($1::text[], $2::text[]) w (schema, name) \
+         join pg_catalog.pg_namespace n on n.nspname = w.schema \
+         join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name where ",
+        may_be_known!()
+    );
+    let rows = client.query(sql, &[&schemas, &names]).await?;
+    Ok(rows.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect())
 }
 
 /// Whether the role lacks something it should be able to read: a grant, or a view that stands for

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use crate::core::api::{ErrorCode, GatewayAddress};
 use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
-use crate::core::policy::{Policy, Subject};
+use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
-use crate::core::scope::{RelationName, Scope, compile};
 use crate::server::admins::Admins;
 use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
@@ -20,20 +20,21 @@ use crate::server::certificates::Certificates;
 use crate::server::config::{Config, PolicyStamp};
 use crate::server::decisions::Decisions;
 use crate::server::gateway::keeper::Keeper;
-use crate::server::gateway::upstream::Ensured;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
 use crate::server::roles;
+use crate::server::scopes::{Compiler, Complete};
 use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
-use crate::server::targets::Target;
+use crate::server::targets::{Target, TargetError};
 use crate::server::transcript::Transcripts;
 use crate::server::web::sign_in::Desk;
 use crate::sys::clock;
 
-/// How many scopes that cannot be made are remembered.
-const MOST_REFUSED: usize = 1000;
+/// How long what is known of a database is taken for what is there while no definition changes: sizes
+/// of relations change too.
+const CATALOG_LASTS: Duration = Duration::from_secs(60);
 
 /// Everything that is shared.
 pub struct State {
@@ -107,15 +108,20 @@ pub struct ServedTarget {
     stamp: Mutex<PolicyStamp>,
     /// Databases in which a scope may have come out of use.
     to_clear: Mutex<BTreeSet<String>>,
-    catalogs: RwLock<HashMap<String, Arc<Catalog>>>,
-    /// By digest of the scope: the relation whose view the target did not take, and why.
-    refused_views: Mutex<HashMap<String, (RelationName, String)>>,
+    catalogs: RwLock<HashMap<String, Known>>,
+    compiler: Compiler,
+    complete: Complete,
     /// Held while a scope has been made and is not in use yet; whoever drops unused ones waits for it.
     making: tokio::sync::RwLock<()>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
     admins: Admins,
-    /// Scopes that a connection has just found whole.
-    ensured: Ensured,
+}
+
+/// What exists in a database, and how to tell that it has changed.
+struct Known {
+    mark: i64,
+    since: Instant,
+    catalog: Arc<Catalog>,
 }
 
 /// Whether leftovers of an earlier process are gone from a database.
@@ -135,11 +141,11 @@ impl ServedTarget {
             stamp: Mutex::new(stamp),
             to_clear: Mutex::default(),
             catalogs: RwLock::default(),
-            refused_views: Mutex::default(),
+            compiler: Compiler::default(),
+            complete: Complete::default(),
             making: tokio::sync::RwLock::default(),
             sweeps: Mutex::default(),
             admins: Admins::default(),
-            ensured: Ensured::default(),
         };
         served.must_sweep(served.database());
         served
@@ -229,6 +235,11 @@ impl ServedTarget {
     pub async fn admin(&self, database: &str) -> Result<Client, Refusal> {
         self.target.admin(database).await.map_err(|error| {
             tracing::warn!(target = self.name(), error = %chain(&error), "the target cannot be reached");
+            if matches!(error, TargetError::Standby { .. }) {
+                let message = format!("target `{}` is a standby now, where no session can be prepared", self.name());
+                return Refusal::new(ErrorCode::TargetDown, message)
+                    .hint("Its operators let `dsn` name the primary, or promote it.");
+            }
             Refusal::new(
                 ErrorCode::TargetDown,
                 format!("the broker is up, but target `{}` cannot be reached", self.name()),
@@ -272,32 +283,14 @@ impl ServedTarget {
         Ok(())
     }
 
-    /// What the policy gives somebody on a database, without the relations whose views the target
-    /// is known to refuse.
-    pub(in crate::server) fn compile(&self, policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Scope {
-        let mut refused = BTreeMap::new();
-        loop {
-            let scope = compile::compile_without(policy, subject, catalog, &refused);
-            let Some((relation, reason)) = self.refused_view(&scope.digest()) else { return scope };
-            // A relation that is withheld has no view, so each is found once and this ends.
-            if refused.insert(relation, format!("its masking view cannot be made: {reason}")).is_some() {
-                return scope;
-            }
-        }
+    /// What compiles the scopes of this target.
+    pub(in crate::server) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
-    /// What is known of a scope that cannot be made, so that it is not tried at every grant.
-    fn refused_view(&self, digest: &str) -> Option<(RelationName, String)> {
-        self.refused_views.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
-    }
-
-    pub(in crate::server) fn remember_refused_view(&self, digest: String, refused: (RelationName, String)) {
-        let mut known = self.refused_views.lock().unwrap_or_else(PoisonError::into_inner);
-        // Digests of catalogs and policies that are gone; trying once more costs little.
-        if known.len() >= MOST_REFUSED {
-            known.clear();
-        }
-        known.insert(digest, refused);
+    /// The scopes of this target that were found complete.
+    pub(in crate::server) fn complete(&self) -> &Complete {
+        &self.complete
     }
 
     fn sweep_of(&self, database: &str) -> Arc<Sweep> {
@@ -305,19 +298,9 @@ impl ServedTarget {
         sweeps.entry(database.to_owned()).or_default().clone()
     }
 
-    /// Scopes that a connection has just found whole.
-    pub(in crate::server) const fn ensured(&self) -> &Ensured {
-        &self.ensured
-    }
-
-    /// What exists in a database, if it was read before.
-    pub(in crate::server) fn known_catalog(&self, database: &str) -> Option<Arc<Catalog>> {
-        self.catalogs.read().unwrap_or_else(PoisonError::into_inner).get(database).cloned()
-    }
-
     /// What exists in a database, as far as it is known.
     pub async fn catalog(&self, database: &str) -> Result<Arc<Catalog>, Refusal> {
-        match self.known_catalog(database) {
+        match self.known(database, |_| true) {
             Some(catalog) => Ok(catalog),
             None => {
                 let client = self.admin(database).await?;
@@ -326,16 +309,39 @@ impl ServedTarget {
         }
     }
 
+    /// What exists in a database now, read anew only where a definition has changed.
+    pub async fn fresh_catalog(&self, client: &Client, database: &str) -> Result<Arc<Catalog>, Refusal> {
+        let mark = catalog::mark(client).await.map_err(|error| self.unreadable(&error))?;
+        match self.known(database, |known| known.mark == mark && known.since.elapsed() < CATALOG_LASTS) {
+            Some(catalog) => Ok(catalog),
+            None => self.read_marked(client, database, mark).await,
+        }
+    }
+
+    fn known(&self, database: &str, is_good: impl Fn(&Known) -> bool) -> Option<Arc<Catalog>> {
+        let catalogs = self.catalogs.read().unwrap_or_else(PoisonError::into_inner);
+        catalogs.get(database).filter(|known| is_good(known)).map(|known| known.catalog.clone())
+    }
+
     /// Reads it anew, through a connection to that database.
     pub async fn read_catalog(&self, client: &Client, database: &str) -> Result<Arc<Catalog>, Refusal> {
-        let catalog = catalog::read(client, database).await.map_err(|error| {
-            tracing::warn!(target = self.name(), error = %chain(&error), "the catalog cannot be read");
-            Refusal::new(ErrorCode::TargetDown, format!("the catalog of target `{}` cannot be read", self.name()))
-                .hint("Its operators can run: dbgate target init")
-        })?;
+        let mark = catalog::mark(client).await.map_err(|error| self.unreadable(&error))?;
+        self.read_marked(client, database, mark).await
+    }
+
+    /// The mark is older than what is read now: a change in between is seen at the next look.
+    async fn read_marked(&self, client: &Client, database: &str, mark: i64) -> Result<Arc<Catalog>, Refusal> {
+        let since = Instant::now();
+        let catalog = catalog::read(client, database).await.map_err(|error| self.unreadable(&error))?;
         let catalog = Arc::new(catalog);
         let mut catalogs = self.catalogs.write().unwrap_or_else(PoisonError::into_inner);
-        catalogs.insert(database.to_owned(), catalog.clone());
+        catalogs.insert(database.to_owned(), Known { mark, since, catalog: catalog.clone() });
         Ok(catalog)
+    }
+
+    fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Refusal {
+        tracing::warn!(target = self.name(), error = %chain(error), "the catalog cannot be read");
+        Refusal::new(ErrorCode::TargetDown, format!("the catalog of target `{}` cannot be read", self.name()))
+            .hint("Its operators can run: dbgate target init")
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -35,6 +36,9 @@ pub struct TargetConfig {
     /// What is done with values that look sensitive in columns that nobody has classified.
     #[serde(default)]
     pub content_scan: Net,
+    /// Owners of tables whose rights are lent to a definition that people have approved.
+    #[serde(default)]
+    pub lend: Vec<String>,
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -62,6 +66,8 @@ pub enum TargetError {
     Deadline { target: String, address: String },
     #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {}", cause(source))]
     Tls { target: String, address: String, source: tokio_postgres::Error },
+    #[error("{target} ({address}) is a standby, where no role can be made; let `dsn` name the primary")]
+    Standby { target: String, address: String },
     #[error("{target} ({address}) does not let `{user}` in: {message}")]
     SignIn { target: String, address: String, user: String, message: String },
 }
@@ -154,19 +160,20 @@ impl Target {
                 None => {
                     options.ssl_mode(tokio_postgres::config::SslMode::Disable);
                     let (client, connection) = options.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
+                    Ok((client, run(connection)))
                 }
                 Some(tls) => {
                     options.ssl_mode(tokio_postgres::config::SslMode::Require);
                     let (client, connection) = options.connect(MakeRustlsConnect::new(tls.as_ref().clone())).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
+                    Ok((client, run(connection)))
                 }
             }
         };
         match tokio::time::timeout(DEADLINE, connecting).await {
-            Ok(Ok(client)) => Ok(client),
+            Ok(Ok((_, Kind::Standby))) => {
+                Err(TargetError::Standby { target: self.config.name.clone(), address: self.address() })
+            }
+            Ok(Ok((client, Kind::Primary))) => Ok(client),
             Ok(Err(error)) => Err(self.explain(error)),
             Err(_) => Err(TargetError::Deadline { target: self.config.name.clone(), address: self.address() }),
         }
@@ -209,13 +216,33 @@ impl Target {
     }
 }
 
+/// What a server said it is when it was dialled.
+enum Kind {
+    Primary,
+    Standby,
+}
+
+/// Lets a connection run by itself. Every server since 14 says by itself whether it is in recovery.
+fn run<S, T>(connection: tokio_postgres::Connection<S, T>) -> Kind
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let is_standby = connection.parameter("in_hot_standby") == Some("on");
+    tokio::spawn(connection);
+    if is_standby { Kind::Standby } else { Kind::Primary }
+}
+
 /// The innermost reason: the driver's own text only says at which step it failed.
 fn cause(error: &tokio_postgres::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(next) = inner.source() {
         inner = next;
     }
-    inner.to_string()
+    match tls::advice(error) {
+        Some(advice) => format!("{inner} ({advice})"),
+        None => inner.to_string(),
+    }
 }
 
 fn trusted(root: Option<&str>) -> Result<Arc<rustls::ClientConfig>, String> {
@@ -277,6 +304,7 @@ mod tests {
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
             content_scan: Net::Off,
+            lend: Vec::new(),
         })
     }
 
@@ -332,16 +360,25 @@ mod tests {
     async fn a_certificate_of_another_authority_or_name_is_refused() {
         let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
         let (ours, other) = (made("localhost"), made("elsewhere.example"));
+        let mut is_ca = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        is_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let signing_key = rcgen::KeyPair::generate().expect("a key");
+        let authority = rcgen::CertifiedKey { cert: is_ca.self_signed(&signing_key).expect("made"), signing_key };
         let folder = std::env::temp_dir().join(format!("dbgate-targets-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let root = folder.join("root.pem");
-        for (trusted, shown) in [(&made("localhost"), &ours), (&other, &other)] {
+        for (trusted, shown, advice) in [
+            (&made("localhost"), &ours, "No authority that is trusted here"),
+            (&other, &other, "for another host name"),
+            (&authority, &authority, "CA:TRUE"),
+        ] {
             std::fs::write(&root, trusted.cert.pem()).expect("written");
             let port = pose_as_target(Some((shown.cert.pem(), shown.signing_key.serialize_pem()))).await;
             let dsn = format!("host=localhost port={port} dbname=shop sslrootcert={}", root.display());
             let refused =
                 target(&dsn, false).expect("configured").admin("shop").await.expect_err("a wrong certificate");
             assert!(matches!(refused, TargetError::Tls { .. }), "{refused}");
+            assert!(refused.to_string().contains(advice), "{refused}");
         }
         // Nor does it go on in clear text where the server says that it has no TLS.
         let port = pose_as_target(None).await;

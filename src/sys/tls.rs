@@ -1,11 +1,13 @@
 //! TLS through rustls with the ring provider, for every socket dbgate opens or accepts.
 
+use std::error::Error;
 use std::sync::{Arc, Once};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
+use crate::core::encoding;
 use crate::core::wire::scram;
 
 /// What is wrong with a certificate, key or authority.
@@ -48,6 +50,60 @@ pub fn roots(ca_pem: Option<&str>) -> Result<RootCertStore, TlsError> {
         }
     }
     Ok(roots)
+}
+
+/// The machine's own authorities as one PEM text, for programs that read a file.
+pub fn machine_roots() -> Result<String, TlsError> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let armoured = |certificate: &CertificateDer<'_>| {
+        let base64 = encoding::base64(certificate);
+        let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+        format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+    };
+    if found.is_empty() { Err(TlsError::NoRoots) } else { Ok(found.iter().map(armoured).collect()) }
+}
+
+/// What to do about a certificate that is not trusted, where that is what an error is about.
+pub fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let problem = causes(error).find_map(|cause| match cause.downcast_ref()? {
+        rustls::Error::InvalidCertificate(problem) => Some(problem),
+        _ => None,
+    })?;
+    Some(match problem {
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "No authority that is trusted here has issued the server's certificate: name the file of the one that has"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "The server's certificate is over: renew it"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "The server's certificate is for another host name: connect by a name that stands in it"
+        }
+        CertificateError::Other(other) if is_authority(other) => {
+            "The server shows the certificate of an authority (CA:TRUE): issue one for the server itself, or make a \
+             self-signed one with basicConstraints=CA:FALSE"
+        }
+        _ => "The server's certificate cannot be used: have it issued anew",
+    })
+}
+
+/// An error and what caused it; `io::Error` hides what it wraps from `source`.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
+        let error = *error;
+        if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            return Some(wrapped);
+        }
+        error.source()
+    })
+}
+
+fn is_authority(other: &rustls::OtherError) -> bool {
+    // The name of the error in webpki, which rustls hands on without its type.
+    other.0.to_string() == "CaUsedAsEndEntity"
 }
 
 /// A client that verifies name and chain of the server, always.

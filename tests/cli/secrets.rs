@@ -9,13 +9,19 @@ use crate::support::served::Served;
 
 /// Every argument list of this machine that this account may read.
 fn argument_lists() -> String {
-    processes("cmdline")
+    of_processes("cmdline").join("\n")
 }
 
-fn processes(file: &str) -> String {
+/// The environments of the processes that know this home: the program and what it starts.
+fn environments(home: &str) -> String {
+    let known = of_processes("environ").into_iter().filter(|environment| environment.contains(home));
+    known.collect::<Vec<_>>().join("\n")
+}
+
+fn of_processes(file: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
     let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.ok()?.path().join(file)).ok();
-    entries.filter_map(read).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<Vec<_>>().join("\n")
+    entries.filter_map(read).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
 }
 
 /// Everything in the files under a folder.
@@ -39,7 +45,8 @@ async fn no_password_is_where_others_can_read_it() {
 
     // A native client that is at work with it, and one that `dbgate psql` has started.
     let mut direct = Command::new("psql");
-    direct.args(["-X", "-At", &conninfo]).env_clear().env("PATH", "/usr/bin:/bin");
+    let home = served.program.home().display().to_string();
+    direct.args(["-X", "-At", &conninfo]).env_clear().env("PATH", "/usr/bin:/bin").env("DBGATE_HOME", &home);
     let mut started = served.command(&["psql", "demo", "--", "-X", "-At"]);
     for command in [&mut direct, &mut started] {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql starts");
@@ -53,8 +60,9 @@ async fn no_password_is_where_others_can_read_it() {
             .filter_map(|line| line.rsplit(':').next().map(str::to_owned))
             .collect();
         assert!(passwords.contains(&credential), "{passwords:?}");
-        let seen = argument_lists() + &processes("environ");
-        assert!(seen.contains("passfile="), "the client's arguments are seen");
+        let (arguments, environments) = (argument_lists(), environments(&home));
+        assert!(arguments.contains("passfile=") && environments.contains(&home), "the client is seen");
+        let seen = arguments + &environments;
         for secret in passwords.iter().map(String::as_str).chain([cluster().password().expose(), BROKER_PASSWORD]) {
             assert!(!seen.contains(secret), "a password in an argument list or an environment");
         }
@@ -63,9 +71,9 @@ async fn no_password_is_where_others_can_read_it() {
     }
     let output = feed(served.command(&["exec", "demo", "-c", "select 1"]), "").await;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let home = files_under(served.program.home());
+    let kept = files_under(served.program.home());
     for secret in [cluster().password().expose(), BROKER_PASSWORD] {
-        assert!(!home.contains(secret) && !served.log().contains(secret), "a password of the target");
+        assert!(!kept.contains(secret) && !served.log().contains(secret), "a password of the target");
     }
     assert!(!served.log().contains(&credential) && !served.log().contains(&served.token), "{}", served.log());
     served.end().await;

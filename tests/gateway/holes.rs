@@ -56,6 +56,102 @@ async fn bites(gate: &Gate, sql: &str, count: &str) {
 const CUSTOMERS: &str = "select count(*) from customers";
 const ORDERS: &str = "select count(*) from orders";
 
+const VOUCHED: &str = r#"
+[[column]]
+match = "public.customers.email"
+tags = ["pii"]
+[[channel]]
+match = "jobs_*"
+"#;
+
+const MASKED: &str = r#"
+@id("mask-pii")
+@mask("null")
+forbid (principal, action == Action::"reveal", resource) when { resource.tags.contains("pii") };
+"#;
+
+#[tokio::test]
+async fn what_others_send_is_heard_on_channels_that_are_vouched_for_only() {
+    let policy = [("classification.toml", VOUCHED), ("open.cedar", OPEN), ("masked.cedar", MASKED)];
+    let gate = Gate::without_pack("hole_listen", SHOP, &policy).await;
+    let grant = gate.grant(Access::Write).await;
+    let (client, mut connection) = gate.open(&grant).await;
+    let (heard, mut channels) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notification(found) = message {
+                let _ = heard.send(format!("{} {}", found.channel(), found.payload()));
+            }
+        }
+    });
+    let (state, message) = refusal(&client, "listen rows").await;
+    assert!(state == "42501" && message.contains("`rows`"), "{message}");
+    client.batch_execute("listen jobs_done").await.expect("vouched for");
+    // Nothing in PostgreSQL keeps a block from listening to anything.
+    client.batch_execute("do $$ begin execute 'listen rows'; end $$").await.expect("no text shows it");
+    let listening = column(&client, "select string_agg(c, ' ' order by c) from pg_listening_channels() c").await;
+    assert_eq!(listening.expect("asked"), ["jobs_done rows"]);
+    let other = superuser(&gate.database).await;
+    for sql in ["notify rows, 'canary 1'", "notify jobs_done, 'one'", "notify rows, 'canary 2'"] {
+        other.batch_execute(sql).await.expect(sql);
+    }
+    // What a trigger sends in the session's own name is no better; and between statements as within.
+    client.batch_execute("notify rows, 'canary 3'; notify jobs_done, 'two'").await.expect("sent");
+    let mut all = Vec::new();
+    while all.len() < 2 {
+        all.push(channels.recv().await.expect("the connection lives"));
+    }
+    assert_eq!(all, ["jobs_done one", "jobs_done two"]);
+    drop(client);
+    gate.stop().await;
+}
+
+const GUARDED: &str = "
+    create role plain_reader;
+    create function me() returns name language sql stable as 'select current_user';
+    create table by_role (id int); alter table by_role enable row level security;
+    create policy few on by_role to plain_reader using (id = 1);
+    create table by_user (id int, owner name); alter table by_user enable row level security;
+    create policy own on by_user using (owner = current_user);
+    create table by_function (id int, owner name); alter table by_function enable row level security;
+    create policy own on by_function using (owner = me());
+    create table by_value (id int, email text); alter table by_value enable row level security;
+    create policy small on by_value using (id < 3);
+    create view through as select id, email from by_value;
+    insert into by_role values (1), (2);
+    insert into by_user values (1, 'plain_reader'); insert into by_function values (1, 'plain_reader');
+    insert into by_value values (1, 'canary'), (2, 'canary'), (3, 'canary out of sight');";
+
+/// A session is one role for many people: a row policy that asks who asks would answer for the wrong one.
+#[tokio::test]
+async fn row_policies_are_answered_right_or_not_at_all() {
+    let tags = VOUCHED.replace("public.customers.email", "public.by_value.email");
+    let policy = [("classification.toml", tags.as_str()), ("open.cedar", OPEN), ("masked.cedar", MASKED)];
+    let sql = format!("{SHOP}{}", GUARDED.replace("plain_reader", "hole_reader"));
+    let gate = Gate::without_pack("hole_policies", &sql, &policy).await;
+    for access in [Access::Read, Access::Write] {
+        let client = gate.connect(&gate.grant(access).await).await;
+        for table in ["by_role", "by_user", "by_function", "through"] {
+            let (state, message) = refusal(&client, &format!("select * from {table}")).await;
+            assert!(state == "42501" && message.contains("row policies"), "{table}: {message}");
+        }
+        let seen =
+            column(&client, "select string_agg(id || coalesce(email, '-'), ' ' order by id) from by_value").await;
+        assert_eq!(seen.expect("granted"), ["1- 2-"]);
+        if access == Access::Write {
+            let changed = column(&client, "update by_value set id = id where id > 0 returning id").await;
+            assert_eq!(changed.expect("granted"), ["1", "2"]);
+            assert_eq!(refusal(&client, "insert into by_value (id) values (7)").await.0, "42501");
+        }
+    }
+    gate.stop().await;
+    superuser("postgres")
+        .await
+        .batch_execute("drop database hole_policies with (force); drop role hole_reader")
+        .await
+        .ok();
+}
+
 #[tokio::test]
 async fn a_block_or_procedure_cannot_commit_before_the_verdict() {
     let sql = format!(

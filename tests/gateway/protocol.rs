@@ -13,7 +13,7 @@ use dbgate::core::wire::startup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::gate::{Gate, SHOP};
+use crate::support::gate::{Gate, SHOP, column, refusal};
 use crate::support::wire::{Channel, Peer, error, key, message, rows, tags};
 
 fn parameters(grant: &GrantAnswer) -> [(&str, &str); 2] {
@@ -368,5 +368,24 @@ async fn a_wrong_password_is_refused() {
     frontend::sasl_response(&client.respond(&text).expect("an exchange").0, &mut out);
     peer.send(&out).await;
     assert_eq!(error(&peer.until_closed().await).expect("an error").sqlstate, "28P01");
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_can_be_asked_who_it_is_and_does_not_say_otherwise() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    assert_eq!(column(&client, "show dbgate.grant_id").await.expect("simple"), [grant.grant_id.as_str()]);
+    let session = client.query_one("show dbgate.session", &[]).await.expect("extended").get::<_, String>(0);
+    assert_eq!(session.len(), 26, "{session}");
+    let told = "select current_setting('dbgate.who') || ' ' || current_setting('dbgate.access')";
+    assert_eq!(column(&client, told).await.expect("a function"), ["ana@example.com write"]);
+    for lie in ["set dbgate.who = 'eve'", "select set_config('dbgate.session', 'x', false)", "reset dbgate.who"] {
+        assert_eq!(refusal(&client, lie).await.0, "42501", "{lie}");
+    }
+    client.batch_execute("discard all").await.expect("the session goes on");
+    assert_eq!(column(&client, "show dbgate.session").await.expect("still there"), [session]);
+    drop(client);
     gate.stop().await;
 }

@@ -170,6 +170,38 @@ async fn when_the_hold_is_over_psql_gets_zg001_and_the_same_statement_again_uses
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_nobody_decides_ends_and_who_waits_is_told() {
+    let scene = Scene::start("[approvals]\nttl = \"3s\"\n").await;
+    let mut command = scene.psql(UPDATE).await;
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("ZG004") && told.contains("expired before anybody decided"), "{told}");
+    let id = id_in(&mut told.as_bytes());
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!((code, &document["approval"]["state"]), (Some(7), &"expired".into()), "{document:#}");
+    assert_eq!(scene.logged("approval.ended", &id), 1);
+    let late = scene.run("raj", &["approve", &id]).await;
+    assert_ne!(late.status.code(), Some(0), "{}", said(&late));
+    assert_eq!(scene.changed().await, 0);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_client_says_how_long_it_lets_itself_be_held() {
+    let scene = Scene::start("").await;
+    let mut command = scene.psql(UPDATE).await;
+    command.env("PGOPTIONS", "-c dbgate.hold=0");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("ZG001") && !told.contains("NOTICE"), "{told}");
+    let mut command = scene.psql("select 1").await;
+    command.env("PGOPTIONS", "-c dbgate.hold=soon");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    assert!(said(&output).contains("number of seconds"), "{}", said(&output));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_in_a_waiting_psql_withdraws_the_request() {
     let scene = Scene::start("").await;
     let mut child = scene.psql(UPDATE).await.spawn().expect("psql starts");

@@ -142,7 +142,8 @@ async fn a_cancel_reaches_the_target_within_a_second() {
     command.args(["-X", "-At", &conninfo, "-c", "select pg_sleep(60)"]).env_clear().env("PATH", "/usr/bin:/bin");
     let child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("psql starts");
-    let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
+    let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' \
+                   and datname = current_database()";
     let deadline = Instant::now() + Duration::from_secs(20);
     while day.gate.count(running).await == 0 {
         assert!(Instant::now() < deadline, "the statement never started");

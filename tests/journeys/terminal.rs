@@ -78,7 +78,8 @@ impl Terminal {
 async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
     let desk = Desk::begin(SHOP).await;
     let command = desk.command(&["connect", "demo", "--access", "write"]);
-    let asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+    let asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active' \
+                  and datname = current_database()";
     let running = || {
         let handle = tokio::runtime::Handle::current();
         handle.block_on(desk.gate.count(asleep))

@@ -57,7 +57,7 @@ pub async fn bench_on<'c>(cluster: &'c Cluster, sql: &str, classification: &str)
     superuser.batch_execute(sql).await.expect("a shop");
     let schemas = superuser.query(role_sql::OWN_SCHEMAS, &[]).await.expect("schemas");
     let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
-    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas };
+    let prepare = PrepareTarget { broker: role_sql::BROKER, database: &database, schemas: &schemas, lend: &[] };
     let prepared = role_sql::prepare_target(&prepare);
     superuser.batch_execute(&prepared.join(";\n")).await.expect("prepared");
     superuser.batch_execute(&prepared.join(";\n")).await.expect("preparing again changes nothing");
@@ -73,33 +73,47 @@ async fn superuser(cluster: &Cluster, database: &str) -> Client {
     client
 }
 
+/// A person of these groups.
+pub fn somebody(subject: &str, groups: &[&str]) -> Identity {
+    Identity {
+        kind: Kind::Human,
+        subject: subject.into(),
+        sub: subject.into(),
+        issuer: "https://id.acme.io".into(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        expires: Moment::from_seconds(0),
+    }
+}
+
 impl Bench<'_> {
     /// The scope of one of the engineers under the pack `production` and more rules.
     pub async fn scope(&self, access: Access, extra: &str) -> Scope {
-        let mut sources = pack::rules("production").expect("pack");
+        let policy = self.policy(&[pack::rules("production").expect("pack"), vec![Source::new("extra.cedar", extra)]]);
+        self.scope_of(&policy, &somebody("ana@acme.io", &["engineers"]), access).await
+    }
+
+    /// Rules with the classification of this database.
+    pub fn policy(&self, rules: &[Vec<Source>]) -> Policy {
+        let mut sources = rules.concat();
         sources.push(Source::new("classification.toml", &self.classification));
-        sources.push(Source::new("extra.cedar", extra));
-        let policy = Policy::parse(&sources).expect("a valid policy");
-        let identity = Identity {
-            kind: Kind::Human,
-            subject: "ana@acme.io".into(),
-            sub: "1".into(),
-            issuer: "https://id.acme.io".into(),
-            groups: vec!["engineers".into()],
-            expires: Moment::from_seconds(0),
-        };
+        Policy::parse(&sources).expect("a valid policy")
+    }
+
+    /// What a policy gives somebody.
+    pub async fn scope_of(&self, policy: &Policy, identity: &Identity, access: Access) -> Scope {
         let subject = Subject {
-            identity: &identity,
+            identity,
             target: "shop",
             environment: "production",
             database: &self.database,
             access,
+            agent: None,
             reason: None,
             ticket: None,
         };
         let catalog = catalog::read(&self.broker, &self.database).await.expect("a catalog");
         assert!(policy.classification().unmatched(&catalog).is_empty());
-        compile::compile(&policy, &subject, &catalog)
+        compile::compile(policy, &subject, &catalog)
     }
 
     /// Signs in past the gateway, as it does itself.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod browser;
+pub mod cluster;
 pub mod dbgate;
 pub mod desk;
 pub mod gate;

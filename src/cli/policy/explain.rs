@@ -37,6 +37,9 @@ pub struct Whom {
     /// How far the session may go: read, write or admin
     #[arg(long, default_value = "read")]
     pub access: Access,
+    /// Program that the session says it acts through
+    #[arg(long)]
+    pub agent: Option<String>,
     /// Reason that is given for the session
     #[arg(long)]
     pub reason: Option<String>,
@@ -113,6 +116,7 @@ impl Known {
             environment: &config.environment,
             database: &self.catalog.database,
             access: whom.access,
+            agent: whom.agent.as_deref(),
             reason: whom.reason.as_deref(),
             ticket: whom.ticket.as_deref(),
         }
@@ -207,8 +211,10 @@ fn relations(known: &Known, subject: &Subject<'_>, scope: &Scope, object: Option
 
 /// The same scope as far as one relation goes.
 fn only(scope: &Scope, name: &RelationName) -> Scope {
-    let relations = scope.relations.iter().filter(|(one, _)| *one == name);
-    Scope { relations: relations.map(|(name, relation)| (name.clone(), relation.clone())).collect(), ..scope.clone() }
+    let (mut relations, mut withheld) = (scope.relations.clone(), scope.withheld.clone());
+    relations.retain(|one, _| one == name);
+    withheld.retain(|one, _| one == name);
+    Scope { relations, withheld, ..scope.clone() }
 }
 
 /// What the target is told for a scope: three statements make the role, the rest is its rights.
@@ -220,6 +226,7 @@ fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
     let grantable = Grantable {
         known: relations.clone(),
         relations,
+        withheld: scope.withheld.keys().cloned().collect(),
         sequences: sequences.map(|(schema, name)| RelationName::new(schema, name)).collect(),
     };
     let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);

@@ -9,7 +9,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::policy::files::{self, Found, Which};
 use crate::cli::whoami::Form;
 use crate::core::policy::file::Problem;
-use crate::core::policy::{Policy, lint};
+use crate::core::policy::{Policy, lint, pack};
 use crate::core::text::escape;
 use crate::server::catalog;
 use crate::server::http::refusal::chain;
@@ -78,5 +78,7 @@ async fn warnings(policy: &Policy, found: &Found, arguments: &LintArguments) -> 
         let config = place.target.config();
         warnings.extend(lint::database(policy, &found.sources, &config.name, &config.environment, &catalog));
     }
+    let built_in = |problem: &Problem| found.sources.iter().any(|s| s.name == problem.file && pack::is_built_in(s));
+    warnings.retain(|problem| !built_in(problem));
     Ok(warnings)
 }

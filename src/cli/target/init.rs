@@ -16,7 +16,7 @@ use crate::core::role_sql::{self, PrepareTarget};
 use crate::core::secret::Secret;
 use crate::core::wire::scram;
 use crate::server::http::refusal::chain;
-use crate::server::targets::Target;
+use crate::server::targets::{Target, TargetError};
 use crate::sys::{files, random};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -42,12 +42,20 @@ pub async fn run(arguments: &InitArguments, form: Form) -> Result<Exit, Failure>
         Some(file) => Some(superuser(target, file, "dbgate target init").await?),
         None => None,
     };
+    if let Some(client) = &client {
+        refuse_standby(target, client).await?;
+    }
     let schemas = match &client {
         Some(client) => schemas(client).await.map_err(|error| rejected(target, &error))?,
         None => known_schemas(target).await,
     };
     let admin = &target.config().admin;
-    let prepare = PrepareTarget { broker: &admin.user, database: target.database(), schemas: &schemas };
+    let prepare = PrepareTarget {
+        broker: &admin.user,
+        database: target.database(),
+        schemas: &schemas,
+        lend: &target.config().lend,
+    };
     let mut statements = role_sql::prepare_target(&prepare);
     if let Some(file) = &admin.password_file {
         statements.push(set_password(&admin.user, &broker_password(file)?));
@@ -63,6 +71,18 @@ pub async fn run(arguments: &InitArguments, form: Form) -> Result<Exit, Failure>
         print(&statements, form, target, true);
     }
     confirm(target, &schemas).await
+}
+
+/// What is made on the primary comes to its standbys by itself.
+async fn refuse_standby(target: &Target, client: &Client) -> Result<(), Failure> {
+    let row = client.query_one("select pg_is_in_recovery()", &[]).await.map_err(|error| rejected(target, &error))?;
+    match row.try_get(0) {
+        Ok(false) => Ok(()),
+        Ok(true) | Err(_) => {
+            let standby = TargetError::Standby { target: target.config().name.clone(), address: target.address() };
+            Err(Failure::new(Exit::Connection, standby.to_string()).hint("Nothing was changed."))
+        }
+    }
 }
 
 /// The statements, for a person to run or for a program to read.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::core::api::request::{ImpactView, ObjectView, RequestView};
+use crate::core::api::request::{GlassView, ImpactView, ObjectView, RequestView};
 use crate::core::text::{escape, escape_keeping_lines, grouped};
 
 /// Cells of a bar.
@@ -34,8 +34,9 @@ pub fn card(view: &RequestView) -> String {
     let (target, environment, database) = (escape(&view.target), escape(&view.environment), escape(&view.database));
     line("where", &format!("{target} · {environment} · {database} · {} access", view.access.word()));
     line("statement", &escape_keeping_lines(&view.statement));
-    if view.has_parameters {
-        line("", "with bound values, which are part of what is approved");
+    for (number, value) in (1..).zip(&view.parameters) {
+        let value = value.as_deref().map_or_else(|| "NULL".into(), |text| format!("'{}'", escape(text)));
+        line("", &format!("${number} = {value}"));
     }
     for (label, text) in effect(&view.impact) {
         line(label, &text);
@@ -57,12 +58,28 @@ pub fn card(view: &RequestView) -> String {
     for remark in &view.remarks {
         line("said", &format!("{}: {}", escape(&remark.by), escape(&remark.text)));
     }
+    if let Some(glass) = &view.glass {
+        line("glass", &reviewed(glass));
+    }
     if let Some(outcome) = &view.outcome {
         let text = outcome.command_tag.as_ref().or(outcome.message.as_ref()).unwrap_or(&outcome.how);
         line("outcome", &escape(text));
     }
     line("page", &escape(&view.url));
     out
+}
+
+/// What became of the review of a broken glass.
+fn reviewed(glass: &GlassView) -> String {
+    let comment = glass.comment.as_deref().map(|text| format!(": {}", escape(text))).unwrap_or_default();
+    match (&glass.reviewed_by, glass.was_in_order) {
+        (Some(by), Some(true)) => format!("broken; in order, says {}{comment}", escape(by)),
+        (Some(by), _) => format!("broken; not in order, says {}{comment}", escape(by)),
+        (None, _) if glass.is_overdue => {
+            format!("broken, and the review is overdue since {}", escape(&glass.review_by))
+        }
+        (None, _) => format!("broken; to be reviewed by {}", escape(&glass.review_by)),
+    }
 }
 
 /// What a statement would do, line by line with a label each.
@@ -142,6 +159,7 @@ pub fn verdict(view: &RequestView) -> String {
     let comment = view.comment.as_deref().map(|text| format!(": {}", escape(text))).unwrap_or_default();
     let last = view.remarks.last().map(|remark| format!(": {}", escape(&remark.text))).unwrap_or_default();
     match view.state.as_str() {
+        "approved" | "executed" if view.glass.is_some() => format!("{id}: the glass is broken, and a review is due"),
         "approved" | "rejected" => format!("{id} was {}{by}{comment}", escape(&view.state)),
         "expired" => format!("{id} has expired{last}"),
         "executed" => format!("{id} was approved{by} and has been used"),

@@ -34,8 +34,7 @@ pub enum Expanded {
     Auto,
 }
 
-pub const HELP: &str = "\
-  \\gate             who, where, how long; what is masked
+pub const HELP: &str = "  \\gate             who, where, how long; what is masked
   \\d                list tables, views and sequences
   \\d NAME           describe a table or view
   \\dt \\dv \\dm \\ds   list tables, views, materialized views, sequences

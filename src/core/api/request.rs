@@ -21,6 +21,8 @@ pub struct Requests {
 pub struct RequestView {
     pub schema: String,
     pub request_id: String,
+    /// `statement`, or `access`: then it is for a session.
+    pub kind: String,
     /// `pending`, `approved`, `rejected`, `expired`, `withdrawn` or `executed`.
     pub state: String,
     pub rule: String,
@@ -41,8 +43,9 @@ pub struct RequestView {
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub access: Access,
     pub statement: String,
-    /// The statement came with bound values; they are part of what is approved.
-    pub has_parameters: bool,
+    /// The values that it is bound with, as the target writes them out; they are part of what is approved.
+    #[serde(default)]
+    pub parameters: Vec<Option<String>>,
     pub principal: Principal,
     /// The program that says it acts for the principal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +58,9 @@ pub struct RequestView {
     pub remarks: Vec<RemarkView>,
     /// What came of the one use, where there was one.
     pub outcome: Option<OutcomeView>,
+    /// Whoever asked went ahead without anybody's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glass: Option<GlassView>,
     /// How to run what was approved.
     pub resume_argv: Vec<String>,
     /// Whether the caller may decide it.
@@ -144,6 +150,9 @@ pub struct Binds {
     pub statements: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<String>,
+    /// Types, formats and values as they came, base 64: what runs when it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<String>,
     pub policy: String,
     pub principal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,6 +181,18 @@ pub struct RemarkView {
     pub by: String,
     pub text: String,
     pub at: String,
+}
+
+/// A glass that was broken, and what reviewers found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct GlassView {
+    pub review_by: String,
+    pub is_overdue: bool,
+    /// Who has looked at it.
+    pub reviewed_by: Option<String>,
+    pub was_in_order: Option<bool>,
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,11 @@ impl Binding {
         encoding::hex(&Sha256::digest(text.as_bytes()))
     }
 
+    /// OIDs of the relations that it names, as far as they exist.
+    pub fn oids(&self) -> Vec<u32> {
+        self.relations.iter().map(|relation| relation.oid).filter(|oid| *oid != 0).collect()
+    }
+
     /// What is not the same in `other`, for the person; empty where all is.
     pub fn difference(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();

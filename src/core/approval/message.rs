@@ -46,6 +46,20 @@ pub fn slack(request: &Request, event: &str, url: &str) -> String {
                 rows.unwrap_or_else(|| "Not tried".to_owned()),
             )
         }
+        ("glass_broken", _) => {
+            let reason = request.reason.as_deref().map(quoted).unwrap_or_default();
+            format!(
+                "<{url}|{id}> *{who}* broke the glass on {place}: {reason}. To be reviewed by {}",
+                request.reviewers
+            )
+        }
+        ("reviewed", _) => {
+            let found = request.glass.as_ref().and_then(|glass| glass.found.as_ref());
+            let (by, word) = found.map_or((String::new(), ""), |one| {
+                (quoted(&one.by), if one.approves { "in order" } else { "not in order" })
+            });
+            format!("<{url}|{id}> was reviewed by *{by}*: {word}. {requester}, you broke the glass")
+        }
         ("decided", state) => {
             let decision = request.decided();
             let by = decision.map_or_else(String::new, |decision| quoted(&decision.by));

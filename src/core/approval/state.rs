@@ -134,6 +134,12 @@ pub enum Refused {
     NotYours,
     #[error("it has not been approved")]
     NotApproved,
+    #[error("the rule has no glass to break")]
+    NoGlass,
+    #[error("breaking the glass takes a member of the group `{0}`")]
+    NotOnCall(String),
+    #[error("breaking the glass takes a reason")]
+    NoReason,
     #[error("it is for something else: {} changed", .0.join(", "))]
     Changed(Vec<String>),
 }
@@ -243,7 +249,7 @@ impl Request {
         let lift = Lift {
             request: self.id.clone(),
             approvers: self.denial.approvers.clone().unwrap_or_default(),
-            policy: self.binding.policy.clone(),
+            binding: self.binding.clone(),
             cap: self.cap,
         };
         let outcome = Outcome { spent: Spent::Unknown, session: session.to_owned(), at: now };
@@ -280,7 +286,7 @@ impl Request {
         if self.decisions.iter().any(is_same) { Err(Refused::Twice) } else { Ok(()) }
     }
 
-    fn is_pending(&self, now: Moment) -> Result<(), Refused> {
+    pub(super) fn is_pending(&self, now: Moment) -> Result<(), Refused> {
         match self.state {
             State::Pending if now < self.expires => Ok(()),
             State::Pending => Err(Refused::TooLate),
@@ -322,7 +328,7 @@ impl Request {
     }
 }
 
-fn one_line(text: &str) -> Result<(), Refused> {
+pub(super) fn one_line(text: &str) -> Result<(), Refused> {
     let fits = !text.trim().is_empty() && text.len() <= LONGEST_COMMENT && !text.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(Refused::Comment) }
 }

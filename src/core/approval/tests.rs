@@ -34,6 +34,7 @@ fn denial(approvers: Option<&str>) -> Denial {
         hint: None,
         objects: Vec::new(),
         approvers: approvers.map(str::to_owned),
+        break_glass: None,
         offset: None,
     }
 }
@@ -59,6 +60,7 @@ fn request_for(approvers: &str) -> Request {
     Request::new(Asked {
         id: RequestId::from_random([1; 10]),
         binding: binding(),
+        values: Vec::new(),
         requester: person("ana", &["engineers", "dba"]),
         environment: "production".into(),
         reason: None,

@@ -15,7 +15,7 @@ pub mod scan;
 mod shape;
 
 #[cfg(feature = "server")]
-pub use place::{returned, splice_text};
+pub use place::{rebuilt, returned, splice_columns, splice_text};
 pub use shape::Shape;
 
 /// The masks there are, with what follows the colon.

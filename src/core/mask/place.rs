@@ -4,26 +4,46 @@ use super::{identifier, null_of};
 use crate::core::scope::{ColumnScope, RelationName, RelationScope};
 use crate::core::statement::splice::Shown;
 
-/// The text that replaces a masked relation's name, without an alias: a sub-select over the
-/// columns that may be read with constants for the others, or the masking view's name.
+/// The text that replaces a masked relation's name, without an alias: the masking view's name, or a
+/// sub-select over the columns that may be read with constants for the others.
 ///
 /// `only` keeps ONLY in force. A masking view has no ONLY form and shows children too: a
 /// caller that finds ONLY on a relation with a view has to refuse.
 pub fn splice_text(relation: &RelationName, scope: &RelationScope, only: bool) -> String {
+    splice_columns(relation, scope, only, |_| true)
+}
+
+/// The same with some of the columns only, by their numbers.
+pub fn splice_columns(
+    relation: &RelationName,
+    scope: &RelationScope,
+    only: bool,
+    is_wanted: impl Fn(i16) -> bool,
+) -> String {
     if let Some((schema, name)) = &scope.view {
         return format!("{}.{}", identifier(schema), identifier(name));
     }
-    let columns: Vec<String> = scope
-        .columns
-        .iter()
+    let wanted = scope.columns.iter().filter(|column| is_wanted(column.number));
+    let columns: Vec<String> = wanted
         .map(|column| match &column.mask {
             None => identifier(&column.name),
             Some(mask) => format!("{} as {}", mask.expression, identifier(&column.name)),
         })
         .collect();
-    let only = if only { "only " } else { "" };
-    let (schema, name) = (identifier(&relation.schema), identifier(&relation.name));
-    format!("(select {} from {only}{schema}.{name})", columns.join(", "))
+    let source = match &scope.rebuilt {
+        Some(definition) => rebuilt(relation, scope, definition),
+        None => {
+            let only = if only { "only " } else { "" };
+            format!("{only}{}.{}", identifier(&relation.schema), identifier(&relation.name))
+        }
+    };
+    format!("(select {} from {source})", columns.join(", "))
+}
+
+/// A view's query in place of the view, under the view's own names.
+pub fn rebuilt(relation: &RelationName, scope: &RelationScope, definition: &str) -> String {
+    let names: Vec<String> = scope.columns.iter().map(|column| identifier(&column.name)).collect();
+    format!("({definition}) as {} ({})", identifier(&relation.name), names.join(", "))
 }
 
 /// The columns of a masked relation for RETURNING. A mask that discloses a part would have to read

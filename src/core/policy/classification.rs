@@ -21,11 +21,15 @@ pub struct Classification {
     tags_by_name: bool,
     relations: Vec<Entry>,
     columns: Vec<Entry>,
+    /// Functions with their owner's rights that show nothing sensitive, says somebody who has looked.
+    functions: Vec<Entry>,
+    /// Channels of NOTIFY on which nothing sensitive is sent, by the same word.
+    channels: Vec<Entry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    /// Two parts for a relation, three for a column.
+    /// One part for a channel, two for a relation or function, three for a column.
     parts: Vec<String>,
     /// As written, for messages.
     pattern: String,
@@ -43,6 +47,24 @@ struct File {
     column: Vec<Item>,
     #[serde(default)]
     relation: Vec<Item>,
+    #[serde(default)]
+    function: Vec<Opened>,
+    #[serde(default)]
+    channel: Vec<Opened>,
+}
+
+/// Something that is vouched for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opened {
+    #[serde(rename = "match")]
+    pattern: Spanned<String>,
+}
+
+impl From<Opened> for Item {
+    fn from(opened: Opened) -> Self {
+        Self { pattern: opened.pattern, tags: BTreeSet::new() }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -90,8 +112,12 @@ impl Classification {
         };
         let relations = entries(file.relation, 2, "schema.relation");
         let columns = entries(file.column, 3, "schema.relation.column");
+        let opened = |items: Vec<Opened>| items.into_iter().map(Item::from).collect();
+        let functions = entries(opened(file.function), 2, "schema.function");
+        let channels = entries(opened(file.channel), 1, "channel");
         let tags_by_name = file.defaults.unclassified == Unclassified::TaggedByName;
-        if problems.is_empty() { Ok(Self { tags_by_name, relations, columns }) } else { Err(problems) }
+        let read = Self { tags_by_name, relations, columns, functions, channels };
+        if problems.is_empty() { Ok(read) } else { Err(problems) }
     }
 
     /// Tags that entries give to the relation itself.
@@ -140,6 +166,16 @@ impl Classification {
             .filter(|entry| entry.names_relation(&relation.name) && !entry.relation_has_wildcard())
             .collect();
         relation.columns.iter().all(|column| entries.iter().any(|entry| entry.names_column(&column.name)))
+    }
+
+    /// Whether a function with its owner's rights is vouched for.
+    pub fn opens_function(&self, name: &RelationName) -> bool {
+        self.functions.iter().any(|entry| entry.names_relation(name))
+    }
+
+    /// Whether what is sent on a channel of NOTIFY is vouched for.
+    pub fn opens_channel(&self, channel: &str) -> bool {
+        self.channels.iter().any(|entry| entry.parts.first().is_some_and(|part| matches(part, channel)))
     }
 
     /// Every tag that is given, with file and line of the entry that gives it.
@@ -259,6 +295,9 @@ mod tests {
             ("[[relation]]\nmatch = \"a.b.c\"\ntags = []", 2, "3 parts, not 2"),
             ("\n[[column]]\nmatch = \"a..c\"\ntags = []", 3, "empty part"),
             ("[[column]]\nmatch = \"a.b.c\"\ntag = [\"pii\"]", 3, "unknown field"),
+            ("[[channel]]\nmatch = \"a.b\"", 2, "2 parts, not 1"),
+            ("[[function]]\nmatch = \"f\"", 2, "1 parts, not 2"),
+            ("[[function]]\nmatch = \"a.f\"\ntags = []", 3, "unknown field"),
             ("[[columns]]\nmatch = \"a.b.c\"\ntags = []", 1, "unknown field"),
         ];
         for (text, line, word) in cases {
@@ -266,6 +305,17 @@ mod tests {
             let found = problems.first().expect("one problem");
             assert!(found.line == line && found.message.contains(word), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn functions_and_channels_are_open_where_somebody_vouches_for_them() {
+        let text = "[[function]]\nmatch = \"public.total_*\"\n[[channel]]\nmatch = \"jobs_*\"\n\
+                    [[channel]]\nmatch = '\"a.b\"'";
+        let open = read(text).expect("valid");
+        let name = |schema: &str, name: &str| RelationName::new(schema, name);
+        assert!(open.opens_function(&name("public", "total_of")) && !open.opens_function(&name("hr", "total_of")));
+        assert!(open.opens_channel("jobs_done") && open.opens_channel("a.b") && !open.opens_channel("jobs"));
+        assert!(!Classification::default().opens_channel("jobs_done"));
     }
 
     #[test]

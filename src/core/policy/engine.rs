@@ -15,8 +15,9 @@ use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
 use super::classification::Classification;
 use super::file::{self, Problem, Source};
 use super::{Denial, Limits, pack, selftest};
-use crate::core::grant::Access;
+use crate::core::grant::{Access, Grant};
 use crate::core::identity::Identity;
+use crate::core::time::Moment;
 
 pub use guard::RUNS_TEXT;
 pub use judge::ImpactRefusal;
@@ -58,6 +59,8 @@ pub struct Rule {
     pub limit: Option<Limits>,
     /// The group that may lift it.
     pub approval: Option<String>,
+    /// The group that may go ahead at once.
+    pub break_glass: Option<String>,
     pub reason: Option<String>,
     pub suggest: Option<String>,
 }
@@ -70,8 +73,68 @@ pub struct Subject<'a> {
     pub environment: &'a str,
     pub database: &'a str,
     pub access: Access,
+    /// The program that the session says it acts through.
+    pub agent: Option<&'a str>,
     pub reason: Option<&'a str>,
     pub ticket: Option<&'a str>,
+}
+
+/// A [`Subject`] that can be kept. Equal ones are answered alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedSubject {
+    identity: Identity,
+    target: String,
+    environment: String,
+    database: String,
+    access: Access,
+    agent: Option<String>,
+    reason: Option<String>,
+    ticket: Option<String>,
+}
+
+impl OwnedSubject {
+    pub fn of(subject: &Subject<'_>) -> Self {
+        Self {
+            // No rule sees when a token ends.
+            identity: Identity { expires: Moment::from_seconds(0), ..subject.identity.clone() },
+            target: subject.target.to_owned(),
+            environment: subject.environment.to_owned(),
+            database: subject.database.to_owned(),
+            access: subject.access,
+            agent: subject.agent.map(str::to_owned),
+            reason: subject.reason.map(str::to_owned),
+            ticket: subject.ticket.map(str::to_owned),
+        }
+    }
+
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            identity: &self.identity,
+            target: &self.target,
+            environment: &self.environment,
+            database: &self.database,
+            access: self.access,
+            agent: self.agent.as_deref(),
+            reason: self.reason.as_deref(),
+            ticket: self.ticket.as_deref(),
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// Whom a grant was given to, and for what.
+    pub fn of(grant: &'a Grant) -> Self {
+        Self {
+            identity: &grant.identity,
+            target: &grant.target,
+            environment: &grant.environment,
+            database: &grant.database,
+            access: grant.access,
+            agent: grant.declared.agent.as_deref(),
+            reason: grant.reason.as_deref(),
+            ticket: grant.ticket.as_deref(),
+        }
+    }
 }
 
 /// The digest says it all and is short.
@@ -156,8 +219,7 @@ impl Policy {
 
     /// Whether somebody approves anything in a database, and so may see what goes on there.
     pub fn may_approve(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> bool {
-        let access = Access::Read;
-        let subject = Subject { identity, target, environment, database, access, reason: None, ticket: None };
+        let subject = plain(identity, target, environment, database, Access::Read);
         matches!(Asking::new(self, &subject).database("approve", None), Answer::Allow)
     }
 
@@ -165,14 +227,24 @@ impl Policy {
     pub fn access_offered(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> Vec<Access> {
         let levels = [Access::Read, Access::Write, Access::Admin];
         let offered = levels.into_iter().filter(|access| {
-            let subject =
-                Subject { identity, target, environment, database, access: *access, reason: None, ticket: None };
+            let subject = plain(identity, target, environment, database, *access);
             // A level that wants a reason is offered too: the person can give one.
             let explained = Subject { reason: Some("-"), ticket: Some("-"), ..subject };
             self.may_connect(&subject).is_ok() || self.may_connect(&explained).is_ok()
         });
         offered.collect()
     }
+}
+
+/// A subject that says nothing of itself.
+fn plain<'a>(
+    identity: &'a Identity,
+    target: &'a str,
+    environment: &'a str,
+    database: &'a str,
+    access: Access,
+) -> Subject<'a> {
+    Subject { identity, target, environment, database, access, agent: None, reason: None, ticket: None }
 }
 
 #[cfg(test)]

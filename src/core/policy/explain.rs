@@ -85,9 +85,11 @@ pub fn relation(
         rights::Explanation::NotGranted | rights::Explanation::Withheld(_) => None,
     };
     let reaches = |granted: &Granted<'_>, at: usize| {
-        [&granted.rights, &granted.through_view]
-            .into_iter()
-            .any(|all| all.get(at).is_some_and(|one| *one != Extent::Nothing))
+        // A view that is put together anew in each statement is read without a right on it.
+        (at == 0 && granted.relation.read && granted.relation.rebuilt.is_some())
+            || [&granted.rights, &granted.through_view]
+                .into_iter()
+                .any(|all| all.get(at).is_some_and(|one| *one != Extent::Nothing))
     };
     let action = |(at, action): (usize, &'static str)| Action {
         action,

@@ -20,7 +20,8 @@ use crate::core::{encoding, mask};
 /// The file of a policy folder that says what is sensitive.
 pub const CLASSIFICATION: &str = "classification.toml";
 /// Annotations that mean something. Any other is an error.
-const ANNOTATIONS: [&str; 8] = ["id", "code", "mask", "filter", "limit", "approval", "reason", "suggest"];
+const ANNOTATIONS: [&str; 9] =
+    ["id", "code", "mask", "filter", "limit", "approval", "break_glass", "reason", "suggest"];
 
 /// One file of a policy folder: its name inside the folder and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     let text = |key: &str| policy.annotation(key).map(str::to_owned).filter(|text| !text.is_empty());
     let Some(id) = text("id") else { return Err("a rule without @id(\"...\")".to_owned()) };
     let forbids = policy.effect() == Effect::Forbid;
-    for key in ["mask", "filter", "limit", "approval", "reason", "suggest", "code"] {
+    for key in ["mask", "filter", "limit", "approval", "break_glass", "reason", "suggest", "code"] {
         if !forbids && policy.annotation(key).is_some() {
             return Err(format!("@{key} on a permit has no effect: put it on a forbid"));
         }
@@ -161,6 +162,9 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     }
     if text("approval").is_some_and(|text| Reviewers::parse(&text).is_none()) {
         return Err("@approval is a group, as in `dba`, or up to five people of it, as in `2 of dba`".to_owned());
+    }
+    if policy.annotation("break_glass").is_some() && (text("break_glass").is_none() || text("approval").is_none()) {
+        return Err("@break_glass names a group, beside the @approval of those who review it".to_owned());
     }
     if let Some(name) = policy.annotation("mask") {
         if !mask::is_known(name) {
@@ -189,6 +193,7 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
         filter: text("filter"),
         limit,
         approval: text("approval"),
+        break_glass: text("break_glass"),
         reason: text("reason"),
         suggest: text("suggest"),
     })
@@ -263,6 +268,7 @@ mod tests {
             ),
             ("permit (principal, action, resource);", 1, "@id"),
             ("@id(\"a\") @approval(\"dba\")\npermit (principal, action, resource);", 1, "@approval"),
+            ("@id(\"a\") @break_glass(\"oncall\")\nforbid (principal, action, resource);", 1, "@break_glass"),
             ("@id(\"a\") @approval(\"0 of dba\")\nforbid (principal, action, resource);", 1, "2 of dba"),
             ("@id(\"a\")\npermit (principal, action, resource)\nwhen {", 3, "unexpected"),
         ];

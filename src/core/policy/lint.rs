@@ -55,6 +55,7 @@ pub fn database(
                 environment,
                 database: &catalog.database,
                 access,
+                agent: (identity.kind == Kind::Agent).then_some("lint"),
                 reason: Some("lint"),
                 ticket: Some("lint"),
             };

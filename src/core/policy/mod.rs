@@ -15,6 +15,6 @@ pub mod selftest;
 pub mod suggest;
 pub mod verdict;
 
-pub use engine::{ImpactRefusal, Policy, RUNS_TEXT, Subject};
+pub use engine::{ImpactRefusal, OwnedSubject, Policy, RUNS_TEXT, Subject};
 pub use limit::Limits;
 pub use verdict::{Cleared, Denial, Impact, Verdict};

@@ -4,15 +4,25 @@
 use super::file::Source;
 
 /// Names of the built-in packs.
-pub const NAMES: [&str; 1] = ["production"];
+pub const NAMES: [&str; 2] = ["production", "agents"];
 
 /// The files of a built-in pack, exactly as they would lie in a policy folder.
 pub fn sources(name: &str) -> Option<Vec<Source>> {
+    let production = || Source::new("production.cedar", include_str!("packs/production/production.cedar"));
+    let classification = || Source::new("classification.toml", include_str!("packs/production/classification.toml"));
     match name {
         "production" => Some(vec![
-            Source::new("production.cedar", include_str!("packs/production/production.cedar")),
-            Source::new("classification.toml", include_str!("packs/production/classification.toml")),
+            production(),
+            classification(),
             Source::new("production.test.toml", include_str!("packs/production/production.test.toml")),
+        ]),
+        // What people may do stays as it is: the tests of `production` hold here too.
+        "agents" => Some(vec![
+            production(),
+            Source::new("agents.cedar", include_str!("packs/agents/agents.cedar")),
+            classification(),
+            Source::new("production.test.toml", include_str!("packs/production/production.test.toml")),
+            Source::new("agents.test.toml", include_str!("packs/agents/agents.test.toml")),
         ]),
         _ => None,
     }
@@ -23,6 +33,11 @@ pub fn sources(name: &str) -> Option<Vec<Source>> {
 pub fn rules(name: &str) -> Option<Vec<Source>> {
     let rules = sources(name)?.into_iter().filter(|source| source.name.ends_with(".cedar"));
     Some(rules.collect())
+}
+
+/// Whether a file is one of a built-in pack, unchanged: what it leaves unused is nobody's mistake.
+pub fn is_built_in(source: &Source) -> bool {
+    NAMES.iter().filter_map(|name| sources(name)).flatten().any(|built_in| built_in == *source)
 }
 
 #[cfg(test)]
@@ -36,5 +51,8 @@ mod tests {
             assert!(Policy::pack(name).is_some(), "{name}");
         }
         assert!(sources("no such pack").is_none());
+        let rules = rules("production").expect("rules");
+        assert!(rules.iter().all(is_built_in));
+        assert!(!is_built_in(&Source::new("production.cedar", "")));
     }
 }

@@ -56,6 +56,8 @@ struct Who {
     environment: Option<String>,
     database: Option<String>,
     access: Option<Access>,
+    /// The program that the session says it acts through.
+    agent: Option<String>,
     reason: Option<String>,
     ticket: Option<String>,
 }
@@ -216,8 +218,9 @@ fn check(policy: &Policy, catalog: &Catalog, defaults: &Who, case: &Case) -> Res
         environment: &environment,
         database: &database,
         access: case.who.access.or(defaults.access).unwrap_or(Access::Read),
-        reason: case.who.reason.as_deref().or(defaults.reason.as_deref()),
-        ticket: case.who.ticket.as_deref().or(defaults.ticket.as_deref()),
+        agent: said(&case.who.agent, &defaults.agent),
+        reason: said(&case.who.reason, &defaults.reason),
+        ticket: said(&case.who.ticket, &defaults.ticket),
     };
     let answered = ask(policy, &subject, catalog, case)?;
     if answered.expected != case.expect {
@@ -234,6 +237,11 @@ fn check(policy: &Policy, catalog: &Catalog, defaults: &Who, case: &Case) -> Res
         }
     }
     Ok(())
+}
+
+/// What a case says, else what all say; an empty text takes away what all say.
+fn said<'a>(own: &'a Option<String>, usual: &'a Option<String>) -> Option<&'a str> {
+    own.as_deref().or(usual.as_deref()).filter(|text| !text.is_empty())
 }
 
 fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -> Result<Answered, String> {

@@ -69,6 +69,9 @@ pub struct Denial {
     pub objects: Vec<String>,
     /// The group that may lift it, where every deciding rule names one.
     pub approvers: Option<String>,
+    /// The group that may go ahead at once and be reviewed afterwards, where every deciding rule names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
     /// Byte offset in the statement that the finding points at.
     pub offset: Option<usize>,
 }

@@ -69,6 +69,7 @@ fn grantable() -> Grantable {
     Grantable {
         relations: [1, 2, 3].into(),
         known: [1, 2, 3].into(),
+        withheld: [RelationName::new("public", "notes")].into(),
         sequences: [RelationName::new("public", "s")].into(),
     }
 }
@@ -87,6 +88,7 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
             "GRANT INSERT (\"id\", \"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT UPDATE (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT REFERENCES (\"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
+            "GRANT REFERENCES ON \"public\".\"notes\" TO \"dbgate_s_1\"",
             "GRANT USAGE ON SEQUENCE \"public\".\"s\" TO \"dbgate_s_1\"",
         ]
     );
@@ -151,7 +153,7 @@ fn login_names_show_the_person_and_never_grow_too_long() {
 #[test]
 fn preparing_names_no_password_and_quotes_what_it_is_given() {
     let schemas = ["we\"ird".to_owned()];
-    let sql = prepare_target(&PrepareTarget { broker: BROKER, database: "shop", schemas: &schemas });
+    let sql = prepare_target(&PrepareTarget { broker: BROKER, database: "shop", schemas: &schemas, lend: &[] });
     assert!(sql.iter().all(|text| !text.contains("PASSWORD") && !text.contains(" SUPERUSER")));
     assert!(sql.contains(&"GRANT USAGE ON SCHEMA \"we\"\"ird\" TO \"dbgate_broker\" WITH GRANT OPTION".to_owned()));
 }

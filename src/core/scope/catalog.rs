@@ -30,9 +30,10 @@ pub struct Relation {
     /// For views and materialized views: `(relation oid, attribute)` pairs they depend on; attribute 0 is the whole row.
     pub depends_on: Vec<(u32, i16)>,
     pub has_row_security: bool,
-    /// Its row policies are for some roles only, or look at who asks.
+    /// Its row policies are for some roles only, look at who asks, or call functions of the database's
+    /// own, which may.
     pub has_user_policies: bool,
-    /// For a view: its query, every name outside `pg_catalog` with its schema.
+    /// For a view or materialized view: its query, every name outside `pg_catalog` with its schema.
     pub definition: Option<String>,
     /// `pg_class.reltuples`, an estimate; negative when never analysed.
     pub estimated_rows: i64,

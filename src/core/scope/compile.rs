@@ -15,6 +15,10 @@ use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::engine::{Answer, Asking, DEFAULT_DENY};
 use crate::core::policy::{Policy, Subject};
+use crate::core::statement::grammar;
+
+/// The longest definition that may stand in place of a view: views over views over views grow.
+const LONGEST_REBUILT: usize = 64 * 1024;
 
 /// What the policy decides about one relation, before views and inheritance are looked at.
 struct Decision {
@@ -126,7 +130,8 @@ fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String>
         return None;
     }
     if relation.has_user_policies {
-        let reason = "its row policies look at who asks, and here one role asks for many people";
+        let reason =
+            "its row policies look at who asks, or call functions that may, and here one role asks for many people";
         return Some(reason.to_owned());
     }
     // The view's owner would be judged by the row policies, not the person behind the session.
@@ -182,8 +187,8 @@ fn made(name: &str, rule: &str, column: &Column) -> ColumnMask {
     }
 }
 
-/// Names the view of every relation that needs one, by scope and OID, and puts the names into the
-/// definitions of rebuilt views.
+/// Names the view of every relation that needs one, by scope and OID, and puts what stands for masked
+/// relations into the definitions of the views over them.
 fn place_views(scope: &mut Scope, catalog: &Catalog) {
     let digest: String = scope.digest().chars().take(16).collect();
     for relation in scope.relations.values_mut() {
@@ -194,23 +199,50 @@ fn place_views(scope: &mut Scope, catalog: &Catalog) {
             mask.expression = mask.expression.replace(mask::SCOPE_MARK, &digest);
         }
     }
-    let definitions: Vec<(RelationName, String)> =
-        scope.relations.iter().filter_map(|(name, relation)| Some((name.clone(), relation.rebuilt.clone()?))).collect();
-    for (name, definition) in definitions {
-        // Tried before the view was chosen to be rebuilt; should it fail now, nothing is granted.
-        let reads = catalog.relations.get(&name).map_or(&[][..], |view| &view.depends_on);
-        match view::over_masks(&definition, |schema, name| splice_of(scope, schema, name, reads)) {
-            Some(text) => {
-                if let Some(relation) = scope.relations.get_mut(&name) {
-                    relation.rebuilt = Some(text);
-                }
-            }
-            None => {
-                scope.relations.remove(&name);
-                scope.withheld.insert(name, view::NOT_REWRITTEN.to_owned());
-            }
+    let mut waiting: BTreeMap<u32, RelationName> = scope
+        .relations
+        .iter()
+        .filter(|(_, relation)| relation.rebuilt.is_some())
+        .map(|(name, relation)| (relation.oid, name.clone()))
+        .collect();
+    // A view after those it reads: until then their definitions show what is masked.
+    while !waiting.is_empty() {
+        let reads = |name: &RelationName| catalog.relations.get(name).map_or(&[][..], |view| &view.depends_on);
+        let is_ready = |name: &RelationName| reads(name).iter().all(|(oid, _)| !waiting.contains_key(oid));
+        let ready: Vec<(u32, RelationName)> =
+            waiting.iter().filter(|(_, name)| is_ready(name)).map(|(oid, name)| (*oid, name.clone())).collect();
+        if ready.is_empty() {
+            // No view reads itself; should one seem to, none of them is granted.
+            waiting.values().for_each(|name| withhold(scope, name));
+            break;
+        }
+        for (oid, name) in ready {
+            waiting.remove(&oid);
+            rebuild(scope, &name, reads(&name));
         }
     }
+}
+
+/// Tried before the view was chosen to be rebuilt; should it fail now, nothing is granted.
+fn rebuild(scope: &mut Scope, name: &RelationName, reads: &[(u32, i16)]) {
+    let definition = scope.relations.get(name).and_then(|relation| relation.rebuilt.clone()).unwrap_or_default();
+    let text = view::over_masks(&definition, |schema, name| splice_of(scope, schema, name, reads));
+    match (text, scope.relations.get_mut(name)) {
+        (Some(text), Some(relation)) if text.len() <= LONGEST_REBUILT => {
+            relation.rebuilt = Some(text);
+            // It will stand in statements, so it must be read there as it is here.
+            let inline = format!("select from {} as one", mask::splice_text(name, relation, false));
+            if grammar::parse(&inline).is_err() {
+                withhold(scope, name);
+            }
+        }
+        _ => withhold(scope, name),
+    }
+}
+
+fn withhold(scope: &mut Scope, name: &RelationName) {
+    scope.relations.remove(name);
+    scope.withheld.insert(name.clone(), view::NOT_REWRITTEN.to_owned());
 }
 
 /// What stands in a rebuilt view for a relation: the columns that the view reads and no others, so
@@ -219,16 +251,14 @@ fn splice_of(scope: &Scope, schema: &str, name: &str, reads: &[(u32, i16)]) -> O
     let name = RelationName::new(schema, name);
     let relation = scope.relations.get(&name).filter(|relation| relation.is_replaced())?;
     let is_read = |number: i16| reads.iter().any(|(oid, at)| *oid == relation.oid && (*at == 0 || *at == number));
-    let mut needed = relation.clone();
-    needed.columns.retain(|column| is_read(column.number));
-    Some(mask::splice_text(&name, &needed, false))
+    Some(mask::splice_columns(&name, relation, false, is_read))
 }
 
 /// Whether constants in place of columns are not enough: a part of a value is shown, rows are left
 /// out, or no column is left that could be read.
 fn needs_view(scope: &RelationScope) -> bool {
     let nothing_clear = !scope.columns.is_empty() && scope.columns.iter().all(|column| column.mask.is_some());
-    scope.is_closed() || nothing_clear || scope.columns.iter().any(discloses)
+    scope.filter.is_some() || (nothing_clear && scope.rebuilt.is_none()) || scope.columns.iter().any(discloses)
 }
 
 fn discloses(column: &ColumnScope) -> bool {

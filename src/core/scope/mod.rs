@@ -78,7 +78,8 @@ pub struct RelationScope {
     pub view: Option<(String, String)>,
     /// A condition that rows must meet to be seen or written, in SQL; then the view is the only door.
     pub filter: Option<String>,
-    /// For a view over masked relations: its definition over what stands for them.
+    /// For a view over masked relations: its definition over what stands for them. It stands in each
+    /// statement in place of the view, or in a masking view where the view has one.
     pub rebuilt: Option<String>,
     /// Sequences that a granted INSERT draws from, `(schema, name)`.
     pub sequences: Vec<(String, String)>,
@@ -137,8 +138,13 @@ pub struct ColumnMask {
     pub rule: String,
 }
 
-/// SHA-256 of the canonical JSON, hex.
 impl Scope {
+    /// Whether something of the database is kept from who has it.
+    pub fn hides(&self) -> bool {
+        !self.withheld.is_empty() || self.relations.values().any(RelationScope::is_replaced)
+    }
+
+    /// SHA-256 of the canonical JSON, hex.
     pub fn digest(&self) -> String {
         use sha2::Digest as _;
         let canonical = serde_json::to_vec(self).expect("a scope has string keys only and no floats");

@@ -115,6 +115,15 @@ pub enum CopyDirection {
     Server,
 }
 
+/// How definitions and maintenance get along with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Others wait for it.
+    Blocking,
+    /// It waits for others.
+    Concurrent,
+}
+
 /// All that is known of one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -137,8 +146,12 @@ pub struct Facts {
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// What LISTEN listens to.
+    pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
+    /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
+    pub upkeep: Option<Upkeep>,
     /// Byte range of the statement in the text it came from.
     pub start: usize,
     pub end: usize,
@@ -159,7 +172,9 @@ impl Facts {
             settings: Vec::new(),
             locks: false,
             unbounded: false,
+            channel: None,
             prepared: None,
+            upkeep: None,
             start: 0,
             end: 0,
         }

@@ -3,9 +3,9 @@
 //! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
-use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb};
+use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{shape, walk};
+use super::{shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -77,6 +77,9 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
+    if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
+        facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
+    }
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
@@ -114,10 +117,14 @@ fn top_level(tree: &Tree) -> Facts {
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         "DiscardStmt" => Facts::plain("DISCARD", Effect::Session),
-        "ListenStmt" => Facts::plain("LISTEN", Effect::Session),
+        "ListenStmt" => {
+            Facts { channel: Some(text("conditionname").to_owned()), ..Facts::plain("LISTEN", Effect::Session) }
+        }
         "UnlistenStmt" => Facts::plain("UNLISTEN", Effect::Session),
         "NotifyStmt" => Facts::plain("NOTIFY", Effect::Session),
         "ConstraintsSetStmt" => Facts::plain("SET CONSTRAINTS", Effect::Session),
+        // ACCESS SHARE (1) is what every SELECT takes; pg_dump asks for it by name.
+        "LockStmt" if tree.get("mode").int() == 1 => Facts::plain("LOCK", Effect::Read),
         "LockStmt" => Facts { locks: true, ..Facts::plain("LOCK", Effect::Utility) },
         "DoStmt" => Facts::plain("DO", Effect::Utility),
         "CallStmt" => Facts::plain("CALL", Effect::Utility),

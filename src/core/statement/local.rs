@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CopySource, CopyTarget, Expr, FromTable, Ident, MergeAction, ObjectName, Query, Reset, Set,
-    SetExpr, Statement, TableFactor, TableObject, TableWithJoins, UnaryOperator, Value, Visit, Visitor,
+    BinaryOperator, CopySource, CopyTarget, Expr, FromTable, Ident, LockTableMode, MergeAction, ObjectName, Query,
+    Reset, Set, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, UnaryOperator, Value, Visit, Visitor,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -221,6 +221,7 @@ fn effect(statement: &Statement) -> Effect {
         | Statement::Comment { .. }
         | Statement::Grant(_)
         | Statement::Revoke(_) => Effect::Ddl,
+        Statement::Lock(lock) if lock.lock_mode == Some(LockTableMode::AccessShare) => Effect::Read,
         Statement::Call(_) | Statement::Vacuum(_) | Statement::Analyze(_) | Statement::Lock(_) => Effect::Utility,
         // Other dialects' statements, and ones added later: the server decides.
         _ => Effect::Unknown,
@@ -371,7 +372,8 @@ impl Visitor for Gather<'_> {
                 self.facts.prepared = Some(fold(name));
             }
             Statement::Call(call) => self.calls(&call.name),
-            Statement::Lock(_) => self.facts.locks = true,
+            Statement::LISTEN { channel } => self.facts.channel = Some(fold(channel)),
+            Statement::Lock(lock) => self.facts.locks = lock.lock_mode != Some(LockTableMode::AccessShare),
             _ => {}
         }
         ControlFlow::Continue(())

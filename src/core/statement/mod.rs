@@ -2,11 +2,14 @@
 //!
 //! [`grammar`] (PostgreSQL's own parser) is the authority and lives at the gateway;
 //! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
-//! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts what may be seen in place of a masked relation.
+//! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
+//! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
 
 pub mod facts;
 #[cfg(feature = "server")]
 pub mod grammar;
+#[cfg(feature = "server")]
+pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;
 pub mod local;
@@ -18,5 +21,7 @@ mod shape;
 pub mod splice;
 #[cfg(feature = "server")]
 mod tree;
+#[cfg(feature = "server")]
+mod upkeep;
 #[cfg(feature = "server")]
 mod walk;

@@ -40,6 +40,15 @@ pub fn row_description(body: &[u8]) -> Result<Vec<Field>, WireError> {
     Ok(fields)
 }
 
+/// Reads a ParameterDescription body.
+pub fn parameter_types(body: &[u8]) -> Result<Vec<u32>, WireError> {
+    let mut reader = Reader::new(b't', body);
+    let count = reader.count()?;
+    let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(types)
+}
+
 /// Writes a RowDescription message.
 pub fn write_row_description(fields: &[Field], out: &mut BytesMut) {
     frame::write(out, b'T', |body| {
@@ -139,6 +148,13 @@ impl ErrorFields {
     pub fn fatal(sqlstate: &str, message: impl Into<String>) -> Self {
         Self { severity: "FATAL".into(), ..Self::error(sqlstate, message) }
     }
+}
+
+/// The channel of a NotificationResponse.
+pub fn channel(body: &[u8]) -> Result<String, WireError> {
+    let mut reader = Reader::new(b'A', body);
+    reader.i32()?;
+    Ok(String::from_utf8_lossy(reader.until_nul()?).into_owned())
 }
 
 /// Reads an ErrorResponse or NoticeResponse body. Unknown fields are passed over, as the protocol asks.

@@ -9,11 +9,29 @@ use super::reader::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frontend<'a> {
     Query(&'a str),
-    Parse { name: &'a str, sql: &'a str },
-    Bind { portal: &'a str, statement: &'a str, parameters: &'a [u8] },
-    Describe { what: Named, name: &'a str },
-    Execute { portal: &'a str, rows: i32 },
-    Close { what: Named, name: &'a str },
+    /// `types` are the parameter types as they came: four bytes each, 0 where left open.
+    Parse {
+        name: &'a str,
+        sql: &'a str,
+        types: &'a [u8],
+    },
+    Bind {
+        portal: &'a str,
+        statement: &'a str,
+        parameters: &'a [u8],
+    },
+    Describe {
+        what: Named,
+        name: &'a str,
+    },
+    Execute {
+        portal: &'a str,
+        rows: i32,
+    },
+    Close {
+        what: Named,
+        name: &'a str,
+    },
     Flush,
     Sync,
     CopyData,
@@ -37,9 +55,8 @@ pub fn parse(message: &Message) -> Result<Frontend<'_>, WireError> {
         b'Q' => Frontend::Query(body.text()?),
         b'P' => {
             let (name, sql) = (body.text()?, body.text()?);
-            let types = body.count()?;
-            body.bytes(types * 4)?;
-            Frontend::Parse { name, sql }
+            let count = body.count()?;
+            Frontend::Parse { name, sql, types: body.bytes(count * 4)? }
         }
         b'B' => {
             let (portal, statement) = (body.text()?, body.text()?);
@@ -65,14 +82,74 @@ pub fn parse(message: &Message) -> Result<Frontend<'_>, WireError> {
 
 /// Walks formats, values and result formats of a Bind, so that a malformed one is refused here.
 fn skip_bind(body: &mut Reader<'_>) -> Result<(), WireError> {
-    let formats = body.count()?;
-    body.bytes(formats * 2)?;
-    for _ in 0..body.count()? {
-        body.value()?;
-    }
+    skip_values(body)?;
     let results = body.count()?;
     body.bytes(results * 2)?;
     Ok(())
+}
+
+/// Walks formats and values; how many values there are.
+fn skip_values(body: &mut Reader<'_>) -> Result<usize, WireError> {
+    let formats = body.count()?;
+    body.bytes(formats * 2)?;
+    let count = body.count()?;
+    (0..count).try_for_each(|_| body.value().map(|_| ()))?;
+    Ok(count)
+}
+
+/// Types of a Parse, formats and values of a Bind, in one piece: all of them that changes what a
+/// statement does. Result formats do not. Nothing where no value is bound, or nothing at all.
+pub fn bound(types: &[u8], parameters: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let mut body = Reader::new(b'B', parameters);
+    if skip_values(&mut body)? == 0 {
+        return Ok(None);
+    }
+    let values = parameters.get(..parameters.len() - body.rest().len()).unwrap_or_default();
+    let count = i16::try_from(types.len() / 4).unwrap_or(i16::MAX);
+    Ok(Some([&count.to_be_bytes(), types, values].concat()))
+}
+
+/// The types and the rest of a Bind out of what [`bound`] made; results come back as text.
+pub fn unbound(bound: &[u8]) -> Result<(Vec<u32>, Vec<u8>), WireError> {
+    let mut body = Reader::new(b'B', bound);
+    let count = body.count()?;
+    let types = types(body.bytes(count * 4)?)?;
+    let values = body.rest();
+    skip_values(&mut body)?;
+    body.end()?;
+    Ok((types, [values, &[0, 0]].concat()))
+}
+
+/// The same for values that are given as text, of types that are left open.
+pub fn bound_texts(values: &[String]) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    body.put_i16(0);
+    put_texts(values.iter().map(|value| Some(value.as_str())), &mut body);
+    body.to_vec()
+}
+
+/// No formats, which is text for all, and the values.
+fn put_texts<'v>(values: impl ExactSizeIterator<Item = Option<&'v str>>, body: &mut BytesMut) {
+    body.put_i16(0);
+    body.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+    for value in values {
+        match value {
+            None => body.put_i32(-1),
+            Some(text) => {
+                body.put_i32(i32::try_from(text.len()).unwrap_or(i32::MAX));
+                body.put_slice(text.as_bytes());
+            }
+        }
+    }
+}
+
+/// OIDs as they lie in a Parse.
+pub fn types(bytes: &[u8]) -> Result<Vec<u32>, WireError> {
+    let mut body = Reader::new(b'P', bytes);
+    (0..bytes.len() / 4).map(|_| body.u32()).collect()
 }
 
 fn named(body: &mut Reader<'_>, tag: u8) -> Result<Named, WireError> {
@@ -108,18 +185,17 @@ pub fn bind(portal: &str, statement: &str, parameters: &[Option<&str>], out: &mu
     frame::write(out, b'B', |body| {
         put_text(body, portal);
         put_text(body, statement);
+        put_texts(parameters.iter().copied(), body);
         body.put_i16(0);
-        body.put_i16(i16::try_from(parameters.len()).unwrap_or(i16::MAX));
-        for parameter in parameters {
-            match parameter {
-                None => body.put_i32(-1),
-                Some(text) => {
-                    body.put_i32(i32::try_from(text.len()).unwrap_or(i32::MAX));
-                    body.put_slice(text.as_bytes());
-                }
-            }
-        }
-        body.put_i16(0);
+    });
+}
+
+/// Bind with formats, values and result formats as they came from elsewhere.
+pub fn bind_raw(portal: &str, statement: &str, parameters: &[u8], out: &mut BytesMut) {
+    frame::write(out, b'B', |body| {
+        put_text(body, portal);
+        put_text(body, statement);
+        body.put_slice(parameters);
     });
 }
 
@@ -192,15 +268,6 @@ pub fn sasl_response(text: &str, out: &mut BytesMut) {
     frame::write(out, b'p', |body| body.put_slice(text.as_bytes()));
 }
 
-/// The parameter type OIDs of a Parse body.
-pub fn parse_types(message: &Message) -> Result<Vec<u32>, WireError> {
-    let mut body = Reader::new(message.tag, &message.body);
-    body.text()?;
-    body.text()?;
-    let count = body.count()?;
-    (0..count).map(|_| body.u32()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,12 +281,31 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let message = read_back(|out| parse_typed("s1", "select $1", &[23], out));
-        assert_eq!(parse(&message), Ok(Frontend::Parse { name: "s1", sql: "select $1" }));
-        assert_eq!(parse_types(&message), Ok(vec![23]));
+        let types = [0, 0, 0, 23];
+        assert_eq!(parse(&message), Ok(Frontend::Parse { name: "s1", sql: "select $1", types: &types }));
         let message = read_back(|out| bind("p", "s1", &[Some("1"), None], out));
         assert!(matches!(parse(&message), Ok(Frontend::Bind { portal: "p", statement: "s1", .. })));
         let message = read_back(|out| execute("p", 5, out));
         assert_eq!(parse(&message), Ok(Frontend::Execute { portal: "p", rows: 5 }));
+    }
+
+    #[test]
+    fn what_is_bound_holds_types_formats_and_values_and_no_result_formats() {
+        let message = read_back(|out| bind("", "", &[Some("1"), None], out));
+        let Ok(Frontend::Bind { parameters, .. }) = parse(&message) else { panic!("a Bind") };
+        let whole = bound(&[0, 0, 0, 23], parameters).expect("well formed").expect("values");
+        assert_eq!(unbound(&whole), Ok((vec![23], parameters.to_vec())));
+        let with_formats = [&parameters[..parameters.len() - 2], &[0, 1, 0, 1]].concat();
+        assert_eq!(bound(&[0, 0, 0, 23], &with_formats), Ok(Some(whole.clone())), "binary results are the same");
+        assert_ne!(bound(&[], parameters), Ok(Some(whole)));
+        let nothing = read_back(|out| bind("", "", &[], out));
+        let Ok(Frontend::Bind { parameters, .. }) = parse(&nothing) else { panic!("a Bind") };
+        assert_eq!(bound(&[], parameters), Ok(None));
+        let given = bound_texts(&["1".into(), "".into()]);
+        let (types, parameters) = unbound(&given).expect("well formed");
+        assert_eq!(bound(&[], &parameters), Ok(Some(given)));
+        assert!(types.is_empty());
+        assert!(unbound(&[0, 1, 0]).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::core::api::ErrorCode;
-use crate::core::approval::{Asked, Binding, Decider, Lift, Refused, Request, RequestId, Spent, State};
+use crate::core::approval::{Admission, Asked, Binding, Decider, Lift, Refused, Request, RequestId, Spent, State};
 use crate::core::identity::Identity;
 use crate::core::time::Moment;
 use crate::server::audit::{Log, LogError};
@@ -58,6 +58,10 @@ pub enum Step {
     Ended,
     /// Used, or its outcome is known.
     Spent,
+    /// Somebody goes ahead without anybody's word.
+    Glass,
+    /// Somebody has looked at that.
+    Reviewed,
 }
 
 impl Step {
@@ -69,6 +73,8 @@ impl Step {
             Self::Remarked => "remarked",
             Self::Ended => "ended",
             Self::Spent => "used",
+            Self::Glass => "glass_broken",
+            Self::Reviewed => "reviewed",
         }
     }
 }
@@ -186,6 +192,36 @@ impl Approvals {
         Ok(Some(lift))
     }
 
+    /// Uses up the approval of a session like this, if there is one.
+    pub async fn admit(&self, binding: &Binding, session: &str) -> Result<Option<Admission>, ApprovalError> {
+        let _turn = self.turn.lock().await;
+        for open in self.store.open_requests_for(&binding.principal, &binding.statement_digest()).await? {
+            let Some(window) = open.request.binding.window() else { continue };
+            // For how long is what people have said, not what is asked for now.
+            let asked = Binding { settings: open.request.binding.settings.clone(), ..binding.clone() };
+            let Ok((next, lift)) = open.request.execute(&asked, session, clock::now()) else { continue };
+            self.log.approval_used(&lift, session, &asked.digest()).await?;
+            self.put(&next, open.version, Step::Spent).await?;
+            return Ok(Some(Admission { lift, window }));
+        }
+        Ok(None)
+    }
+
+    /// Whoever asked goes ahead at once; reviewers are told.
+    pub async fn break_glass(
+        &self,
+        id: &RequestId,
+        who: &Identity,
+        reason: Option<&str>,
+    ) -> Result<Request, ApprovalError> {
+        let _turn = self.turn.lock().await;
+        let read = self.read(id).await?;
+        let next = read.request.break_glass(who, reason, clock::now())?;
+        self.log.approval_glass(&next).await?;
+        self.put(&next, read.version, Step::Glass).await?;
+        Ok(next)
+    }
+
     /// Notes what came of a use.
     pub async fn finish(&self, id: &RequestId, spent: Spent) -> Result<(), ApprovalError> {
         let _turn = self.turn.lock().await;
@@ -197,7 +233,7 @@ impl Approvals {
         self.put(&next, used.version, Step::Spent).await
     }
 
-    /// Somebody says yes.
+    /// Somebody says yes; of what went ahead, that it was in order.
     pub async fn approve(
         &self,
         id: &RequestId,
@@ -205,12 +241,20 @@ impl Approvals {
         comment: Option<&str>,
         cap: Option<u64>,
     ) -> Result<Request, ApprovalError> {
-        self.decide(id, decider, |request, now| request.approve(decider, comment, cap, now)).await
+        let step = |request: &Request, now| match request.awaits_review() {
+            true => request.review(decider, true, comment, now),
+            false => request.approve(decider, comment, cap, now),
+        };
+        self.decide(id, decider, step).await
     }
 
-    /// Somebody says no.
+    /// Somebody says no; of what went ahead, that it was not in order.
     pub async fn reject(&self, id: &RequestId, decider: &Decider<'_>, comment: &str) -> Result<Request, ApprovalError> {
-        self.decide(id, decider, |request, now| request.reject(decider, comment, now)).await
+        let step = |request: &Request, now| match request.awaits_review() {
+            true => request.review(decider, false, Some(comment), now),
+            false => request.reject(decider, comment, now),
+        };
+        self.decide(id, decider, step).await
     }
 
     async fn decide(
@@ -222,6 +266,11 @@ impl Approvals {
         let _turn = self.turn.lock().await;
         let read = self.read(id).await?;
         match step(&read.request, clock::now()) {
+            Ok(next) if read.request.awaits_review() => {
+                self.log.approval_reviewed(&next, decider.identity).await?;
+                self.put(&next, read.version, Step::Reviewed).await?;
+                Ok(next)
+            }
             Ok(next) => {
                 self.log.approval_decided(&next, decider.identity).await?;
                 self.put(&next, read.version, Step::Decided).await?;
@@ -283,7 +332,9 @@ impl Approvals {
         let all = all.into_iter().map(|one| one.request);
         let shown = all.filter(|request| match which {
             Which::Mine => true,
-            Which::Reviewable => request.state == State::Pending && self.is_reviewer(request, identity),
+            Which::Reviewable => {
+                (request.state == State::Pending || request.awaits_review()) && self.is_reviewer(request, identity)
+            }
             Which::Visible => self.is_visible(request, identity),
         });
         Ok(shown.collect())
@@ -335,10 +386,16 @@ impl Approvals {
 
     async fn expire_overdue(&self) -> Result<(), ApprovalError> {
         let now = clock::now();
-        if self.store.overdue_requests(now).await?.is_empty() {
+        if self.store.overdue_requests(now).await?.is_empty() && self.store.overdue_reviews(now).await?.is_empty() {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
+        for overdue in self.store.overdue_reviews(now).await? {
+            if let Some(next) = overdue.request.remind(now) {
+                self.log.approval_remark(&next).await?;
+                self.put(&next, overdue.version, Step::Remarked).await?;
+            }
+        }
         for overdue in self.store.overdue_requests(now).await? {
             if let Some(next) = overdue.request.expire(now) {
                 self.log.approval_ended(&next).await?;
@@ -420,6 +477,9 @@ impl From<Refused> for Refusal {
             | Refused::NotAPerson
             | Refused::NotAReviewer(_)
             | Refused::NotPermitted
+            | Refused::NoGlass
+            | Refused::NotOnCall(_)
+            | Refused::NoReason
             | Refused::NotYours => Self::new(ErrorCode::Denied, message),
             Refused::Twice | Refused::Closed(_) | Refused::TooLate | Refused::NotApproved | Refused::Changed(_) => {
                 Self::new(ErrorCode::Conflict, message)

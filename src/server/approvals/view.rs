@@ -3,10 +3,10 @@
 use super::Approvals;
 use crate::core::api::Principal;
 use crate::core::api::request::{
-    Binds, ChangeView, DecisionView, EstimateView, ImpactView, ObjectView, OutcomeView, RemarkView, RequestView,
-    ReviewersView, SCHEMA, TrialView,
+    Binds, ChangeView, DecisionView, EstimateView, GlassView, ImpactView, ObjectView, OutcomeView, RemarkView,
+    RequestView, ReviewersView, SCHEMA, TrialView,
 };
-use crate::core::approval::{Decider, Forecast, Outcome, Request, Spent, State, Trial};
+use crate::core::approval::{Decider, Forecast, Glass, Outcome, Request, Spent, State, Trial};
 use crate::core::identity::Identity;
 use crate::core::policy::Impact;
 use crate::core::statement::facts::RowAction;
@@ -19,8 +19,8 @@ impl Approvals {
     /// A request for this identity's eyes.
     pub fn view(&self, request: &Request, identity: &Identity) -> RequestView {
         let now = clock::now();
-        let may_decide =
-            request.state == State::Pending && request.may_decide(&Decider { identity, vouched: now }, now).is_ok();
+        let is_open = request.state == State::Pending || request.awaits_review();
+        let may_decide = is_open && request.may_decide(&Decider { identity, vouched: now }, now).is_ok();
         of(request, &self.url(&request.id), may_decide)
     }
 }
@@ -32,6 +32,7 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
     let binding = &request.binding;
     RequestView {
         schema: SCHEMA.to_owned(),
+        kind: if binding.window().is_some() { "access" } else { "statement" }.to_owned(),
         state: request.state.word().to_owned(),
         rule: request.denial.rule.clone(),
         code: request.denial.code.clone(),
@@ -52,7 +53,7 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
         environment: request.environment.clone(),
         access: binding.access,
         statement: binding.statement.clone(),
-        has_parameters: binding.parameters.is_some(),
+        parameters: request.values.clone(),
         principal: Principal {
             kind: request.requester.kind.word().to_owned(),
             subject: request.requester.subject.clone(),
@@ -66,6 +67,7 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
             target: binding.target.clone(),
             statements: format!("sha256:{}", binding.statement_digest()),
             params: binding.parameters.as_deref().map(|one| format!("sha256:{}", digest(one))),
+            values: binding.parameters.clone(),
             policy: format!("sha256:{}", binding.policy),
             principal: request.requester.subject.clone(),
             max_rows: request.cap,
@@ -89,9 +91,26 @@ pub fn of(request: &Request, url: &str, may_decide: bool) -> RequestView {
             .map(|one| RemarkView { by: one.by.clone(), text: one.text.clone(), at: one.at.rfc3339() })
             .collect(),
         outcome: request.outcome.as_ref().map(outcome),
-        resume_argv: ["dbgate", "exec", "--resume", &id, "--format", "json"].map(str::to_owned).to_vec(),
+        glass: request.glass.as_ref().map(glass),
+        resume_argv: match binding.window() {
+            None => ["dbgate", "exec", "--resume", &id, "--format", "json"].map(str::to_owned).to_vec(),
+            Some(_) => {
+                ["dbgate", "connect", &binding.target, "--access", binding.access.word()].map(str::to_owned).to_vec()
+            }
+        },
         request_id: id,
         may_decide,
+    }
+}
+
+fn glass(glass: &Glass) -> GlassView {
+    let found = glass.found.as_ref();
+    GlassView {
+        review_by: glass.due.rfc3339(),
+        is_overdue: glass.is_overdue && found.is_none(),
+        reviewed_by: found.map(|one| one.by.clone()),
+        was_in_order: found.map(|one| one.approves),
+        comment: found.and_then(|one| one.comment.clone()),
     }
 }
 

@@ -45,6 +45,26 @@ impl Log {
         self.approval("approval.decision", members).await
     }
 
+    /// The glass is about to be broken.
+    pub async fn approval_glass(&self, next: &Request) -> Result<(), LogError> {
+        let due = next.glass.as_ref().map(|glass| glass.due.seconds());
+        let mut members = object(json!({"apr": next.id.as_str(), "due": due}));
+        who(&mut members, &next.requester);
+        members.extend(next.reason.as_deref().map(|text| ("reason".to_owned(), clip(text).into())));
+        self.approval("approval.glass", members).await
+    }
+
+    /// Somebody is about to say what they found behind a broken glass.
+    pub async fn approval_reviewed(&self, next: &Request, by: &Identity) -> Result<(), LogError> {
+        let mut members = object(json!({"apr": next.id.as_str()}));
+        who(&mut members, by);
+        if let Some(found) = next.glass.as_ref().and_then(|glass| glass.found.as_ref()) {
+            members.insert("found".to_owned(), if found.approves { "in_order" } else { "not_in_order" }.into());
+            members.extend(found.comment.as_deref().map(|text| ("comment".to_owned(), clip(text).into())));
+        }
+        self.approval("approval.review", members).await
+    }
+
     /// Somebody tried to decide and may not.
     pub async fn approval_refused(&self, id: &RequestId, by: &Identity, why: &str) -> Result<(), LogError> {
         let mut members = object(json!({"apr": id.as_str(), "why": clip(why)}));

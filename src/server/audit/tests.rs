@@ -164,6 +164,7 @@ pub fn denial() -> Denial {
         hint: None,
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     }
 }

@@ -155,7 +155,8 @@ fn copies(classification: &Classification, catalog: &Catalog, sensitive: &BTreeM
             RelationKind::MaterializedView if shows(relation, catalog, sensitive, &mut BTreeSet::new()) => (
                 "materialized_view",
                 Severity::Weakness,
-                "it keeps rows of classified tables, so it is granted to nobody until its own columns are classified",
+                "it keeps rows of classified tables: columns that show them are NULL, and where it cannot be told which \
+                 those are nobody is granted it; classify its own columns",
             ),
             RelationKind::Foreign => (
                 "foreign_table",

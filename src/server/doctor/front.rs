@@ -100,6 +100,7 @@ mod tests {
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
                 content_scan: Net::Off,
+                lend: Vec::new(),
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

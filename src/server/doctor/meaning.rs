@@ -13,12 +13,14 @@ const LOOKS: [(&str, Severity, &str, &str); 6] = [
     (
         "row_security",
         Hole,
-        "the row policy names roles or asks who the user is: a session is neither its owner nor itself in a masking view. \
+        "the row policy names roles, asks who the user is, or calls a function that may: a session is neither its owner nor itself in a masking view. \
          Write the policy without roles, or forbid the relation in the policy folder",
         "select format('%I.%I', n.nspname, c.relname), 'policy ' || quote_ident(p.polname), '{}'::text[] \
          from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace \
          where c.relrowsecurity and (p.polroles <> '{0}' or concat(pg_get_expr(p.polqual, p.polrelid), ' ', \
-           pg_get_expr(p.polwithcheck, p.polrelid)) ~* '\\m(current_user|session_user|current_role|user)\\M') order by 1, 2",
+           pg_get_expr(p.polwithcheck, p.polrelid)) ~* '\\m(current_user|session_user|current_role|user)\\M' \
+           or exists (select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid \
+             and d.refclassid = 'pg_proc'::regclass)) order by 1, 2",
     ),
     (
         "track_counts",

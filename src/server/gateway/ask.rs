@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::held::OWN;
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
+use super::values::Values;
 use crate::core::session::{Owner, Step};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Named};
@@ -39,7 +40,7 @@ impl OwnStatements {
 
     /// The target has answered a Parse of the gateway's.
     pub fn prepared(&mut self) {
-        let name = self.asked.pop_front().filter(|name| !self.known.contains(name));
+        let name = self.asked.pop_front().filter(|name| !name.is_empty() && !self.known.contains(name));
         self.known.extend(name);
     }
 
@@ -105,17 +106,52 @@ impl Session {
 
     /// Runs a query of the gateway's own whose text is rarely the same: prepared anew each time.
     pub(super) fn ask_fresh(&mut self, name: &'static str, sql: &str, values: &[Option<&str>]) {
-        self.ask_close(Owner::Gateway, Named::Statement, name);
-        self.ask_parse(Owner::Gateway, name, sql, &[]);
-        self.own.asked.push_back(name);
+        self.ask_again(name, sql, &[]);
         self.run_own(name, values);
     }
 
+    /// Prepares a text anew under a name of the gateway's own.
+    pub(super) fn ask_again(&mut self, name: &'static str, sql: &str, types: &[u32]) {
+        self.ask_close(Owner::Gateway, Named::Statement, name);
+        self.ask_parse(Owner::Gateway, name, sql, types);
+        self.own.asked.push_back(name);
+    }
+
+    /// Puts another text under a name of the client's, who does not hear of it.
+    pub(super) fn ask_instead(&mut self, name: &str, sql: &str, types: &[u32]) {
+        self.ask_close(Owner::Gateway, Named::Statement, name);
+        self.ask_parse(Owner::Gateway, name, sql, types);
+        self.own.asked.push_back("");
+    }
+
     fn run_own(&mut self, name: &str, values: &[Option<&str>]) {
+        self.clear_portal();
+        self.ask_bind(Owner::Gateway, PORTAL, name, values);
+        self.run_portal();
+    }
+
+    /// Runs what was prepared under a name of the gateway's own with values of the client's. What
+    /// comes back is text.
+    pub(super) fn run_bound(&mut self, name: &str, values: &Values) -> Result<(), End> {
+        let Some(bound) = values.bound()? else {
+            self.run_own(name, &[]);
+            return Ok(());
+        };
+        self.clear_portal();
+        frontend::bind_raw(PORTAL, name, &frontend::unbound(&bound)?.1, &mut self.up);
+        self.pipeline.expect(Step::Bind, Owner::Gateway);
+        self.run_portal();
+        Ok(())
+    }
+
+    /// After an error ours may still be there.
+    fn clear_portal(&mut self) {
         if std::mem::take(&mut self.own.has_portal) {
             self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
         }
-        self.ask_bind(Owner::Gateway, PORTAL, name, values);
+    }
+
+    fn run_portal(&mut self) {
         self.ask_execute(Owner::Gateway, PORTAL, 0);
         self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
     }
@@ -152,6 +188,7 @@ impl Session {
     pub(super) async fn flush_up(&mut self, mode: Mode) -> Result<Drained, End> {
         frontend::flush(&mut self.up);
         let mut drained = self.round(mode).await?;
+        self.note_plan(&mut drained.rows);
         self.take_baseline(&mut drained);
         Ok(drained)
     }

@@ -6,11 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::foresee::Foreseen;
 use super::held::Asked;
+use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
 use super::session::{Bound, End, Parsed, Session};
 use super::trial::only_tries;
+use super::values::Values;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::CopyDirection;
@@ -19,7 +24,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::refused;
+use crate::server::check::{Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -39,7 +44,7 @@ impl Session {
         }
         self.make_room(&parsed);
         match parsed {
-            Frontend::Parse { name, sql } => self.on_parse(&message, name, sql).await?,
+            Frontend::Parse { name, sql, types } => self.on_parse(&message, name, sql, types).await?,
             Frontend::Bind { portal, statement, parameters } => {
                 self.on_bind(&message, portal, statement, parameters).await?;
             }
@@ -59,7 +64,7 @@ impl Session {
         Ok(())
     }
 
-    async fn on_parse(&mut self, message: &Message, name: &str, sql: &str) -> Result<(), End> {
+    async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {
         if name.starts_with(RESERVED) {
             return self.deny(&reserved(name), sql).await;
         }
@@ -67,7 +72,8 @@ impl Session {
             self.refresh().await?;
         }
         self.prepared.remove(name);
-        if self.prepared.len() >= MOST_PREPARED {
+        self.people.unlifted.remove(name);
+        if self.prepared.len() + self.people.unlifted.len() >= MOST_PREPARED {
             let hint = "close those that are not needed any more";
             return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
         }
@@ -82,18 +88,25 @@ impl Session {
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
+                Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
+                    // Whether people have let it through depends on its values. Until then the
+                    // target only reads it, and nothing of that name can be bound.
+                    self.people.unlifted.insert(name.to_owned(), (sql.into(), Bytes::copy_from_slice(types)));
+                    self.pass(message, Step::Parse);
+                    return Ok(());
+                }
                 Err(denial) => return self.deny(&denial, sql).await,
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         if planned.is_spliced {
-            let types = frontend::parse_types(message)?;
-            self.ask_parse(Owner::Client, name, &planned.forward, &types);
+            self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
             self.pass(message, Step::Parse);
         }
         let (planned, wording) = (planned.clone(), decided.wording.clone());
-        self.prepared.insert(name.to_owned(), Parsed { planned, text: sql.into(), wording });
+        let types = Bytes::copy_from_slice(types);
+        self.prepared.insert(name.to_owned(), Parsed { planned, types, text: sql.into(), wording });
         Ok(())
     }
 
@@ -126,12 +139,60 @@ impl Session {
             return self.deny(&reserved(portal), "").await;
         }
         self.portals.remove(portal);
+        let parameters = message.body.slice_ref(parameters);
+        if let Some((text, types)) = self.people.unlifted.get(statement).cloned() {
+            return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
+        }
         if let Some(parsed) = self.prepared.get(statement) {
-            let parameters = message.body.slice_ref(parameters);
             let (planned, text, wording) = (parsed.planned.clone(), parsed.text.clone(), parsed.wording.clone());
-            let bound = Bound { planned, parameters, text, wording };
+            let values = Values { types: parsed.types.clone(), parameters };
+            let bound = Bound { planned, values, is_lifted: false, text, wording };
             self.portals.insert(portal.to_owned(), bound);
         }
+        self.pass(message, Step::Bind);
+        Ok(())
+    }
+
+    /// Binds a statement that its text alone does not let run: uses up the approval of exactly this,
+    /// or asks for one.
+    async fn bind_unlifted(
+        &mut self,
+        message: &Message,
+        portal: &str,
+        name: &str,
+        text: &Arc<str>,
+        values: Values,
+    ) -> Result<(), End> {
+        let Some(statement) = grammar::parse(text).ok().and_then(|all| all.into_iter().next()) else {
+            return Err(End::Protocol);
+        };
+        let is_alone = self.is_alone(&statement.facts);
+        if is_alone {
+            self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
+        }
+        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let planned = match self.plan(&statement, &known) {
+            Ok(planned) => Arc::new(planned),
+            Err(denial) => {
+                self.record.denied(&denial, text, Protocol::Extended, clock::now()).await?;
+                let stopped = match is_alone && denial.approvers.is_some() {
+                    true => self.ask_about_text(&denial, text, &statement.facts, Some(&values)).await?,
+                    false => people::refused(&denial, self.people.is_asking()),
+                };
+                return match stopped {
+                    Stopped::Tell(error) => self.turn_down_with(&error).await,
+                    Stopped::Wait | Stopped::Told => {
+                        self.is_skipping = true;
+                        Ok(())
+                    }
+                };
+            }
+        };
+        if planned.is_spliced {
+            self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
+        }
+        let wording = Arc::new(Wording::of(text));
+        self.portals.insert(portal.to_owned(), Bound { planned, values, is_lifted: true, text: text.clone(), wording });
         self.pass(message, Step::Bind);
         Ok(())
     }
@@ -147,21 +208,26 @@ impl Session {
         if self.ends_block(&planned) && !self.answered_so_far(Asked::BeforeCommit).await? {
             return Ok(());
         }
-        let (parameters, text) = (bound.parameters, bound.text);
+        let (values, text) = (bound.values, bound.text);
         if let Err(denial) = self.judge_again(&planned, &text) {
             return self.deny(&denial, &text).await;
         }
-        match planned.hold.is_counted() && self.is_alone(planned.cleared.facts()) {
-            true => {
-                self.claim(&text, planned.cleared.facts(), Some(&parameters), Mode::Extended).await?;
-                self.people.begin(&planned, &text, Some(parameters.clone()), Mode::Extended);
+        if bound.is_lifted && self.is_lent(&planned) {
+            return self.execute_lent(&planned, &text, &bound.wording, &values).await;
+        }
+        let is_alone = planned.hold.is_counted() && self.is_alone(planned.cleared.facts());
+        match is_alone {
+            true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
+            true if self.people.lift.is_none() => {
+                self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await?;
+                self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
-            false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
-            false => self.people.forget(),
+            true | false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
+            true | false => self.people.travel_together(),
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&parameters) };
+        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
             self.record.vetoed(recorded.number(), "42501", &denial, clock::now()).await?;
@@ -169,6 +235,14 @@ impl Session {
         }
         self.begin(recorded.number(), 0, &planned, 0);
         self.is_dirty = true;
+        match self.foresee(&planned, Mode::Extended).await? {
+            Foreseen::GoOn => {}
+            Foreseen::Failed => {
+                self.is_skipping = true;
+                return Ok(());
+            }
+            Foreseen::Stop(verdict) => return self.take_back(verdict, Mode::Extended).await,
+        }
         if self.net.is_some() {
             // What the client knows of the columns it may have asked for long ago.
             self.ask_describe(Owner::Gateway, Named::Portal, portal);
@@ -179,6 +253,24 @@ impl Session {
             let drained = self.flush_up(Mode::Extended).await?;
             self.is_skipping = drained.failed;
         }
+        Ok(())
+    }
+
+    /// What the target's own connection must not run: what came before is answered first, then it
+    /// runs elsewhere.
+    async fn execute_lent(
+        &mut self,
+        planned: &Arc<Planned>,
+        text: &str,
+        wording: &Wording,
+        values: &Values,
+    ) -> Result<(), End> {
+        if !self.answered().await? {
+            return Ok(());
+        }
+        let said = Said { text, wording, forwarded: None, parameters: Some(&values.parameters) };
+        let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
+        self.is_skipping = !self.run_lent(planned, recorded.number()).await?;
         Ok(())
     }
 
@@ -204,7 +296,10 @@ impl Session {
             return self.deny(&reserved(name), "").await;
         }
         match what {
-            Named::Statement => drop(self.prepared.remove(name)),
+            Named::Statement => {
+                self.prepared.remove(name);
+                self.people.unlifted.remove(name);
+            }
             Named::Portal => drop(self.portals.remove(name)),
         }
         self.pass(message, Step::Close);
@@ -286,6 +381,10 @@ impl Session {
     /// Refuses in the middle of a pipeline: what came before is answered first, what follows up to
     /// Sync is skipped, and the target is made to fail as well.
     async fn turn_down(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+        self.turn_down_with(&denial_error(denial, sql)).await
+    }
+
+    async fn turn_down_with(&mut self, error: &ErrorFields) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             let drained = self.flush_up(Mode::Extended).await?;
             if drained.failed {
@@ -294,8 +393,7 @@ impl Session {
             }
         }
         self.release();
-        let error: ErrorFields = denial_error(denial, sql);
-        self.client.error(&error);
+        self.client.error(error);
         self.is_skipping = true;
         if self.is_dirty || self.status == b'T' {
             self.ask_veto();

@@ -35,22 +35,24 @@ pub enum Planner {
 
 impl Session {
     /// Asks the planner ahead of a statement that has begun. A verdict: it must not run at all.
-    pub(super) async fn foresee(&mut self, planned: &Planned) -> Result<Foreseen, End> {
-        self.people.planner = Planner::NotAsked;
+    pub(super) async fn foresee(&mut self, planned: &Planned, mode: Mode) -> Result<Foreseen, End> {
         let facts = planned.cleared.facts();
         let size = self.size_of(facts);
         let trying = self.people.trying;
-        if !self.people.is_alone() || facts.effect != Effect::Write || (size < WORTH_ASKING && trying.is_none()) {
+        let can_ask = self.people.is_alone() && facts.effect == Effect::Write && !facts.verb.starts_with("EXPLAIN");
+        if !can_ask || (size < WORTH_ASKING && trying.is_none()) {
             let verdict = trying.and_then(|trying| self.before_trial(trying));
             return Ok(verdict.map_or(Foreseen::GoOn, Foreseen::Stop));
         }
         self.people.planner = Planner::Asked;
-        self.ask_fresh("dbgate_explain", &format!("{EXPLAIN}{}", planned.forward), &[]);
+        let values = self.people.values().unwrap_or_default();
+        self.ask_again("dbgate_explain", &format!("{EXPLAIN}{}", planned.forward), &frontend::types(&values.types)?);
+        self.run_bound("dbgate_explain", &values)?;
         if size < LARGE && trying.is_none() {
             return Ok(Foreseen::GoOn);
         }
         frontend::flush(&mut self.up);
-        let mut drained = self.round(Mode::Simple).await?;
+        let mut drained = self.round(mode).await?;
         if drained.failed {
             return Ok(Foreseen::Failed);
         }

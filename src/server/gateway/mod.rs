@@ -11,6 +11,7 @@ mod extended;
 mod foresee;
 mod held;
 pub mod keeper;
+mod lent;
 mod net;
 mod open;
 mod people;
@@ -22,6 +23,7 @@ mod simple;
 mod stop;
 mod trial;
 pub mod upstream;
+mod values;
 mod wait;
 
 use std::net::SocketAddr;

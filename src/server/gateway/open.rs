@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use super::net::Netting;
 use super::people::People;
 use super::session::{End, Session};
 use super::stop::Alarm;
-use super::upstream;
+use super::upstream::{self, UpstreamError};
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
 use crate::core::scope::catalog::Catalog;
@@ -31,15 +32,19 @@ use crate::server::grants::LiveGrant;
 use crate::server::roles;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
+use crate::server::targets::TargetError;
 use crate::sys::{clock, random};
 
 /// The protocol extension by which our own client asks for the record's first line.
 pub const EXTENSION: &str = "_pq_.dbgate";
 
+/// How long a native client lets itself be held: it may be less than the configuration says.
+const HOLD: &str = "dbgate.hold";
+
 /// Serves a client that has signed in until its session ends.
 pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
     let SignedIn { mut client, grant, startup, address, tls_version } = signed_in;
-    let (settings, served, policy) = match settle(&startup, &grant, state).await {
+    let (wishes, served, policy) = match settle(&startup, &grant, state).await {
         Ok(settled) => settled,
         Err(error) => return turn_away(&mut client, &error).await,
     };
@@ -71,7 +76,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
     };
     let about = About { session, address: address.to_string(), tls_version, is_first, key, id };
-    match connected(client, &startup, &grant, served, policy, settings, registered, about, state).await {
+    match connected(client, &startup, &grant, served, policy, wishes, registered, about, state).await {
         Ok((mut open, end)) => close(&mut open, &end, served, &login_role, state).await,
         Err(()) => {
             drop_role(served, &grant, &login_role).await;
@@ -90,7 +95,13 @@ struct About {
     id: String,
 }
 
-type Settled<'s> = (BTreeMap<String, String>, &'s ServedTarget, Arc<Policy>);
+/// Settings for the target, and how long the client says it may be held.
+struct Wishes {
+    settings: BTreeMap<String, String>,
+    hold: Option<Duration>,
+}
+
+type Settled<'s> = (Wishes, &'s ServedTarget, Arc<Policy>);
 
 /// Judges what the startup message asks for, as if it had come by SET.
 async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Result<Settled<'s>, Box<ErrorFields>> {
@@ -99,8 +110,15 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy();
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
-    let mut settings = BTreeMap::new();
+    let (mut settings, mut hold) = (BTreeMap::new(), None);
     for (name, value) in asked_settings(startup)? {
+        if name.eq_ignore_ascii_case(HOLD) {
+            let seconds = value.parse().map_err(|_| {
+                Box::new(ErrorFields::fatal("22023", format!("`{HOLD}` is a number of seconds, 0 for none")))
+            })?;
+            hold = Some(Duration::from_secs(seconds));
+            continue;
+        }
         let facts = Facts {
             settings: vec![format!("{}={}", name.to_lowercase(), value.to_lowercase())],
             ..Facts::plain("SET", Effect::Session)
@@ -113,7 +131,7 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         };
     }
     settings.entry("client_encoding".to_owned()).or_insert_with(|| "UTF8".to_owned());
-    Ok((settings, served, policy))
+    Ok((Wishes { settings, hold }, served, policy))
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
@@ -168,21 +186,25 @@ fn options(text: &str) -> Option<Vec<(String, String)>> {
 }
 
 fn subject(live: &LiveGrant) -> Subject<'_> {
-    let grant = &live.grant;
-    Subject {
-        identity: &grant.identity,
-        target: &grant.target,
-        environment: &grant.environment,
-        database: &grant.database,
-        access: grant.access,
-        reason: grant.reason.as_deref(),
-        ticket: grant.ticket.as_deref(),
-    }
+    Subject::of(&live.grant)
 }
 
 /// Why there is no connection is for the program's log: a client hears that there is none.
 fn unreachable_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
+}
+
+/// A standby that is promoted takes sessions again: the client may come back.
+fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
+    match error {
+        UpstreamError::Target(TargetError::Standby { .. }) => {
+            let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
+            ErrorFields::fatal("57P03", message)
+        }
+        UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
+            unreachable_target(served)
+        }
+    }
 }
 
 async fn turn_away(client: &mut Client, error: &ErrorFields) {
@@ -200,17 +222,18 @@ async fn connected(
     live: &Arc<LiveGrant>,
     served: &ServedTarget,
     policy: Arc<Policy>,
-    settings: BTreeMap<String, String>,
+    asked: Wishes,
     registered: Registered,
     about: About,
     state: &Arc<State>,
 ) -> Result<(Session, End), ()> {
     let login_role = registered.handle().login_role.clone();
+    let settings = asked.settings.into_iter().chain(own_settings(live, &about)).collect();
     let connection = match upstream::connect(served, live, &about.id, &settings).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
-            turn_away(&mut client, &unreachable_target(served)).await;
+            turn_away(&mut client, &no_session(served, &error)).await;
             return Err(());
         }
     };
@@ -233,7 +256,7 @@ async fn connected(
     greet(&mut client, startup, &parameters, &record, &about.key);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[]);
     let mut session = Session {
-        people: People::new(&state.approvals, live, wishes),
+        people: People::new(state, live, wishes, asked.hold),
         client,
         target,
         up: BytesMut::new(),
@@ -281,6 +304,22 @@ async fn connected(
         Err(end) => end,
     };
     Ok((session, end))
+}
+
+/// What `SHOW dbgate.session` and its kin answer, and what triggers of the owner's can write down:
+/// in the target all sessions of one scope are one role.
+fn own_settings(live: &LiveGrant, about: &About) -> BTreeMap<String, String> {
+    let grant = &live.grant;
+    let told = [
+        ("session", about.session.as_str()),
+        ("grant_id", grant.id.as_str()),
+        ("policy", &grant.policy),
+        ("access", grant.access.word()),
+        ("who", &grant.identity.subject),
+        ("agent", grant.declared.agent.as_deref().unwrap_or_default()),
+        ("expires", &grant.expires.rfc3339()),
+    ];
+    told.into_iter().map(|(name, value)| (format!("dbgate.{name}"), value.to_owned())).collect()
 }
 
 /// What the record says of the connection.
@@ -344,7 +383,7 @@ async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_ro
 }
 
 /// Drops the login role; says whether the target confirmed it.
-async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_role: &str) -> bool {
+pub(super) async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_role: &str) -> bool {
     let dropped = async {
         let database = &live.grant.database;
         let mut admin = served.admins().borrow(served.target(), database).await.map_err(|error| chain(&error))?;

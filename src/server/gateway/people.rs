@@ -3,6 +3,7 @@
 //! What must stay true: before anybody is asked the statement has been rolled back or has not run;
 //! an approval is used up before what it lets through is sent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,21 @@ use super::foresee::Planner;
 use super::relay::Mode;
 use super::session::{End, Session};
 use super::trial::Trying;
+use super::values::Values;
 use super::wait::Waiting;
 use crate::core::approval::{
-    Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, Trial,
+    Asked, Binding, BoundRelation, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, State,
+    Trial,
 };
 use crate::core::encoding;
 use crate::core::policy::{Denial, Impact};
-use crate::core::session::Owner;
 use crate::core::statement::facts::{Effect, Facts, Name};
 use crate::core::wire::backend::ErrorFields;
-use crate::core::wire::frontend;
 use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
 use crate::server::grants::LiveGrant;
 use crate::server::http::refusal::chain;
+use crate::server::state;
 use crate::sys::{clock, random};
 
 /// Settings that change what a text means or does.
@@ -74,11 +76,15 @@ const CIRCUMSTANCES: &str = "select 'circumstances', \
 /// What a session knows of people who may be asked.
 pub struct People {
     pub approvals: Arc<Approvals>,
+    /// Where a role is borrowed for what they have approved.
+    pub state: Arc<state::State>,
     principal: String,
     /// How long a statement waits on the wire; none for clients that wait by themselves.
     pub hold: Option<Duration>,
     /// Whether people are asked at all.
     is_asking: bool,
+    /// Where a rule has a glass, it is broken.
+    breaks_glass: bool,
     /// Nothing is committed in this session.
     pub trying: Option<Trying>,
     /// The statement that runs, where it is one that people can be asked about.
@@ -92,14 +98,16 @@ pub struct People {
     tag: String,
     /// The request that the client waits for.
     pub waiting: Option<Waiting>,
+    /// Statements by name that do not run unless people let them through: text and types.
+    pub unlifted: BTreeMap<String, (Arc<str>, Bytes)>,
 }
 
 /// A statement as it was begun, alone and outside of any transaction.
 pub struct At {
-    pub text: String,
-    pub facts: Facts,
-    parameters: Option<Bytes>,
-    mode: Mode,
+    pub text: Arc<str>,
+    pub planned: Arc<Planned>,
+    /// What the extended protocol has bound it with.
+    values: Option<Values>,
     pub began: Instant,
 }
 
@@ -118,18 +126,25 @@ pub struct Circumstances {
     binding: Binding,
     pub triggers: Vec<String>,
     pub locks: Vec<String>,
+    /// Bound values, as people are shown them.
+    values: Vec<Option<String>>,
     /// The client wants to see notices.
     hears_notices: bool,
 }
 
 impl People {
     /// `wishes` is what our own client says in its startup message; native clients say nothing.
-    pub fn new(approvals: &Arc<Approvals>, live: &LiveGrant, wishes: Option<&str>) -> Self {
+    /// `most` is how long a native client lets itself be held.
+    pub fn new(state: &Arc<state::State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
+        let approvals = &state.approvals;
         let hold = approvals.config().hold_native;
+        let hold = most.map_or(hold, |most| most.min(hold));
         Self {
             approvals: approvals.clone(),
+            state: state.clone(),
             principal: live.grant.identity.principal(),
-            hold: wishes.is_none().then_some(hold),
+            hold: (wishes.is_none() && !hold.is_zero()).then_some(hold),
+            breaks_glass: wishes.is_some_and(|wishes| wishes.split(' ').any(|wish| wish == "break-glass")),
             trying: Trying::wished(wishes),
             is_asking: approvals.config().is_enabled
                 && wishes.is_none_or(|wishes| !wishes.split(' ').any(|wish| wish == "no-request")),
@@ -139,6 +154,7 @@ impl People {
             spent: None,
             tag: String::new(),
             waiting: None,
+            unlifted: BTreeMap::new(),
         }
     }
 
@@ -148,14 +164,30 @@ impl People {
     }
 
     /// A statement begins that people can be asked about: by itself, outside of any transaction.
-    pub fn begin(&mut self, planned: &Planned, text: &str, parameters: Option<Bytes>, mode: Mode) {
-        let facts = planned.cleared.facts().clone();
-        self.at = Some(At { text: bound(text).to_owned(), facts, parameters, mode, began: Instant::now() });
+    pub fn begin(&mut self, planned: &Arc<Planned>, text: &Arc<str>, values: Option<Values>) {
+        let (text, planned) = (text.clone(), planned.clone());
+        self.at = Some(At { text, planned, values, began: Instant::now() });
+        self.planner = Planner::NotAsked;
     }
 
-    /// Whether people could be asked about what runs, and the client could wait for them.
+    /// Whether people could be asked about what runs.
     pub fn is_alone(&self) -> bool {
-        self.at.as_ref().is_some_and(|at| at.mode == Mode::Simple)
+        self.at.is_some()
+    }
+
+    /// The values that the statement which runs was bound with.
+    pub fn values(&self) -> Option<Values> {
+        self.at.as_ref().and_then(|at| at.values.clone())
+    }
+
+    /// More than one statement travels together.
+    pub fn travel_together(&mut self) {
+        self.at = None;
+    }
+
+    /// Whether people are asked at all.
+    pub fn is_asking(&self) -> bool {
+        self.is_asking && self.trying.is_none()
     }
 
     /// The statement that runs, for the last time.
@@ -210,14 +242,14 @@ impl Session {
         &mut self,
         text: &str,
         facts: &Facts,
-        parameters: Option<&[u8]>,
+        values: Option<&Values>,
         mode: Mode,
     ) -> Result<(), End> {
         let text = bound(text);
         if !self.people.approvals.may_be_approved(&self.people.principal, text) {
             return Ok(());
         }
-        let Some(found) = self.circumstances(text, facts, parameters, mode).await? else { return Ok(()) };
+        let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(()) };
         let session = self.record.session().as_str();
         match self.people.approvals.claim(&found.binding, session).await {
             Ok(lift) => self.people.lift = lift,
@@ -249,24 +281,48 @@ impl Session {
             return Ok(refused(denial, self.people.is_asking));
         };
         let micros = u64::try_from(at.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let found = self.circumstances(&at.text, &at.facts, at.parameters.as_deref(), Mode::Extended).await?;
-        let Some(found) = found else { return Ok(Stopped::Told) };
+        let (text, facts) = (bound(&at.text), at.planned.cleared.facts());
+        let found = self.circumstances(text, facts, at.values.as_ref(), Mode::Extended).await?;
+        let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(values) = &at.values {
+            let Some(shown) = self.written_out(text, values, Mode::Extended).await? else { return Ok(Stopped::Told) };
+            found.values = shown;
+        }
         // Nothing was counted where the planner's word was enough.
         let skipped = impacts.is_empty().then(|| "the planner expects too much of it".to_owned());
         let trial = Trial { impacts, micros, locks: found.locks.clone(), skipped };
-        self.ask(denial, found, trial, at.mode).await
+        let mode = if at.values.is_some() { Mode::Extended } else { Mode::Simple };
+        self.ask(denial, found, trial, mode).await
     }
 
     /// A statement is refused for its text, and people may lift that. Nothing has run.
-    pub(super) async fn ask_about_text(&mut self, denial: &Denial, text: &str, facts: &Facts) -> Result<Stopped, End> {
-        // These need rights that a session's role has not: approving them would be of no use.
-        if !self.people.is_asking || matches!(facts.effect, Effect::Ddl | Effect::Utility | Effect::Unknown) {
+    pub(super) async fn ask_about_text(
+        &mut self,
+        denial: &Denial,
+        text: &str,
+        facts: &Facts,
+        values: Option<&Values>,
+    ) -> Result<Stopped, End> {
+        // What needs rights that no session's role has, and that are not lent, is not asked about.
+        let is_out_of_reach = matches!(facts.effect, Effect::Ddl | Effect::Utility | Effect::Unknown);
+        if !self.people.is_asking || (is_out_of_reach && facts.upkeep.is_none()) {
             return Ok(Stopped::Tell(Box::new(super::refuse::denial_error(denial, text))));
         }
-        let found = self.circumstances(bound(text), facts, None, Mode::Simple).await?;
-        let Some(found) = found else { return Ok(Stopped::Told) };
-        let trial = Trial { skipped: Some("refused before it ran".to_owned()), ..Trial::default() };
-        self.ask(denial, found, trial, Mode::Simple).await
+        let mode = if values.is_some() { Mode::Extended } else { Mode::Simple };
+        let found = self.circumstances(bound(text), facts, values, mode).await?;
+        let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(values) = values {
+            let Some(shown) = self.written_out(text, values, mode).await? else { return Ok(Stopped::Told) };
+            found.values = shown;
+        }
+        let trial = match facts.upkeep {
+            None => Trial { skipped: Some("refused before it ran".to_owned()), ..Trial::default() },
+            Some(_) => match self.owner_of(&found.binding.oids()).await {
+                Ok(_) => self.expected_of(facts),
+                Err(denial) => return Ok(Stopped::Tell(Box::new(super::refuse::denial_error(&denial, text)))),
+            },
+        };
+        self.ask(denial, found, trial, mode).await
     }
 
     async fn ask(&mut self, denial: &Denial, found: Circumstances, trial: Trial, mode: Mode) -> Result<Stopped, End> {
@@ -274,6 +330,7 @@ impl Session {
         let asked = Asked {
             id: RequestId::from_random(random::bytes()),
             binding: found.binding,
+            values: found.values,
             requester: grant.identity.clone(),
             environment: grant.environment.clone(),
             reason: grant.reason.clone(),
@@ -292,6 +349,19 @@ impl Session {
                 return Ok(refused(denial, true));
             }
         };
+        if self.people.breaks_glass && request.state == State::Pending {
+            let grant = &self.grant.grant;
+            let broken = self.people.approvals.break_glass(&request.id, &grant.identity, grant.reason.as_deref());
+            let told = match broken.await {
+                Ok(broken) => self.broken(&broken),
+                Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
+                Err(error) => ErrorFields {
+                    detail: Some(self.detail(&request)),
+                    ..ErrorFields::error("ZG001", format!("{error}. It waits for {}", request.reviewers))
+                },
+            };
+            return Ok(Stopped::Tell(Box::new(told)));
+        }
         // In the extended protocol a driver waits for more than one answer: it is told at once.
         if self.people.hold.is_none() || mode == Mode::Extended {
             return Ok(Stopped::Tell(Box::new(self.pending(&request, &changed))));
@@ -321,6 +391,12 @@ impl Session {
         ErrorFields { detail: Some(self.detail(request)), hint: Some(hint), ..ErrorFields::error("ZG001", message) }
     }
 
+    /// ZG001 as well: our own client, which alone breaks glasses, sends it again.
+    fn broken(&self, request: &Request) -> ErrorFields {
+        let message = format!("the glass is broken: {} is reviewed by {}", request.id.as_str(), request.reviewers);
+        ErrorFields { detail: Some(self.detail(request)), ..ErrorFields::error("ZG001", message) }
+    }
+
     /// What programs read in DETAIL.
     pub(super) fn detail(&self, request: &Request) -> String {
         let detail = serde_json::json!({
@@ -348,20 +424,16 @@ impl Session {
         &mut self,
         text: &str,
         facts: &Facts,
-        parameters: Option<&[u8]>,
+        values: Option<&Values>,
         mode: Mode,
     ) -> Result<Option<Circumstances>, End> {
+        let parameters = values.map(Values::bound).transpose()?.flatten();
         let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
         let functions: Vec<String> = facts.functions.iter().map(|name| name.name.clone()).collect();
         self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&array(&names))]);
         let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS);
         self.ask_fresh("dbgate_circumstances", &circumstances, &[Some(&array(&functions))]);
-        match mode {
-            Mode::Simple => self.ask_sync(Owner::Gateway),
-            // In the middle of something: what is held must not be committed, nor a portal closed.
-            Mode::Extended => frontend::flush(&mut self.up),
-        }
-        let drained = self.round(Mode::Extended).await?;
+        let drained = self.asked_aside(mode).await?;
         if drained.failed {
             return Ok(None);
         }
@@ -394,7 +466,7 @@ impl Session {
             database: grant.database.clone(),
             access: grant.access,
             statement: text.to_owned(),
-            parameters: parameters.map(encoding::base64),
+            parameters: parameters.as_deref().map(encoding::base64),
             settings: cell(1).and_then(|json| serde_json::from_str(json).ok()).ok_or(End::Protocol)?,
             relations,
             functions: cell(2).map(Binding::digest_of).unwrap_or_default(),
@@ -404,17 +476,18 @@ impl Session {
             binding,
             triggers,
             locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
+            values: Vec::new(),
             hears_notices: !matches!(cell(3), Some("warning" | "error")),
         }))
     }
 }
 
 /// The text that an approval is bound to: without the blanks and semicolons that clients add.
-fn bound(text: &str) -> &str {
+pub(super) fn bound(text: &str) -> &str {
     text.trim().trim_end_matches(|letter: char| letter == ';' || letter.is_whitespace())
 }
 
-fn refused(denial: &Denial, is_asking: bool) -> Stopped {
+pub(super) fn refused(denial: &Denial, is_asking: bool) -> Stopped {
     let mut error = super::refuse::denial_error(denial, "");
     if is_asking && denial.approvers.as_deref().and_then(Reviewers::parse).is_some() {
         let how = "to ask for approval, send the statement by itself, outside of a transaction block";

@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn refuse_or_ask(&mut self, denial: &Denial, sql: &str, alone: Option<&Facts>) -> Result<(), End> {
         let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };
         self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
-        match self.ask_about_text(denial, sql, facts).await? {
+        match self.ask_about_text(denial, sql, facts, None).await? {
             Stopped::Tell(error) => self.client.error(&error),
             Stopped::Wait => return Ok(()),
             Stopped::Told => {}

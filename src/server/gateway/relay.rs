@@ -38,6 +38,8 @@ pub struct Drained {
     pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
     pub rows: Vec<Vec<Option<String>>>,
+    /// Parameter types of a statement that the gateway described for itself.
+    pub types: Vec<u32>,
     /// The server asked for COPY data.
     pub copy_in: bool,
 }
@@ -233,6 +235,9 @@ impl Session {
         if message.tag == b'N' && owner == Owner::Gateway {
             return Ok(());
         }
+        if message.tag == b'A' && !self.is_heard(message.body)? {
+            return Ok(());
+        }
         if message.tag == b'N' && self.has_masks {
             let fields = backend::error_fields(message.body)?;
             if self.hides(&fields) == Hides::Words {
@@ -241,6 +246,12 @@ impl Session {
             }
         }
         self.show(message)
+    }
+
+    /// Whether the client may hear what is sent on a channel. It may have been listened to in ways that no
+    /// statement shows, so what comes is looked at, not what was asked.
+    pub(super) fn is_heard(&self, notification: &[u8]) -> Result<bool, End> {
+        Ok(!self.scope().hides() || self.policy.classification().opens_channel(&backend::channel(notification)?))
     }
 
     /// What an error or notice may not say. A trigger sees whole rows, masked columns included, and may
@@ -267,6 +278,7 @@ impl Session {
                 let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 drained.rows.push(values.into_iter().map(text).collect());
             }
+            b't' => drained.types = backend::parameter_types(message.body)?,
             b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
             b'1' => self.own.prepared(),
             b'T' => self.spread_own_net(message)?,

@@ -11,6 +11,7 @@ use super::client::Client;
 use super::held::Held;
 use super::relay::Mode;
 use super::rows::Execution;
+use super::values::Values;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -94,8 +95,9 @@ impl End {
 #[derive(Clone)]
 pub struct Bound {
     pub planned: Arc<Planned>,
-    /// Formats, values and result formats as the client sent them.
-    pub parameters: Bytes,
+    pub values: Values,
+    /// People have let it through, with these values.
+    pub is_lifted: bool,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
 }
@@ -104,6 +106,8 @@ pub struct Bound {
 #[derive(Clone)]
 pub struct Parsed {
     pub planned: Arc<Planned>,
+    /// Of its parameters, as the client named them.
+    pub types: Bytes,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
 }
@@ -172,16 +176,7 @@ impl Session {
 
     /// Who is judged.
     pub(super) fn subject(&self) -> Subject<'_> {
-        let grant = &self.grant.grant;
-        Subject {
-            identity: &grant.identity,
-            target: &grant.target,
-            environment: &grant.environment,
-            database: &grant.database,
-            access: grant.access,
-            reason: grant.reason.as_deref(),
-            ticket: grant.ticket.as_deref(),
-        }
+        Subject::of(&self.grant.grant)
     }
 
     /// The context that decisions are remembered in from here on.
@@ -299,6 +294,7 @@ impl Session {
         }
         while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
             match message.tag {
+                b'A' if !self.is_heard(&message.body)? => {}
                 b'N' | b'A' | b'S' => message.write(self.client.out()),
                 b'E' => {
                     message.write(self.client.out());

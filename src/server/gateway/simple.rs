@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::ask::Leftover;
 use super::foresee::Foreseen;
 use super::held::Asked;
@@ -109,13 +111,14 @@ impl Session {
             self.refuse(&denial, sql).await?;
             return Ok(None);
         }
+        let planned: Vec<_> = planned.into_iter().map(Arc::new).collect();
         if let (Some(statement), Some(planned)) = (alone, planned.first()) {
-            self.people.begin(planned, &statement.text, None, Mode::Simple);
+            self.people.begin(planned, &Arc::from(statement.text.as_str()), None);
         }
         let before = |statement: &Statement| {
             u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
         };
-        let placed = statements.iter().zip(planned).map(|(statement, one)| (Arc::new(one), before(statement)));
+        let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
         self.remember(sql, &decided);
         Ok(Some(decided))
@@ -158,6 +161,11 @@ impl Session {
 
     /// Runs one statement; false when the rest of the string must not run.
     async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
+        if self.is_lent(planned) {
+            self.run_lent(planned, part.number).await?;
+            backend::write_ready(self.status, self.client.out());
+            return Ok(false);
+        }
         if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
             return Ok(false);
         }
@@ -167,7 +175,7 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
-        match self.foresee(planned).await? {
+        match self.foresee(planned, Mode::Simple).await? {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
                 self.close_failed(Mode::Simple).await?;
@@ -240,7 +248,7 @@ impl Session {
         match facts.verb.as_str() {
             "PREPARE" => {
                 let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
-                let parsed = super::session::Parsed { planned: planned.clone(), text, wording };
+                let parsed = super::session::Parsed { planned: planned.clone(), types: Bytes::new(), text, wording };
                 self.prepared.insert(name.clone(), parsed);
             }
             "DEALLOCATE" => drop(self.prepared.remove(name)),

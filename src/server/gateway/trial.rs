@@ -5,7 +5,7 @@
 
 use super::foresee::Planner;
 use super::held::Verdict;
-use super::people::At;
+use super::people::{At, bound};
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::approval::{Estimate, Forecast, Trial};
@@ -90,8 +90,10 @@ impl Session {
 
     /// The answer of a trial: an error, so that no client takes it for done.
     pub(super) async fn tried(&mut self, tried: Tried) -> Result<Option<ErrorFields>, End> {
-        let Some(At { text, facts, began, .. }) = self.people.take_at() else { return Ok(Some(told(&only_tries()))) };
-        let found = self.circumstances(&text, &facts, None, Mode::Extended).await?;
+        let Some(At { text, planned, began, .. }) = self.people.take_at() else {
+            return Ok(Some(told(&only_tries())));
+        };
+        let found = self.circumstances(bound(&text), planned.cleared.facts(), None, Mode::Extended).await?;
         let Some(found) = found else { return Ok(None) };
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let Tried { verdict, impacts, skipped } = tried;

@@ -139,8 +139,31 @@ pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
             for (live, reason) in state.grants.all_ending() {
                 let _ = finish(&state, &live, reason).await;
             }
+            clear_lost(&state).await;
             sweep(&state).await;
             retry = tokio::time::Instant::now() + RETRY;
+        }
+    }
+}
+
+/// Drops the roles of sessions that are over while their grants go on: a target that crashes takes
+/// its sessions with it and cannot be asked to drop their roles.
+async fn clear_lost(state: &State) {
+    for live in state.grants.all() {
+        // Roles first: a session that begins is known before its role is, so none of an open session is left.
+        let roles = live.roles();
+        let open = state.sessions.login_roles(&live.grant.target);
+        let lost: Vec<String> = roles.into_iter().filter(|role| !open.contains(role)).collect();
+        if lost.is_empty() {
+            continue;
+        }
+        let Some(served) = state.target(&live.grant.target) else { continue };
+        // What fails is tried again at the next look.
+        let Ok(client) = served.admin(&live.grant.database).await else { continue };
+        for role in lost {
+            if roles::end(&client, &role).await.is_ok() {
+                live.forget_role(&role);
+            }
         }
     }
 }

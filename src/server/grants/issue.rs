@@ -10,6 +10,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use tokio_postgres::Client;
 
 use crate::core::api::{CatalogRelation, ErrorCode, GrantAnswer, GrantRequest, KeyProof, MaskedColumn, Principal};
+use crate::core::approval::Spent;
 use crate::core::audit::checkpoint::possession_text;
 use crate::core::encoding;
 use crate::core::grant::{Grant, GrantId, LONGEST, SessionId, USUAL};
@@ -20,9 +21,9 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
-use crate::server::grants::{Credential, principal};
+use crate::server::grants::{Credential, ahead, principal};
 use crate::server::http::refusal::{Refusal, chain};
-use crate::server::scopes::{self, ScopeError, ScopeRole};
+use crate::server::scopes::{Compiled, ScopeError, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -44,30 +45,28 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         None => None,
     };
     let database = served.choose_database(request.database.as_deref())?;
-    let subject = Subject {
-        identity: &identity,
-        target: served.name(),
-        environment: served.environment(),
-        database: &database,
-        access: request.access,
-        reason: request.reason.as_deref(),
-        ticket: request.ticket.as_deref(),
-    };
+    let subject = subject(served, &database, &identity, &request);
     let policy = served.policy();
-    policy.may_connect(&subject)?;
+    let lifted = ahead::may_enter(state, &subject, &policy)?;
     let place = state.grants.place(&who).ok_or_else(|| {
         Refusal::new(ErrorCode::Busy, "you have as many grants as one principal may have; end one or wait")
     })?;
 
     // Until the grant is live, nothing else holds on to the scope.
     let making = served.making().await;
-    let (scope, scope_role) = prepare(served, &subject, &policy).await?;
+    let (Compiled { scope, digest }, scope_role) = prepare(served, &subject, &policy).await?;
+    let session = SessionId::new(now, random::bytes());
+    let admission = match lifted {
+        Some(denial) => Some(ahead::admit(state, &subject, &policy, denial, &session).await?),
+        None => None,
+    };
+    let length = admission.as_ref().map_or(length, |admission| length.min(admission.window));
     let password = Secret::new(encoding::base64url(&random::bytes::<32>()));
     let verifier = scram::Verifier::derive(&password, &random::bytes::<16>(), scram::ITERATIONS).to_string();
     let session_key = random::bytes::<32>();
     let id = GrantId::from_random(random::bytes());
     let grant = Grant {
-        session: SessionId::new(now, random::bytes()),
+        session,
         target: served.name().to_owned(),
         database,
         environment: served.environment().to_owned(),
@@ -78,7 +77,7 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         ticket: request.ticket,
         not_before: now,
         expires: now.after(length),
-        scope: scope.digest(),
+        scope: digest.as_ref().to_owned(),
         policy: policy.digest().to_owned(),
         client_key,
         // A random name besides the random password: names of people are no business of a wire.
@@ -98,26 +97,54 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         Answer { served, scope: &scope, password, session_key, line: recorded.line, receipt: recorded.receipt };
     let answer = answer.assemble(state, &grant);
     tracing::info!(grant = grant.id.as_str(), target = grant.target, access = grant.access.word(), "granted");
-    place.fill(grant, Credential { verifier, scope, scope_role, policy, session_key, grant_leaf: recorded.leaf });
+    if let Some(admission) = &admission {
+        let spent = Spent::Committed { tag: format!("GRANT {}", grant.id.as_str()) };
+        if let Err(error) = state.approvals.finish(admission.lift.request(), spent).await {
+            tracing::error!(error = %chain(&error), "what came of an approved session could not be noted");
+        }
+    }
+    place.fill(
+        grant,
+        Credential { verifier, scope, scope_role, policy, admission, session_key, grant_leaf: recorded.leaf },
+    );
     drop(making);
     Ok(answer)
+}
+
+/// Who asks, for what.
+pub(super) fn subject<'a>(
+    served: &'a ServedTarget,
+    database: &'a str,
+    identity: &'a Identity,
+    request: &'a GrantRequest,
+) -> Subject<'a> {
+    Subject {
+        identity,
+        target: served.name(),
+        environment: served.environment(),
+        database,
+        access: request.access,
+        agent: request.declared.agent.as_deref(),
+        reason: request.reason.as_deref(),
+        ticket: request.ticket.as_deref(),
+    }
 }
 
 /// Compiles the scope against what exists now, and makes its role in the target.
 async fn prepare(
     served: &ServedTarget,
     subject: &Subject<'_>,
-    policy: &Policy,
-) -> Result<(Arc<Scope>, ScopeRole), Refusal> {
+    policy: &Arc<Policy>,
+) -> Result<(Compiled, ScopeRole), Refusal> {
     let client = served.admin(subject.database).await?;
     // What an earlier process left in this database goes first.
     served.sweep(&client, subject.database).await?;
-    let catalog = served.read_catalog(&client, subject.database).await?;
-    let (scope, role) = made(served, subject, policy, &client, &catalog).await?;
+    let catalog = served.fresh_catalog(&client, subject.database).await?;
+    let (compiled, role) = made(served, subject, policy, &client, &catalog).await?;
     if !role.missing.is_empty() {
         tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
     }
-    Ok((Arc::new(scope), role))
+    Ok((compiled, role))
 }
 
 /// Compiles and makes until the target takes every view: a relation whose view it refuses is
@@ -125,19 +152,20 @@ async fn prepare(
 async fn made(
     served: &ServedTarget,
     subject: &Subject<'_>,
-    policy: &Policy,
+    policy: &Arc<Policy>,
     client: &Client,
-    catalog: &Catalog,
-) -> Result<(Scope, ScopeRole), Refusal> {
+    catalog: &Arc<Catalog>,
+) -> Result<(Compiled, ScopeRole), Refusal> {
     let mut last = None;
     loop {
-        let scope = served.compile(policy, subject, catalog);
-        match scopes::ensure(client, &scope).await {
-            Ok(role) => return Ok((scope, role)),
+        let compiled = served.compiler().compile(policy, subject, catalog).await;
+        let compiled = compiled.map_err(|_| Refusal::new(ErrorCode::Busy, "the broker is stopping"))?;
+        match served.complete().ensure(client, &compiled.scope, &compiled.digest).await {
+            Ok(role) => return Ok((compiled, role)),
             // A relation that is withheld has no view, so each is refused once.
             Err(ScopeError::View { relation, reason }) if last.as_ref() != Some(&relation) => {
                 tracing::warn!(target = served.name(), %relation, reason, "a masking view is refused by the target");
-                served.remember_refused_view(scope.digest(), (relation.clone(), reason));
+                served.compiler().refuse(&compiled.digest, relation.clone(), reason);
                 last = Some(relation);
             }
             Err(error) => return Err(no_scope(served, &error)),
@@ -161,7 +189,7 @@ fn no_scope(served: &ServedTarget, error: &ScopeError) -> Refusal {
 }
 
 /// How long the grant lasts: what was asked for, within the limit.
-fn length(request: &GrantRequest) -> Result<Duration, Refusal> {
+pub(super) fn length(request: &GrantRequest) -> Result<Duration, Refusal> {
     match request.seconds {
         None => Ok(USUAL),
         Some(0) => Err(Refusal::bad_request("`for` must be at least one second")),
@@ -170,7 +198,7 @@ fn length(request: &GrantRequest) -> Result<Duration, Refusal> {
 }
 
 /// Refuses texts that do not fit a record of one line.
-fn texts(request: &GrantRequest) -> Result<(), Refusal> {
+pub(super) fn texts(request: &GrantRequest) -> Result<(), Refusal> {
     let declared = &request.declared;
     for (name, text) in [
         ("reason", &request.reason),

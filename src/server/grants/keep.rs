@@ -163,20 +163,21 @@ async fn recheck(state: &Arc<State>, served: &ServedTarget, only: Option<&str>) 
         }
         let Some(catalog) = newest(served, &database).await else { continue };
         let grants = state.grants.of_target(served.name());
-        let here = grants.iter().filter(|live| live.grant.database == database);
-        let (hold, lose): (Vec<_>, Vec<_>) =
-            here.partition(|live| still_holds(served, &policy, &catalog, live, &live.grant.identity));
-        for live in hold {
-            live.put_policy(policy.clone());
+        let mut lose = Vec::new();
+        for live in grants.into_iter().filter(|live| live.grant.database == database) {
+            match still_holds(served, &policy, &catalog, &live, &live.grant.identity).await {
+                true => live.put_policy(policy.clone()),
+                false => lose.push(live),
+            }
         }
-        end_all(state, lose.into_iter().cloned()).await;
+        end_all(state, lose.into_iter()).await;
     }
 }
 
 /// What exists now, or what was known of it: a policy is tightened whether the target answers or not.
 async fn newest(served: &ServedTarget, database: &str) -> Option<Arc<Catalog>> {
     if let Ok(client) = served.admin(database).await
-        && let Ok(catalog) = served.read_catalog(&client, database).await
+        && let Ok(catalog) = served.fresh_catalog(&client, database).await
     {
         return Some(catalog);
     }
@@ -184,26 +185,24 @@ async fn newest(served: &ServedTarget, database: &str) -> Option<Arc<Catalog>> {
 }
 
 /// Whether everything that a grant gives would be given again to this identity.
-fn still_holds(
+async fn still_holds(
     served: &ServedTarget,
-    policy: &Policy,
-    catalog: &Catalog,
+    policy: &Arc<Policy>,
+    catalog: &Arc<Catalog>,
     live: &LiveGrant,
     identity: &Identity,
 ) -> bool {
-    let grant = &live.grant;
-    let subject = Subject {
-        identity,
-        target: &grant.target,
-        environment: &grant.environment,
-        database: &grant.database,
-        access: grant.access,
-        reason: grant.reason.as_deref(),
-        ticket: grant.ticket.as_deref(),
-    };
+    let subject = Subject { identity, ..Subject::of(&live.grant) };
+    if !live.may_stay(policy, &subject) {
+        return false;
+    }
+    // A process that stops ends every grant.
+    let Ok(compiled) = served.compiler().compile(policy, &subject, catalog).await else { return false };
+    if *compiled.digest == *live.grant.scope {
+        return true;
+    }
     let exists: BTreeSet<u32> = catalog.relations.values().map(|relation| relation.oid).collect();
-    policy.may_connect(&subject).is_ok()
-        && !change::narrows(&live.scope, &served.compile(policy, &subject, catalog), |oid| exists.contains(&oid))
+    !change::narrows(&live.scope, &compiled.scope, |oid| exists.contains(&oid))
 }
 
 /// Ends the grants of somebody whose groups are not what they were, where that takes something
@@ -215,7 +214,7 @@ pub async fn seen(state: &Arc<State>, identity: &Identity) {
     for live in state.grants.all().into_iter().filter(changed) {
         let Some(served) = state.target(&live.grant.target) else { continue };
         let Ok(catalog) = served.catalog(&live.grant.database).await else { continue };
-        if !still_holds(served, &served.policy(), &catalog, &live, identity) {
+        if !still_holds(served, &served.policy(), &catalog, &live, identity).await {
             lose.push(live);
         }
     }

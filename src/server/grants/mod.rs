@@ -4,6 +4,7 @@
 //! store at start: the password of a credential is nowhere but with its holder, the key of its
 //! record is nowhere but in memory, so a restart ends every grant.
 
+pub mod ahead;
 pub mod end;
 pub mod issue;
 pub mod keep;
@@ -12,9 +13,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::core::approval::Admission;
 use crate::core::grant::{Grant, GrantId};
 use crate::core::identity::Identity;
-use crate::core::policy::Policy;
+use crate::core::policy::{Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::time::Moment;
 use crate::server::scopes::ScopeRole;
@@ -44,6 +46,8 @@ pub struct LiveGrant {
     principal: String,
     /// What its statements are judged by: a policy that takes nothing from it may take this one's place.
     policy: RwLock<Arc<Policy>>,
+    /// People have let them in.
+    admission: Option<Admission>,
     opened: AtomicBool,
     ended: AtomicBool,
     /// Login roles made for its connections and not yet known to be gone.
@@ -73,6 +77,12 @@ impl LiveGrant {
 
     pub(in crate::server) fn put_policy(&self, policy: Arc<Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Whether the policy lets them in, or people have and it still counts.
+    pub(in crate::server) fn may_stay(&self, policy: &Policy, subject: &Subject<'_>) -> bool {
+        let admitted = |denial| self.admission.as_ref().is_some_and(|one| one.covers(&denial, policy.digest()));
+        policy.may_connect(subject).map_or_else(admitted, |()| true)
     }
 
     /// Whether it was made for this principal, see [`principal`].
@@ -216,6 +226,8 @@ pub struct Credential {
     pub scope: Arc<Scope>,
     pub scope_role: ScopeRole,
     pub policy: Arc<Policy>,
+    /// Where people have let them in.
+    pub admission: Option<Admission>,
     pub session_key: [u8; 32],
     pub grant_leaf: [u8; 32],
 }
@@ -223,7 +235,7 @@ pub struct Credential {
 impl Place {
     /// Makes the grant live: its credential opens connections from now on.
     pub fn fill(mut self, grant: Grant, credential: Credential) -> Arc<LiveGrant> {
-        let Credential { verifier, scope, scope_role, policy, session_key, grant_leaf } = credential;
+        let Credential { verifier, scope, scope_role, policy, admission, session_key, grant_leaf } = credential;
         let live = Arc::new(LiveGrant {
             grant,
             verifier,
@@ -233,6 +245,7 @@ impl Place {
             grant_leaf,
             principal: self.principal.clone(),
             policy: RwLock::new(policy),
+            admission,
             opened: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             roles: Mutex::default(),
@@ -275,6 +288,7 @@ pub mod tests {
             scope: Arc::new(scope),
             scope_role: ScopeRole { name: "dbgate_s_0".into(), access: Access::Read, missing: Vec::new() },
             policy: Arc::new(Policy::pack("production").expect("a pack")),
+            admission: None,
             session_key: [0; 32],
             grant_leaf: [0; 32],
         }

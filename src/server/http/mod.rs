@@ -57,7 +57,7 @@ pub struct Route {
 }
 
 /// Every route there is.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 18] = [
     route("get", "/v1/discovery", Who::Anyone, || get(discovery::read)),
     route("get", "/v1/targets", Who::SignedIn, || get(targets::list)),
     route("get", "/v1/whoami", Who::SignedIn, || get(whoami::read)),
@@ -67,6 +67,7 @@ pub const ROUTES: [Route; 17] = [
     route("post", "/v1/sessions/{id}/transcript", Who::SignedIn, || post(sessions::upload)),
     route("get", "/v1/sessions/{id}/evidence", Who::SignedIn, || get(sessions::evidence)),
     route("get", "/v1/requests", Who::SignedIn, || get(requests::list)),
+    route("post", "/v1/requests", Who::SignedIn, || post(requests::create)),
     route("get", "/v1/requests/{id}", Who::SignedIn, || get(requests::read)),
     route("post", "/v1/requests/{id}/approve", Who::SignedIn, || post(requests::approve)),
     route("post", "/v1/requests/{id}/reject", Who::SignedIn, || post(requests::reject)),

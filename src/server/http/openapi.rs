@@ -20,6 +20,7 @@ use crate::server::http::{challenges, discovery, grants, health, requests, sessi
         sessions::upload,
         sessions::evidence,
         requests::list,
+        requests::create,
         requests::read,
         requests::approve,
         requests::reject,

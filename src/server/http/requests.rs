@@ -11,10 +11,11 @@ use axum::extract::{Path, Query, State as Shared};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use crate::core::api::ApiError;
 use crate::core::api::request::{Approve, RequestView, Requests, Say};
+use crate::core::api::{ApiError, GrantRequest};
 use crate::core::approval::{Decider, Request, RequestId};
 use crate::server::approvals::Which;
+use crate::server::grants::ahead;
 use crate::server::http::refusal::Refusal;
 use crate::server::http::{Caller, read_json};
 use crate::server::state::State;
@@ -53,6 +54,24 @@ pub async fn list(
     let found = state.approvals.list(caller.identity(), which).await?;
     let requests = found.iter().map(|one| state.approvals.view(one, caller.identity())).collect();
     Ok(Json(Requests { requests }))
+}
+
+/// Asks people to let the caller in; the grant is asked for once they have.
+#[utoipa::path(post, path = "/v1/requests", tag = "requests", security(("bearer" = [])), request_body = GrantRequest,
+    responses((status = 200, body = RequestView), (status = 400, body = ApiError), (status = 401, body = ApiError),
+    (status = 403, body = ApiError), (status = 404, body = ApiError), (status = 409, body = ApiError),
+    (status = 503, body = ApiError)))]
+pub async fn create(
+    Shared(state): Shared<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Refusal> {
+    let request: GrantRequest = read_json(body)?;
+    carried_out(async move {
+        let asked = ahead::ask(&state, caller.identity().clone(), request).await?;
+        Ok(state.approvals.view(&asked, caller.identity()))
+    })
+    .await
 }
 
 /// One request; `?wait=45s` answers when its state has changed, or that time is over.

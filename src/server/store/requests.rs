@@ -48,12 +48,14 @@ impl Store {
     /// Puts the next state in the place of the version that was read. False for the loser of a race.
     pub async fn change_request(&self, next: &Request, version: i64) -> Result<bool, StoreError> {
         let changed = sqlx::query(
-            "update requests set state = $3, document = $4, version = version + 1 where id = $1 and version = $2",
+            "update requests set state = $3, document = $4, review = $5, version = version + 1
+             where id = $1 and version = $2",
         )
         .bind(next.id.as_str())
         .bind(version)
         .bind(next.state.word())
         .bind(document(next)?)
+        .bind(review(next))
         .execute(&self.pool)
         .await?;
         Ok(changed.rows_affected() == 1)
@@ -85,6 +87,13 @@ impl Store {
         sqlx::query(sql).bind(now.micros()).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
+    /// Requests whose glass was broken and that nobody has looked at in time. One that was told of is
+    /// not found again.
+    pub async fn overdue_reviews(&self, now: Moment) -> Result<Vec<Versioned>, StoreError> {
+        let sql = requests!("where review <= $1 order by id");
+        sqlx::query(sql).bind(now.micros()).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
     /// What one principal asked for, the newest first.
     pub async fn requests_of(&self, principal: &str) -> Result<Vec<Versioned>, StoreError> {
         let sql = requests!("where principal = $1 order by created desc, id limit $2");
@@ -93,9 +102,15 @@ impl Store {
 
     /// Every request, what waits first, then the newest.
     pub async fn requests(&self) -> Result<Vec<Versioned>, StoreError> {
-        let sql = requests!("order by state <> 'pending', created desc, id limit $1");
+        let sql = requests!("order by state <> 'pending' and review is null, created desc, id limit $1");
         sqlx::query(sql).bind(MOST).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
+}
+
+/// When a review is due that was not made; far away once reviewers were reminded.
+fn review(request: &Request) -> Option<i64> {
+    let glass = request.glass.as_ref().filter(|_| request.awaits_review())?;
+    Some(if glass.is_overdue { i64::MAX } else { glass.due.micros() })
 }
 
 fn document(request: &Request) -> Result<String, StoreError> {

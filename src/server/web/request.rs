@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::frame::{self, Part};
 use super::sql;
 use super::visitor::Visitor;
-use crate::core::api::request::{ObjectView, RequestView};
+use crate::core::api::request::{GlassView, ObjectView, RequestView};
 use crate::core::text::grouped;
 use crate::core::time::Moment;
 
@@ -59,7 +59,7 @@ pub fn detail(view: &RequestView, visitor: &Visitor, problem: Option<&str>, now:
             }
             @if let Some(problem) = problem { p.alert role="alert" { (problem) } }
             div.two {
-                div { (who(view)) (statement(view)) (impact(view)) (why(view)) }
+                div { (who(view)) (statement(view)) @if !is_access(view) { (impact(view)) } (why(view)) }
                 div.aside { (decision(view, visitor)) (story(view)) }
             }
         }
@@ -104,9 +104,16 @@ fn who(view: &RequestView) -> Markup {
 fn statement(view: &RequestView) -> Markup {
     html! {
         section.card aria-labelledby="what" {
-            h2 #what { "The statement, as it would run" }
-            pre tabindex="0" { (sql::highlighted(&view.statement)) }
-            @if view.has_parameters { p.note { "Its bound values are part of what is approved." } }
+            h2 #what { (if is_access(view) { "What is asked for" } else { "The statement, as it would run" }) }
+            pre tabindex="0" { @if is_access(view) { (view.statement) } @else { (sql::highlighted(&view.statement)) } }
+            @if !view.parameters.is_empty() {
+                dl.values {
+                    @for (number, value) in (1..).zip(&view.parameters) {
+                        dt { "$" (number) }
+                        dd { @match value { Some(text) => code { (text) }, None => "NULL" } }
+                    }
+                }
+            }
             details {
                 summary { "What an approval is bound to" }
                 dl {
@@ -200,10 +207,30 @@ fn why(view: &RequestView) -> Markup {
     }
 }
 
+/// For what went ahead without anybody's word.
+fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
+    html! {
+        form.card method="post" action={ "/r/" (view.request_id) "/approve" } aria-labelledby="decide" {
+            input type="hidden" name="key" value=(visitor.form_key);
+            h2 #decide { "Your review" }
+            p.small { "The glass was broken: it ran without anybody's word. To be reviewed by " (at(&glass.review_by)) "." }
+            label for="comment" { "Comment " small { "needed if it was not in order" } }
+            input #comment type="text" name="comment" maxlength="500" autocomplete="off";
+            div.buttons {
+                button.primary { "It was in order" }
+                button.danger.wide formaction={ "/r/" (view.request_id) "/reject" } { "It was not" }
+            }
+        }
+    }
+}
+
 fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
     let is_own = view.principal.subject == visitor.identity.subject;
+    let to_review = view.glass.as_ref().filter(|glass| glass.reviewed_by.is_none() && view.may_decide);
     html! {
-        @if view.state == "pending" && (view.may_decide || is_own) {
+        @if let Some(glass) = to_review {
+            (review(view, visitor, glass))
+        } @else if view.state == "pending" && (view.may_decide || is_own) {
             form.card method="post" action={ "/r/" (view.request_id) "/question" } aria-labelledby="decide" {
                 input type="hidden" name="key" value=(visitor.form_key);
                 @if view.may_decide {
@@ -234,8 +261,9 @@ fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
             }
         } @else if view.state == "approved" && is_own {
             div.card {
-                h2 { "Run it" }
-                pre { (view.resume_argv.get(..4).unwrap_or_default().join(" ")) }
+                h2 { (if is_access(view) { "Open it" } else { "Run it" }) }
+                @let length = if is_access(view) { view.resume_argv.len() } else { 4 };
+                pre { (view.resume_argv.get(..length).unwrap_or_default().join(" ")) }
             }
         }
     }
@@ -257,6 +285,7 @@ fn story(view: &RequestView) -> Markup {
                         time { (at(&decision.at)) }
                     }
                 }
+                @if view.glass.is_some() { li { b { (view.principal.subject) } " broke the glass" } }
                 @if let Some(outcome) = &view.outcome {
                     li {
                         @match outcome.how.as_str() {
@@ -269,12 +298,26 @@ fn story(view: &RequestView) -> Markup {
                 } @else if !matches!(view.state.as_str(), "pending" | "approved" | "rejected") {
                     li { (view.state) }
                 }
+                @if let Some((glass, by)) = view.glass.as_ref().and_then(|glass| Some((glass, glass.reviewed_by.as_ref()?))) {
+                    li {
+                        b { (by) } (if glass.was_in_order == Some(true) { " found it in order" } else { " found it not in order" })
+                        @if let Some(comment) = &glass.comment { ": " (comment) }
+                    }
+                }
             }
         }
     }
 }
 
+fn is_access(view: &RequestView) -> bool {
+    view.kind == "access"
+}
+
 fn pill(view: &RequestView) -> Markup {
+    if let Some(glass) = view.glass.as_ref().filter(|glass| glass.reviewed_by.is_none()) {
+        let text = if glass.is_overdue { "review overdue" } else { "glass broken, review due" };
+        return html! { span.pill.rejected { (text) } };
+    }
     let text = match view.state.as_str() {
         "pending" => format!(
             "waits for {} of {}",
@@ -298,6 +341,9 @@ fn environment(view: &RequestView) -> Markup {
 
 /// `DELETE on public.customers and 1 other`
 fn headline(view: &RequestView) -> String {
+    if is_access(view) {
+        return format!("{} access to {}", view.access.word(), view.target);
+    }
     let verb = view.statement.split_whitespace().next().unwrap_or_default().to_uppercase();
     let mut direct = view.impact.objects.iter().filter(|object| object.direct).map(|object| object.name.as_str());
     match (direct.next(), view.impact.objects.len()) {

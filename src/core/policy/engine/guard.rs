@@ -4,8 +4,9 @@
 //! These walls stand in code because a rule that lifts one would not do what its writer thinks.
 
 use crate::core::policy::Denial;
-use crate::core::scope::Scope;
+use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::Catalog;
+use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, TransactionVerb};
 
 /// Settings that decide who the session is or how text is read, with the values that may be
@@ -24,6 +25,9 @@ const PINNED: [(&str, &[&str]); 11] = [
     ("local_preload_libraries", &[]),
     ("dynamic_library_path", &[]),
 ];
+
+/// Settings of the gateway's own, by which the target can be asked about the session.
+const OWN_SETTINGS: &str = "dbgate.";
 
 const LARGE_OBJECT: &str = "changes a large object, which no rule covers";
 const READS_FILES: &str = "reads files of the server";
@@ -102,11 +106,17 @@ pub const RUNS_TEXT: [&str; 12] = [
 const OUTLIVES: [&str; 4] = ["ALTER ROLE", "ALTER USER", "ALTER DEFAULT PRIVILEGES", "ALTER SYSTEM"];
 
 /// The first wall the statement runs into, if any.
-pub(super) fn refuse(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
+pub(super) fn refuse(
+    facts: &Facts,
+    scope: &Scope,
+    catalog: &Catalog,
+    classification: &Classification,
+) -> Option<Denial> {
     out_of_reach(facts)
         .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting)))
         .or_else(|| facts.functions.iter().find_map(dangerous))
-        .or_else(|| definer(facts, scope, catalog))
+        .or_else(|| definer(facts, scope, catalog, classification))
+        .or_else(|| listens(facts, scope, classification))
 }
 
 fn out_of_reach(facts: &Facts) -> Option<Denial> {
@@ -134,6 +144,9 @@ fn pinned(setting: &str) -> Option<Denial> {
         let message = "set_config() with a name that is computed cannot be judged".to_owned();
         return Some(wall("setting_refused", message, Some("write the setting's name as a constant")));
     }
+    if name.starts_with(OWN_SETTINGS) {
+        return Some(wall("setting_refused", format!("the setting `{name}` tells who the session is"), None));
+    }
     let (name, allowed) = PINNED.iter().find(|(pinned, _)| *pinned == name)?;
     if value.is_some_and(|value| allowed.contains(&value)) {
         return None;
@@ -156,20 +169,30 @@ fn dangerous(function: &Name) -> Option<Denial> {
     Some(denial)
 }
 
+/// LISTEN needs no right in PostgreSQL and delivers what other sessions send: rows, as often as not.
+/// What comes over a channel that nobody vouches for is held back as well, however it was listened to.
+fn listens(facts: &Facts, scope: &Scope, classification: &Classification) -> Option<Denial> {
+    let channel = facts.channel.as_ref().filter(|channel| scope.hides() && !classification.opens_channel(channel))?;
+    let message = format!("what others send on the channel `{channel}` could show what is masked");
+    let hint = "a [[channel]] of classification.toml can vouch for it";
+    Some(Denial { objects: vec![channel.clone()], ..wall("channel_refused", message, Some(hint)) })
+}
+
 /// A SECURITY DEFINER function runs with its owner's rights and may read what is masked here.
-fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog) -> Option<Denial> {
-    let hides = || !scope.withheld.is_empty() || scope.relations.values().any(|relation| relation.is_masked());
-    if catalog.definer_functions.is_empty() || !hides() {
+fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Classification) -> Option<Denial> {
+    let mut closed = catalog.definer_functions.iter().filter(|known| !classification.opens_function(known)).peekable();
+    if closed.peek().is_none() || !scope.hides() {
         return None;
     }
+    let closed: Vec<&RelationName> = closed.collect();
     let is_definer = |function: &Name| {
-        catalog.definer_functions.iter().any(|known| {
+        closed.iter().any(|known| {
             known.name == function.name && function.schema.as_ref().is_none_or(|schema| *schema == known.schema)
         })
     };
     if let Some(function) = facts.calls().find(is_definer) {
         let message = format!("`{function}` runs with its owner's rights and could show masked columns");
-        let hint = "revoke EXECUTE on it from PUBLIC, or make it SECURITY INVOKER";
+        let hint = "revoke EXECUTE on it from PUBLIC, make it SECURITY INVOKER, or vouch for it in classification.toml";
         let mut denial = wall("definer_function", message, Some(hint));
         denial.objects = vec![function.to_string()];
         return Some(denial);
@@ -192,6 +215,7 @@ fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
         hint: hint.map(str::to_owned),
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     }
 }

@@ -50,7 +50,7 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        if let Some(denial) = guard::refuse(&facts, scope, catalog) {
+        if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
         let asking = Asking::new(self, subject);
@@ -63,7 +63,8 @@ impl Policy {
             let schema = touch.relation.schema.as_deref();
             let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
             refusals.extend(self.touched(&asking, subject, &facts, touch, relation, catalog));
-            if let Some(reason) = scope.withheld.get(&relation.name) {
+            // What runs as the owner of what it changes shows nothing of it.
+            if let (Some(reason), None) = (scope.withheld.get(&relation.name), facts.upkeep) {
                 refusals.push((withheld(touch, relation, reason), false));
             }
         }
@@ -174,6 +175,8 @@ pub(super) fn denial(subject: &Subject<'_>, answer: &Answer<'_>, what: &str) -> 
             // One request goes to one group; rules that name different ones cannot be lifted.
             let same = rules.iter().all(|other| other.approval == rule.approval);
             denial.approvers = if *permitted && same { rule.approval.clone() } else { None };
+            let one_glass = denial.approvers.is_some() && rules.iter().all(|one| one.break_glass == rule.break_glass);
+            denial.break_glass = rule.break_glass.clone().filter(|_| one_glass);
             denial
         }
         Answer::Broken(error) => plain("policy_error", "built-in", format!("{what}: a rule failed: {error}")),
@@ -192,6 +195,7 @@ fn plain(code: &str, rule: &str, message: String) -> Denial {
         hint: None,
         objects: Vec::new(),
         approvers: None,
+        break_glass: None,
         offset: None,
     }
 }
@@ -209,14 +213,16 @@ fn withheld(touch: &Touch, relation: &Relation, reason: &str) -> Denial {
 fn first(refusals: Vec<Refusal>) -> Option<Refusal> {
     let objects: Vec<String> = refusals.iter().flat_map(|(denial, _)| denial.objects.iter().cloned()).collect();
     let groups: BTreeSet<_> = refusals.iter().map(|(denial, _)| denial.approvers.clone()).collect();
+    let glasses: BTreeSet<_> = refusals.iter().map(|(denial, _)| denial.break_glass.clone()).collect();
     let (mut denial, liftable) =
         refusals.into_iter().reduce(|best, other| if best.1 && !other.1 { other } else { best })?;
     if liftable && groups.len() == 1 {
         // Approving it means approving all of them.
         denial.objects = objects;
+        denial.break_glass = denial.break_glass.filter(|_| glasses.len() == 1);
         return Some((denial, true));
     }
-    denial.approvers = None;
+    (denial.approvers, denial.break_glass) = (None, None);
     Some((denial, false))
 }
 
@@ -287,7 +293,8 @@ fn part(impact: &Impact) -> String {
     let known = impact.of.filter(|of| *of >= impact.rows && impact.action != RowAction::Insert);
     let rows = match known {
         Some(of) => {
-            let percent = impact.rows.saturating_mul(100) / of.max(1);
+            // Rounded, as the pages and `dbgate review` show it.
+            let percent = (impact.rows.saturating_mul(200).saturating_add(of)) / of.max(1).saturating_mul(2);
             format!("{} of {} rows ({percent} %)", grouped(impact.rows), grouped(of))
         }
         None if impact.rows == 1 => "1 row".to_owned(),

@@ -258,6 +258,7 @@ impl<'a> Asking<'a> {
             ("environment".to_owned(), text(self.subject.environment)),
             ("access".to_owned(), text(self.subject.access.word())),
         ];
+        pairs.extend(self.subject.agent.map(|agent| ("agent".to_owned(), text(agent))));
         pairs.extend(self.subject.ticket.map(|ticket| ("ticket".to_owned(), text(ticket))));
         pairs.extend(self.subject.reason.map(|reason| ("reason".to_owned(), text(reason))));
         match matter {

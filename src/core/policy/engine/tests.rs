@@ -28,6 +28,7 @@ fn subject(identity: &Identity, access: Access) -> Subject<'_> {
         environment: "production",
         database: "shop",
         access,
+        agent: None,
         reason: None,
         ticket: None,
     }
@@ -117,7 +118,7 @@ fn production_lets_through_and_stops() {
             touching("TRUNCATE", Effect::Ddl, RowAction::Delete, "orders", false),
             "ask dba ddl_needs_approval",
         ),
-        (&["dba"], Access::Admin, Facts::plain("VACUUM FULL", Effect::Utility), "deny maintenance_refused"),
+        (&["dba"], Access::Admin, Facts::plain("VACUUM FULL", Effect::Utility), "ask dba maintenance_needs_approval"),
         (&engineer, Access::Write, Facts::plain("LOCK", Effect::Utility), "deny maintenance_refused"),
         (&engineer, Access::Read, Facts::plain("BEGIN", Effect::Transaction), "allow"),
         (&engineer, Access::Read, Facts::plain("LISTEN", Effect::Session), "allow"),
@@ -133,7 +134,8 @@ fn walls_stand_whatever_the_policy_says() {
     let everything = "@id(\"all\")\npermit (principal, action, resource);\n\
                       @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
                       when { resource.name == \"email\" };";
-    let policy = Policy::parse(&[Source::new("all.cedar", everything)]).expect("valid");
+    let vouched = Source::new("classification.toml", "[[channel]]\nmatch = \"jobs_*\"");
+    let policy = Policy::parse(&[Source::new("all.cedar", everything), vouched]).expect("valid");
     let two_phase = Facts {
         transaction: Some(TransactionVerb::TwoPhase),
         ..Facts::plain("PREPARE TRANSACTION", Effect::Transaction)
@@ -171,9 +173,23 @@ fn walls_stand_whatever_the_policy_says() {
         (calling(Some("other"), "lookup_email"), "allow"),
         (calling(None, "query_to_xml"), "deny definer_function"),
         (Facts::plain("DO", Effect::Utility), "deny definer_function"),
+        (Facts { channel: Some("rows".into()), ..Facts::plain("LISTEN", Effect::Session) }, "deny channel_refused"),
+        (Facts { channel: Some("jobs_done".into()), ..Facts::plain("LISTEN", Effect::Session) }, "allow"),
     ];
     for (facts, expected) in cases {
         assert_eq!(judged(&policy, &[], Access::Admin, facts.clone()), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn a_definer_function_that_is_vouched_for_may_be_called() {
+    let everything = "@id(\"all\")\npermit (principal, action, resource);\n\
+                      @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+                      when { resource.name == \"email\" };";
+    let vouched = Source::new("classification.toml", "[[function]]\nmatch = \"public.lookup_email\"");
+    let policy = Policy::parse(&[Source::new("all.cedar", everything), vouched]).expect("valid");
+    for facts in [calling(None, "lookup_email"), Facts::plain("DO", Effect::Utility)] {
+        assert_eq!(judged(&policy, &[], Access::Admin, facts.clone()), "allow", "{facts:?}");
     }
 }
 

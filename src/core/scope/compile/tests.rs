@@ -128,6 +128,7 @@ fn compiled(access: Access, extra: &str) -> Scope {
         environment: "production",
         database: "shop",
         access,
+        agent: None,
         reason: None,
         ticket: None,
     };

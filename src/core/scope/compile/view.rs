@@ -1,18 +1,20 @@
 //! Relations that show other relations' rows: views, materialized views, and parents of tables.
 //!
 //! A view reads with its owner's rights, so column grants on the tables behind it do not hold in
-//! it. An ordinary view over what is masked is rebuilt over what stands for it; what cannot be
-//! rebuilt is withheld, unless the classification names its own columns one for one.
+//! it. An ordinary view over what is masked is rebuilt over what stands for it; of a materialized
+//! view the columns that show what is masked are masked too. What cannot be told apart is withheld,
+//! unless the classification names its own columns one for one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Decision;
+use crate::core::mask;
 use crate::core::policy::classification::Classification;
-use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
+use crate::core::scope::{ColumnMask, RelationName};
 use crate::core::statement::facts::Name;
-use crate::core::statement::grammar;
 use crate::core::statement::splice::{self, Masks, Spot};
+use crate::core::statement::{grammar, lineage};
 
 /// The reason where a definition cannot be put over masked relations.
 pub(super) const NOT_REWRITTEN: &str = "it reads a masked relation in a way that cannot be rewritten";
@@ -20,6 +22,8 @@ pub(super) const NOT_REWRITTEN: &str = "it reads a masked relation in a way that
 /// What becomes of a view over masked relations.
 enum Fate {
     Rebuilt(String),
+    /// These columns of it, by position, hold what is masked by a rule.
+    Masked(Vec<usize>, String),
     Withheld(String),
 }
 
@@ -59,6 +63,7 @@ pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisio
             match (decisions.get_mut(&oid), fate) {
                 (Some(decision), Fate::Withheld(reason)) => _ = decision.withheld.get_or_insert(reason),
                 (Some(decision), Fate::Rebuilt(definition)) => decision.scope.rebuilt = Some(definition),
+                (Some(decision), Fate::Masked(columns, rule)) => hide(decision, &columns, &rule),
                 (None, _) => {}
             }
         }
@@ -83,6 +88,22 @@ fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
             decision.scope.insert &= insert;
             decision.scope.update &= update;
             decision.scope.delete &= delete;
+        }
+    }
+}
+
+/// Masks columns with NULL. What is masked already stays so if nothing of it is shown.
+fn hide(decision: &mut Decision, columns: &[usize], rule: &str) {
+    for at in columns {
+        let Some(column) = decision.scope.columns.get_mut(*at) else { continue };
+        if column.mask.as_ref().is_none_or(|mask| mask.discloses) {
+            let null = mask::expression("null", &column.name, &column.type_name).expect("NULL is of every type");
+            column.mask = Some(ColumnMask {
+                name: "null".to_owned(),
+                expression: null.sql,
+                discloses: false,
+                rule: rule.to_owned(),
+            });
         }
     }
 }
@@ -117,6 +138,9 @@ fn fate(
     if decisions.get(&view.oid).is_some_and(|decision| decision.scope.rebuilt.is_some()) {
         return None;
     }
+    if view.kind == RelationKind::MaterializedView {
+        return stored(view, decisions, &shows);
+    }
     let Some(definition) = &view.definition else { return Some(Fate::Withheld(shows)) };
     let guarded = view.depends_on.iter().filter_map(|(oid, _)| by_oid.get(oid)).find(|one| one.has_row_security);
     if let Some(guarded) = guarded {
@@ -132,6 +156,37 @@ fn fate(
         Some(_) => Some(Fate::Rebuilt(definition.clone())),
         None => Some(Fate::Withheld(NOT_REWRITTEN.to_owned())),
     }
+}
+
+/// What becomes of a materialized view that shows something masked: it holds values, so what it was
+/// made from can be told of its columns only.
+fn stored(view: &Relation, decisions: &BTreeMap<u32, Decision>, shows: &str) -> Option<Fate> {
+    let withheld = || Some(Fate::Withheld(shows.to_owned()));
+    let (Some(definition), Some(own)) = (&view.definition, decisions.get(&view.oid)) else { return withheld() };
+    let mut masked = BTreeSet::new();
+    let mut rule = None;
+    for (oid, attribute) in &view.depends_on {
+        // A whole row, or what another view made of its tables, has no column to follow.
+        let Some(behind) = decisions.get(oid).filter(|behind| *attribute != 0 && !behind.scope.is_closed()) else {
+            return withheld();
+        };
+        for column in &behind.scope.columns {
+            if let (Some(mask), true) = (&column.mask, column.number == *attribute) {
+                masked.insert(column.name.as_str());
+                rule.get_or_insert_with(|| mask.rule.clone());
+            }
+        }
+    }
+    let Some(tainted) = lineage::tainted(definition, &masked).filter(|all| all.len() == view.columns.len()) else {
+        return withheld();
+    };
+    let shown = |at: usize| own.scope.columns.get(at).is_some_and(|c| c.mask.as_ref().is_none_or(|m| m.discloses));
+    if tainted.iter().all(|is_tainted| *is_tainted) {
+        return withheld();
+    }
+    let left: Vec<usize> =
+        tainted.iter().enumerate().filter(|(at, is_tainted)| **is_tainted && shown(*at)).map(|(at, _)| at).collect();
+    (!left.is_empty()).then(|| Fate::Masked(left, rule.unwrap_or_default()))
 }
 
 /// Whether a definition names no relation that its dependencies do not: only of those is known

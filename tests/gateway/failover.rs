@@ -1,0 +1,141 @@
+//! A target that crashes under open sessions, and one that is a standby until it is promoted.
+
+use std::time::{Duration, Instant};
+
+use dbgate::core::grant::{Access, GrantId};
+use dbgate::demo::postgres::{Cluster, Installation, Settings};
+use dbgate::server::grants::end;
+use dbgate::server::sessions::EndReason;
+use tokio_postgres::Client;
+
+use crate::support::cluster::Fate;
+use crate::support::dbgate::{Program, said};
+use crate::support::gate::{Gate, Place, SHOP, column};
+
+fn cluster(purpose: &str) -> Cluster {
+    let installation = Installation::find().expect("PostgreSQL server programs");
+    // What a client was told is done must outlive a crash.
+    let parameters = vec![("synchronous_commit".to_owned(), "on".to_owned())];
+    Cluster::start(&installation, purpose, &Settings { parameters, ..Settings::default() }).expect("a cluster")
+}
+
+fn place(cluster: &Cluster) -> Place<'_> {
+    Place { cluster, database: "postgres".into(), sql: SHOP, target: "demo", policy: &crate::support::gate::POLICY }
+}
+
+/// Until something is so, for as long as a busy machine may take.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The SQLSTATE that ends a session which meets its target's end.
+async fn farewell(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(_) => "none".to_owned(),
+        Err(error) => error.code().map_or_else(|| "closed".to_owned(), |code| code.code().to_owned()),
+    }
+}
+
+async fn roles(superuser: &Client) -> Vec<String> {
+    let sql = "select rolname::text from pg_roles where rolname like 'dbgate_u_%' order by 1";
+    superuser.query(sql, &[]).await.expect("roles").iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_under_open_sessions_ends_them_with_an_error_and_leaves_nothing() {
+    let cluster = cluster("crash");
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", "").await;
+    let (read, write) = (gate.grant(Access::Read).await, gate.grant(Access::Write).await);
+    let (idle, open, running) = (gate.connect(&read).await, gate.connect(&write).await, gate.connect(&write).await);
+    column(&idle, "select 1").await.expect("works");
+    open.batch_execute("begin; update customers set status = 'lost' where id = 1").await.expect("not committed");
+    running.batch_execute("update customers set status = 'kept' where id = 2").await.expect("committed");
+    let mut fate = Fate::of(&cluster);
+    let superuser = fate.superuser(cluster.port(), "postgres").await;
+    let pause = tokio::spawn(async move {
+        let told = farewell(&running, "select pg_sleep(50)").await;
+        (running, told)
+    });
+    until("the statement runs", async || {
+        let sql = "select count(*) from pg_stat_activity where query like '%pg_sleep(50)%' and state = 'active' \
+                   and pid <> pg_backend_pid()";
+        superuser.query_one(sql, &[]).await.expect("activity").get::<_, i64>(0) == 1
+    })
+    .await;
+    fate.crash();
+    // 57P01 and 57P02 are the server's own last words, 08006 ours; `closed`: the words came between two statements.
+    let (running, told) = pause.await.expect("joined");
+    assert!(["57P01", "57P02", "08006"].contains(&told.as_str()), "the running statement hears {told}");
+    for (what, client) in [("idle", &idle), ("in a transaction", &open), ("running", &running)] {
+        let told = farewell(client, "select 1").await;
+        assert!(["57P01", "57P02", "08006", "closed"].contains(&told.as_str()), "{what}: {told}");
+    }
+    let superuser = fate.superuser(cluster.port(), "postgres").await;
+    let statuses = "select string_agg(status, ',' order by id) from customers where id <= 2";
+    assert_eq!(superuser.query_one(statuses, &[]).await.expect("rows").get::<_, &str>(0), "active,kept");
+    // The same grants go on with new sessions, and the roles of the lost ones are gone.
+    let again = gate.connect(&write).await;
+    assert_eq!(column(&again, "select count(*) from customers where email is null").await.expect("works"), ["0"]);
+    assert_eq!(column(&again, "select status from customers where id = 2").await.expect("works"), ["kept"]);
+    until("only the role of the new session is left", async || roles(&superuser).await.len() == 1).await;
+    drop(again);
+    for grant in [&read, &write] {
+        let id = GrantId::parse(&grant.grant_id).expect("an id");
+        end::end(gate.running.state(), &id, EndReason::Revoked).await.expect("ended");
+    }
+    assert_eq!(roles(&superuser).await, Vec::<String>::new());
+    gate.stop().await;
+    let scopes = "select count(*) from pg_roles where rolname like 'dbgate\\_s\\_%'";
+    assert_eq!(superuser.query_one(scopes, &[]).await.expect("roles").get::<_, i64>(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_refused_by_name_until_it_is_promoted() {
+    let cluster = cluster("standby");
+    let place = place(&cluster);
+    let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
+    let mut fate = Fate::of(&cluster);
+    let port = fate.standby();
+    // The same gate, which finds the standby where the primary was.
+    let primary = format!("port={} ", cluster.port());
+    let to_standby = |folder: &std::path::Path| {
+        let file = folder.join("server.toml");
+        let text = std::fs::read_to_string(&file).expect("server.toml").replace(&primary, &format!("port={port} "));
+        std::fs::write(&file, text).expect("server.toml");
+    };
+    let gate = gate.restart(to_standby).await;
+    let refused =
+        format!("{:?}", gate.ask("ana@example.com", Access::Read, 600).await.expect_err("no role can be made"));
+    assert!(refused.contains("target `demo` is a standby now"), "{refused}");
+
+    let program = Program::new();
+    let config = gate.folder.join("server.toml").display().to_string();
+    let dsn = gate.folder.join("superuser").display().to_string();
+    let run = async |arguments: &[&str]| {
+        let mut command = program.command(arguments);
+        command.args(["--config", &config]);
+        tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("runs")
+    };
+    let init = run(&["target", "init", "demo", "--apply", "--superuser-dsn-file", &dsn]).await;
+    let text = said(&init);
+    assert!(text.contains("is a standby, where no role can be made") && text.contains("Nothing was changed"), "{text}");
+    assert_eq!(init.status.code(), Some(2), "{text}");
+    let doctor = run(&["doctor", "demo"]).await;
+    assert!(said(&doctor).contains("is a standby, where no role can be made"), "{}", said(&doctor));
+    let doctor = run(&["doctor", "demo", "--superuser-dsn-file", &dsn]).await;
+    assert!(said(&doctor).contains("WEAKNESS  standby  postgres (in recovery)"), "{}", said(&doctor));
+
+    fate.promote();
+    let grant = gate.grant(Access::Read).await;
+    let client = gate.connect(&grant).await;
+    assert_eq!(column(&client, "select count(*) from customers").await.expect("works"), ["1000"]);
+    let superuser = fate.superuser(port, "postgres").await;
+    assert_eq!(roles(&superuser).await.len(), 1, "made where the session is");
+    drop(client);
+    gate.stop().await;
+    assert_eq!(roles(&superuser).await, Vec::<String>::new());
+}

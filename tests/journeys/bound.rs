@@ -1,0 +1,182 @@
+//! Drivers, and statements with bound values: who sends them is told at once that people decide, and
+//! the approval is for these values.
+
+use std::path::Path;
+
+use dbgate::core::grant::Access;
+use serde_json::Value;
+use tokio_postgres::error::DbError;
+
+use crate::support::dbgate::said;
+use crate::support::gate::SHOP;
+use crate::support::scene::Scene;
+
+const RAISE: &str = "update orders set amount = amount + $1::int4 where amount < $2::int4";
+
+/// What the gate told a driver, which waits for nothing.
+fn told(error: &tokio_postgres::Error) -> (String, Option<String>) {
+    let error: &DbError = error.as_db_error().expect("an error of the server");
+    let detail: Value = error.detail().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let id = detail.get("request_id").and_then(Value::as_str).map(str::to_owned);
+    (error.code().code().to_owned(), id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_is_told_at_once_and_the_same_values_again_use_the_approval_once() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let raise = client.prepare(RAISE).await.expect("prepared");
+    let (state, id) = told(&client.execute(&raise, &[&10_000, &1501]).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    let id = id.expect("a request");
+    assert_eq!(scene.changed().await, 0);
+    let shown = scene.run("raj", &["request", "show", &id, "--format", "json"]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(shown["parameters"], serde_json::json!(["10000", "1501"]), "binary values, as PostgreSQL writes them");
+    assert!(shown["impact"]["estimate"]["rows"].as_u64().is_some_and(|rows| (500..3000).contains(&rows)), "{shown:#}");
+    let card = scene.run("raj", &["request", "show", &id]).await;
+    assert!(said(&card).contains("$2 = '1501'"), "{}", said(&card));
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let (state, other) = told(&client.execute(&raise, &[&10_000, &1601]).await.expect_err("other values"));
+    assert_eq!(state, "ZG001");
+    assert_ne!(other.as_deref(), Some(id.as_str()), "which are another request");
+    assert_eq!(scene.changed().await, 0);
+    assert_eq!(client.execute(&raise, &[&10_000, &1501]).await.expect("approved"), 1500);
+    assert_eq!(scene.changed().await, 1500);
+    let (state, again) = told(&client.execute(&raise, &[&9_999, &20_000]).await.expect_err("it is used up"));
+    assert_eq!((state.as_str(), again.is_some()), ("ZG001", true));
+    client.execute("update orders set amount = amount where id = $1", &[&7]).await.expect("the session goes on");
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_text_asks_is_judged_with_its_values() {
+    let scene = Scene::start("").await;
+    let rule = "@id(\"precious\")\n@approval(\"dba\")\n@reason(\"customers are precious\")\n\
+                forbid (principal, action == Action::\"delete\", resource) when { context has statement };\n";
+    let scene = scene.restart(|folder| std::fs::write(folder.join("policy/p.cedar"), rule).expect("a rule")).await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let delete = client.prepare("delete from customers where id = $1 returning name").await.expect("it is only read");
+    let (state, id) = told(&client.query(&delete, &[&5]).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    assert_eq!(scene.run("raj", &["approve", &id.expect("a request")]).await.status.code(), Some(0));
+    let (state, _) = told(&client.query(&delete, &[&6]).await.expect_err("another customer"));
+    assert_eq!(state, "ZG001");
+    let rows = client.query(&delete, &[&5]).await.expect("approved");
+    assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["name 5"]);
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 999);
+    let batch = client.batch_execute("begin").await;
+    batch.expect("a block");
+    let (state, id) = told(&client.query(&delete, &[&7]).await.expect_err("in a block nobody is asked"));
+    assert_eq!((state.as_str(), id), ("42501", None));
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_binds_values_and_resume_runs_them() {
+    let scene = Scene::start("").await;
+    let sql = "update orders set amount = amount + $1 where amount < $2";
+    let ask = ["exec", "demo", "--access", "write", "-p", "10000", "-p", "1501", "-c", sql, "--format", "json"];
+    let output = scene.run("ana", &ask).await;
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(document["approval"]["parameters"], serde_json::json!(["10000", "1501"]), "{document:#}");
+    let id = document["approval"]["request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!(code, Some(0), "{document:#}");
+    assert_eq!(scene.changed().await, 1500);
+    let transcript = document["audit"]["transcript"].as_str().expect("evidence");
+    let verified = scene.run("ana", &["audit", "verify", transcript]).await;
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    let several = scene.run("ana", &["exec", "demo", "-p", "1", "-c", "select $1; select 2"]).await;
+    assert_eq!(several.status.code(), Some(64), "{}", said(&several));
+    let read =
+        scene.run("ana", &["exec", "demo", "-p", "it's", "-c", "select $1::text || '!'", "--format", "csv"]).await;
+    assert!(said(&read).contains("it's!"), "{}", said(&read));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psycopg_asks_and_both_it_and_resume_run_what_was_approved() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers");
+    let python = folder.join("venv/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
+        return;
+    }
+    let scene = Scene::start("").await;
+    let output = scene.run("ana", &["conninfo", "demo", "--access", "write"]).await;
+    let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(&python);
+        command.arg(folder.join("psycopg_approval.py")).arg(&conninfo).args(arguments).env_clear();
+        let output = command.output().await.expect("python runs");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    let asked = run(&["1501"]).await;
+    let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    assert_eq!(run(&["1501", "prepared"]).await, "done 1500", "prepared or not, it is the same statement");
+    let asked = run(&["9000"]).await;
+    let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let (code, document) = scene.resume("ana", &id).await;
+    assert_eq!(code, Some(0), "{document:#}");
+    assert_eq!(scene.changed().await, 3000);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_planner_expects_to_be_huge_is_not_run_for_a_driver_either() {
+    let big = "create table big (id int primary key, n int not null);
+               insert into big select i, i % 7 from generate_series(1, 120000) i; analyze big;";
+    let scene = Scene::start_over(&format!("{SHOP}{big}"), "").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let change = client.prepare("update big set n = $1 where n < $2").await.expect("prepared");
+    let (state, id) = told(&client.execute(&change, &[&0, &6]).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    let shown = scene.run("raj", &["request", "show", &id.expect("a request"), "--format", "json"]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert!(shown["impact"]["trial"]["skipped"].is_string(), "{shown:#}");
+    assert!(shown["impact"]["estimate"]["rows"].as_u64().is_some_and(|rows| rows > 90_000), "{shown:#}");
+    assert_eq!(scene.gate.count("select n_tup_upd from pg_stat_user_tables where relname = 'big'").await, 0);
+    let one = client.prepare("update big set n = n where id = $1").await.expect("prepared");
+    assert_eq!(client.execute(&one, &[&7]).await.expect("an ordinary write goes through"), 1);
+    let wrong = client.execute("update big set n = 1 / ($1::int4 - $1) where id = 3", &[&4]).await;
+    let (state, _) = told(&wrong.expect_err("it divides by zero"));
+    assert_eq!(state, "22012", "the error is the statement's own");
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_the_pack_agents_a_colleague_of_the_person_decides_and_bulk_is_refused() {
+    let scene = Scene::start("").await;
+    let edit = |folder: &Path| {
+        let file = folder.join("server.toml");
+        let text = std::fs::read_to_string(&file).expect("server.toml");
+        std::fs::write(&file, text.replace("pack = \"production\"", "pack = \"agents\"")).expect("server.toml");
+    };
+    let scene = scene.restart(edit).await;
+    let id = scene.ask("update orders set amount = amount + 10000 where id <= 40").await;
+    let own = scene.run("ana", &["approve", &id]).await;
+    assert!(said(&own).contains("self_approval"), "{}", said(&own));
+    assert_eq!(scene.run("bob", &["approve", &id]).await.status.code(), Some(0), "a colleague");
+    assert_eq!(scene.resume("ana", &id).await.0, Some(0));
+    assert_eq!(scene.changed().await, 40);
+    let (code, document) = scene.exec("update orders set amount = 0 where id <= 400").await;
+    assert_eq!((code, &document["denial"]["rule"]), (Some(5), &"agents-no-bulk".into()), "{document:#}");
+    let silent = scene.run("ana", &["exec", "demo", "--agent", "refund-bot", "-c", "select 1"]).await;
+    assert!(said(&silent).contains("--reason"), "an agent says why: {}", said(&silent));
+    let product = "select a.id from orders a, customers b";
+    let long = ["exec", "demo", "--agent", "refund-bot", "--reason", "r", "--max-rows", "9999", "-c", product];
+    let long = scene.run("ana", &long).await;
+    assert!(said(&long).contains("the most the policy lets"), "{}", said(&long));
+    let person = scene.run("ana", &["exec", "demo", "-c", "select count(*) from orders"]).await;
+    assert_eq!(person.status.code(), Some(0), "people work as before: {}", said(&person));
+    scene.end().await;
+}

@@ -1,0 +1,158 @@
+//! Definitions and maintenance by approval: run once as the owner, on a role that is gone after.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::dbgate::said;
+use crate::support::gate::SHOP;
+use crate::support::scene::Scene;
+
+/// A scene whose tables, but for one, belong to an owner that is lent.
+async fn lending(owner: &str) -> Scene {
+    let own = format!(
+        "create role {owner}; grant create, usage on schema public to {owner};
+         alter table customers owner to {owner}; alter table orders owner to {owner};"
+    );
+    Scene::start_over(&format!("{SHOP}{own}"), &format!("lend = [\"{owner}\"]\n[approvals]\nenabled = true\n")).await
+}
+
+/// Raj asks with admin access; the exit code and the document.
+async fn ask(scene: &Scene, sql: &str) -> (Option<i32>, Value) {
+    let output = scene.run("raj", &["exec", "demo", "--access", "admin", "--format", "json", "-c", sql]).await;
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output))))
+}
+
+/// Raj asks, Kim approves, Raj runs it.
+async fn agreed(scene: &Scene, sql: &str) -> (Option<i32>, Value) {
+    let (code, document) = ask(scene, sql).await;
+    assert_eq!(code, Some(6), "{document:#}");
+    let id = document.pointer("/approval/request_id").and_then(Value::as_str).expect("an id").to_owned();
+    let own = scene.run("raj", &["approve", &id]).await;
+    assert!(said(&own).contains("self_approval"), "{}", said(&own));
+    let approved = scene.run("kim", &["approve", &id]).await;
+    assert_eq!(approved.status.code(), Some(0), "{}", said(&approved));
+    let ran = scene.resume("raj", &id).await;
+    let (code, again) = scene.resume("raj", &id).await;
+    assert_eq!((code, again.get("replayed")), (ran.0, Some(&true.into())), "it runs once: {again:#}");
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_columns_and_maintenance_run_as_the_owner_and_leave_no_role_behind() {
+    let scene = lending("shop_owner_a").await;
+    for (sql, tag) in [
+        ("create index concurrently orders_amount on orders (amount)", "CREATE INDEX"),
+        ("alter table orders add column note text", "ALTER TABLE"),
+        ("vacuum (analyze) orders", "VACUUM"),
+        ("create table extras (id int primary key)", "CREATE TABLE"),
+        ("truncate orders", "TRUNCATE TABLE"),
+    ] {
+        let (code, document) = agreed(&scene, sql).await;
+        assert_eq!(code, Some(0), "{document:#}");
+        assert_eq!(document["statements"][0]["command_tag"], tag, "{document:#}");
+        let transcript = document["audit"]["transcript"].as_str().expect("evidence");
+        let verified = scene.run("raj", &["audit", "verify", transcript]).await;
+        assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    }
+    let count = async |sql: &str| scene.gate.count(sql).await;
+    assert_eq!(
+        count("select count(*) from pg_index where indexrelid = 'orders_amount'::regclass and indisvalid").await,
+        1
+    );
+    assert_eq!(count("select count(note) from orders").await, 0);
+    let owned = "select count(*) from pg_class where relname in ('orders_amount', 'extras') \
+                 and relowner = 'shop_owner_a'::regrole";
+    assert_eq!(count(owned).await, 2, "what is made belongs to the owner");
+    assert_eq!(scene.gate.login_roles().await, Vec::<String>::new(), "the roles are gone");
+    let members = "select count(*) from pg_auth_members where roleid = 'shop_owner_a'::regrole";
+    assert_eq!(count(members).await, 0, "nobody is a member of the owner");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_lent_is_refused_and_nobody_is_asked() {
+    let scene = lending("shop_owner_b").await;
+    for (sql, why) in [
+        ("alter table audit_trail add column x int", "not lent"),
+        ("truncate orders, audit_trail", "not exactly one"),
+        ("grant select on orders to public", "second person"),
+        ("alter table orders owner to postgres", "second person"),
+        ("create view all_of_it as select * from customers", "second person"),
+        ("drop table orders", "second person"),
+        ("do $$ begin perform 1; end $$", "effect the text does not show"),
+    ] {
+        let (code, document) = ask(&scene, sql).await;
+        assert_eq!(code, Some(5), "{sql}: {document:#}");
+        assert!(document["denial"]["message"].as_str().is_some_and(|text| text.contains(why)), "{sql}: {document:#}");
+    }
+    let engineer =
+        scene.run("ana", &["exec", "demo", "--access", "write", "-c", "create index i on orders (id)"]).await;
+    assert_eq!(engineer.status.code(), Some(5), "{}", said(&engineer));
+    let listed = scene.run("raj", &["request", "ls"]).await;
+    assert!(said(&listed).contains("No request"), "{}", said(&listed));
+    // Where nothing is lent, nothing is asked either.
+    let nothing = scene.restart(|folder| {
+        let file = folder.join("server.toml");
+        let text = std::fs::read_to_string(&file).expect("server.toml").replace("lend = [\"shop_owner_b\"]\n", "");
+        std::fs::write(&file, text).expect("server.toml");
+    });
+    let scene = nothing.await;
+    assert_eq!(ask(&scene, "create index i on orders (id)").await.0, Some(5));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_more_than_an_owner_is_not_lent() {
+    let scene = lending("shop_owner_c").await;
+    let superuser = crate::support::gate::superuser(&scene.gate.database).await;
+    superuser.batch_execute("alter role shop_owner_c createrole").await.expect("more");
+    let (code, document) = ask(&scene, "create index i on orders (id)").await;
+    assert_eq!(code, Some(5), "{document:#}");
+    superuser.batch_execute("alter role shop_owner_c nocreaterole").await.expect("less");
+    let (code, document) = agreed(&scene, "alter table orders add column amount int").await;
+    assert_eq!((code, &document["error"]["sqlstate"]), (Some(3), &"42701".into()), "{document:#}");
+    let held = crate::support::gate::superuser(&scene.gate.database).await;
+    held.batch_execute("begin; lock table orders in access share mode").await.expect("a lock");
+    let (code, document) = agreed(&scene, "alter table orders add column more int").await;
+    assert_eq!(
+        (code, &document["error"]["sqlstate"]),
+        (Some(3), &"55P03".into()),
+        "others need not wait: {document:#}"
+    );
+    assert_eq!(scene.gate.login_roles().await, Vec::<String>::new());
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_gets_its_definition_run_when_it_sends_it_again() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers/venv/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
+        return;
+    }
+    let scene = lending("shop_owner_d").await;
+    let output = scene.run("raj", &["conninfo", "demo", "--access", "admin"]).await;
+    let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    let program = "
+import json, sys, psycopg
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    try:
+        print(connection.execute('create index orders_customer on orders (customer_id)', prepare=True).statusmessage)
+    except psycopg.Error as refused:
+        print(refused.sqlstate, json.loads(refused.diag.message_detail)['request_id'])
+    assert connection.execute('select 1 where %s', (True,)).fetchone() == (1,)
+";
+    let run = async || {
+        let mut command = tokio::process::Command::new(&python);
+        let output = command.args(["-c", program, &conninfo]).env_clear().output().await.expect("python runs");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    let asked = run().await;
+    let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();
+    assert_eq!(scene.run("kim", &["approve", &id]).await.status.code(), Some(0));
+    assert_eq!(run().await, "CREATE INDEX");
+    assert_eq!(scene.gate.count("select count(*) from pg_class where relname = 'orders_customer'").await, 1);
+    scene.end().await;
+}
