@@ -124,9 +124,9 @@ fn judge() {
         environment: "production",
         database: "shop",
         access: dbgate::core::grant::Access::Read,
+        agent: None,
         reason: None,
         ticket: None,
-        agent: None,
     };
     let relations = [
         relation("pgbench_accounts", 1, &["aid", "bid", "abalance", "filler"]),

@@ -245,14 +245,14 @@ fn crates_that_are_banned_are_not_in_the_lock_file() {
 fn every_dependency_is_explained() {
     let read =
         |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a readable file");
-    let (manifest, page) = (read("Cargo.toml"), read("docs/dependencies.md"));
+    let (manifest, page) = (read("Cargo.toml") + &read("fuzz/Cargo.toml"), read("docs/dependencies.md"));
     let mut section = "";
     let mut names = Vec::new();
     for line in manifest.lines() {
         if line.starts_with('[') {
             section = line;
         } else if ["[dependencies]", "[dev-dependencies]"].contains(&section)
-            && let Some((name, _)) = line.split_once(" = ")
+            && let Some((name, _)) = line.split_once(" = ").filter(|(name, _)| *name != "dbgate")
         {
             names.push(name);
         }

@@ -32,6 +32,7 @@ mod gateway {
     mod lifecycle;
     mod limits;
     mod masks;
+    mod names;
     mod net;
     mod oracle;
     mod privileges;

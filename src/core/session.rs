@@ -125,7 +125,9 @@ pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
         Effect::Transaction => {
             matches!(word, "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "PREPARE")
         }
-        Effect::Session => !matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "DROP" | "TRUNCATE" | "GRANT"),
+        // Of the session's own temporary relations.
+        Effect::Session if matches!(word, "DROP" | "TRUNCATE") => facts.verb == word,
+        Effect::Session => !matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "GRANT"),
         // Judged by text and allowed by name; their tags are as many as their verbs.
         Effect::Ddl | Effect::Utility => true,
         Effect::Unknown => false,
@@ -196,5 +198,7 @@ mod tests {
         assert!(tag_matches(&Facts::plain("FETCH", Effect::Read), "MOVE 3"));
         assert!(!tag_matches(&Facts::plain("SELECT", Effect::Read), "DELETE 3"));
         assert!(!tag_matches(&Facts::plain("UPDATE", Effect::Write), "DROP TABLE"));
+        assert!(!tag_matches(&Facts::plain("TRUNCATE", Effect::Session), "DROP TABLE"));
+        assert!(tag_matches(&Facts::plain("DROP", Effect::Session), "DROP TABLE"));
     }
 }

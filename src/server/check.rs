@@ -9,9 +9,13 @@ use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::splice::{self, Masks, Spot};
+
+/// Codes of denials that say what PostgreSQL would say of a name it does not know.
+pub const NOT_PREPARED: &str = "not_prepared";
+pub const NO_PORTAL: &str = "no_portal";
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Check<'a> {
     pub search_path: &'a [String],
     /// Names of this session's temporary relations: they come before any schema.
     pub temporary: &'a [String],
+    /// A temporary view may stand for any unqualified name.
+    pub has_own_views: bool,
     /// What SQL PREPARE or a protocol Parse has made, by name.
     pub prepared: &'a BTreeMap<String, Arc<Planned>>,
     /// What people have let through of this statement.
@@ -71,7 +77,7 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        let facts = self.own(self.with_prepared(&statement.facts));
+        let facts = self.own(self.with_prepared(&statement.facts)?);
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -107,24 +113,31 @@ impl Check<'_> {
         })
     }
 
-    /// EXECUTE does what the prepared statement does.
-    fn with_prepared(&self, facts: &Facts) -> Facts {
-        let inner =
-            facts.prepared.as_ref().filter(|_| facts.verb.ends_with("EXECUTE") || facts.effect == Effect::Unknown);
-        match inner.and_then(|name| self.prepared.get(name)) {
-            Some(planned) => {
-                let known = planned.cleared.facts();
-                Facts { verb: facts.verb.clone(), start: facts.start, end: facts.end, ..known.clone() }
+    /// EXECUTE does what the prepared statement does, wherever it stands.
+    fn with_prepared(&self, facts: &Facts) -> Result<Facts, Box<Denial>> {
+        let Some(name) = facts.prepared.as_ref().filter(|_| facts.executes) else { return Ok(facts.clone()) };
+        match self.prepared.get(name) {
+            Some(planned) => Ok(planned.cleared.facts().run_by(facts)),
+            None => {
+                Err(refused(NOT_PREPARED, &format!("prepared statement \"{name}\" does not exist"), "prepare it first"))
             }
-            None => facts.clone(),
         }
     }
 
-    /// Definitions of the session's own temporary relations concern nobody else.
+    /// Definitions of the session's own temporary relations concern nobody else, and neither does
+    /// DROP IF EXISTS of what nobody has.
     fn own(&self, facts: Facts) -> Facts {
-        let is_own = |touch: &Touch| touch.relation.schema.is_none() && self.temporary.contains(&touch.relation.name);
-        let is_definition = matches!(facts.verb.as_str(), "CREATE INDEX" | "ALTER TABLE" | "TRUNCATE" | "ANALYZE");
-        match is_definition && !facts.touches.is_empty() && facts.touches.iter().all(is_own) {
+        let is_own = |name: &Name| match name.schema.as_deref() {
+            None => self.temporary.contains(&name.name),
+            Some(schema) => schema == "pg_temp",
+        };
+        let is_absent = |name: &Name| {
+            facts.if_exists && self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path).is_none()
+        };
+        let is_definition =
+            matches!(facts.verb.as_str(), "CREATE INDEX" | "ALTER TABLE" | "RENAME" | "TRUNCATE" | "ANALYZE" | "DROP");
+        let mut named = facts.touches.iter().map(|touch| &touch.relation).chain(&facts.drops).peekable();
+        match is_definition && named.peek().is_some() && named.all(|name| is_own(name) || is_absent(name)) {
             true => Facts { effect: Effect::Session, upkeep: None, ..facts },
             false => facts,
         }
@@ -137,9 +150,9 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target => {
-                    (scope.is_closed() && scope.view.is_some()).then(|| mask::splice_text(&full, scope, false))
-                }
+                Spot::Target | Spot::ShownTarget if scope.view.is_none() => None,
+                Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
+                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
@@ -184,12 +197,12 @@ impl Check<'_> {
     /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
     /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
-        let fetches = facts.verb == "FETCH" || facts.verb.starts_with("EXECUTE");
         let calm = |function: &Name| {
             self.catalog.known_functions.contains(&function.name)
                 && !self.catalog.volatile_functions.contains(&function.name)
         };
-        !fetches
+        facts.verb != "FETCH"
+            && !facts.executes
             && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(calm)
@@ -200,6 +213,9 @@ impl Check<'_> {
     fn is_plain(&self, name: &Name) -> bool {
         if matches!(name.schema.as_deref(), Some("pg_catalog" | "information_schema")) {
             return true;
+        }
+        if self.has_own_views && name.schema.is_none() {
+            return false;
         }
         match self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path) {
             Some(relation) => {

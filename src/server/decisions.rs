@@ -40,6 +40,7 @@ struct Key {
     catalog: usize,
     search_path: Vec<String>,
     temporary: Vec<String>,
+    has_own_views: bool,
 }
 
 /// Decisions that hold under the same conditions.
@@ -81,6 +82,7 @@ impl Decisions {
         catalog: &Arc<Catalog>,
         search_path: &[String],
         temporary: &[String],
+        has_own_views: bool,
     ) -> Arc<Context> {
         let key = Key {
             grant: grant.clone(),
@@ -88,6 +90,7 @@ impl Decisions {
             catalog: Arc::as_ptr(catalog).addr(),
             search_path: search_path.to_vec(),
             temporary: temporary.to_vec(),
+            has_own_views,
         };
         let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(context) = contexts.get(&key).and_then(Weak::upgrade) {
@@ -238,7 +241,7 @@ mod tests {
         let rule = Source::new("all.cedar", "@id(\"all\") permit(principal, action, resource);");
         let policy = Arc::new(Policy::parse(&[rule]).expect("a rule"));
         let grant = crate::server::grants::tests::live(1).grant.id.clone();
-        Decisions::default().context(&grant, &policy, &Arc::new(Catalog::default()), &[], &[])
+        Decisions::default().context(&grant, &policy, &Arc::new(Catalog::default()), &[], &[], false)
     }
 
     fn is_known(first: &str, then: &str) -> bool {

@@ -266,7 +266,7 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
             "select distinct n.nspname::text, c.relname::text from unnest($1::text[], $2::text[]) w (schema, name) \
          join pg_catalog.pg_namespace n on n.nspname = w.schema \
          join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind = 'S' \
-         where has_sequence_privilege(c.oid, 'USAGE WITH GRANT OPTION')",
+         where case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'USAGE WITH GRANT OPTION') end",
             &[&schemas, &names],
         )
         .await;

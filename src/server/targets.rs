@@ -33,12 +33,12 @@ pub struct TargetConfig {
     /// Allows a connection without TLS to another machine.
     #[serde(default)]
     pub insecure: bool,
-    /// What is done with values that look sensitive in columns that nobody has classified.
-    #[serde(default)]
-    pub content_scan: Net,
     /// Owners of tables whose rights are lent to a definition that people have approved.
     #[serde(default)]
     pub lend: Vec<String>,
+    /// What is done with values that look sensitive in columns that nobody has classified.
+    #[serde(default)]
+    pub content_scan: Net,
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -303,8 +303,8 @@ mod tests {
             dsn: dsn.into(),
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
-            content_scan: Net::Off,
             lend: Vec::new(),
+            content_scan: Net::Off,
         })
     }
 

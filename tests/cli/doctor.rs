@@ -327,6 +327,28 @@ async fn what_statements_cannot_close_lines_of_a_file_do() {
         std::fs::write(&file, CLASSIFICATION).expect("written");
         bench.run(hole.clear).await;
     }
+    // A rule closes what nothing in the database can.
+    for (make, through, clear) in [
+        ("create unique index guessed on customers (lower(email))", "customers", "drop index guessed"),
+        (
+            "alter table customers add constraint told unique (ssn); \
+             create table claims (id int, ssn_of text references customers (ssn))",
+            "claims",
+            "drop table claims; alter table customers drop constraint told",
+        ),
+    ] {
+        bench.run(make).await;
+        let (_, found) = bench.findings().await;
+        let own = found.iter().filter(|one| one["code"] == "unique_guess");
+        let rules: Vec<String> = own.map(|one| fixes(one, "lines").join("\n")).collect();
+        assert!(rules.iter().any(|rule| rule.contains(through)), "{make}: {found:#?}");
+        let rest: Vec<&Value> = found.iter().filter(|one| one["code"] != "unique_guess").collect();
+        let rule = bench.folder.join("policy/guess.cedar");
+        std::fs::write(&rule, rules.join("\n")).expect("written");
+        assert_eq!(bench.findings().await.1.iter().collect::<Vec<_>>(), rest, "{make}");
+        std::fs::remove_file(rule).expect("gone");
+        bench.run(clear).await;
+    }
     let hba = bench.cluster.folder().join("data/pg_hba.conf");
     let usual = std::fs::read_to_string(&hba).expect("pg_hba.conf");
     let open = "host all all 0.0.0.0/0 scram-sha-256";

@@ -2,8 +2,9 @@
 //! beside it (`../shared/corpus`, or where `DBGATE_CORPUS` says). Without them there is nothing
 //! to run, and the tests of this folder stand for themselves.
 //!
-//! `DBGATE_CORPUS_ONLY` narrows the run to entries whose id matches; details stay in the folder
-//! that is printed.
+//! `DBGATE_CORPUS_ONLY` narrows the run to entries whose id matches, `DBGATE_CORPUS_KINDS` to some
+//! of the kinds; details stay in the folder that is printed. The kind `keep` holds the gate open for
+//! statements of one's own until the file that it names is removed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -152,6 +153,17 @@ impl Rig {
         serde_json::from_str(&text).expect("a summary")
     }
 
+    /// Holds everything open until the file with the addresses is removed.
+    async fn keep(&self) {
+        let file = self.folder.join("addresses");
+        let admin = format!("postgres://rt_super:rt_super_pw@127.0.0.1:{}/rt_target", self.cluster.port());
+        std::fs::write(&file, format!("{}\n{}\n{admin}\n", self.through, self.past)).expect("written");
+        println!("addresses through and past the gate, and of the superuser: {}", file.display());
+        while file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+
     /// What went wrong in a run, an entry each. Past the gate, functions with their owner's rights
     /// are what the threat model names as held by the gate alone. An entry may find what an earlier one
     /// was allowed to change: the runner restores only after what was not.
@@ -225,6 +237,10 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
     let kinds = std::env::var("DBGATE_CORPUS_KINDS").unwrap_or_else(|_| "mask extended binary past guard legit".into());
     let mut wrong = Vec::new();
     for kind in kinds.split(' ') {
+        if kind == "keep" {
+            rig.keep().await;
+            continue;
+        }
         let direct = format!("postgres://engineer:engineer_pw@127.0.0.1:{}/rt_target", rig.cluster.port());
         let more: Vec<&str> = match kind {
             "guard" => vec!["--wait", "6"],

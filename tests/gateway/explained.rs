@@ -136,7 +136,7 @@ const HELD: &str = "
 const SEQUENCES: &str = "
     select n.nspname::text, c.relname::text, has_sequence_privilege(c.oid, 'USAGE'),
       has_sequence_privilege(c.oid, 'UPDATE'), has_sequence_privilege(c.oid, 'SELECT')
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'S'";
+    from (select * from pg_class where relkind = 'S' offset 0) c join pg_namespace n on n.oid = c.relnamespace";
 
 #[tokio::test]
 async fn the_explanation_is_what_postgresql_holds_for_every_principal() {

@@ -234,7 +234,7 @@ async fn no_classified_value_is_in_any_answer_and_the_rest_is_as_it_is() {
     let told = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = told("DBGATE_SEED").unwrap_or_else(|| u64::from_le_bytes(dbgate::sys::random::bytes()) | 1);
     let mut dice = Dice(seed);
-    let (mut answered, mut compared) = (0_usize, 0_usize);
+    let (mut answered, mut compared, mut viewed) = (0_usize, 0_usize, 0_usize);
     for round in 0..told("DBGATE_ROUNDS").unwrap_or(4) {
         let world = world(&mut dice);
         let policy = [("classification.toml", world.classification.as_str()), ("rules.cedar", RULES)];
@@ -252,9 +252,11 @@ async fn no_classified_value_is_in_any_answer_and_the_rest_is_as_it_is() {
             }
         }
         compared += compare(&gate, &grant, &through, seed).await;
+        viewed += compare_views(&gate, &grant, &through, &world, seed).await;
         gate.stop().await;
     }
     assert!(answered > 100 && compared > 8, "too little was answered or compared: {answered}, {compared}, seed {seed}");
+    assert!(viewed > 0, "no view was compared, seed {seed}");
 }
 
 /// A role like that of a session, with a password that the test knows.
@@ -283,5 +285,63 @@ async fn compare(gate: &Gate, grant: &GrantAnswer, through: &Client, seed: u64) 
         assert_eq!(answer(through, &sql).await, answer(&plain, &sql).await, "seed {seed}: {sql}");
         compared += 1;
     }
+    compared
+}
+
+/// A second world, in which the tables hold what the gate shows of them and nothing is masked any more:
+/// a view through the gate shows what the same view shows there.
+async fn compare_views(gate: &Gate, grant: &GrantAnswer, through: &Client, world: &World, seed: u64) -> usize {
+    let reference = format!("{}_seen", gate.database);
+    superuser("postgres").await.batch_execute(&format!("create database {reference}")).await.expect("a database");
+    let plain = superuser(&reference).await;
+    plain.batch_execute("create domain word as text").await.expect("a domain");
+    for table in &world.tables {
+        let columns: Vec<String> = table.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        let make = format!("create table {} (id int, {})", table.name, columns.join(", "));
+        plain.batch_execute(&make).await.expect("a table");
+        if !grant.catalog.iter().any(|relation| relation.name == table.name) {
+            continue;
+        }
+        let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
+        let sql = format!("select id, {} from {}", names.join(", "), table.name);
+        for message in through.simple_query(&sql).await.expect("granted") {
+            let SimpleQueryMessage::Row(row) = message else { continue };
+            let cell =
+                |at| row.get(at).map_or("null".to_owned(), |text: &str| format!("'{}'", text.replace('\'', "''")));
+            let cells: Vec<String> = (0..row.len()).map(cell).collect();
+            plain
+                .batch_execute(&format!("insert into {} values ({})", table.name, cells.join(", ")))
+                .await
+                .expect("a row");
+        }
+    }
+    for line in
+        world.sql.lines().filter(|line| line.starts_with("create view") || line.starts_with("create materialized"))
+    {
+        plain.batch_execute(line).await.expect(line);
+    }
+    let mut compared = 0;
+    for (view, columns) in &world.views {
+        if !grant.catalog.iter().any(|relation| relation.name == *view) {
+            continue;
+        }
+        // What is stored cannot be masked but by NULL.
+        let is_masked =
+            |column: &&String| grant.masks.iter().any(|mask| mask.relation == *view && mask.column == **column);
+        let clear: Vec<&str> = columns.iter().filter(|column| !is_masked(column)).map(String::as_str).collect();
+        let sql = format!("select {} from {view}", clear.join(", "));
+        let (seen, expected) = (answer(through, &sql).await, answer(&plain, &sql).await);
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert!(!seen.starts_with("error"), "seed {seed}: {sql}: {seen}\n{}", world.sql);
+        assert_eq!(sorted(&seen), sorted(&expected), "seed {seed}: {sql}\n{}\n{}", world.sql, world.classification);
+        compared += 1;
+    }
+    drop(plain);
+    let drop_it = format!("drop database {reference} with (force)");
+    superuser("postgres").await.batch_execute(&drop_it).await.expect("dropped");
     compared
 }

@@ -11,6 +11,7 @@ use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::{roles, scopes};
 
 use crate::support::bench::{Bench, answer, bench_on};
+use crate::support::gate::{Gate, POLICY, Place, SHOP, column, refusal};
 
 const SCHEMA: &str = "
     create domain mail as text;
@@ -85,6 +86,74 @@ async fn every_supported_version_keeps_the_same_promises() {
     } else {
         assert!([14, 16, 17, 18].iter().all(|version| seen.contains(version)), "{seen:?}");
     }
+}
+
+/// What each version can write more than the one before, through the gate, with its counts.
+#[tokio::test]
+async fn every_supported_version_writes_through_the_gate() {
+    let mut installations = vec![Installation::find().expect("PostgreSQL server programs")];
+    installations.extend(others().into_iter().map(|folder| Installation::at(folder).expect("complete")));
+    for installation in installations {
+        let cluster = Cluster::start(&installation, "through", &Settings::default()).expect("a cluster");
+        let place =
+            Place { cluster: &cluster, database: "postgres".into(), sql: SHOP, target: "demo", policy: &POLICY };
+        let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
+        let client = gate.connect(&gate.grant(Access::Write).await).await;
+        let version =
+            column(&client, "select current_setting('server_version_num')::int / 10000").await.expect("asked");
+        let version: u32 = version.concat().parse().expect("a number");
+        through_the_gate(&client, version).await;
+        gate.stop().await;
+    }
+}
+
+async fn through_the_gate(client: &tokio_postgres::Client, version: u32) {
+    let email = column(client, "select email from customers where id = 1").await.expect("masked").concat();
+    assert!(email.contains('@') && !email.contains("user1@"), "{version}: {email}");
+    let mut cases = vec![
+        ("update customers set name = 'n' where id = 1 returning email", email.as_str()),
+        ("insert into orders values (9001, 1, 1) on conflict (id) do update set amount = 2 returning amount", "1.00"),
+    ];
+    let (mut refused, merge) =
+        (vec!["update orders set amount = 3 where id > 0 returning id"], "merge into orders o using customers c");
+    let too_many = format!("{merge} on o.customer_id = c.id when matched then update set amount = 5");
+    let one = format!("{merge} on o.customer_id = c.id and o.id = 9001 when matched then update set amount = 4");
+    let into_masked = "merge into customers c using orders o on o.customer_id = c.id and o.id = 9001 \
+                       when matched then update set name = 'merged'";
+    let shown = format!("{one} returning merge_action(), o.amount");
+    let masked = format!("{one} returning c.email");
+    let masked_target = format!("{into_masked} returning c.email");
+    if version >= 15 {
+        cases.extend([(one.as_str(), ""), (into_masked, "")]);
+        refused.push(too_many.as_str());
+    }
+    if version >= 17 {
+        // What is masked of the source is masked in what is shown; of the target nothing is shown.
+        cases.extend([(shown.as_str(), "UPDATE"), (masked.as_str(), email.as_str()), (masked_target.as_str(), "-")]);
+    }
+    if version >= 18 {
+        cases.push((
+            "update orders set amount = 7 where id = 9001 returning old.amount || ' ' || new.amount",
+            "4.00 7.00",
+        ));
+        cases.extend([
+            ("update customers set name = 'o' where id = 1 returning old.email", email.as_str()),
+            ("update customers set name = 'o' where id = 1 returning with (old as o) o.email", email.as_str()),
+            ("with u as (update customers set name = 'p' where id = 1 returning old.*) select email from u", &email),
+        ]);
+        refused.push("update customers set name = 'o' where id = 1 returning old.ssn");
+    }
+    for (sql, expected) in cases {
+        let shown = column(client, sql).await.unwrap_or_else(|error| panic!("{version}: {sql}: {error:?}"));
+        assert_eq!(shown.join(","), expected, "{version}: {sql}");
+    }
+    for sql in refused {
+        let (state, message) = refusal(client, sql).await;
+        assert!(!message.contains("user1@"), "{version}: {sql}: {message}");
+        assert!(state.starts_with("42"), "{version}: {sql}: {state} {message}");
+    }
+    let left = column(client, "select count(*) from orders where amount = 5 and id <> 5").await.expect("counted");
+    assert_eq!(left, ["0"], "{version}");
 }
 
 async fn one_version(cluster: &Cluster) -> i64 {

@@ -63,3 +63,45 @@ async fn a_function_that_writes_is_counted_like_a_write() {
     drop((client, reader));
     gate.stop().await;
 }
+
+/// What was written is shown as it would be read, also where a mask shows a part of the value.
+#[tokio::test]
+async fn returning_shows_what_may_be_seen_of_a_masked_column() {
+    let gate = Gate::start(&format!("{SHOP} create sequence ticket_no start 7;")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let email = column(&client, "select email from customers where id = 5").await.expect("reads").remove(0);
+    assert!(email.contains('@') && !email.contains("user5@"), "{email}");
+    for (sql, expected) in [
+        ("update customers set name = 'n' where id = 5 returning email", email.clone()),
+        ("update public.customers c set name = 'n' where c.id = 5 returning upper(c.email)", email.to_uppercase()),
+        (
+            "update customers c set name = o.id::text from orders o where o.id = c.id and c.id = 5 returning c.email",
+            email.clone(),
+        ),
+        ("with u as (update customers set name = 'n' where id = 5 returning *) select email from u", email.clone()),
+        // The condition sees what may be seen, as in a SELECT.
+        ("update customers set name = 'n' where email = 'user5@example.com' returning email", String::new()),
+        // Nothing of it in a new row, since a view takes no values for what it computes.
+        (
+            "insert into customers (id, name, email) values (5001, 'x', 'new@example.com') returning email",
+            "-".to_owned(),
+        ),
+        ("delete from customers where id = 5001 returning id, email", "5001".to_owned()),
+        ("update only customers set name = 'n' where id = 5 returning email", "-".to_owned()),
+        ("select nextval('ticket_no')", "7".to_owned()),
+    ] {
+        let shown = column(&client, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).join(",");
+        assert!(!shown.contains("user5@") && !shown.contains("new@"), "{sql}: {shown}");
+        assert_eq!(shown, expected, "{sql}");
+    }
+    assert_eq!(gate.count("select count(*) from customers where id = 5001").await, 0);
+    assert_eq!(gate.count("select count(*) from customers where name = 'n'").await, 1);
+    // More rows than may be changed are counted on the relation behind the view.
+    let (state, _) = refusal(&client, "update customers set name = 'x' where id > 10 returning email").await;
+    assert_eq!(state, "42501");
+    assert_eq!(gate.count("select count(*) from customers where name = 'x'").await, 0);
+    assert_eq!(refusal(&client, "select setval('ticket_no', 1)").await.0, "42501");
+    let reader = gate.connect(&gate.grant(Access::Read).await).await;
+    assert_eq!(refusal(&reader, "select nextval('ticket_no')").await.0, "42501");
+    gate.stop().await;
+}

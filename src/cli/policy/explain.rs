@@ -280,6 +280,7 @@ fn statements(known: &Known, subject: Subject<'_>, scope: &Scope, sql: &str) -> 
         catalog: &known.catalog,
         search_path: &["public".to_owned()],
         temporary: &[],
+        has_own_views: false,
         prepared: &BTreeMap::new(),
         lift: None,
     };

@@ -47,13 +47,19 @@ pub fn rebuilt(relation: &RelationName, scope: &RelationScope, definition: &str)
 }
 
 /// The columns of a masked relation for RETURNING. A mask that discloses a part would have to read
-/// the column, which the role may not, so there nothing of it is shown.
+/// the column, which the role may not, so there nothing of it is shown where the write cannot go
+/// through the masking view.
 pub fn returned(scope: &RelationScope) -> Vec<Shown> {
     let mask = |column: &ColumnScope| {
         let mask = column.mask.as_ref()?;
         Some(if mask.discloses { null_of(&column.type_name) } else { mask.expression.clone() })
     };
-    scope.columns.iter().map(|column| Shown { name: column.name.clone(), mask: mask(column) }).collect()
+    let shown = |column: &ColumnScope| Shown {
+        name: column.name.clone(),
+        mask: mask(column),
+        discloses: column.mask.as_ref().is_some_and(|mask| mask.discloses),
+    };
+    scope.columns.iter().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod guard;
 mod judge;
 mod question;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Authorizer, Effect, PolicyId, PolicySet, Schema, Validator};
 
@@ -41,6 +41,8 @@ pub struct Policy {
     filters: PolicySet,
     rules: BTreeMap<String, Rule>,
     classification: Classification,
+    /// Groups that the rules name.
+    groups: BTreeSet<String>,
     digest: String,
     authorizer: Authorizer,
     vocabulary: question::Vocabulary,
@@ -172,6 +174,7 @@ impl Policy {
             filters,
             rules,
             classification: folder.classification,
+            groups: groups(sources),
             digest: file::digest(sources),
             authorizer: Authorizer::new(),
             vocabulary: question::Vocabulary::new(),
@@ -190,6 +193,11 @@ impl Policy {
     /// SHA-256 of the files, hex. A record names the policy it was judged by with this.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The groups that the rules name.
+    pub const fn groups(&self) -> &BTreeSet<String> {
+        &self.groups
     }
 
     /// What the rules' annotations say, by id.
@@ -234,6 +242,18 @@ impl Policy {
         });
         offered.collect()
     }
+}
+
+/// What stands in `Group::"…"`.
+fn groups(sources: &[Source]) -> BTreeSet<String> {
+    let mut groups = BTreeSet::new();
+    for source in sources {
+        for (at, start) in source.text.match_indices("Group::\"") {
+            let rest = source.text.get(at + start.len()..).unwrap_or("");
+            groups.extend(rest.split_once('"').map(|(name, _)| name.to_owned()));
+        }
+    }
+    groups
 }
 
 /// A subject that says nothing of itself.

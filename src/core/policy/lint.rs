@@ -47,7 +47,7 @@ pub fn database(
     let mut problems = policy.classification().unmatched(catalog);
     let mut decided: BTreeSet<String> = BTreeSet::new();
     let mut unfit: BTreeMap<(String, String), String> = BTreeMap::new();
-    for identity in people(sources) {
+    for identity in people(policy) {
         for access in [Access::Read, Access::Write, Access::Admin] {
             let subject = Subject {
                 identity: &identity,
@@ -119,16 +119,9 @@ fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(Str
 }
 
 /// A person of every group that the rules name, one of all of them, and one of none.
-fn people(sources: &[Source]) -> Vec<Identity> {
-    let mut groups: BTreeSet<String> = BTreeSet::new();
-    for source in sources {
-        for (at, start) in source.text.match_indices("Group::\"") {
-            let rest = source.text.get(at + start.len()..).unwrap_or("");
-            groups.extend(rest.split_once('"').map(|(name, _)| name.to_owned()));
-        }
-    }
-    let all: Vec<String> = groups.iter().cloned().collect();
-    let mut sets: Vec<Vec<String>> = groups.into_iter().map(|group| vec![group]).collect();
+pub(super) fn people(policy: &Policy) -> Vec<Identity> {
+    let all: Vec<String> = policy.groups().iter().cloned().collect();
+    let mut sets: Vec<Vec<String>> = all.iter().map(|group| vec![group.clone()]).collect();
     sets.extend([all, Vec::new()]);
     let person = |groups: Vec<String>, kind: Kind| Identity {
         kind,

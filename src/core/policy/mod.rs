@@ -8,6 +8,7 @@ pub mod classification;
 pub mod engine;
 pub mod explain;
 pub mod file;
+pub mod guess;
 pub mod limit;
 pub mod lint;
 pub mod pack;

@@ -4,7 +4,7 @@
 //! What is gone from the database (a dropped table or column) was not taken away by anybody here.
 
 use super::explain::{Extent, Right, on_relation, on_view};
-use super::{ColumnScope, RelationScope, Scope};
+use super::{ColumnScope, RelationName, RelationScope, Scope};
 
 /// Whether sessions of the old scope hold anything that the new one does not give.
 ///
@@ -14,11 +14,18 @@ pub fn narrows(old: &Scope, new: &Scope, exists: impl Fn(u32) -> bool) -> bool {
         return true;
     }
     old.relations.iter().any(|(name, before)| match new.relations.get(name) {
-        Some(after) if after.oid == before.oid => relation_narrows(before, after),
+        Some(after) if after.oid == before.oid => {
+            relation_narrows(before, after) || (draws(name, before) && !draws(name, after))
+        }
         // Made anew under its name: the old grants went with the old one.
         Some(_) => false,
         None => exists(before.oid),
     })
+}
+
+/// Whether it is a sequence that may be drawn from by itself.
+fn draws(name: &RelationName, relation: &RelationScope) -> bool {
+    relation.sequences.iter().any(|(schema, sequence)| *schema == name.schema && *sequence == name.name)
 }
 
 fn relation_narrows(before: &RelationScope, after: &RelationScope) -> bool {
@@ -61,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::core::grant::Access;
-    use crate::core::scope::{ColumnMask, RelationName};
+    use crate::core::scope::ColumnMask;
 
     fn column(number: i16, mask: Option<(&str, bool)>) -> ColumnScope {
         ColumnScope {
@@ -110,6 +117,10 @@ mod tests {
         let clear = || relation(vec![column(1, None), column(2, None)]);
         let masked = |mask: &str, discloses| relation(vec![column(1, None), column(2, Some((mask, discloses)))]);
         let filtered = |filter: &str| RelationScope { filter: Some(filter.into()), ..clear() };
+        let drawing = |names: &[&str]| RelationScope {
+            sequences: names.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect(),
+            ..clear()
+        };
         let less = |relation: RelationScope| RelationScope { update: false, ..relation };
         let cases = [
             ("the same", clear(), clear(), false),
@@ -130,6 +141,8 @@ mod tests {
             ("writes too", less(clear()), clear(), false),
             ("rows are left out", clear(), filtered("a"), true),
             ("other rows", filtered("a"), filtered("b"), true),
+            ("a sequence that may not be drawn from any more", drawing(&["t"]), drawing(&[]), true),
+            ("the sequence of a dropped column", drawing(&["t", "s"]), drawing(&["t"]), false),
             ("another relation of the name", clear(), RelationScope { oid: 8, ..masked("null", false) }, false),
         ];
         for (what, before, after, expected) in cases {

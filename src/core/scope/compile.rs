@@ -107,7 +107,9 @@ fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow:
         })
         .collect();
     let insert = may_write && allows("insert");
-    let sequences = relation.sequences.iter().filter(|_| insert);
+    // Who may insert into a sequence by itself may draw from it.
+    let draws = access != Access::Read && relation.kind == RelationKind::Sequence && allows("insert");
+    let sequences = relation.sequences.iter().filter(|_| insert).chain(draws.then_some(&relation.name));
     let scope = RelationScope {
         oid: relation.oid,
         read,
@@ -266,7 +268,7 @@ fn discloses(column: &ColumnScope) -> bool {
 }
 
 fn grants_something(scope: &RelationScope) -> bool {
-    scope.read || scope.insert || scope.update || scope.delete
+    scope.read || scope.insert || scope.update || scope.delete || !scope.sequences.is_empty()
 }
 
 /// Foreign tables are left out: what happens there is neither counted nor rolled back with certainty.

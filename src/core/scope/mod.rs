@@ -81,7 +81,7 @@ pub struct RelationScope {
     /// For a view over masked relations: its definition over what stands for them. It stands in each
     /// statement in place of the view, or in a masking view where the view has one.
     pub rebuilt: Option<String>,
-    /// Sequences that a granted INSERT draws from, `(schema, name)`.
+    /// Sequences that a granted INSERT draws from, or the sequence itself; `(schema, name)`.
     pub sequences: Vec<(String, String)>,
 }
 

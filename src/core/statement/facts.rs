@@ -142,6 +142,10 @@ pub struct Facts {
     pub copy: Option<CopyDirection>,
     /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
     pub settings: Vec<String>,
+    /// The relations that DROP TABLE, VIEW, SEQUENCE or INDEX names.
+    pub drops: Vec<Name>,
+    /// DROP says IF EXISTS.
+    pub if_exists: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
@@ -152,6 +156,8 @@ pub struct Facts {
     pub prepared: Option<String>,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
     pub upkeep: Option<Upkeep>,
+    /// It runs the prepared statement that it names, and so does what that does.
+    pub executes: bool,
     /// Byte range of the statement in the text it came from.
     pub start: usize,
     pub end: usize,
@@ -170,11 +176,14 @@ impl Facts {
             transaction: None,
             copy: None,
             settings: Vec::new(),
+            drops: Vec::new(),
+            if_exists: false,
             locks: false,
             unbounded: false,
             channel: None,
             prepared: None,
             upkeep: None,
+            executes: false,
             start: 0,
             end: 0,
         }
@@ -184,6 +193,42 @@ impl Facts {
     pub fn calls(&self) -> impl Iterator<Item = Name> {
         let fields = self.fields.iter().map(|field| Name::new(None, field));
         self.functions.iter().chain(&self.operators).cloned().chain(fields)
+    }
+
+    /// The facts of a statement that runs this one, which was prepared, with these facts of its own:
+    /// its parameters may call functions, and its rows may go into a relation.
+    #[must_use]
+    pub fn run_by(&self, outer: &Self) -> Self {
+        fn both<T: Clone + PartialEq>(inner: &[T], outer: &[T]) -> Vec<T> {
+            let more = outer.iter().filter(|one| !inner.contains(one));
+            inner.iter().chain(more).cloned().collect()
+        }
+        let effect = match (outer.effect, self.effect) {
+            // Of EXECUTE itself nothing is known; rows that go into a temporary table are read first.
+            (Effect::Unknown | Effect::Read, inner) | (Effect::Session, inner @ Effect::Write) => inner,
+            (outer, _) => outer,
+        };
+        Self {
+            verb: outer.verb.clone(),
+            effect,
+            touches: both(&self.touches, &outer.touches),
+            functions: both(&self.functions, &outer.functions),
+            operators: both(&self.operators, &outer.operators),
+            fields: both(&self.fields, &outer.fields),
+            transaction: None,
+            copy: None,
+            settings: both(&self.settings, &outer.settings),
+            drops: Vec::new(),
+            if_exists: false,
+            locks: self.locks || outer.locks,
+            unbounded: self.unbounded || outer.unbounded,
+            channel: None,
+            prepared: outer.prepared.clone(),
+            upkeep: None,
+            executes: true,
+            start: outer.start,
+            end: outer.end,
+        }
     }
 
     /// Whether rows can change by what the text itself says.

@@ -10,6 +10,9 @@ use super::{shape, upkeep, walk};
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
 
+/// The verb of a view that only this session sees.
+pub const TEMP_VIEW: &str = "CREATE TEMP VIEW";
+
 /// One statement of a text.
 #[derive(Clone, Debug)]
 pub struct Statement {
@@ -83,6 +86,7 @@ fn facts(tree: &Tree, start: usize) -> Facts {
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
+        facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.
@@ -116,6 +120,8 @@ fn top_level(tree: &Tree) -> Facts {
         "DeclareCursorStmt" => named("DECLARE", Effect::Read, text("portalname")),
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
+        // DiscardMode: 1 is DISCARD_ALL, which also forgets what was prepared.
+        "DiscardStmt" if tree.get("target").int() == 1 => Facts::plain("DISCARD ALL", Effect::Session),
         "DiscardStmt" => Facts::plain("DISCARD", Effect::Session),
         "ListenStmt" => {
             Facts { channel: Some(text("conditionname").to_owned()), ..Facts::plain("LISTEN", Effect::Session) }
@@ -133,6 +139,7 @@ fn top_level(tree: &Tree) -> Facts {
         "LoadStmt" => Facts::plain("LOAD", Effect::Utility),
         "TruncateStmt" => Facts::plain("TRUNCATE", Effect::Ddl),
         "CreateStmt" | "CreateTableAsStmt" if is_temporary(tree) => Facts::plain("CREATE TEMP TABLE", Effect::Session),
+        "ViewStmt" if tree.get("view").get("relpersistence").text() == "t" => Facts::plain(TEMP_VIEW, Effect::Session),
         "CreateSeqStmt" if tree.get("sequence").get("relpersistence").text() == "t" => {
             Facts::plain("CREATE TEMP SEQUENCE", Effect::Session)
         }
@@ -308,6 +315,21 @@ mod tests {
         ];
         for (sql, effect, touches) in table {
             assert_eq!(seen(sql), (effect, touches.iter().map(|t| (*t).to_owned()).collect()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_drop_names_is_seen() {
+        let drops = |sql: &str| {
+            let facts = parse(sql).expect(sql).remove(0).facts;
+            (facts.drops.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.if_exists)
+        };
+        assert_eq!(drops("drop table if exists a, s.b cascade"), (vec!["a".into(), "s.b".into()], true));
+        for kind in ["table", "view", "sequence", "index"] {
+            assert_eq!(drops(&format!("drop {kind} pg_temp.a")), (vec!["pg_temp.a".into()], false), "{kind}");
+        }
+        for other in ["drop schema a", "drop materialized view a", "drop function a()", "drop role a", "drop type a"] {
+            assert_eq!(drops(other).0, Vec::<String>::new(), "{other}");
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Spot {
     RowsOfItself,
     /// Rows of it are written: only a relation's name can stand there.
     Target,
+    /// The same, and what was written is shown, columns of which a mask shows a part among it.
+    ShownTarget,
 }
 
 /// Why a statement that names a masked relation cannot be rewritten.
@@ -98,8 +100,8 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
 enum Place {
     /// Something rows are taken from: may be replaced.
     From,
-    /// What INSERT, UPDATE, DELETE or MERGE write.
-    Target,
+    /// What INSERT, UPDATE, DELETE or MERGE write: a spot of the target's.
+    Target(Spot),
     /// A name in FOR UPDATE OF, anything else.
     Elsewhere,
 }
@@ -120,7 +122,7 @@ impl Editor<'_> {
         match tree {
             Tree::List(items) => items.iter_mut().for_each(|item| self.edit(item, place)),
             Tree::Node("RangeVar", _) if place == Place::From => self.range(tree),
-            Tree::Node("RangeVar", _) if place == Place::Target => self.target(tree),
+            Tree::Node("RangeVar", _) if let Place::Target(spot) = place => self.target(tree, spot),
             Tree::Node("CopyStmt", _) => self.copy(tree),
             Tree::Node(kind, _) => {
                 let kind = *kind;
@@ -141,13 +143,14 @@ impl Editor<'_> {
     }
 
     fn fields(&mut self, tree: &mut Tree, kind: &str) {
+        let spot = self.target_spot(tree, kind);
         let Tree::Node(_, fields) = tree else { return };
         for (name, field) in fields {
             let place = match (kind, *name) {
                 (_, "with_clause") => continue,
                 (_, "from_clause" | "using_clause") | ("MergeStmt", "source_relation") => Place::From,
                 ("JoinExpr", "larg" | "rarg") => Place::From,
-                (kind, "relation") if writes(kind) => Place::Target,
+                (kind, "relation") if writes(kind) => Place::Target(spot),
                 _ => Place::Elsewhere,
             };
             self.edit(field, place);
@@ -185,13 +188,28 @@ impl Editor<'_> {
     }
 
     /// What stands for the target of a write. No WITH query can be one.
-    fn replaced_target(&self, range: &Tree) -> Option<String> {
+    fn replaced_target(&self, range: &Tree, spot: Spot) -> Option<String> {
         let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        (self.masks.source)((!schema.is_empty()).then_some(schema), name, Spot::Target)
+        (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot)
     }
 
-    fn target(&mut self, range: &mut Tree) {
-        let Some(replacement) = self.replaced_target(range) else { return };
+    /// Whether a part of a masked column of the target is to be shown. Only UPDATE and DELETE can do to a
+    /// view all that they do to its relation, and a view has no form without the relation's children.
+    fn target_spot(&self, tree: &Tree, kind: &str) -> Spot {
+        let (target, returned) = (tree.get("relation"), tree.get("returning_clause"));
+        let is_fit = matches!(kind, "UpdateStmt" | "DeleteStmt") && target.get("inh").flag();
+        if !is_fit || returned.is_nothing() {
+            return Spot::Target;
+        }
+        let schema = target.get("schemaname").text();
+        let columns = (self.masks.columns)((!schema.is_empty()).then_some(schema), target.get("relname").text());
+        let disclosed = columns.unwrap_or_default().into_iter().filter(|column| column.discloses);
+        let names: Vec<String> = disclosed.map(|column| column.name).collect();
+        if !names.is_empty() && shows(returned, &names) { Spot::ShownTarget } else { Spot::Target }
+    }
+
+    fn target(&mut self, range: &mut Tree, spot: Spot) {
+        let Some(replacement) = self.replaced_target(range, spot) else { return };
         match range.get("inh").flag() {
             true => self.put(range, &replacement),
             // A view has no form without the relation's children.
@@ -300,7 +318,8 @@ impl Editor<'_> {
         let target = tree.get("relation");
         let is_bare = writes(tree.kind()) && target.get("alias").is_nothing();
         let schema = target.get("schemaname").text();
-        if is_bare && !schema.is_empty() && self.replaced_target(target).is_some() {
+        if is_bare && !schema.is_empty() && self.replaced_target(target, self.target_spot(tree, tree.kind())).is_some()
+        {
             names.push((schema.to_owned(), target.get("relname").text().to_owned()));
         }
         names
@@ -346,6 +365,17 @@ impl Editor<'_> {
     }
 }
 
+/// Whether one of the names, or a star, stands anywhere in it.
+fn shows(tree: &Tree, names: &[String]) -> bool {
+    match tree {
+        Tree::Node("AStar", _) => true,
+        Tree::Node(_, fields) => fields.iter().any(|(_, field)| shows(field, names)),
+        Tree::List(items) => items.iter().any(|item| shows(item, names)),
+        Tree::Text(text) => names.contains(text),
+        Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => false,
+    }
+}
+
 /// Whether a node's `relation` is what it writes.
 fn writes(kind: &str) -> bool {
     matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt")
@@ -376,12 +406,22 @@ mod tests {
                 Spot::Rows if known => Some(MASKED.to_owned()),
                 Spot::RowsOfItself if known => Some(MASKED.replace("FROM", "FROM ONLY")),
                 Spot::Rows | Spot::RowsOfItself | Spot::Target => None,
+                Spot::ShownTarget => Some("m.v".to_owned()),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
-            let shown = |name: &str, mask: Option<&str>| Shown { name: name.into(), mask: mask.map(str::to_owned) };
-            (name == "customers" && matches!(schema, None | Some("public")))
-                .then(|| vec![shown("id", None), shown("email", Some("null::text"))])
+            let shown = |name: &str, mask: Option<&str>| Shown {
+                name: name.into(),
+                mask: mask.map(str::to_owned),
+                discloses: name == "card",
+            };
+            let all = || vec![shown("id", None), shown("email", Some("null::text"))];
+            let is_ours = matches!(schema, None | Some("public"));
+            match name {
+                "customers" if is_ours => Some(all()),
+                "payers" if is_ours => Some([all(), vec![shown("card", Some("null::text"))]].concat()),
+                _ => None,
+            }
         };
         let statement = grammar::parse(sql).expect(sql).remove(0);
         splice(&statement, Masks { source: &replace, columns: &columns })
@@ -431,6 +471,34 @@ mod tests {
         ] {
             assert_eq!(spliced(sql), Ok(None), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_write_that_shows_a_part_of_a_column_goes_through_the_view_that_does() {
+        for (sql, expected) in [
+            ("delete from payers returning *", "delete from m.v AS \"payers\" returning *"),
+            (
+                "update public.payers p set id = 1 where p.id = 2 returning upper(p.card)",
+                "update m.v p set id = 1 where p.id = 2 returning upper(p.card)",
+            ),
+            (
+                "delete from public.payers where public.payers.id = 1 returning public.payers.card",
+                "delete from m.v AS \"payers\" where payers.id = 1 returning payers.card",
+            ),
+            (
+                "with d as (delete from payers returning card) select * from d",
+                "with d as (delete from m.v AS \"payers\" returning card) select * from d",
+            ),
+            ("delete from payers returning email", "delete from payers returning null::text AS \"email\""),
+            (
+                "insert into payers values (1) returning card",
+                "insert into payers values (1) returning null::text AS \"card\"",
+            ),
+            ("delete from only payers returning card", "delete from only payers returning null::text AS \"card\""),
+        ] {
+            assert_eq!(spliced(sql), Ok(Some(expected.to_owned())), "{sql}");
+        }
+        assert_eq!(spliced("delete from payers where card = '1' returning id"), Ok(None));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::grammar::constant;
 use super::predicate;
 use super::tree::Tree;
 
+/// What DROP names, as ObjectType of the parser's protobuf: index, sequence, table, view.
+const DROPPED: [i64; 4] = [21, 38, 42, 52];
+
 /// Adds to `facts` what the tree names. Offsets count from `start`.
 pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
     let mut walk = Walk { facts, start, scope: Vec::new(), is_bounded: true, named: None };
@@ -74,6 +77,16 @@ impl Walk<'_> {
         match tree.kind() {
             "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
+            "DropStmt" if DROPPED.contains(&tree.get("remove_type").int()) => {
+                let names = tree.get("objects").items().iter();
+                self.facts.drops.extend(names.filter_map(|name| qualified(name.get("items"))));
+                self.facts.if_exists = tree.get("missing_ok").flag();
+            }
+            // Also below CREATE TABLE AS and EXPLAIN ANALYZE.
+            "ExecuteStmt" => {
+                self.facts.prepared = Some(tree.get("name").text().to_owned());
+                self.facts.executes = true;
+            }
             "FuncCall" => self.call(tree),
             "AExpr" => self.operator(tree.get("name")),
             "SubLink" => self.operator(tree.get("oper_name")),

@@ -99,8 +99,8 @@ mod tests {
                 dsn: format!("host={host} dbname=shop sslmode=disable"),
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
-                content_scan: Net::Off,
                 lend: Vec::new(),
+                content_scan: Net::Off,
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

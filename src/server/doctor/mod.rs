@@ -62,7 +62,7 @@ pub async fn examine(target: &Target, policy: &Policy, client: &Client) -> Resul
         Ok(found) => findings.extend(found),
         Err(hidden) => unseen.push(hidden),
     }
-    findings.extend(data::look(client, policy.classification(), &catalog).await?);
+    findings.extend(data::look(client, target.config(), policy, &catalog).await?);
     match front::look(target).await {
         Ok(found) => findings.extend(found),
         Err(error) => unseen.push(Unseen { what: "what stands in front of the server", why: error.to_string() }),

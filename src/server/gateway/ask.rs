@@ -54,12 +54,12 @@ impl OwnStatements {
 impl Session {
     pub(super) fn ask_parse(&mut self, owner: Owner, name: &str, sql: &str, types: &[u32]) {
         frontend::parse_typed(name, sql, types, &mut self.up);
-        self.pipeline.expect(Step::Parse, owner);
+        self.expect(Step::Parse, owner);
     }
 
     pub(super) fn ask_bind(&mut self, owner: Owner, portal: &str, statement: &str, values: &[Option<&str>]) {
         frontend::bind(portal, statement, values, &mut self.up);
-        self.pipeline.expect(Step::Bind, owner);
+        self.expect(Step::Bind, owner);
     }
 
     pub(super) fn ask_describe(&mut self, owner: Owner, what: Named, name: &str) {
@@ -74,7 +74,7 @@ impl Session {
 
     pub(super) fn ask_close(&mut self, owner: Owner, what: Named, name: &str) {
         frontend::close(what, name, &mut self.up);
-        self.pipeline.expect(Step::Close, owner);
+        self.expect(Step::Close, owner);
     }
 
     pub(super) fn ask_sync(&mut self, owner: Owner) {
@@ -88,10 +88,18 @@ impl Session {
         self.pipeline.expect(Step::Query, Owner::Client);
     }
 
+    /// Notes a request, and with it what it changes about the client's names.
+    fn expect(&mut self, step: Step, owner: Owner) {
+        if owner == Owner::Client && matches!(step, Step::Parse | Step::Bind | Step::Close) {
+            self.changes.asked();
+        }
+        self.pipeline.expect(step, owner);
+    }
+
     /// Passes a client's message on as it came.
     pub(super) fn pass(&mut self, message: &Message, step: Step) {
         message.write(&mut self.up);
-        self.pipeline.expect(step, Owner::Client);
+        self.expect(step, Owner::Client);
     }
 
     /// Runs one of the gateway's own statements, in a portal of its own name.

@@ -3,7 +3,6 @@
 //! Messages gather until Flush or Sync and travel together. A statement is judged at Parse,
 //! recorded at Execute, and what is held is judged once per pipeline, before its Sync.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use super::held::Asked;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
-use super::session::{Bound, End, Parsed, Session};
+use super::session::{Bound, End, Judged, Parsed, Session};
 use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
@@ -24,7 +23,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{Planned, refused};
+use crate::server::check::{NO_PORTAL, Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -40,6 +39,10 @@ impl Session {
     pub(super) async fn extended(&mut self, message: Message) -> Result<(), End> {
         let parsed = frontend::parse(&message)?;
         if self.is_skipping && parsed != Frontend::Sync {
+            return Ok(());
+        }
+        if self.changes.must_settle() && !matches!(parsed, Frontend::Sync | Frontend::Flush) && !self.answered().await?
+        {
             return Ok(());
         }
         self.make_room(&parsed);
@@ -71,27 +74,27 @@ impl Session {
         if self.pipeline.is_empty() {
             self.refresh().await?;
         }
-        self.prepared.remove(name);
-        self.people.unlifted.remove(name);
-        if self.prepared.len() + self.people.unlifted.len() >= MOST_PREPARED {
+        if self.prepared.len() >= MOST_PREPARED {
             let hint = "close those that are not needed any more";
             return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
         }
         self.follow_policy();
         let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
+        let types_of = Bytes::copy_from_slice(types);
         let decided = match known {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
-                // Nothing that could be executed: Execute asks for a statement that was planned.
+                // Nothing that could be executed.
                 Ok(None) => {
+                    self.name_statement(name, Some(Parsed::unjudged(Judged::Empty, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
                 Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
                     // Whether people have let it through depends on its values. Until then the
                     // target only reads it, and nothing of that name can be bound.
-                    self.people.unlifted.insert(name.to_owned(), (sql.into(), Bytes::copy_from_slice(types)));
+                    self.name_statement(name, Some(Parsed::unjudged(Judged::Unlifted, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -99,14 +102,14 @@ impl Session {
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
+        let (text, wording) = (sql.into(), decided.wording.clone());
+        let judged = Judged::Planned(planned.clone());
+        self.name_statement(name, Some(Parsed { judged, types: types_of, text, wording }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
             self.pass(message, Step::Parse);
         }
-        let (planned, wording) = (planned.clone(), decided.wording.clone());
-        let types = Bytes::copy_from_slice(types);
-        self.prepared.insert(name.to_owned(), Parsed { planned, types, text: sql.into(), wording });
         Ok(())
     }
 
@@ -119,8 +122,7 @@ impl Session {
             Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
         };
         let Some(statement) = statement else { return Ok(None) };
-        let known: BTreeMap<_, _> = self.prepared.iter().map(|(n, p)| (n.clone(), p.planned.clone())).collect();
-        let planned = self.plan(&statement, &known)?;
+        let planned = self.plan(&statement, &self.known_statements())?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
@@ -138,17 +140,18 @@ impl Session {
         if portal.starts_with(RESERVED) || statement.starts_with(RESERVED) {
             return self.deny(&reserved(portal), "").await;
         }
-        self.portals.remove(portal);
         let parameters = message.body.slice_ref(parameters);
-        if let Some((text, types)) = self.people.unlifted.get(statement).cloned() {
-            return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
-        }
-        if let Some(parsed) = self.prepared.get(statement) {
-            let (planned, text, wording) = (parsed.planned.clone(), parsed.text.clone(), parsed.wording.clone());
-            let values = Values { types: parsed.types.clone(), parameters };
-            let bound = Bound { planned, values, is_lifted: false, text, wording };
-            self.portals.insert(portal.to_owned(), bound);
-        }
+        let bound = match self.prepared.get(statement).cloned() {
+            Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
+                return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
+            }
+            Some(Parsed { judged, types, text, wording }) => {
+                let values = Values { types, parameters };
+                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
+            }
+            None => None,
+        };
+        self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
     }
@@ -170,8 +173,7 @@ impl Session {
         if is_alone {
             self.claim(text, &statement.facts, Some(&values), Mode::Extended).await?;
         }
-        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
-        let planned = match self.plan(&statement, &known) {
+        let planned = match self.plan(&statement, &self.known_statements()) {
             Ok(planned) => Arc::new(planned),
             Err(denial) => {
                 self.record.denied(&denial, text, Protocol::Extended, clock::now()).await?;
@@ -188,20 +190,23 @@ impl Session {
                 };
             }
         };
-        if planned.is_spliced {
-            self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
-        }
+        // Whatever the name has come to mean there: what people agreed to is what runs.
+        self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         let wording = Arc::new(Wording::of(text));
-        self.portals.insert(portal.to_owned(), Bound { planned, values, is_lifted: true, text: text.clone(), wording });
+        let planned = Some(planned);
+        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
         self.pass(message, Step::Bind);
         Ok(())
     }
 
     async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         let Some(bound) = self.portals.get(portal).cloned() else {
-            return self.execute_unknown(message, portal).await;
+            return self.execute_unknown(portal).await;
         };
-        let planned = bound.planned;
+        let Some(planned) = bound.planned else {
+            self.pass(message, Step::Execute);
+            return Ok(());
+        };
         if self.people.trying.is_some() {
             return self.deny(&only_tries(), &bound.text).await;
         }
@@ -248,6 +253,7 @@ impl Session {
             self.ask_describe(Owner::Gateway, Named::Portal, portal);
         }
         self.pass(message, Step::Execute);
+        self.changes.executed(planned.cleared.facts());
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
             let drained = self.flush_up(Mode::Extended).await?;
@@ -274,17 +280,14 @@ impl Session {
         Ok(())
     }
 
-    /// A portal that no Bind of this session made: an empty statement's, or a cursor's. Reading on
-    /// from a cursor is FETCH, which is judged; here it is refused unless nothing can come of it.
-    async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
-        if self.is_cursor(portal) {
-            return self
-                .deny(&refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"), "")
-                .await;
-        }
-        // Either the server refuses the name, or the statement was empty.
-        self.pass(message, Step::Execute);
-        Ok(())
+    /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
+    /// FETCH, which is judged. Nothing is passed on that the gateway knows nothing of.
+    async fn execute_unknown(&mut self, portal: &str) -> Result<(), End> {
+        let denial = match self.is_cursor(portal) {
+            true => refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"),
+            false => refused(NO_PORTAL, &format!("portal \"{portal}\" does not exist"), "bind a statement to it first"),
+        };
+        self.deny(&denial, "").await
     }
 
     fn is_cursor(&self, portal: &str) -> bool {
@@ -296,11 +299,8 @@ impl Session {
             return self.deny(&reserved(name), "").await;
         }
         match what {
-            Named::Statement => {
-                self.prepared.remove(name);
-                self.people.unlifted.remove(name);
-            }
-            Named::Portal => drop(self.portals.remove(name)),
+            Named::Statement => self.name_statement(name, None),
+            Named::Portal => self.name_portal(name, None),
         }
         self.pass(message, Step::Close);
         Ok(())
@@ -322,6 +322,7 @@ impl Session {
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
         let drained = self.flush_up(Mode::Extended).await?;
+        self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
             return Ok(false);

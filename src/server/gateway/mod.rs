@@ -12,6 +12,7 @@ mod foresee;
 mod held;
 pub mod keeper;
 mod lent;
+mod named;
 mod net;
 mod open;
 mod people;

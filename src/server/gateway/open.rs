@@ -254,7 +254,7 @@ async fn connected(
         }
     };
     greet(&mut client, startup, &parameters, &record, &about.key);
-    let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[]);
+    let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(state, live, wishes, asked.hold),
         client,
@@ -290,10 +290,12 @@ async fn connected(
         alarm: Alarm::new(),
         search_path: Vec::new(),
         temporary: Vec::new(),
+        has_own_views: false,
         facts_stale: true,
         counts_rows: false,
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
+        changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     };
     let end = match session.refresh().await {

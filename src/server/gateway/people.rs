@@ -3,11 +3,8 @@
 //! What must stay true: before anybody is asked the statement has been rolled back or has not run;
 //! an approval is used up before what it lets through is sent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::foresee::Planner;
 use super::relay::Mode;
@@ -98,8 +95,6 @@ pub struct People {
     tag: String,
     /// The request that the client waits for.
     pub waiting: Option<Waiting>,
-    /// Statements by name that do not run unless people let them through: text and types.
-    pub unlifted: BTreeMap<String, (Arc<str>, Bytes)>,
 }
 
 /// A statement as it was begun, alone and outside of any transaction.
@@ -154,7 +149,6 @@ impl People {
             spent: None,
             tag: String::new(),
             waiting: None,
-            unlifted: BTreeMap::new(),
         }
     }
 

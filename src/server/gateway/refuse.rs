@@ -14,7 +14,7 @@ use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
-use crate::server::check::{Planned, refused};
+use crate::server::check::{NO_PORTAL, NOT_PREPARED, Planned, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -192,6 +192,7 @@ impl Session {
         self.is_vetoing = false;
         self.is_dirty = false;
         self.executions.clear();
+        self.changes.settled();
         self.is_block = self.status != b'I';
         if self.status == b'I' {
             // Portals end with their transaction.
@@ -241,6 +242,15 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
         detail: Some(detail.to_string()),
         hint: denial.hint.clone(),
         position: position.and_then(|position| u32::try_from(position).ok()),
-        ..ErrorFields::error("42501", denial.message.clone())
+        ..ErrorFields::error(sqlstate(denial), denial.message.clone())
+    }
+}
+
+/// Drivers prepare again when they hear that a statement is gone.
+fn sqlstate(denial: &Denial) -> &'static str {
+    match denial.code.as_str() {
+        NOT_PREPARED => "26000",
+        NO_PORTAL => "34000",
+        _ => "42501",
     }
 }

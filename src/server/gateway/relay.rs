@@ -155,7 +155,11 @@ impl Session {
 
     /// Sorts one message of the target: to the client, into the record, or to ourselves.
     pub(super) async fn answer(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
-        match self.pipeline.receive(message.tag)? {
+        let answer = self.pipeline.receive(message.tag)?;
+        if matches!(answer, Answer::Done(Owner::Client, Step::Parse | Step::Bind | Step::Close)) {
+            self.changes.answered();
+        }
+        match answer {
             Answer::Aside(owner) => self.aside(message, owner),
             Answer::Failed(owner, step) => self.failed(message, owner, step, mode, drained).await,
             Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(message, drained),
@@ -296,6 +300,7 @@ impl Session {
         drained: &mut Drained,
     ) -> Result<(), End> {
         self.own.failed();
+        self.undo_names();
         if owner == Owner::Gateway && self.is_vetoing {
             return Ok(());
         }

@@ -18,6 +18,7 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::grammar;
+use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
@@ -94,7 +95,8 @@ impl End {
 /// A portal of the extended protocol.
 #[derive(Clone)]
 pub struct Bound {
-    pub planned: Arc<Planned>,
+    /// Nothing where the text holds no statement.
+    pub planned: Option<Arc<Planned>>,
     pub values: Values,
     /// People have let it through, with these values.
     pub is_lifted: bool,
@@ -102,14 +104,41 @@ pub struct Bound {
     pub wording: Arc<Wording>,
 }
 
+/// What is known of a statement that a name stands for.
+#[derive(Clone)]
+pub enum Judged {
+    Planned(Arc<Planned>),
+    /// The text holds no statement, or none that the gateway can read.
+    Empty,
+    /// It does not run unless people let it through, with its values.
+    Unlifted,
+}
+
+impl Judged {
+    /// What may run.
+    pub const fn planned(&self) -> Option<&Arc<Planned>> {
+        match self {
+            Self::Planned(planned) => Some(planned),
+            Self::Empty | Self::Unlifted => None,
+        }
+    }
+}
+
 /// What a Parse left behind.
 #[derive(Clone)]
 pub struct Parsed {
-    pub planned: Arc<Planned>,
+    pub judged: Judged,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+}
+
+impl Parsed {
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
+        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+    }
 }
 
 /// Everything of one session.
@@ -156,6 +185,8 @@ pub struct Session {
     pub(super) alarm: super::stop::Alarm,
     pub(super) search_path: Vec<String>,
     pub(super) temporary: Vec<String>,
+    /// The session has made a temporary view: from then on any unqualified name may mean one.
+    pub(super) has_own_views: bool,
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
@@ -166,6 +197,8 @@ pub struct Session {
     pub(super) net: Option<Box<super::net::Netting>>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
+    /// Changes of the two that the target has been asked for and has not answered.
+    pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
 }
 
@@ -180,9 +213,10 @@ impl Session {
     }
 
     /// The context that decisions are remembered in from here on.
-    fn remembering(&self) -> Arc<Context> {
+    pub(super) fn remembering(&self) -> Arc<Context> {
         let grant = &self.grant.grant.id;
-        self.decisions.context(grant, &self.policy, &self.catalog, &self.search_path, &self.temporary)
+        let (path, temporary) = (&self.search_path, &self.temporary);
+        self.decisions.context(grant, &self.policy, &self.catalog, path, temporary, self.has_own_views)
     }
 
     /// Decisions of another policy or catalog are not this session's any more.
@@ -205,6 +239,7 @@ impl Session {
             catalog: &self.catalog,
             search_path: &self.search_path,
             temporary: &self.temporary,
+            has_own_views: self.has_own_views,
             prepared,
             lift: self.people.lift.as_ref(),
         };
@@ -217,7 +252,7 @@ impl Session {
             return Ok(());
         }
         let unread = || refused("unparseable", "the statement cannot be read again", "prepare it again");
-        let known = self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let known = self.known_statements();
         match grammar::parse(text).ok().as_deref() {
             Some([statement]) => self.plan(statement, &known).map(|_| ()),
             Some(_) | None => Err(unread()),
@@ -307,7 +342,7 @@ impl Session {
     }
 
     /// Follows what a statement that has just succeeded changed about the session.
-    pub(super) fn follow(&mut self, planned: &Planned, tag: &str) {
+    pub(super) fn follow(&mut self, planned: &Arc<Planned>, tag: &str) {
         let facts = planned.cleared.facts();
         let limits = planned.cleared.limits();
         // The shortest of the transaction's statements; one that begins it begins anew.
@@ -317,8 +352,14 @@ impl Session {
         if facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
-                "DISCARD" | "SELECT INTO TEMP" | "CREATE TEMP TABLE" | "CREATE TEMP SEQUENCE"
+                "DISCARD"
+                    | "DISCARD ALL"
+                    | "SELECT INTO TEMP"
+                    | "CREATE TEMP TABLE"
+                    | "CREATE TEMP SEQUENCE"
+                    | TEMP_VIEW
             )
+            || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
             || tag.starts_with("DROP")
         {
             self.facts_stale = true;
@@ -335,10 +376,7 @@ impl Session {
             Some(TransactionVerb::RollbackTo) => self.facts_stale = true,
             Some(_) | None => {}
         }
-        if facts.verb == "DISCARD" || (facts.verb == "DEALLOCATE" && facts.prepared.as_deref() == Some("")) {
-            self.own.forget();
-            self.prepared.clear();
-        }
+        self.note_named(planned);
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.

@@ -3,10 +3,7 @@
 //! Upstream it is the extended protocol in one implicit transaction; the client sees what simple
 //! protocol shows. All statements are judged before the first one runs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::ask::Leftover;
 use super::foresee::Foreseen;
@@ -15,7 +12,7 @@ use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::grammar::{self, GrammarError, Statement};
+use crate::core::statement::grammar::{self, GrammarError, Statement, TEMP_VIEW};
 use crate::core::wire::backend;
 use crate::core::wire::frame;
 use crate::core::wire::frontend::{self, Named};
@@ -141,13 +138,16 @@ impl Session {
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it.
     fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
-        let mut prepared: BTreeMap<String, Arc<Planned>> =
-            self.prepared.iter().map(|(name, parsed)| (name.clone(), parsed.planned.clone())).collect();
+        let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
             let planned = self.plan(statement, &prepared)?;
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
+            }
+            // What stands behind it was planned without it.
+            if planned.cleared.facts().verb == TEMP_VIEW && statements.len() > 1 {
+                return Err(refused("several_statements", "a temporary view is made by itself", "send it alone"));
             }
             if planned.cleared.facts().verb == "PREPARE"
                 && let Some(name) = &planned.cleared.facts().prepared
@@ -211,9 +211,6 @@ impl Session {
             self.wrong_tag(number, &tag, Mode::Simple).await?;
             return Ok(false);
         }
-        if !drained.failed {
-            self.note_prepared(planned);
-        }
         if goes_at_once {
             if self.stop.is_silent() {
                 self.end_silence(Mode::Simple).await?;
@@ -239,21 +236,6 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
-    }
-
-    /// SQL PREPARE and protocol Parse share one namespace.
-    fn note_prepared(&mut self, planned: &Arc<Planned>) {
-        let facts = planned.cleared.facts();
-        let Some(name) = &facts.prepared else { return };
-        match facts.verb.as_str() {
-            "PREPARE" => {
-                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
-                let parsed = super::session::Parsed { planned: planned.clone(), types: Bytes::new(), text, wording };
-                self.prepared.insert(name.clone(), parsed);
-            }
-            "DEALLOCATE" => drop(self.prepared.remove(name)),
-            _ => {}
-        }
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a

@@ -79,6 +79,8 @@ impl Editor<'_> {
 pub struct Shown {
     pub name: String,
     pub mask: Option<String>,
+    /// A masking view would show a part of it.
+    pub discloses: bool,
 }
 
 impl Shown {

@@ -1,0 +1,92 @@
+//! Who may guess at what is masked. Where a value must be unique, or must exist elsewhere, an INSERT
+//! tells whether it does, whatever a role may read: PostgreSQL has to look.
+
+use std::collections::BTreeSet;
+
+use super::engine::{Answer, Asking};
+use super::{Policy, Subject, lint};
+use crate::core::grant::Access;
+use crate::core::identity::Kind;
+use crate::core::scope::RelationName;
+use crate::core::scope::catalog::{Catalog, Relation};
+
+/// A column that an INSERT asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oracle {
+    /// The relation whose column it is, by OID.
+    pub relation: u32,
+    pub attribute: i16,
+    /// The relation that is inserted into, by OID.
+    pub through: u32,
+}
+
+/// A column that somebody may guess at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guessable {
+    pub relation: RelationName,
+    pub column: String,
+    pub through: RelationName,
+}
+
+/// Of these, the ones that are masked for a person of the rules' groups who may insert all the same.
+pub fn guessable(
+    policy: &Policy,
+    target: &str,
+    environment: &str,
+    catalog: &Catalog,
+    oracles: &BTreeSet<Oracle>,
+) -> BTreeSet<Guessable> {
+    let mut found = BTreeSet::new();
+    for identity in lint::people(policy) {
+        for access in [Access::Write, Access::Admin] {
+            let subject = Subject {
+                identity: &identity,
+                target,
+                environment,
+                database: &catalog.database,
+                access,
+                agent: (identity.kind == Kind::Agent).then_some("lint"),
+                reason: Some("lint"),
+                ticket: Some("lint"),
+            };
+            let asking = Asking::new(policy, &subject);
+            if policy.may_connect(&subject).is_err() {
+                continue;
+            }
+            for oracle in oracles {
+                let places = (catalog.by_oid(oracle.relation), catalog.by_oid(oracle.through));
+                let (Some(relation), Some(through)) = places else { continue };
+                let Some(at) = relation.columns.iter().position(|column| column.number == oracle.attribute) else {
+                    continue;
+                };
+                if may_insert(policy, &asking, through) && is_masked(policy, &asking, relation, at) {
+                    let column = relation.columns.get(at).map(|column| column.name.clone()).unwrap_or_default();
+                    let (relation, through) = (relation.name.clone(), through.name.clone());
+                    found.insert(Guessable { relation, column, through });
+                }
+            }
+        }
+    }
+    found
+}
+
+fn may_insert(policy: &Policy, asking: &Asking<'_>, relation: &Relation) -> bool {
+    let tags = policy.classification().relation_tags(&relation.name);
+    let entities = asking.relation(&relation.name, Some(relation.kind), &tags, &[]);
+    matches!(asking.on("insert", &entities, None), Answer::Allow)
+}
+
+fn is_masked(policy: &Policy, asking: &Asking<'_>, relation: &Relation, at: usize) -> bool {
+    let own = policy.classification().relation_tags(&relation.name);
+    let mut tags = policy.classification().column_tags(relation);
+    tags.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
+    let columns: Vec<_> = relation
+        .columns
+        .iter()
+        .zip(&tags)
+        .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
+        .collect();
+    let entities = asking.relation(&relation.name, Some(relation.kind), &own, &columns);
+    // What nobody is permitted to see is hidden too, but it is hidden with its relation most often.
+    asking.reveal(&entities).get(at).is_some_and(|answer| matches!(answer, Answer::Forbidden { .. }))
+}

@@ -1,0 +1,150 @@
+//! What the client's names mean: prepared statements and portals.
+//!
+//! The gateway must never take a name for another statement than the target does: what was judged as a
+//! read would run as a write. A change counts once the target has answered it and is taken back
+//! when an error makes the target skip it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::session::{Bound, Judged, Parsed, Session};
+use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TEMP_VIEW;
+use crate::server::audit::Wording;
+use crate::server::check::{Hold, Planned};
+
+/// Changes that the target was asked for, in the order of the requests.
+#[derive(Default)]
+pub struct Changes {
+    /// Of the request that is about to be made.
+    next: Option<Change>,
+    asked: VecDeque<Option<Change>>,
+    /// Something runs whose success changes what the session knows.
+    must_settle: bool,
+}
+
+/// What a name meant before.
+enum Change {
+    Statement(String, Option<Parsed>),
+    Portal(String, Option<Bound>),
+}
+
+impl Changes {
+    /// A Parse, Bind or Close of the client's goes out.
+    pub fn asked(&mut self) {
+        self.asked.push_back(self.next.take());
+    }
+
+    /// The target has done the first of them.
+    pub fn answered(&mut self) {
+        self.asked.pop_front();
+    }
+
+    /// A statement was asked for. Names, and what a transaction holds, change with some: what
+    /// comes behind one in the pipeline is looked at when it has been answered.
+    pub fn executed(&mut self, facts: &Facts) {
+        let ends = matches!(facts.transaction, Some(verb) if verb != TransactionVerb::Begin);
+        let renames = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD ALL" | "CLOSE")
+            || facts.verb.starts_with("DECLARE");
+        self.must_settle |= ends || renames || redefines(facts);
+    }
+
+    /// Everything asked has been answered.
+    pub fn settled(&mut self) {
+        self.must_settle = false;
+    }
+
+    /// Whether what was asked must be answered before anything else is looked at.
+    pub fn must_settle(&self) -> bool {
+        self.must_settle
+    }
+}
+
+impl Session {
+    /// The next request makes the name mean this, or nothing any more.
+    pub(super) fn name_statement(&mut self, name: &str, parsed: Option<Parsed>) {
+        let before = set(&mut self.prepared, name, parsed);
+        self.changes.next = Some(Change::Statement(name.to_owned(), before));
+    }
+
+    /// The same of a portal.
+    pub(super) fn name_portal(&mut self, name: &str, bound: Option<Bound>) {
+        let before = set(&mut self.portals, name, bound);
+        self.changes.next = Some(Change::Portal(name.to_owned(), before));
+    }
+
+    /// The target skips what it has not answered.
+    pub(super) fn undo_names(&mut self) {
+        while let Some(change) = self.changes.asked.pop_back() {
+            match change {
+                Some(Change::Statement(name, before)) => drop(set(&mut self.prepared, &name, before)),
+                Some(Change::Portal(name, before)) => drop(set(&mut self.portals, &name, before)),
+                None => {}
+            }
+        }
+        self.changes.must_settle = false;
+    }
+
+    /// What EXECUTE may name.
+    pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
+        let known = self.prepared.iter();
+        known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect()
+    }
+
+    /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
+    pub(super) fn note_named(&mut self, planned: &Arc<Planned>) {
+        let facts = planned.cleared.facts();
+        let name = facts.prepared.as_deref();
+        match (facts.verb.as_str(), name) {
+            ("DISCARD ALL", _) | ("DEALLOCATE", Some("")) => {
+                self.own.forget();
+                self.prepared.clear();
+            }
+            ("DEALLOCATE", Some(name)) => drop(self.prepared.remove(name)),
+            ("PREPARE", Some(name)) => {
+                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
+                let judged = Judged::Planned(planned.clone());
+                self.prepared.insert(name.to_owned(), Parsed { judged, types: Bytes::new(), text, wording });
+            }
+            ("CLOSE", Some("")) => self.portals.clear(),
+            ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
+            (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
+            _ => {}
+        }
+        if redefines(facts) {
+            if facts.verb == TEMP_VIEW {
+                self.has_own_views = true;
+                self.context = self.remembering();
+            }
+            self.doubt_names();
+        }
+    }
+
+    /// Every name may have got another meaning: what was judged as unable to change rows is counted
+    /// from here on.
+    fn doubt_names(&mut self) {
+        let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
+            Judged::Planned(planned) => Some(planned),
+            Judged::Empty | Judged::Unlifted => None,
+        });
+        let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
+        for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {
+            *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
+        }
+    }
+}
+
+/// Code whose text nobody reads may do anything to names, and a view of the session's own may take
+/// the place of a table.
+fn redefines(facts: &Facts) -> bool {
+    matches!(facts.verb.as_str(), "DO" | "CALL" | "RENAME" | TEMP_VIEW)
+}
+
+fn set<T>(names: &mut BTreeMap<String, T>, name: &str, value: Option<T>) -> Option<T> {
+    match value {
+        Some(value) => names.insert(name.to_owned(), value),
+        None => names.remove(name),
+    }
+}
