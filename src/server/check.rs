@@ -14,9 +14,8 @@ use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
 
-/// Codes of denials that say what PostgreSQL would say of a name it does not know.
+/// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
-pub const NO_PORTAL: &str = "no_portal";
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{NO_PORTAL, Planned, refused};
+use crate::server::check::{Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -205,7 +205,7 @@ impl Session {
 
     async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         let Some(bound) = self.portals.get(portal).cloned() else {
-            return self.execute_unknown(portal).await;
+            return self.execute_unknown(message, portal).await;
         };
         let Some(planned) = bound.planned else {
             self.pass(message, Step::Execute);
@@ -292,13 +292,16 @@ impl Session {
     }
 
     /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
-    /// FETCH, which is judged. Nothing is passed on that the gateway knows nothing of.
-    async fn execute_unknown(&mut self, portal: &str) -> Result<(), End> {
-        let denial = match self.is_cursor(portal) {
-            true => refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor"),
-            false => refused(NO_PORTAL, &format!("portal \"{portal}\" does not exist"), "bind a statement to it first"),
-        };
-        self.deny(&denial, "").await
+    /// FETCH, which is judged. Of what the gateway knows nothing, nothing runs: the target closes
+    /// whatever it may have under the name, and then says itself that there is none.
+    async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
+        if self.is_cursor(portal) {
+            let denial = refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor");
+            return self.deny(&denial, "").await;
+        }
+        self.ask_close(Owner::Gateway, Named::Portal, portal);
+        self.pass(message, Step::Execute);
+        Ok(())
     }
 
     fn is_cursor(&self, portal: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
-use crate::server::check::{NO_PORTAL, NOT_PREPARED, Planned, refused};
+use crate::server::check::{NOT_PREPARED, Planned, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -250,7 +250,6 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
 fn sqlstate(denial: &Denial) -> &'static str {
     match denial.code.as_str() {
         NOT_PREPARED => "26000",
-        NO_PORTAL => "34000",
         _ => "42501",
     }
 }
