@@ -29,6 +29,7 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::startup::{self, Startup};
 use crate::server::audit::{SessionOpen, SessionRecord};
 use crate::server::grants::LiveGrant;
+use crate::server::http::refusal::chain;
 use crate::server::roles;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
@@ -410,17 +411,6 @@ pub(super) async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_rol
             false
         }
     }
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]
