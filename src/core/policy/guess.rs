@@ -59,7 +59,7 @@ pub fn guessable(
                 let Some(at) = relation.columns.iter().position(|column| column.number == oracle.attribute) else {
                     continue;
                 };
-                if may_insert(policy, &asking, through) && is_masked(policy, &asking, relation, at) {
+                if may_insert(policy, &asking, through) && is_masked(&asking, relation, at) {
                     let column = relation.columns.get(at).map(|column| column.name.clone()).unwrap_or_default();
                     let (relation, through) = (relation.name.clone(), through.name.clone());
                     found.insert(Guessable { relation, column, through });
@@ -76,17 +76,8 @@ fn may_insert(policy: &Policy, asking: &Asking<'_>, relation: &Relation) -> bool
     matches!(asking.on("insert", &entities, None), Answer::Allow)
 }
 
-fn is_masked(policy: &Policy, asking: &Asking<'_>, relation: &Relation, at: usize) -> bool {
-    let own = policy.classification().relation_tags(&relation.name);
-    let mut tags = policy.classification().column_tags(relation);
-    tags.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
-    let columns: Vec<_> = relation
-        .columns
-        .iter()
-        .zip(&tags)
-        .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
-        .collect();
-    let entities = asking.relation(&relation.name, Some(relation.kind), &own, &columns);
+fn is_masked(asking: &Asking<'_>, relation: &Relation, at: usize) -> bool {
+    let entities = asking.existing(relation);
     // What nobody is permitted to see is hidden too, but it is hidden with its relation most often.
     asking.reveal(&entities).get(at).is_some_and(|answer| matches!(answer, Answer::Forbidden { .. }))
 }

@@ -92,16 +92,7 @@ fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(Str
     let asking = Asking::new(policy, subject);
     let mut found = Vec::new();
     for relation in catalog.relations.values() {
-        let own = policy.classification().relation_tags(&relation.name);
-        let mut tags = policy.classification().column_tags(relation);
-        tags.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
-        let columns: Vec<_> = relation
-            .columns
-            .iter()
-            .zip(&tags)
-            .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
-            .collect();
-        let entities = asking.relation(&relation.name, Some(relation.kind), &own, &columns);
+        let entities = asking.existing(relation);
         for (column, answer) in relation.columns.iter().zip(asking.reveal(&entities)) {
             let Answer::Forbidden { rules, .. } = answer else { continue };
             for (rule, mask) in rules.iter().filter_map(|rule| Some((&rule.id, rule.mask.as_ref()?))) {

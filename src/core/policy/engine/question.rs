@@ -133,6 +133,22 @@ impl<'a> Asking<'a> {
         self.ask(action, self.database.clone(), &entities, matter)
     }
 
+    /// Makes the entities of a relation that exists, with the tags of the policy's classification: those
+    /// of the relation are its columns' too.
+    pub fn existing(&self, relation: &Relation) -> RelationEntities {
+        let classification = self.policy.classification();
+        let own = classification.relation_tags(&relation.name);
+        let mut tags = classification.column_tags(relation);
+        tags.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
+        let columns: Vec<_> = relation
+            .columns
+            .iter()
+            .zip(&tags)
+            .map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags))
+            .collect();
+        self.relation(&relation.name, Some(relation.kind), &own, &columns)
+    }
+
     /// Makes the entities of a relation; `columns` are name, type and tags.
     pub fn relation(
         &self,
