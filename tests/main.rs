@@ -46,6 +46,7 @@ mod gateway {
 }
 mod journeys {
     mod approval;
+    mod block;
     mod bound;
     mod demo;
     mod desk;
