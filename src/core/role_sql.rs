@@ -14,7 +14,9 @@ use crate::core::mask::{self, SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
-pub use login::{Login, disable_login, login_comment, login_name, make_login, retire_login, terminate};
+pub use login::{
+    Login, disable_login, enable_login, login_comment, login_name, look_at_login, make_login, retire_login, terminate,
+};
 
 /// The role the server connects as. Not a superuser.
 pub const BROKER: &str = "dbgate_broker";
