@@ -47,6 +47,7 @@ mod gateway {
 }
 mod journeys {
     mod approval;
+    mod block;
     mod bound;
     mod demo;
     mod desk;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::account::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::people::{self, Stopped};
@@ -17,7 +18,7 @@ use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::CopyDirection;
+use crate::core::statement::facts::{CopyDirection, TransactionVerb};
 use crate::core::statement::grammar::{self, GrammarError};
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
@@ -228,10 +229,9 @@ impl Session {
         if bound.is_lifted && self.is_lent(&planned) {
             return self.execute_lent(&planned, &text, &bound.wording, &values).await;
         }
-        let is_alone = planned.hold.is_counted() && self.is_alone(planned.cleared.facts());
-        match is_alone {
+        match self.is_alone(planned.cleared.facts()) {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
-            true if self.people.lift.is_none() => {
+            true if planned.hold.is_counted() && self.people.lift.is_none() => {
                 if !self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await? {
                     self.is_skipping = true;
                     return Ok(());
@@ -239,7 +239,7 @@ impl Session {
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
-            true | false if self.people.lift.is_some() => return self.deny(&with_approved(), &text).await,
+            true | false if !self.people.lets_ride(&planned) => return self.deny(&with_approved(), &text).await,
             true | false => self.people.travel_together(),
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
@@ -250,6 +250,8 @@ impl Session {
             return self.turn_down(&denial, &text).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
+        let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
+        self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
         self.is_dirty = true;
         match self.foresee(&planned, Mode::Extended).await? {
             Foreseen::GoOn => {}
@@ -432,10 +434,6 @@ impl Session {
             _ => {}
         }
     }
-}
-
-pub(super) fn with_approved() -> Box<Denial> {
-    refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 
 fn reserved(name: &str) -> Box<Denial> {

@@ -39,6 +39,8 @@ pub struct Held {
     locked_relation: Option<Name>,
     /// The gateway's own BEGIN is open.
     pub own_block: bool,
+    /// All that ran since the last Sync is a BEGIN of the client's.
+    pub has_only_begun: bool,
     /// The client's COMMIT was refused or failed: its block ends with that, as with any failed COMMIT.
     pub commit_failed: bool,
 }

@@ -109,7 +109,7 @@ impl Session {
                 return Ok(false);
             }
         };
-        self.people.note_tag(&tag);
+        self.people.note_tag(planned.cleared.facts(), &tag);
         let result = ResultRecord {
             tag: &tag,
             columns: &[],

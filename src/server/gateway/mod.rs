@@ -4,6 +4,7 @@
 //! [`session`] serves one client with [`simple`], [`extended`] and [`held`], which [`ask`] the
 //! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
+mod account;
 mod ask;
 mod circumstances;
 mod client;

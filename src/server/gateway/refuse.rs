@@ -57,7 +57,14 @@ impl Session {
 
     /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
     pub(super) async fn settle(&mut self, mode: Mode, asked: Asked) -> Result<bool, End> {
-        match self.verdict(mode, asked).await? {
+        let verdict = match self.verdict(mode, asked).await? {
+            // It is taken back in any case. Whoever decides is told what its COMMIT would do as well.
+            Verdict::Asks(..) if asked == Asked::SoFar && self.people.is_alone() && self.people.is_asking() => {
+                self.verdict(mode, Asked::BeforeCommit).await?
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Stands => Ok(true),
             Verdict::Failed => {
                 self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
@@ -190,7 +197,7 @@ impl Session {
     /// After ReadyForQuery.
     pub(super) fn after_sync(&mut self) {
         self.is_vetoing = false;
-        self.is_dirty = false;
+        (self.is_dirty, self.held.has_only_begun) = (false, false);
         self.executions.clear();
         self.changes.settled();
         self.is_block = self.status != b'I';

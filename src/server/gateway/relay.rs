@@ -432,7 +432,7 @@ impl Session {
             return self.show(message);
         }
         if message.tag == b'C' {
-            self.people.note_tag(tag);
+            self.people.note_tag(execution.planned.cleared.facts(), tag);
             self.follow(&execution.planned, tag);
             self.note_locks(execution.planned.cleared.facts(), tag);
         }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use super::account::with_approved;
 use super::ask::Leftover;
-use super::extended::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
 use super::session::{End, Session};
+use crate::core::approval::Lift;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::grammar::{self, GrammarError, Statement, TEMP_VIEW};
@@ -47,6 +48,7 @@ impl Session {
         self.portals.remove("");
         self.refresh().await?;
         self.follow_policy();
+        let is_using = self.people.lift.is_some();
         let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
         let decided = match known {
             Some(decided) => decided,
@@ -56,6 +58,10 @@ impl Session {
             },
         };
         let statements = &decided.statements;
+        // One approval lets one statement through, not what travels with it.
+        if is_using && !statements.iter().all(|(planned, _)| self.people.lets_ride(planned)) {
+            return self.refuse(&with_approved(), sql).await;
+        }
         let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
         let forwarded = statements.iter().any(|(planned, _)| planned.is_spliced).then(|| joined(statements));
         let said = Said { text: sql, wording: &decided.wording, forwarded: forwarded.as_deref(), parameters: None };
@@ -94,19 +100,16 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
-        let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
-        // One approval lets one statement through, not what travels with it.
-        if self.people.lift.is_some() {
-            self.refuse(&with_approved(), sql).await?;
-            return Ok(None);
-        }
+        let is_single = statements.len() == 1 && self.people.lift.is_none();
+        let alone = statements.first().filter(|one| is_single && self.is_alone(&one.facts));
         if let Some(statement) = alone
             && !self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?
         {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
-        let planned = match self.plan_all(&statements) {
+        let lift = self.people.lift.as_ref().filter(|_| alone.is_some());
+        let planned = match self.plan_all(&statements, lift) {
             Ok(planned) => planned,
             Err(denial) => {
                 self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
@@ -147,11 +150,11 @@ impl Session {
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it. An approval can be there
     /// for a statement that stands alone.
-    fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
+    fn plan_all(&self, statements: &[Statement], lift: Option<&Lift>) -> Result<Vec<Planned>, Box<Denial>> {
         let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
-            let planned = self.plan(statement, &prepared, self.people.lift.as_ref())?;
+            let planned = self.plan(statement, &prepared, lift)?;
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
             }
