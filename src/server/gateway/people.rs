@@ -219,7 +219,7 @@ impl Session {
             None if !tag.is_empty() => Spent::Committed { tag },
             None => Spent::Failed { sqlstate: "XX000".to_owned(), message: "it did not run".to_owned() },
         };
-        if let Err(error) = self.people.approvals.finish(lift.request(), spent).await {
+        if let Err(error) = super::seldom(self.people.approvals.finish(lift.request(), spent)).await {
             tracing::error!(error = %chain(&error), "what came of an approved statement could not be noted");
         }
     }

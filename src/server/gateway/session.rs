@@ -315,13 +315,13 @@ impl Session {
                 backend::write_ready(self.status, self.client.out());
                 Ok(())
             }
-            Frontend::Parse { .. }
+            parsed @ (Frontend::Parse { .. }
             | Frontend::Bind { .. }
             | Frontend::Describe { .. }
             | Frontend::Execute { .. }
             | Frontend::Close { .. }
             | Frontend::Flush
-            | Frontend::Sync => self.extended(message).await,
+            | Frontend::Sync) => self.extended(&message, parsed).await,
         }
     }
 
@@ -389,7 +389,7 @@ impl Session {
         }
         self.ask_own("dbgate_facts", &[]);
         self.ask_sync(crate::core::session::Owner::Gateway);
-        let drained = self.round(Mode::Extended).await?;
+        let drained = super::seldom(self.round(Mode::Extended)).await?;
         let row = drained.rows.into_iter().next().unwrap_or_default();
         let mut values = row.into_iter().flatten();
         let mut list = || values.next().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
@@ -401,5 +401,23 @@ impl Session {
         self.counts_rows = values.next().as_deref() == Some("on");
         self.facts_stale = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is moved with every message, and every session keeps one.
+    #[test]
+    fn what_waits_for_an_answer_is_small() {
+        type Served = &'static mut Session;
+        let message = || Message { tag: 0, body: Bytes::new() };
+        assert!(size(|session: Served| session.act(message())) <= 2048);
+        assert!(size(|session: Served| session.round(Mode::Simple)) <= 1280);
     }
 }

@@ -10,6 +10,7 @@ use super::extended::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Session};
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
@@ -29,7 +30,7 @@ impl Session {
         self.people.forget();
         self.settle_account().await;
         match self.people.waiting.take() {
-            Some(waiting) => self.wait_for_people(waiting, sql).await,
+            Some(waiting) => seldom(self.wait_for_people(waiting, sql)).await,
             None => Ok(()),
         }
     }
@@ -38,7 +39,7 @@ impl Session {
     async fn attempt(&mut self, sql: &str) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             // A pipeline without its Sync: it is answered first, and its transaction goes on.
-            if !self.answered_so_far(Asked::SoFar).await? {
+            if !seldom(self.answered_so_far(Asked::SoFar)).await? {
                 return Ok(());
             }
             self.release();
@@ -50,7 +51,7 @@ impl Session {
         let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
         let decided = match known {
             Some(decided) => decided,
-            None => match self.decide(sql).await? {
+            None => match seldom(self.decide(sql)).await? {
                 Some(decided) => decided,
                 None => return Ok(()),
             },
@@ -172,15 +173,15 @@ impl Session {
     /// Runs one statement; false when the rest of the string must not run.
     async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
         if self.is_lent(planned) {
-            self.run_lent(planned, part.number).await?;
+            seldom(self.run_lent(planned, part.number)).await?;
             backend::write_ready(self.status, self.client.out());
             return Ok(false);
         }
-        if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
+        if self.ends_block(planned) && !seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await? {
             return Ok(false);
         }
         if let Err(denial) = self.guard(planned, part.number) {
-            self.veto(&denial, Some(part.number), Mode::Simple).await?;
+            seldom(self.veto(&denial, Some(part.number), Mode::Simple)).await?;
             return Ok(false);
         }
         self.begin(part.number, part.index, planned, part.before);
@@ -188,11 +189,11 @@ impl Session {
         match self.foresee(planned, Mode::Simple).await? {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
-                self.close_failed(Mode::Simple).await?;
+                seldom(self.close_failed(Mode::Simple)).await?;
                 return Ok(false);
             }
             Foreseen::Stop(verdict) => {
-                self.take_back(verdict, Mode::Simple).await?;
+                seldom(self.take_back(verdict, Mode::Simple)).await?;
                 return Ok(false);
             }
         }
@@ -218,30 +219,30 @@ impl Session {
         self.holds_tags = false;
         self.take_baseline(&mut drained);
         if let Some((number, tag)) = drained.wrong_tag {
-            self.wrong_tag(number, &tag, Mode::Simple).await?;
+            seldom(self.wrong_tag(number, &tag, Mode::Simple)).await?;
             return Ok(false);
         }
         if goes_at_once {
             if self.stop.is_silent() {
-                self.end_silence(Mode::Simple).await?;
+                seldom(self.end_silence(Mode::Simple)).await?;
             }
             self.after_sync();
             return Ok(!drained.failed);
         }
         if drained.failed {
-            self.close_failed(Mode::Simple).await?;
+            seldom(self.close_failed(Mode::Simple)).await?;
             return Ok(false);
         }
         let is_settled = match part.is_last && !self.is_block {
-            true if self.awaits_commit() => self.settle(Mode::Simple, Asked::BeforeCommit).await?,
-            false if self.is_holding() => self.settle(Mode::Simple, Asked::SoFar).await?,
+            true if self.awaits_commit() => seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await?,
+            false if self.is_holding() => seldom(self.settle(Mode::Simple, Asked::SoFar)).await?,
             true | false => true,
         };
         if !is_settled {
             return Ok(false);
         }
         match part.is_last {
-            true => drop(self.finish(Mode::Simple).await?),
+            true => drop(seldom(self.finish(Mode::Simple)).await?),
             // Its transaction goes on, and nothing can hide what has ended within it.
             false => self.release(),
         }
