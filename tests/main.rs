@@ -28,6 +28,7 @@ mod gateway {
     mod failover;
     mod holes;
     mod hostile;
+    mod leases;
     mod life;
     mod lifecycle;
     mod limits;
@@ -40,12 +41,14 @@ mod gateway {
     mod protocol;
     mod reads;
     mod tools;
+    mod trips;
     mod upstream_tls;
     mod versions;
     mod writes;
 }
 mod journeys {
     mod approval;
+    mod block;
     mod bound;
     mod demo;
     mod desk;
@@ -53,6 +56,7 @@ mod journeys {
     mod glass;
     mod sign_in;
     mod terminal;
+    mod undo;
     mod upkeep;
 }
 

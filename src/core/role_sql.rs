@@ -4,6 +4,7 @@
 //! lacks either is not ours and is never changed or dropped. All text is built here, from quoted
 //! names and literals only, so that one file shows what a target will ever be told.
 
+pub mod login;
 pub mod rebuild;
 pub mod remove;
 
@@ -13,6 +14,9 @@ use crate::core::mask::{self, SALT_SCHEMA, SALT_TABLE, VIEWS_SCHEMA};
 pub use crate::core::mask::{identifier, literal};
 use crate::core::scope::explain::{self, Extent, Right};
 use crate::core::scope::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
+pub use login::{
+    Login, disable_login, enable_login, login_comment, login_name, look_at_login, make_login, retire_login, terminate,
+};
 
 /// The role the server connects as. Not a superuser.
 pub const BROKER: &str = "dbgate_broker";
@@ -161,11 +165,6 @@ pub fn scope_comment(digest: &str, database: &str) -> String {
 
 /// The comment that marks the schema of masking views as ours.
 pub const VIEWS_COMMENT: &str = "dbgate masks of every scope";
-
-/// The comment that marks a login role as ours.
-pub fn login_comment(database: &str) -> String {
-    format!("dbgate login in {database}")
-}
 
 /// Makes a scope role without any privilege. The broker becomes a member, or it could neither
 /// hand the role out nor clean up after it.
@@ -402,76 +401,6 @@ pub fn drop_views(views: &[String]) -> Vec<String> {
         format!("DROP VIEW {} CASCADE", views.join(", ")),
         "RESET ROLE".to_owned(),
     ]
-}
-
-/// What a login role is made of.
-#[derive(Clone, Debug)]
-pub struct Login<'a> {
-    /// See [`login_name`].
-    pub name: &'a str,
-    pub scope_role: &'a str,
-    pub database: &'a str,
-    /// `SCRAM-SHA-256$…`: PostgreSQL stores it as it is, so no clear password is ever in SQL.
-    pub verifier: &'a str,
-    /// RFC 3339.
-    pub valid_until: &'a str,
-    /// Starts in read-only mode. A comfort: the scope role of a read session cannot write anyway.
-    pub read_only: bool,
-}
-
-/// `dbgate_u_<who>_<id>`: shows an administrator at a glance whose session it is.
-pub fn login_name(who: &str, id: &str) -> String {
-    let plain = |text: &str, most: usize| -> String {
-        text.chars().filter(char::is_ascii_alphanumeric).take(most).collect::<String>().to_ascii_lowercase()
-    };
-    let person = who.split('@').next().unwrap_or(who);
-    // 9 + 16 + 1 + 32 letters: below the 63 that PostgreSQL keeps, so no two names are cut alike.
-    format!("{LOGIN_PREFIX}{}_{}", plain(person, 16), plain(id, 32))
-}
-
-/// Makes a login role that becomes its scope role as soon as it is connected.
-pub fn make_login(login: &Login<'_>, server_version: u32) -> Vec<String> {
-    let (name, scope, sessions) = (identifier(login.name), identifier(login.scope_role), identifier(SESSIONS));
-    let mut sql = vec![
-        format!(
-            "CREATE ROLE {name} LOGIN CONNECTION LIMIT 1 PASSWORD {} VALID UNTIL {}",
-            literal(login.verifier),
-            literal(login.valid_until)
-        ),
-        format!("COMMENT ON ROLE {name} IS {}", literal(&login_comment(login.database))),
-    ];
-    if server_version >= 160_000 {
-        sql.push(format!("GRANT {scope} TO {name} WITH INHERIT FALSE, SET TRUE"));
-        sql.push(format!("GRANT {sessions} TO {name} WITH INHERIT TRUE, SET FALSE"));
-    } else {
-        sql.push(format!("GRANT {scope} TO {name}"));
-        sql.push(format!("GRANT {sessions} TO {name}"));
-    }
-    sql.push(format!("ALTER ROLE {name} SET role = {}", literal(login.scope_role)));
-    if login.read_only {
-        sql.push(format!("ALTER ROLE {name} SET default_transaction_read_only = on"));
-    }
-    sql
-}
-
-/// From now on nobody can connect with it; a session that is open goes on.
-pub fn disable_login(name: &str) -> String {
-    format!("ALTER ROLE {} NOLOGIN", identifier(name))
-}
-
-/// Takes away what a login role could still do: to log in, and to become the roles it belongs to.
-/// Sessions that are open have become them already and are ended next.
-pub fn retire_login(name: &str, groups: &[String]) -> Vec<String> {
-    let revoke = groups.iter().map(|group| format!("REVOKE {} FROM {}", identifier(group), identifier(name)));
-    std::iter::once(disable_login(name)).chain(revoke).collect()
-}
-
-/// Ends every session of a login role; one row for each that was still there.
-pub fn terminate(name: &str) -> String {
-    format!(
-        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = {}",
-        literal(name)
-    )
 }
 
 /// Drops a role and what it owns in this database. The broker joins it first: only a member may

@@ -94,7 +94,7 @@ impl Stage {
     pub async fn strike(self) -> anyhow::Result<usize> {
         self.running.stop().await;
         self.issuer.stop().await;
-        let left = session_roles(&self.outside).await.map(|roles| roles.len());
+        let left = roles_left(&self.outside).await.map(|roles| roles.len());
         drop(self.outside);
         let _ = self.connection.await;
         drop(self.folder);
@@ -103,13 +103,23 @@ impl Stage {
     }
 }
 
-/// Just-in-time login roles that exist in the target now, and until when they are valid.
+/// Just-in-time login roles that exist in the target now.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn roles_left(outside: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = "select rolname::text from pg_roles where rolname like 'dbgate\\_u\\_%' order by rolname";
+    outside.query(sql, &[]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Those of them that a session runs as, and until when they are valid.
 ///
 /// # Errors
 /// What PostgreSQL says.
 pub async fn session_roles(outside: &Client) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
     let sql = "select rolname::text, coalesce(to_char(rolvaliduntil at time zone 'UTC', 'HH24:MI:SS'), '') \
-               from pg_roles where rolname like 'dbgate\\_u\\_%' order by rolname";
+               from pg_roles where rolname like 'dbgate\\_u\\_%' \
+               and oid in (select usesysid from pg_stat_activity) order by rolname";
     outside.query(sql, &[]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 

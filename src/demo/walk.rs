@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::demo::data;
 use crate::demo::screen::{Screen, thousands};
-use crate::demo::stage::{PERSON, REVIEWER, Stage, session_roles};
+use crate::demo::stage::{PERSON, REVIEWER, Stage, roles_left, session_roles};
 
 /// Exit codes as a script sees them: the contract is checked from outside, not against the enum.
 const OK: i32 = 0;
@@ -283,7 +283,8 @@ impl<'a> Walk<'a> {
         self.begin(
             "The role lives as long as the grant",
             "While a session is open its role can be seen in the database. When the grant is revoked the session is \
-             ended and the role dropped.",
+             ended and the role dropped; until then the role waits for the grant's next session, and nobody can log in \
+             as it.",
         );
         self.screen.command("dbgate connect demo");
         let mut child = self.command(&["connect", "demo"]).stdin(Stdio::piped()).spawn()?;
@@ -300,12 +301,12 @@ impl<'a> Walk<'a> {
             ensure!(began.elapsed() < COMMAND_LIMIT, "no role appeared in the database");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        for (role, until) in roles {
+        for (role, until) in &roles {
             self.screen.seen(&format!("pg_roles, from outside: {role}, valid until {until} UTC"));
         }
         let began = Instant::now();
         self.revoke().await?;
-        while !session_roles(&self.stage.outside).await?.is_empty() {
+        while roles_left(&self.stage.outside).await?.iter().any(|left| roles.iter().any(|(role, _)| role == left)) {
             ensure!(began.elapsed() < ROLE_LIMIT, "the role is still there {} s after its grant", ROLE_LIMIT.as_secs());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

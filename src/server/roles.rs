@@ -1,13 +1,14 @@
-//! Login roles: made for one connection each, and proven gone at its end.
+//! Login roles in a target: made, opened for one connection after another, and proven gone at their end.
 //!
 //! A live session outlives even DROP ROLE, so ending one means: nobody can log in, every backend
 //! is gone (asked of PostgreSQL, twice), and only then the role is dropped.
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
+use crate::core::grant::Access;
 use crate::core::role_sql::{self, Login};
 use crate::core::time::Moment;
 use crate::server::scopes::{self, ScopeError, ScopeRole};
@@ -34,40 +35,99 @@ pub enum RoleError {
     NotOurs(String),
     #[error("sessions of the role `{0}` do not end; it can no longer log in")]
     StillThere(String),
+    #[error("the target does not say what it knows of the login role `{0}`")]
+    Unseen(String),
     #[error("cannot make or drop the login role `{name}`")]
     Target { name: String, source: tokio_postgres::Error },
     #[error(transparent)]
     Scope(#[from] ScopeError),
 }
 
-/// Makes the login role of one connection and answers with its name. `verifier` is a SCRAM
-/// verifier. Until [`disable_login`] anyone with the password can connect, so dial at once.
+/// Everything that made a login role what it was when it was made, in PostgreSQL's words: to be
+/// compared, never read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AsMade(String);
+
+/// What there is of a login role.
+#[derive(Debug)]
+pub struct Look {
+    server_version: u32,
+    state: Option<AsMade>,
+    backends: u32,
+}
+
+impl Look {
+    /// Whether the role is as it was made, with nothing owned, granted or set since, and no backend
+    /// runs as it: then it is as good as a new one.
+    pub fn is_unused(&self, as_made: &AsMade) -> bool {
+        self.state.as_ref() == Some(as_made) && self.backends == 0
+    }
+
+    /// Whether there is a role of that name.
+    pub const fn is_there(&self) -> bool {
+        self.state.is_some()
+    }
+}
+
+/// What a login role is made for.
+pub struct Purpose<'a> {
+    pub name: &'a str,
+    pub scope_role: &'a ScopeRole,
+    pub database: &'a str,
+    pub valid_until: Moment,
+}
+
+/// Looks at a login role.
+pub async fn look(client: &Client, name: &str) -> Result<Look, RoleError> {
+    let messages = client.simple_query(&role_sql::look_at_login(name)).await;
+    seen(&messages.map_err(|source| RoleError::Target { name: name.to_owned(), source })?, name)
+}
+
+/// Makes a login role, of which there is none by that name. With a SCRAM verifier anyone with its
+/// password can connect until [`disable_login`], so dial at once.
 pub async fn make_login(
     client: &Client,
-    scope_role: &ScopeRole,
-    who: &str,
-    id: &str,
-    verifier: &str,
-    valid_until: Moment,
-) -> Result<String, RoleError> {
-    let name = role_sql::login_name(who, id);
-    let failed = |source| RoleError::Target { name: name.clone(), source };
-    let row =
-        client.query_one("select current_database()::text, current_setting('server_version_num')::int4", &[]).await;
-    let row = row.map_err(failed)?;
-    let (database, version): (String, i32) = (row.get(0), row.get(1));
+    purpose: &Purpose<'_>,
+    before: &Look,
+    verifier: Option<&str>,
+) -> Result<AsMade, RoleError> {
+    let name = purpose.name;
     let login = Login {
-        name: &name,
-        scope_role: &scope_role.name,
-        database: &database,
-        verifier,
-        valid_until: &valid_until.rfc3339(),
-        read_only: scope_role.access == crate::core::grant::Access::Read,
+        name,
+        scope_role: &purpose.scope_role.name,
+        database: purpose.database,
+        valid_until: &purpose.valid_until.rfc3339(),
+        read_only: purpose.scope_role.access == Access::Read,
     };
-    let sql = role_sql::make_login(&login, u32::try_from(version).unwrap_or(0));
+    let mut sql = role_sql::make_login(&login, before.server_version);
+    sql.extend(verifier.map(|verifier| role_sql::enable_login(name, verifier)));
+    sql.push(role_sql::look_at_login(name));
     // One message is one transaction: there is no moment with half a role.
-    client.batch_execute(&sql.join(";\n")).await.map_err(failed)?;
-    Ok(name)
+    let messages = client.simple_query(&sql.join(";\n")).await;
+    let made = seen(&messages.map_err(|source| RoleError::Target { name: name.to_owned(), source })?, name)?;
+    made.state.ok_or_else(|| RoleError::Unseen(name.to_owned()))
+}
+
+fn seen(messages: &[SimpleQueryMessage], name: &str) -> Result<Look, RoleError> {
+    let look = |row: &SimpleQueryRow| {
+        Some(Look {
+            server_version: row.try_get(0).ok()??.parse().ok()?,
+            state: row.try_get(1).ok()?.map(|state| AsMade(state.to_owned())),
+            backends: row.try_get(2).ok()??.parse().ok()?,
+        })
+    };
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => look(row),
+        // The other kinds say how a statement ended; the enum may grow.
+        _ => None,
+    });
+    row.ok_or_else(|| RoleError::Unseen(name.to_owned()))
+}
+
+/// Opens a login role for the holder of a password. Until [`disable_login`], so dial at once.
+pub async fn enable_login(client: &Client, name: &str, verifier: &str) -> Result<(), RoleError> {
+    let enabled = client.batch_execute(&role_sql::enable_login(name, verifier)).await;
+    enabled.map_err(|source| RoleError::Target { name: name.to_owned(), source })
 }
 
 /// After the gateway has dialled: nobody can connect as the role any more.
@@ -117,10 +177,11 @@ async fn terminate(client: &Client, login_role: &str) -> Result<u32, RoleError> 
     let give_up = tokio::time::Instant::now() + PATIENCE;
     let (mut seen, mut quiet) = (0, 0);
     while quiet < 2 {
-        let rows = client.query(&sql, &[]).await;
-        let rows = rows.map_err(|source| RoleError::Target { name: login_role.to_owned(), source })?;
-        quiet = if rows.is_empty() { quiet + 1 } else { 0 };
-        seen = seen.max(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        let messages = client.simple_query(&sql).await;
+        let messages = messages.map_err(|source| RoleError::Target { name: login_role.to_owned(), source })?;
+        let rows = messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count();
+        quiet = if rows == 0 { quiet + 1 } else { 0 };
+        seen = seen.max(u32::try_from(rows).unwrap_or(u32::MAX));
         if quiet < 2 {
             if tokio::time::Instant::now() > give_up {
                 return Err(RoleError::StillThere(login_role.to_owned()));
@@ -134,9 +195,9 @@ async fn terminate(client: &Client, login_role: &str) -> Result<u32, RoleError> 
 /// Ends every login role of this database that is not in `keep`, then drops the scope roles that
 /// no login role belongs to and `keep` does not name. Answers with the names of the login roles.
 ///
-/// At start nothing is to be kept. Later `keep` must name the login roles of live sessions, also
-/// of those that are just being opened, and the scope roles of live grants that wait for their
-/// next connection. Several gateways on one target must each keep the others' roles.
+/// At start nothing is to be kept. Later `keep` must name the login roles of live grants, also of
+/// those that wait for their next connection, and their scope roles. Several gateways on one target
+/// must each keep the others' roles.
 pub async fn sweep(client: &Client, keep: &[String]) -> Result<Vec<String>, RoleError> {
     let comment = role_sql::login_comment("");
     let leftovers = client

@@ -1,8 +1,7 @@
 //! Step 3, session: the connections that are open through the gateway right now.
 //!
-//! A connection is registered *before* its role is made in the target, so that whoever ends the
-//! grant knows every role there may be. A grant that has ended takes no new connection: the
-//! registry looks at it under the same lock that ending it takes.
+//! A connection is registered *before* anything is done for it in the target. A grant that has ended
+//! takes no new connection: the registry looks at it under the same lock that ending it takes.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -110,8 +109,6 @@ pub struct SessionHandle {
     pub grant: GrantId,
     pub target: String,
     pub database: String,
-    /// The role that this connection uses in the target.
-    pub login_role: String,
     pub started: Moment,
     /// Tells the connection to end.
     pub kill: Kill,
@@ -120,21 +117,6 @@ pub struct SessionHandle {
     pub upstream: OnceLock<CancelHandle>,
     /// Counts cancel requests, for a session that waits for people.
     pub cancelled: watch::Sender<u64>,
-    /// A role that borrows an owner's rights for the statement that runs.
-    pub lent: Mutex<Option<String>>,
-}
-
-impl SessionHandle {
-    /// Notes which role borrows an owner's rights, before it is made; none once it is gone.
-    pub fn lends(&self, role: Option<&str>) {
-        *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = role.map(str::to_owned);
-    }
-
-    /// Roles in the target that this connection uses.
-    fn roles(&self) -> impl Iterator<Item = String> {
-        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        std::iter::once(self.login_role.clone()).chain(lent)
-    }
 }
 
 /// Every open connection of this gateway. Cheap to clone.
@@ -176,7 +158,6 @@ impl Default for Sessions {
 
 impl Sessions {
     /// Enters a connection; `None` where its grant has ended in the meantime.
-    /// Its role counts as the grant's from here on, until [`LiveGrant::forget_role`].
     pub fn register(&self, handle: SessionHandle, grant: &LiveGrant) -> Option<Registered> {
         let handle = Arc::new(handle);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -184,7 +165,6 @@ impl Sessions {
         if grant.has_ended() {
             return None;
         }
-        grant.add_role(&handle.login_role);
         open.insert(number, handle.clone());
         drop(open);
         Some(Registered { sessions: self.clone(), number, handle })
@@ -245,11 +225,6 @@ impl Sessions {
         bool::from(handle.cancel.secret.ct_eq(secret)).then(|| handle.clone())
     }
 
-    /// Roles in use on a target: none of them is a leftover.
-    pub fn login_roles(&self, target: &str) -> Vec<String> {
-        self.lock().values().filter(|handle| handle.target == target).flat_map(|handle| handle.roles()).collect()
-    }
-
     /// Every open connection.
     pub fn open(&self) -> Vec<Arc<SessionHandle>> {
         self.lock().values().cloned().collect()
@@ -282,13 +257,11 @@ mod tests {
             grant: grant.grant.id.clone(),
             target: "shop".into(),
             database: "shop".into(),
-            login_role: format!("dbgate_u_alice_{process}"),
             started: Moment::from_seconds(1),
             kill: Kill::default(),
             cancel: CancelKey { process, secret: vec![7; 4] },
             upstream: OnceLock::new(),
             cancelled: watch::Sender::new(0),
-            lent: Mutex::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The life of a credential: made for one session, gone with the grant.
+//! The life of a credential: what it opens, and that its role is gone with the grant.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,17 @@ use dbgate::server::sessions::EndReason;
 use crate::support::gate::{Gate, SHOP};
 
 #[tokio::test]
-async fn the_role_exists_while_the_session_is_open_and_is_gone_two_seconds_after_the_revoke() {
+async fn the_role_exists_while_the_grant_lives_and_is_gone_two_seconds_after_the_revoke() {
     let gate = Gate::start(SHOP).await;
-    let grant = gate.grant(Access::Read).await;
     assert_eq!(gate.login_roles().await, Vec::<String>::new());
-    let client = gate.connect(&grant).await;
+    let grant = gate.grant(Access::Read).await;
     let roles = gate.login_roles().await;
     assert_eq!(roles.len(), 1, "{roles:?}");
     let open = format!("select count(*) from pg_roles where rolname = '{}' and rolcanlogin", roles.concat());
-    assert_eq!(gate.count(&open).await, 0);
+    assert_eq!(gate.count(&open).await, 0, "nobody can log in before the gateway dials");
+    let client = gate.connect(&grant).await;
+    assert_eq!(gate.login_roles().await, roles, "the session has the role that waited for it");
+    assert_eq!(gate.count(&open).await, 0, "nor after");
     let id = GrantId::parse(&grant.grant_id).expect("an id");
     let started = Instant::now();
     end::end(gate.running.state(), &id, EndReason::Revoked).await.expect("ended");

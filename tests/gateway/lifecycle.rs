@@ -308,6 +308,9 @@ async fn victim() {
         let grant = gate.grant_as(&format!("person{}@example.com", round % 8), Access::Write, 600).await;
         let client = gate.connect(&grant).await;
         let _ = column(&client, "update customers set name = name where id = 1").await;
+        // The next connection may find this one's role waiting, or still held.
+        drop(client);
+        let _again = gate.connect(&grant).await;
         let id = GrantId::parse(&grant.grant_id).expect("an id");
         end::end(gate.running.state(), &id, EndReason::Revoked).await.expect("ended");
     }

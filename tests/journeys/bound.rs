@@ -69,10 +69,46 @@ async fn a_statement_whose_text_asks_is_judged_with_its_values() {
     let rows = client.query(&delete, &[&5]).await.expect("approved");
     assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["name 5"]);
     assert_eq!(scene.gate.count("select count(*) from customers").await, 999);
-    let batch = client.batch_execute("begin").await;
-    batch.expect("a block");
-    let (state, id) = told(&client.query(&delete, &[&7]).await.expect_err("in a block nobody is asked"));
+    client
+        .batch_execute("begin; update customers set name = name where id = 7")
+        .await
+        .expect("a block that has written");
+    let (state, id) = told(&client.query(&delete, &[&7]).await.expect_err("then nobody is asked"));
     assert_eq!((state.as_str(), id), ("42501", None));
+    client.batch_execute("rollback; begin").await.expect("a block");
+    let (state, id) = told(&client.query(&delete, &[&7]).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    client.batch_execute("rollback").await.expect("it ends");
+    assert_eq!(scene.run("raj", &["approve", &id.expect("a request")]).await.status.code(), Some(0));
+    client.batch_execute("begin").await.expect("a block");
+    assert_eq!(client.query(&delete, &[&7]).await.expect("approved").len(), 1);
+    client.batch_execute("commit").await.expect("committed");
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 998);
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_people_agree_to_runs_for_a_driver_once_in_a_block_and_outside() {
+    let rule = "@id(\"precious\")\n@approval(\"dba\")\n@reason(\"orders are precious\")\n\
+                forbid (principal, action == Action::\"execute\", resource) \
+                when { context has statement && context.statement.unbounded };\n";
+    let scene = Scene::start("").await;
+    let scene = scene.restart(|folder| std::fs::write(folder.join("policy/p.cedar"), rule).expect("a rule")).await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let series = client.prepare("select i from generate_series(1, $1::int4) i").await.expect("it is only read");
+    for block in ["", "begin"] {
+        client.batch_execute(block).await.expect("a block, or none");
+        let (state, id) = told(&client.query(&series, &[&2]).await.expect_err("it asks"));
+        assert_eq!(state, "ZG001");
+        client.batch_execute("rollback").await.expect("it ends");
+        assert_eq!(scene.run("raj", &["approve", &id.expect("a request")]).await.status.code(), Some(0));
+        client.batch_execute(block).await.expect("a block, or none");
+        assert_eq!(client.query(&series, &[&2]).await.expect("approved").len(), 2);
+        let (state, _) = told(&client.query(&series, &[&2]).await.expect_err("it is used up"));
+        assert_eq!(state, "ZG001", "in {block:?}");
+        client.batch_execute("rollback").await.expect("it ends");
+    }
     drop(client);
     scene.end().await;
 }

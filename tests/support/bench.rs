@@ -122,8 +122,10 @@ impl Bench<'_> {
         let until = dbgate::sys::clock::now().after(Duration::from_secs(600));
         // Roles are the cluster's: other tests, and earlier runs that failed, have theirs.
         let id = format!("{id}{}", dbgate::core::encoding::hex(&dbgate::sys::random::bytes::<4>()));
-        let made = roles::make_login(&self.broker, scope, "ana@acme.io", &id, &verifier, until);
-        let name = made.await.expect("a login role");
+        let name = role_sql::login_name("ana@acme.io", &id);
+        let purpose = roles::Purpose { name: &name, scope_role: scope, database: &self.database, valid_until: until };
+        let before = roles::look(&self.broker, &name).await.expect("no role yet");
+        roles::make_login(&self.broker, &purpose, &before, Some(&verifier)).await.expect("a login role");
         let client = connect(self.cluster, &name, "pw", &self.database).await;
         (name, client)
     }

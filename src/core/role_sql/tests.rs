@@ -118,7 +118,6 @@ fn a_login_role_says_in_each_version_what_membership_brings() {
         name: "dbgate_u_ana_1",
         scope_role: "dbgate_s_1",
         database: "shop",
-        verifier: "SCRAM-SHA-256$4096:c2FsdA==$a:b",
         valid_until: "2026-11-23T20:10:00Z",
         read_only: true,
     };
@@ -126,8 +125,7 @@ fn a_login_role_says_in_each_version_what_membership_brings() {
     assert_eq!(
         old,
         [
-            "CREATE ROLE \"dbgate_u_ana_1\" LOGIN CONNECTION LIMIT 1 PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$a:b' \
-             VALID UNTIL '2026-11-23T20:10:00Z'",
+            "CREATE ROLE \"dbgate_u_ana_1\" NOLOGIN CONNECTION LIMIT 1 VALID UNTIL '2026-11-23T20:10:00Z'",
             "COMMENT ON ROLE \"dbgate_u_ana_1\" IS 'dbgate login in shop'",
             "GRANT \"dbgate_s_1\" TO \"dbgate_u_ana_1\"",
             "GRANT \"dbgate_sessions\" TO \"dbgate_u_ana_1\"",
@@ -138,6 +136,10 @@ fn a_login_role_says_in_each_version_what_membership_brings() {
     let new = make_login(&Login { read_only: false, ..login }, 170_002);
     assert!(new.contains(&"GRANT \"dbgate_s_1\" TO \"dbgate_u_ana_1\" WITH INHERIT FALSE, SET TRUE".to_owned()));
     assert_eq!(new.len(), 5);
+    assert_eq!(
+        enable_login("dbgate_u_ana_1", "SCRAM-SHA-256$4096:c2FsdA==$a:b"),
+        "ALTER ROLE \"dbgate_u_ana_1\" LOGIN PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$a:b'"
+    );
     assert_eq!(
         drop_role("dbgate_u_ana_1", 170_002).first().map(String::as_str),
         Some("GRANT \"dbgate_u_ana_1\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")

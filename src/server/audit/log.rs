@@ -208,9 +208,10 @@ impl Log {
         Ok(GrantRecorded { receipt: self.receipt(position)?, leaf: line.leaf().0, line: line.as_str().to_owned() })
     }
 
-    /// Records the end of a grant.
-    pub async fn grant_end(&self, grant: &Grant, reason: &str) -> Result<(), LogError> {
-        self.own("grant.end", json!({"gr": grant.id.as_str(), "reason": reason})).await.map(drop)
+    /// Records the end of a grant, and whether the target has confirmed that none of its login roles is left.
+    pub async fn grant_end(&self, grant: &Grant, reason: &str, roles_dropped: bool) -> Result<(), LogError> {
+        let members = json!({"gr": grant.id.as_str(), "reason": reason, "roles_dropped": roles_dropped});
+        self.own("grant.end", members).await.map(drop)
     }
 
     /// Records the policy of a target by its digest, before it takes effect.

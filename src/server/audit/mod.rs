@@ -13,7 +13,7 @@ mod stored;
 mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
-pub use session::{Protocol, Recorded, ResultRecord, Said, SessionOpen, SessionRecord, Wording};
+pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord, Wording};
 pub use stored::Kind;
 
 #[cfg(test)]

@@ -34,6 +34,17 @@ pub struct SessionOpen {
     pub durability: Durability,
 }
 
+/// What became of the login role when its connection was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleEnd {
+    /// The target has confirmed that it is gone.
+    Dropped,
+    /// Nobody can log in and no backend runs as it: it waits for the grant's next connection.
+    Kept,
+    /// The target could not be asked, or did not let it go: it is tried again.
+    Left,
+}
+
 /// How a statement came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -362,18 +373,18 @@ impl SessionRecord {
     pub async fn close(
         &mut self,
         reason: &str,
-        role_dropped: bool,
+        role: RoleEnd,
         head: Option<(u64, String)>,
         now: Moment,
     ) -> Result<Position, LogError> {
-        let pending = self.queue_close(reason, role_dropped, head, now)?;
+        let pending = self.queue_close(reason, role, head, now)?;
         self.log.durable(pending).await
     }
 
     fn queue_close(
         &mut self,
         reason: &str,
-        role_dropped: bool,
+        role: RoleEnd,
         head: Option<(u64, String)>,
         now: Moment,
     ) -> Result<Pending, LogError> {
@@ -384,8 +395,11 @@ impl SessionRecord {
         }
         self.given(json!({
             "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
-            "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role_dropped,
+            "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role == RoleEnd::Dropped,
         }))?;
+        if role == RoleEnd::Kept {
+            self.members.value("role_kept", &json!(true)).map_err(LineError::from)?;
+        }
         match (head, self.level) {
             (Some((size, root)), 1..) => {
                 let head = json!({"n": size, "root": root});
@@ -483,7 +497,7 @@ impl SessionRecord {
 impl Drop for SessionRecord {
     fn drop(&mut self) {
         if !self.is_closed
-            && let Err(error) = self.queue_close("crash", false, None, clock::now())
+            && let Err(error) = self.queue_close("crash", RoleEnd::Left, None, clock::now())
         {
             tracing::error!(%error, session = self.session.as_str(), "the end of a session could not be recorded");
         }

@@ -176,7 +176,7 @@ async fn filled(folder: &Folder) -> Grant {
     let mut record = session(&log, &grant).await;
     let number = allowed(&mut record, "select 1", 1).await;
     record.result(number, 0, seen(2), clock::now()).await.expect("recorded");
-    record.close("client", true, None, clock::now()).await.expect("closed");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     drop(record);
     log.stop().await;
     grant
@@ -235,7 +235,7 @@ async fn a_session_of_everything_verifies() {
     let lost = allowed(&mut record, "select pg_sleep(9)", 1).await;
     record.cancel(lost, "client", now).await.expect("recorded");
     assert_eq!((two, refused, failed, vetoed, lost), (1, 2, 4, 5, 6));
-    record.close("client", true, None, now).await.expect("closed");
+    record.close("client", RoleEnd::Dropped, None, now).await.expect("closed");
     assert!(matches!(record.error(1, "0", now).await, Err(LogError::Closed)));
     let report = verify(&evidence(&log, &grant), &trusted(&log));
     let bad: Vec<_> = report.findings.iter().filter(|f| f.severity != Severity::Note).collect();
@@ -265,10 +265,10 @@ async fn a_log_goes_on_where_it_stopped() {
     let log = open(&folder).await.expect("reopened");
     assert_eq!(verify(&evidence(&log, &grant), &trusted(&log)).outcome(), Outcome::Good);
     log.policy("demo", "digest").await.expect("recorded");
-    log.grant_end(&grant, "revoked").await.expect("recorded");
+    log.grant_end(&grant, "revoked", true).await.expect("recorded");
     log.stop().await;
     assert!(!log.is_accepting());
-    assert!(matches!(log.grant_end(&grant, "revoked").await, Err(LogError::Stopped)));
+    assert!(matches!(log.grant_end(&grant, "revoked", true).await, Err(LogError::Stopped)));
     let tail = folder.kinds().split_off(folder.kinds().len() - 5);
     assert_eq!(tail, ["log.stop", "log.start", "log.policy", "grant.end", "log.stop"]);
 }
@@ -284,7 +284,7 @@ async fn what_a_crash_left_open_is_closed_at_the_next_start() {
     allowed(&mut record, "update t set a = 1", 1).await;
     // The process is killed here: what is on disk now is all there is.
     let bytes = folder.lines();
-    record.close("client", true, None, clock::now()).await.expect("closed");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     drop(record);
     crash(log);
     folder.put(&bytes);
@@ -429,7 +429,7 @@ async fn sessions_side_by_side_each_keep_their_chain() {
                 let number = allowed(&mut record, "select 1", 1).await;
                 record.result(number, 0, seen(1), clock::now()).await.expect("recorded");
             }
-            record.close("client", true, None, clock::now()).await.expect("closed");
+            record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
             grant
         }));
     }
@@ -448,7 +448,7 @@ async fn the_record_holds_no_literal_and_no_secret() {
     let mut record = session(&log, &grant).await;
     allowed(&mut record, "select * from t where ssn = '123-45-6789' -- hunter2", 1).await;
     allowed(&mut record, "alter role x password 'hunter2'", 1).await;
-    record.close("client", true, None, clock::now()).await.expect("closed");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     let text = String::from_utf8(folder.lines()).expect("text");
     // With a part that no digest or time can hold by chance.
     assert!(text.contains("select * from t where ssn = $1") && !text.contains("45-6789") && !text.contains("hunter2"));
@@ -477,6 +477,6 @@ async fn the_largest_statement_still_fits_a_line() {
     let (columns, masked) = (vec![name; 1600], Vec::from_iter(0..1600));
     let result = ResultRecord { columns: &columns, masked: &masked, ..seen(1) };
     record.result(number, 0, result, clock::now()).await.expect("it fits");
-    record.close("client", true, None, clock::now()).await.expect("closed");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     assert_eq!(verify(&evidence(&log, &grant), &trusted(&log)).outcome(), Outcome::Good);
 }

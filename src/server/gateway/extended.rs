@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::account::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::people::{self, Stopped};
@@ -18,7 +19,7 @@ use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::CopyDirection;
+use crate::core::statement::facts::{CopyDirection, TransactionVerb};
 use crate::core::statement::grammar::{self, GrammarError};
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
@@ -231,10 +232,9 @@ impl Session {
         if bound.is_lifted && self.is_lent(&planned) {
             return seldom(self.execute_lent(&planned, &text, &bound.wording, &values)).await;
         }
-        let is_alone = planned.hold.is_counted() && self.is_alone(planned.cleared.facts());
-        match is_alone {
+        match self.is_alone(planned.cleared.facts()) {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
-            true if self.people.lift.is_none() => {
+            true if planned.hold.is_counted() && self.people.lift.is_none() => {
                 if !seldom(self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended)).await? {
                     self.is_skipping = true;
                     return Ok(());
@@ -242,7 +242,9 @@ impl Session {
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
-            true | false if self.people.lift.is_some() => return seldom(self.deny(&with_approved(), &text)).await,
+            true | false if !self.people.lets_ride(&planned) => {
+                return seldom(self.deny(&with_approved(), &text)).await;
+            }
             true | false => self.people.travel_together(),
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
@@ -253,6 +255,9 @@ impl Session {
             return seldom(self.turn_down(&denial, &text)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
+        let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
+        self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
+        self.held.has_moved |= planned.cleared.facts().transaction.is_some();
         self.is_dirty = true;
         match self.foresee(&planned, Mode::Extended).await? {
             Foreseen::GoOn => {}
@@ -333,26 +338,44 @@ impl Session {
 
     /// Gets everything asked so far answered and judged. False when it failed or was refused.
     pub(super) async fn answered_so_far(&mut self, asked: Asked) -> Result<bool, End> {
+        // The count goes along, unless where a block begins or ends is only known from the answers.
+        if self.held.counts_pending() && !self.held.has_moved {
+            self.ask_counts(asked);
+            let rows = self.answered_with_rows().await?;
+            return match rows {
+                Some(rows) => self.settle_counted(&rows, Mode::Extended, asked).await,
+                None => Ok(false),
+            };
+        }
         Ok(self.answered().await? && (!self.held.counts_pending() || self.settle(Mode::Extended, asked).await?))
     }
 
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
+        Ok(self.answered_with_rows().await?.is_some())
+    }
+
+    /// The same; the rows of the gateway's own queries.
+    async fn answered_with_rows(&mut self) -> Result<Option<Vec<Vec<Option<String>>>>, End> {
         let drained = self.flush_up(Mode::Extended).await?;
         self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
-            return Ok(false);
+            return Ok(None);
         }
         if let Some((number, tag)) = drained.wrong_tag {
             self.wrong_tag(number, &tag, Mode::Extended).await?;
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(true)
+        Ok(Some(drained.rows))
     }
 
     /// Judges what is held before a Sync: it commits, unless the client's block goes on.
     async fn judged_before_sync(&mut self) -> Result<bool, End> {
+        if !self.held.has_moved {
+            let asked = if self.is_block { Asked::SoFar } else { Asked::BeforeCommit };
+            return self.answered_so_far(asked).await;
+        }
         if !self.answered().await? {
             return Ok(false);
         }
@@ -363,7 +386,7 @@ impl Session {
     async fn on_sync(&mut self) -> Result<(), End> {
         self.sync_up().await?;
         self.people.forget();
-        self.settle_account().await;
+        self.after_statement().await;
         Ok(())
     }
 
@@ -435,10 +458,6 @@ impl Session {
             _ => {}
         }
     }
-}
-
-pub(super) fn with_approved() -> Box<Denial> {
-    refused("approved_alone", "a statement that was approved runs alone", "send Sync first, then the next statement")
 }
 
 fn reserved(name: &str) -> Box<Denial> {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::session::{End, Session};
-use super::{open, upstream};
+use super::upstream;
 use crate::core::approval::Trial;
 use crate::core::policy::{Denial, Impact};
 use crate::core::role_sql;
@@ -109,7 +109,7 @@ impl Session {
                 return Ok(false);
             }
         };
-        self.people.note_tag(&tag);
+        self.people.note_tag(planned.cleared.facts(), &tag);
         let result = ResultRecord {
             tag: &tag,
             columns: &[],
@@ -148,12 +148,11 @@ impl Session {
         }
         let known = SETTINGS.iter().filter_map(|name| Some((*name, settings.get(*name)?.as_str())));
         parameters.extend(known);
-        let id = upstream::new_id();
-        let role = upstream::role_name(&live, &id);
         // Whoever ends the grant meanwhile ends this role, too.
-        self.registered.handle().lends(Some(&role));
-        live.add_role(&role);
-        let outcome = match upstream::lend(served, &live, &id, &owner, &parameters).await {
+        let Some(mut lease) = live.one_shot() else {
+            return Err(self.registered.handle().kill.reason().map_or(End::Expired, End::Killed));
+        };
+        let outcome = match upstream::lend(served, &mut lease, &owner, &parameters).await {
             Ok(mut connection) => self.alone(&mut connection, &planned.forward).await,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), owner, "an owner could not be lent");
@@ -161,8 +160,7 @@ impl Session {
                 Ok(Err(Unfinished::known(ErrorFields::error("08006", message))))
             }
         };
-        open::drop_role(served, &live, &role).await;
-        self.registered.handle().lends(None);
+        upstream::end(served, lease).await;
         outcome
     }
 

@@ -4,7 +4,9 @@
 //! [`session`] serves one client with [`simple`], [`extended`] and [`held`], which [`ask`] the
 //! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
+mod account;
 mod ask;
+mod before;
 mod circumstances;
 mod client;
 pub mod door;

@@ -1,10 +1,10 @@
 //! Opening a session behind the door, and closing it: role, connection, record, cleanup.
 //!
 //! What must stay true: the record of the opening is durable before the client is told that it is
-//! in; whatever happens, the login role is dropped and the end is recorded.
+//! in; whatever happens, the login role is settled and the end is recorded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,11 +29,12 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::startup::{self, Startup};
 use crate::server::audit::{SessionOpen, SessionRecord};
 use crate::server::grants::LiveGrant;
+use crate::server::grants::leases::Lease;
 use crate::server::http::refusal::chain;
-use crate::server::roles;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
+use crate::sys::link::Link;
 use crate::sys::{clock, random};
 
 /// The protocol extension by which our own client asks for the record's first line.
@@ -41,6 +42,9 @@ pub const EXTENSION: &str = "_pq_.dbgate";
 
 /// How long a native client lets itself be held: it may be less than the configuration says.
 const HOLD: &str = "dbgate.hold";
+
+/// How long a backend that has nothing to do may take to leave.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves a client that has signed in until its session ends.
 pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
@@ -54,8 +58,7 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         true => grant.grant.session.clone(),
         false => SessionId::new(clock::now(), random::bytes()),
     };
-    let id = upstream::new_id();
-    let login_role = upstream::role_name(&grant, &id);
+    let Some(mut lease) = grant.lease() else { return turn_away(&mut client, &has_ended()).await };
     let secret = match startup.minor >= startup::LONG_KEYS {
         true => random::bytes::<32>().to_vec(),
         false => random::bytes::<4>().to_vec(),
@@ -66,22 +69,21 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         grant: grant.grant.id.clone(),
         target: grant.grant.target.clone(),
         database: grant.grant.database.clone(),
-        login_role: login_role.clone(),
         started: clock::now(),
         kill: Kill::default(),
         cancel: key.clone(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
-        lent: Mutex::default(),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
-        return turn_away(&mut client, &ErrorFields::fatal("57P01", "the grant has ended")).await;
+        return turn_away(&mut client, &has_ended()).await;
     };
-    let about = About { session, address: address.to_string(), tls_version, is_first, key, id };
-    match connected(client, &startup, &grant, served, policy, wishes, registered, about, state).await {
-        Ok((mut open, end)) => close(&mut open, &end, served, &login_role, state).await,
+    let about = About { session, address: address.to_string(), tls_version, is_first, key };
+    match connected(client, &startup, &mut lease, served, policy, wishes, registered, about, state).await {
+        Ok((mut open, end)) => close(&mut open, &end, served, lease, state).await,
+        // Who may still be on the way in is ended with the role.
         Err(()) => {
-            drop_role(served, &grant, &login_role).await;
+            upstream::end(served, lease).await;
         }
     }
 }
@@ -93,8 +95,6 @@ struct About {
     tls_version: &'static str,
     is_first: bool,
     key: CancelKey,
-    /// Part of the login role's name.
-    id: String,
 }
 
 /// Settings for the target, and how long the client says it may be held.
@@ -203,10 +203,15 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
         }
+        UpstreamError::Ended => has_ended(),
         UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
             unreachable_target(served)
         }
     }
+}
+
+fn has_ended() -> ErrorFields {
+    ErrorFields::fatal("57P01", "the grant has ended")
 }
 
 async fn turn_away(client: &mut Client, error: &ErrorFields) {
@@ -221,7 +226,7 @@ async fn turn_away(client: &mut Client, error: &ErrorFields) {
 async fn connected(
     mut client: Client,
     startup: &Startup,
-    live: &Arc<LiveGrant>,
+    lease: &mut Lease,
     served: &ServedTarget,
     policy: Arc<Policy>,
     asked: Wishes,
@@ -229,9 +234,9 @@ async fn connected(
     about: About,
     state: &Arc<State>,
 ) -> Result<(Session, End), ()> {
-    let login_role = registered.handle().login_role.clone();
+    let live = &lease.grant().clone();
     let settings = asked.settings.into_iter().chain(own_settings(live, &about)).collect();
-    let connection = match upstream::connect(served, live, &about.id, &settings).await {
+    let connection = match upstream::connect(served, lease, &settings).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
@@ -244,7 +249,7 @@ async fn connected(
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
-    let opening = opening(&about, startup, live, &catalog, login_role, state);
+    let opening = opening(&about, startup, live, &catalog, lease.name().to_owned(), state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
     let record = match record {
@@ -367,7 +372,7 @@ fn greet(
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.
-async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_role: &str, state: &Arc<State>) {
+async fn close(session: &mut Session, end: &End, served: &ServedTarget, lease: Lease, state: &Arc<State>) {
     // In the middle of a row nothing else can be said.
     if let Some(farewell) = end.farewell().filter(|_| !session.is_torn()) {
         session.client.error(&farewell);
@@ -375,41 +380,30 @@ async fn close(session: &mut Session, end: &End, served: &ServedTarget, login_ro
     // A client that is gone need not be told.
     let _ = session.client.flush().await;
     session.client.shut().await;
-    crate::core::wire::frontend::terminate(&mut session.target.out);
-    // The target may be gone, too; the role is ended below in any case.
-    let _ = session.target.push().await;
-    session.target.shut().await;
-    let role_dropped = drop_role(served, &session.grant, login_role).await;
+    let has_left = leave(session).await;
+    let role = upstream::settle(served, lease, has_left).await;
     let head = state.transcripts.client_head(session.record.session());
-    if let Err(error) = session.record.close(end.reason(), role_dropped, head, clock::now()).await {
+    if let Err(error) = session.record.close(end.reason(), role, head, clock::now()).await {
         tracing::error!(%error, "the end of a session could not be recorded");
     }
 }
 
-/// Drops the login role; says whether the target confirmed it.
-pub(super) async fn drop_role(served: &ServedTarget, live: &LiveGrant, login_role: &str) -> bool {
-    let dropped = async {
-        let database = &live.grant.database;
-        let mut admin = served.admins().borrow(served.target(), database).await.map_err(|error| chain(&error))?;
-        let mut ended = roles::end(&admin, login_role).await;
-        if ended.is_err() && admin.is_closed() {
-            admin = served.target().admin(database).await.map_err(|error| chain(&error))?;
-            ended = roles::end(&admin, login_role).await;
-        }
-        if ended.is_ok() {
-            served.admins().keep(admin, database);
-        }
-        ended.map_err(|error| chain(&error))
-    };
-    match dropped.await {
-        Ok(_) => {
-            live.forget_role(login_role);
-            true
-        }
-        Err(error) => {
-            tracing::warn!(role = login_role, error, "the login role is left to the sweep");
-            false
-        }
+/// Says goodbye to the target. True where it has closed the connection, which a backend does last.
+async fn leave(session: &mut Session) -> bool {
+    let is_at_rest = session.pipeline.is_empty() && !session.grant.has_ended();
+    let target = &mut session.target;
+    crate::core::wire::frontend::terminate(&mut target.out);
+    // The target may be gone, too; the role is ended in any case.
+    let _ = target.push().await;
+    // What still runs is not waited for: it is ended with the role.
+    let has_left = is_at_rest && tokio::time::timeout(GOODBYE, until_closed(target)).await.is_ok();
+    target.shut().await;
+    has_left
+}
+
+async fn until_closed(target: &mut Link) {
+    while target.fill().await.is_ok() {
+        target.input.clear();
     }
 }
 

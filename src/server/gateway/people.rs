@@ -1,7 +1,6 @@
-//! Asking people: what a statement is bound to, the request for it, and the use of an approval.
+//! Asking people: what a statement is bound to, and the request for it.
 //!
-//! What must stay true: before anybody is asked the statement has been rolled back or has not run;
-//! an approval is used up before what it lets through is sent.
+//! What must stay true: before anybody is asked the statement has been rolled back or has not run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +12,7 @@ use super::session::{End, Session};
 use super::trial::Trying;
 use super::values::Values;
 use super::wait::Waiting;
-use crate::core::approval::{
-    Asked, Estimate, Forecast, Lift, OverCap, Request, RequestId, Reviewers, Spent, State, Trial,
-};
+use crate::core::approval::{Asked, Estimate, Forecast, Lift, Request, RequestId, Reviewers, Spent, State, Trial};
 use crate::core::policy::{Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::wire::backend::ErrorFields;
@@ -49,13 +46,13 @@ pub struct People {
     /// The statement that its text alone does not let run, and an approval does.
     pub lifted: Option<Arc<Planned>>,
     /// What came of it, as far as it is known.
-    spent: Option<Spent>,
-    tag: String,
+    pub(super) spent: Option<Spent>,
+    pub(super) tag: String,
     /// The request that the client waits for.
     pub waiting: Option<Waiting>,
 }
 
-/// A statement as it was begun, alone and outside of any transaction.
+/// A statement as it was begun, alone or as the first write of its transaction.
 pub struct At {
     pub text: Arc<str>,
     pub planned: Arc<Planned>,
@@ -105,7 +102,7 @@ impl People {
         &self.principal
     }
 
-    /// A statement begins that people can be asked about: by itself, outside of any transaction.
+    /// A statement begins that people can be asked about.
     pub fn begin(&mut self, planned: &Arc<Planned>, text: &Arc<str>, values: Option<Values>) {
         let (text, planned) = (text.clone(), planned.clone());
         self.at = Some(At { text, planned, values, began: Instant::now() });
@@ -120,11 +117,6 @@ impl People {
     /// The values that the statement which runs was bound with.
     pub fn values(&self) -> Option<Values> {
         self.at.as_ref().and_then(|at| at.values.clone())
-    }
-
-    /// Whether the approval that is being used was claimed for this very statement.
-    pub fn is_lifted(&self, planned: &Arc<Planned>) -> bool {
-        self.lift.is_some() && self.lifted.as_ref().is_some_and(|lifted| Arc::ptr_eq(lifted, planned))
     }
 
     /// More than one statement travels together.
@@ -155,73 +147,23 @@ impl People {
         self.planner = Planner::NotAsked;
         self.at = None;
     }
-
-    /// Notes a command tag of the statement that was let through.
-    pub fn note_tag(&mut self, tag: &str) {
-        if self.lift.is_some() {
-            tag.clone_into(&mut self.tag);
-        }
-    }
-
-    /// Notes that the statement that was let through failed. The first reason counts.
-    pub fn note_failure(&mut self, sqlstate: &str, message: &str) {
-        if self.lift.is_some() && self.spent.is_none() {
-            self.spent = Some(Spent::Failed { sqlstate: sqlstate.to_owned(), message: message.to_owned() });
-        }
-    }
-
-    /// The statement did more than was approved.
-    pub fn note_over_cap(&mut self, over: OverCap) {
-        self.spent = Some(Spent::OverCap { rows: over.rows, cap: over.cap });
-    }
 }
 
 impl Session {
-    /// Whether people can be asked about a statement: it stands by itself, outside of any transaction,
-    /// its text says all that it does, and it can be run again as it is.
+    /// Whether people can be asked about a statement: nothing that it could build on was written
+    /// before it, its text says all that it does, and it can be run again as it is.
     pub(super) fn is_alone(&self, facts: &Facts) -> bool {
         let is_outside = self.status == b'I' && !self.is_block && !self.is_dirty;
-        is_outside && facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none()
+        // What runs as an owner runs outside of the client's transaction.
+        let is_first = self.is_first_write() && facts.upkeep.is_none();
+        let says_all = facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none();
+        (is_outside || is_first) && says_all
     }
 
-    /// Uses up the approval of a statement, if there is one for exactly this. False where the target
-    /// has failed before it could be asked: the client has its error.
-    pub(super) async fn claim(
-        &mut self,
-        text: &str,
-        facts: &Facts,
-        values: Option<&Values>,
-        mode: Mode,
-    ) -> Result<bool, End> {
-        let text = bound(text);
-        if !self.people.approvals.may_be_approved(&self.people.principal, text) {
-            return Ok(true);
-        }
-        let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(false) };
-        let session = self.record.session().as_str();
-        match self.people.approvals.claim(&found.binding, session).await {
-            Ok(lift) => self.people.lift = lift,
-            Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
-            // Then it is not approved, and is asked for again.
-            Err(error) => tracing::warn!(error = %chain(&error), "an approval could not be used"),
-        }
-        (self.people.spent, self.people.tag) = (None, String::new());
-        Ok(true)
-    }
-
-    /// The statement that an approval let through is over.
-    pub(super) async fn settle_account(&mut self) {
-        self.people.lifted = None;
-        let Some(lift) = self.people.lift.take() else { return };
-        let tag = std::mem::take(&mut self.people.tag);
-        let spent = match self.people.spent.take() {
-            Some(spent) => spent,
-            None if !tag.is_empty() => Spent::Committed { tag },
-            None => Spent::Failed { sqlstate: "XX000".to_owned(), message: "it did not run".to_owned() },
-        };
-        if let Err(error) = super::seldom(self.people.approvals.finish(lift.request(), spent)).await {
-            tracing::error!(error = %chain(&error), "what came of an approved statement could not be noted");
-        }
+    /// Whether the client's block is open, as far as it is known, and nothing was written in it.
+    fn is_first_write(&self) -> bool {
+        let is_open = self.status == b'T' && self.is_block && !self.is_dirty;
+        (is_open || self.held.has_only_begun) && !self.held.counts_pending()
     }
 
     /// A held write did more than policy lets it do alone. Its transaction is still open.
@@ -316,8 +258,9 @@ impl Session {
             };
             return Ok(Stopped::Tell(Box::new(told)));
         }
-        // In the extended protocol a driver waits for more than one answer: it is told at once.
-        if self.people.hold.is_none() || mode == Mode::Extended {
+        // In the extended protocol a driver waits for more than one answer: it is told at once. So is
+        // who has a transaction open: nothing of it may be kept while people think.
+        if self.people.hold.is_none() || mode == Mode::Extended || self.is_block {
             return Ok(Stopped::Tell(Box::new(self.pending(&request, &changed))));
         }
         let cancelled = self.registered.handle().cancelled.subscribe();
@@ -381,7 +324,7 @@ pub(super) fn bound(text: &str) -> &str {
 pub(super) fn refused(denial: &Denial, is_asking: bool) -> Stopped {
     let mut error = super::refuse::denial_error(denial, "");
     if is_asking && denial.approvers.as_deref().and_then(Reviewers::parse).is_some() {
-        let how = "to ask for approval, send the statement by itself, outside of a transaction block";
+        let how = "to ask for approval, send the statement by itself, or as the first write of its transaction";
         error.hint = Some(error.hint.map_or(how.to_owned(), |hint| format!("{hint}; {how}")));
     }
     Stopped::Tell(Box::new(error))

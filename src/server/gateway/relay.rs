@@ -326,7 +326,7 @@ impl Session {
                 self.client.error(&reason);
                 reason.sqlstate
             }
-            None if owner == Owner::Gateway && self.people.planner == Planner::Asked => {
+            None if owner == Owner::Gateway && self.people.planner == Planner::Asked && front.is_some() => {
                 // The planner was asked about the statement: its answer is the one that the statement would get.
                 let mut fields = backend::error_fields(message.body)?;
                 fields.position = fields.position.and_then(|position| position.checked_sub(planner_offset()));
@@ -433,7 +433,7 @@ impl Session {
             return self.show(message);
         }
         if message.tag == b'C' {
-            self.people.note_tag(tag);
+            self.people.note_tag(execution.planned.cleared.facts(), tag);
             self.follow(&execution.planned, tag);
             self.note_locks(execution.planned.cleared.facts(), tag);
         }

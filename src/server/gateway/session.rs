@@ -25,7 +25,7 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Planned, refused};
+use crate::server::check::{Check, Hold, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -266,6 +266,7 @@ impl Session {
     pub async fn serve(&mut self) -> End {
         loop {
             if let Err(end) = self.turn().await {
+                self.abandon_account().await;
                 return end;
             }
         }
@@ -352,7 +353,7 @@ impl Session {
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
-        if facts.settings.iter().any(moves_path)
+        let moves_names = facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
                 "DISCARD"
@@ -363,20 +364,20 @@ impl Session {
                     | TEMP_VIEW
             )
             || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
-            || tag.starts_with("DROP")
-        {
-            self.facts_stale = true;
-        }
+            || tag.starts_with("DROP");
+        self.facts_stale |= moves_names;
+        // What DO and CALL do is not told; in a block it may be taken back.
+        self.held.has_moved_names |= moves_names || planned.hold == Hold::OwnBlock;
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
             Some(TransactionVerb::Commit | TransactionVerb::Rollback) => {
                 self.is_block = false;
-                // A rollback takes back SET and temporary tables too.
-                self.facts_stale = true;
+                // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
+                self.facts_stale |= std::mem::take(&mut self.held.has_moved_names);
                 self.forget_held();
             }
             // What rolled back to a savepoint took with it is still in the counters.
-            Some(TransactionVerb::RollbackTo) => self.facts_stale = true,
+            Some(TransactionVerb::RollbackTo) => self.facts_stale |= self.held.has_moved_names,
             Some(_) | None => {}
         }
         self.note_named(planned);

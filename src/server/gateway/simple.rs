@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use super::account::with_approved;
 use super::ask::Leftover;
-use super::extended::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
 use super::seldom;
 use super::session::{End, Session};
+use crate::core::approval::Lift;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::grammar::{self, GrammarError, Statement, TEMP_VIEW};
@@ -28,7 +29,7 @@ impl Session {
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
         self.attempt(sql).await?;
         self.people.forget();
-        self.settle_account().await;
+        self.after_statement().await;
         match self.people.waiting.take() {
             Some(waiting) => seldom(self.wait_for_people(waiting, sql)).await,
             None => Ok(()),
@@ -48,6 +49,7 @@ impl Session {
         self.portals.remove("");
         self.refresh().await?;
         self.follow_policy();
+        let is_using = self.people.lift.is_some();
         let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
         let decided = match known {
             Some(decided) => decided,
@@ -57,6 +59,10 @@ impl Session {
             },
         };
         let statements = &decided.statements;
+        // One approval lets one statement through, not what travels with it.
+        if is_using && !statements.iter().all(|(planned, _)| self.people.lets_ride(planned)) {
+            return self.refuse(&with_approved(), sql).await;
+        }
         let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
         let forwarded = statements.iter().any(|(planned, _)| planned.is_spliced).then(|| joined(statements));
         let said = Said { text: sql, wording: &decided.wording, forwarded: forwarded.as_deref(), parameters: None };
@@ -95,19 +101,16 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
-        let alone = statements.first().filter(|one| statements.len() == 1 && self.is_alone(&one.facts));
-        // One approval lets one statement through, not what travels with it.
-        if self.people.lift.is_some() {
-            self.refuse(&with_approved(), sql).await?;
-            return Ok(None);
-        }
+        let is_single = statements.len() == 1 && self.people.lift.is_none();
+        let alone = statements.first().filter(|one| is_single && self.is_alone(&one.facts));
         if let Some(statement) = alone
             && !self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?
         {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
-        let planned = match self.plan_all(&statements) {
+        let lift = self.people.lift.as_ref().filter(|_| alone.is_some());
+        let planned = match self.plan_all(&statements, lift) {
             Ok(planned) => planned,
             Err(denial) => {
                 self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
@@ -148,11 +151,11 @@ impl Session {
 
     /// Plans every statement; a PREPARE is known to the EXECUTE behind it. An approval can be there
     /// for a statement that stands alone.
-    fn plan_all(&self, statements: &[Statement]) -> Result<Vec<Planned>, Box<Denial>> {
+    fn plan_all(&self, statements: &[Statement], lift: Option<&Lift>) -> Result<Vec<Planned>, Box<Denial>> {
         let mut prepared = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
-            let planned = self.plan(statement, &prepared, self.people.lift.as_ref())?;
+            let planned = self.plan(statement, &prepared, lift)?;
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
             }
@@ -199,6 +202,7 @@ impl Session {
         }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
+        let counting = self.counting(planned, part);
         let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
         if goes_at_once && part.is_first && is_whole(planned) {
             self.ask_query(&planned.forward);
@@ -209,9 +213,13 @@ impl Session {
             self.ask_describe(Owner::Client, Named::Portal, "");
             self.ask_execute(Owner::Client, "", 0);
             self.leftover = Leftover { statement: true, portal: true };
-            match goes_at_once {
-                true => self.ask_sync(Owner::Client),
-                false => frontend::flush(&mut self.up),
+            match (goes_at_once, counting) {
+                (true, _) => self.ask_sync(Owner::Client),
+                (false, Some(asked)) => {
+                    self.ask_counts(asked);
+                    frontend::flush(&mut self.up);
+                }
+                (false, None) => frontend::flush(&mut self.up),
             }
         }
         let mut drained = self.round(Mode::Simple).await?;
@@ -234,6 +242,7 @@ impl Session {
             return Ok(false);
         }
         let is_settled = match part.is_last && !self.is_block {
+            _ if let Some(asked) = counting => seldom(self.settle_counted(&drained.rows, Mode::Simple, asked)).await?,
             true if self.awaits_commit() => seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await?,
             false if self.is_holding() => seldom(self.settle(Mode::Simple, Asked::SoFar)).await?,
             true | false => true,
@@ -247,6 +256,14 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
+    }
+
+    /// What a statement's rows are counted for, where the count can go to the target along with it.
+    fn counting(&self, planned: &Planned, part: Part) -> Option<Asked> {
+        let facts = planned.cleared.facts();
+        let is_plain = self.is_holding() && facts.transaction.is_none() && facts.copy.is_none();
+        let commits = part.is_last && !self.is_block;
+        is_plain.then_some(if commits { Asked::BeforeCommit } else { Asked::SoFar })
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a

@@ -1,17 +1,22 @@
-//! The target's side: a just-in-time login role for this one connection.
+//! The target's side: a just-in-time login role for one connection at a time.
 //!
-//! The role can log in only while the gateway dials, with a password nobody else ever sees.
+//! The role can log in only while the gateway dials, with a password that is made for this one dial
+//! and that nobody else ever sees. Before and after, the target itself says that the role is as it was
+//! made and that nobody runs as it; a role that is not is dropped and never used again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use crate::core::encoding;
 use crate::core::grant::Access;
-use crate::core::role_sql;
 use crate::core::secret::Secret;
 use crate::core::wire::scram::Verifier;
-use crate::server::grants::LiveGrant;
-use crate::server::roles::{self, RoleError};
+use crate::server::audit::RoleEnd;
+use crate::server::grants::leases::Lease;
+use crate::server::http::refusal::chain;
+use crate::server::roles::{self, Ended, RoleError};
 use crate::server::scopes::{ScopeError, ScopeRole};
 use crate::server::state::ServedTarget;
 use crate::server::targets::TargetError;
@@ -34,63 +39,124 @@ pub enum UpstreamError {
     Role(#[from] RoleError),
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    #[error("the grant has ended")]
+    Ended,
     #[error("cannot connect to the target")]
     Dial(#[from] DialError),
 }
 
-/// What tells the login role of one connection from all others of the same principal.
-pub fn new_id() -> String {
-    encoding::crockford(&random::bytes::<10>()).to_lowercase()
-}
-
-/// The name of the login role that a connection with this id will use.
-pub fn role_name(live: &LiveGrant, id: &str) -> String {
-    role_sql::login_name(&live.grant.identity.subject, id)
-}
-
-/// Makes the role, connects as it, and takes its LOGIN away again.
+/// Opens the lease's role, connects as it, and takes its LOGIN away again.
 pub async fn connect(
     served: &ServedTarget,
-    live: &LiveGrant,
-    id: &str,
+    lease: &mut Lease,
     settings: &BTreeMap<String, String>,
 ) -> Result<Connection, UpstreamError> {
-    let grant = &live.grant;
-    let target = served.target();
-    let mut admin = served.admins().borrow(target, &grant.database).await?;
+    let live = lease.grant().clone();
+    let (target, database) = (served.target(), &live.grant.database);
+    let mut admin = served.admins().borrow(target, database).await?;
+    let (password, verifier) = credential();
     // Until the login role belongs to it, nothing else holds on to the scope.
     let making = served.making().await;
-    // A database that was dropped and made anew has lost what the scope was granted in it.
-    match served.complete().ensure(&admin, &live.scope, &grant.scope).await {
+    match open(served, &admin, lease, &verifier).await {
         Err(_) if admin.is_closed() => {
-            admin = target.admin(&grant.database).await?;
-            served.complete().ensure(&admin, &live.scope, &grant.scope).await?
+            admin = target.admin(database).await?;
+            open(served, &admin, lease, &verifier).await?;
         }
-        ensured => ensured?,
-    };
-    let (password, verifier) = credential();
-    let subject = &grant.identity.subject;
-    let login_role = roles::make_login(&admin, &live.scope_role, subject, id, &verifier, grant.expires).await?;
+        opened => opened?,
+    }
     drop(making);
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    dial(served, admin, &grant.database, &login_role, &password, &parameters).await
+    dial(served, admin, lease, &password, &parameters).await
+}
+
+/// Lets the lease's role log in, once the target has said that scope and role are as they were made.
+/// A role that is not is dropped and made anew: an administrator may have dropped it, or changed it.
+async fn open(served: &ServedTarget, admin: &Client, lease: &mut Lease, verifier: &str) -> Result<(), UpstreamError> {
+    let live = lease.grant().clone();
+    // A database that was dropped and made anew has lost what the scope was granted in it.
+    let scope = served.complete().ensure(admin, &live.scope, &live.grant.scope);
+    let (scope, look) = tokio::join!(scope, roles::look(admin, lease.name()));
+    let look = scope.map_err(UpstreamError::from).and(look.map_err(UpstreamError::from))?;
+    if lease.as_made().is_some_and(|as_made| look.is_unused(as_made)) {
+        return Ok(roles::enable_login(admin, lease.name(), verifier).await?);
+    }
+    if look.is_there() {
+        tracing::warn!(role = lease.name(), "the login role is not as it was made: it is made anew");
+        let ended = roles::end(admin, lease.name()).await?;
+        if !ended.dropped && !lease.renew() {
+            return Err(UpstreamError::Ended);
+        }
+    }
+    let as_made = roles::make_login(admin, &lease.purpose(&live.scope_role), &look, Some(verifier)).await?;
+    lease.made(as_made);
+    Ok(())
 }
 
 /// Makes a role that becomes `owner` as soon as it is connected, connects as it, and takes its LOGIN away again.
 pub async fn lend(
     served: &ServedTarget,
-    live: &LiveGrant,
-    id: &str,
+    lease: &mut Lease,
     owner: &str,
     parameters: &[(&str, &str)],
 ) -> Result<Connection, UpstreamError> {
-    let grant = &live.grant;
-    let admin = served.admins().borrow(served.target(), &grant.database).await?;
+    let admin = served.admins().borrow(served.target(), &lease.grant().grant.database).await?;
     let (password, verifier) = credential();
     let owner = ScopeRole { name: owner.to_owned(), access: Access::Admin, missing: Vec::new() };
-    let subject = &grant.identity.subject;
-    let login_role = roles::make_login(&admin, &owner, subject, id, &verifier, grant.expires).await?;
-    dial(served, admin, &grant.database, &login_role, &password, parameters).await
+    let look = roles::look(&admin, lease.name()).await?;
+    roles::make_login(&admin, &lease.purpose(&owner), &look, Some(&verifier)).await?;
+    dial(served, admin, lease, &password, parameters).await
+}
+
+/// The connection is over, and where `has_left` the target has closed it: leaves the role to the
+/// grant's next connection, or drops it.
+pub async fn settle(served: &ServedTarget, lease: Lease, has_left: bool) -> RoleEnd {
+    if !has_left || lease.grant().has_ended() || !is_unused(served, &lease).await {
+        return end(served, lease).await;
+    }
+    match lease.give_back() {
+        Ok(()) => RoleEnd::Kept,
+        Err(lease) => end(served, lease).await,
+    }
+}
+
+/// Whether the target says that the role is as it was made and nobody runs as it.
+async fn is_unused(served: &ServedTarget, lease: &Lease) -> bool {
+    let database = &lease.grant().grant.database;
+    let (Some(as_made), Ok(admin)) = (lease.as_made(), served.admins().borrow(served.target(), database).await) else {
+        return false;
+    };
+    let look = roles::look(&admin, lease.name()).await;
+    served.admins().keep(admin, database);
+    look.is_ok_and(|look| look.is_unused(as_made))
+}
+
+/// Drops the role of a lease.
+pub async fn end(served: &ServedTarget, lease: Lease) -> RoleEnd {
+    match end_role(served, &lease).await {
+        Ok(Ended { dropped: true, .. }) => {
+            lease.gone();
+            RoleEnd::Dropped
+        }
+        Ok(Ended { dropped: false, .. }) => RoleEnd::Left,
+        Err(error) => {
+            tracing::warn!(role = lease.name(), error = chain(&error), "the login role is dropped later");
+            RoleEnd::Left
+        }
+    }
+}
+
+async fn end_role(served: &ServedTarget, lease: &Lease) -> Result<Ended, UpstreamError> {
+    let database = &lease.grant().grant.database;
+    let mut admin = served.admins().borrow(served.target(), database).await?;
+    let mut ended = roles::end(&admin, lease.name()).await;
+    if ended.is_err() && admin.is_closed() {
+        admin = served.target().admin(database).await?;
+        ended = roles::end(&admin, lease.name()).await;
+    }
+    if ended.is_ok() {
+        served.admins().keep(admin, database);
+    }
+    Ok(ended?)
 }
 
 /// A password that exists nowhere but here, and what the target keeps of it.
@@ -102,18 +168,17 @@ fn credential() -> (Secret, String) {
 
 async fn dial(
     served: &ServedTarget,
-    admin: tokio_postgres::Client,
-    database: &str,
-    login_role: &str,
+    admin: Client,
+    lease: &Lease,
     password: &Secret,
     parameters: &[(&str, &str)],
 ) -> Result<Connection, UpstreamError> {
-    let target = served.target();
+    let (target, database, user) = (served.target(), lease.grant().grant.database.as_str(), lease.name());
     let dialled = Connection::open(&Dial {
         host: target.host(),
         port: target.port(),
         database,
-        user: login_role,
+        user,
         password,
         tls: target.tls().map_or(Tls::Off, |config| Tls::Verified(config.clone())),
         parameters,
@@ -121,7 +186,7 @@ async fn dial(
     })
     .await;
     // Whether it worked or not, nobody logs in as this role again.
-    roles::disable_login(&admin, login_role).await?;
+    roles::disable_login(&admin, user).await?;
     served.admins().keep(admin, database);
     Ok(dialled?)
 }

@@ -46,26 +46,12 @@ pub async fn end(state: &State, id: &GrantId, reason: EndReason) -> Result<(), R
 /// Clears the target of what the grant left there, and notes it.
 async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<(), Refusal> {
     let grant = &live.grant;
-    for role in live.roles() {
-        let refuse = |cause: String| {
-            tracing::warn!(grant = grant.id.as_str(), target = grant.target, cause, "a role could not be ended yet");
-            Refusal::new(
-                ErrorCode::TargetDown,
-                "the credential opens nothing any more, but the target does not confirm that its role is gone; \
-                 the broker goes on trying",
-            )
-        };
-        let served = state.target(&grant.target).ok_or_else(|| refuse("the target is not configured".into()))?;
-        let client = served.admin(&grant.database).await?;
-        let ended = roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
-        if !ended.dropped {
-            tracing::warn!(role, "the role owns something in another database: it cannot log in, but stays");
-        }
-        live.forget_role(&role);
-    }
+    end_roles(state, live).await?;
+    // What is left then owns something in another database.
+    let are_dropped = live.roles().is_empty();
     if state.grants.finish_end(&grant.id) {
         // The end itself does not wait for the log: leaving rights standing would be worse.
-        if let Err(error) = state.log.grant_end(grant, reason.word()).await {
+        if let Err(error) = state.log.grant_end(grant, reason.word(), are_dropped).await {
             tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
         }
         state.store.finish_end(&grant.id, clock::now()).await?;
@@ -73,6 +59,32 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
             served.must_clear(&grant.database);
         }
         tracing::info!(grant = grant.id.as_str(), reason = reason.word(), "grant ended");
+    }
+    Ok(())
+}
+
+/// Ends every login role of a grant, whether a session holds it or it waits for one.
+async fn end_roles(state: &State, live: &LiveGrant) -> Result<(), Refusal> {
+    let (grant, roles) = (&live.grant, live.roles());
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let refuse = |cause: String| {
+        tracing::warn!(grant = grant.id.as_str(), target = grant.target, cause, "a role could not be ended yet");
+        Refusal::new(
+            ErrorCode::TargetDown,
+            "the credential opens nothing any more, but the target does not confirm that its role is gone; \
+             the broker goes on trying",
+        )
+    };
+    let served = state.target(&grant.target).ok_or_else(|| refuse("the target is not configured".into()))?;
+    let client = served.admin(&grant.database).await?;
+    for role in roles {
+        let ended = roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
+        match ended.dropped {
+            true => live.forget_role(&role),
+            false => tracing::warn!(role, "the role owns something in another database: it cannot log in, but stays"),
+        }
     }
     Ok(())
 }
@@ -101,7 +113,7 @@ pub async fn clear_leftovers(state: &State) {
 /// Notes the end of a grant whose process is gone; its roles are the sweep's business.
 async fn forget(state: &State, grant: &Grant) -> Result<(), StoreError> {
     state.store.begin_end(&grant.id, EndReason::Stopping.word()).await?;
-    if let Err(error) = state.log.grant_end(grant, EndReason::Stopping.word()).await {
+    if let Err(error) = state.log.grant_end(grant, EndReason::Stopping.word(), false).await {
         tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
     }
     state.store.finish_end(&grant.id, clock::now()).await
@@ -150,10 +162,7 @@ pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
 /// its sessions with it and cannot be asked to drop their roles.
 async fn clear_lost(state: &State) {
     for live in state.grants.all() {
-        // Roles first: a session that begins is known before its role is, so none of an open session is left.
-        let roles = live.roles();
-        let open = state.sessions.login_roles(&live.grant.target);
-        let lost: Vec<String> = roles.into_iter().filter(|role| !open.contains(role)).collect();
+        let lost = live.lost_roles();
         if lost.is_empty() {
             continue;
         }
@@ -161,7 +170,7 @@ async fn clear_lost(state: &State) {
         // What fails is tried again at the next look.
         let Ok(client) = served.admin(&live.grant.database).await else { continue };
         for role in lost {
-            if roles::end(&client, &role).await.is_ok() {
+            if roles::end(&client, &role).await.is_ok_and(|ended| ended.dropped) {
                 live.forget_role(&role);
             }
         }

@@ -21,8 +21,9 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
-use crate::server::grants::{Credential, ahead, principal};
+use crate::server::grants::{Credential, LiveGrant, ahead, principal};
 use crate::server::http::refusal::{Refusal, chain};
+use crate::server::roles;
 use crate::server::scopes::{Compiled, ScopeError, ScopeRole};
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
@@ -54,7 +55,8 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
 
     // Until the grant is live, nothing else holds on to the scope.
     let making = served.making().await;
-    let (Compiled { scope, digest }, scope_role) = prepare(served, &subject, &policy).await?;
+    let client = served.admin(&database).await?;
+    let (Compiled { scope, digest }, scope_role) = prepare(served, &client, &subject, &policy).await?;
     let session = SessionId::new(now, random::bytes());
     let admission = match lifted {
         Some(denial) => Some(ahead::admit(state, &subject, &policy, denial, &session).await?),
@@ -103,12 +105,34 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
             tracing::error!(error = %chain(&error), "what came of an approved session could not be noted");
         }
     }
-    place.fill(
+    let live = place.fill(
         grant,
         Credential { verifier, scope, scope_role, policy, admission, session_key, grant_leaf: recorded.leaf },
     );
+    make_role(served, client, &live).await;
     drop(making);
     Ok(answer)
+}
+
+/// Makes the login role of the first connection ahead of it, through a connection that is kept for it
+/// as well. Where that fails, the connection makes its own.
+async fn make_role(served: &ServedTarget, client: Client, live: &Arc<LiveGrant>) {
+    let Some(mut lease) = live.lease() else { return };
+    let made = async {
+        let look = roles::look(&client, lease.name()).await?;
+        roles::make_login(&client, &lease.purpose(&live.scope_role), &look, None).await
+    };
+    match made.await {
+        Ok(as_made) => lease.made(as_made),
+        Err(error) => tracing::warn!(role = lease.name(), error = %chain(&error), "no login role is made ahead"),
+    }
+    // The grant has ended meanwhile, or there is no role: then ending it is no work.
+    if let Err(lease) = lease.give_back()
+        && roles::end(&client, lease.name()).await.is_ok_and(|ended| ended.dropped)
+    {
+        lease.gone();
+    }
+    served.admins().keep(client, &live.grant.database);
 }
 
 /// Who asks, for what.
@@ -133,14 +157,14 @@ pub(super) fn subject<'a>(
 /// Compiles the scope against what exists now, and makes its role in the target.
 async fn prepare(
     served: &ServedTarget,
+    client: &Client,
     subject: &Subject<'_>,
     policy: &Arc<Policy>,
 ) -> Result<(Compiled, ScopeRole), Refusal> {
-    let client = served.admin(subject.database).await?;
     // What an earlier process left in this database goes first.
-    served.sweep(&client, subject.database).await?;
-    let catalog = served.fresh_catalog(&client, subject.database).await?;
-    let (compiled, role) = made(served, subject, policy, &client, &catalog).await?;
+    served.sweep(client, subject.database).await?;
+    let catalog = served.fresh_catalog(client, subject.database).await?;
+    let (compiled, role) = made(served, subject, policy, client, &catalog).await?;
     if !role.missing.is_empty() {
         tracing::warn!(target = served.name(), count = role.missing.len(), "relations wait for: dbgate target init");
     }

@@ -8,10 +8,11 @@ pub mod ahead;
 pub mod end;
 pub mod issue;
 pub mod keep;
+pub mod leases;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::core::approval::Admission;
 use crate::core::grant::{Grant, GrantId};
@@ -50,26 +51,10 @@ pub struct LiveGrant {
     admission: Option<Admission>,
     opened: AtomicBool,
     ended: AtomicBool,
-    /// Login roles made for its connections and not yet known to be gone.
-    roles: Mutex<BTreeSet<String>>,
+    leases: leases::Leases,
 }
 
 impl LiveGrant {
-    /// Login roles in the target that may still be there.
-    pub fn roles(&self) -> Vec<String> {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// Notes a role before it is made.
-    pub(in crate::server) fn add_role(&self, role: &str) {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned());
-    }
-
-    /// The target has confirmed that the role is gone.
-    pub fn forget_role(&self, role: &str) {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner).remove(role);
-    }
-
     /// What its statements are judged by now.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -248,7 +233,7 @@ impl Place {
             admission,
             opened: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            roles: Mutex::default(),
+            leases: leases::Leases::default(),
         });
         self.is_taken = true;
         let mut all = self.grants.write();

@@ -16,7 +16,7 @@ use crate::core::transcript::{Chain, Leaf, content};
 use crate::server::audit::tests::{
     Folder, ORIGIN, allowed, client_key, client_public, denial, grant, key, open, proof, seen, session,
 };
-use crate::server::audit::{Protocol, SessionRecord};
+use crate::server::audit::{Protocol, RoleEnd, SessionRecord};
 
 /// A client, as far as the wire shows.
 struct Client {
@@ -105,7 +105,7 @@ impl Stage {
 
     async fn close(&self, record: &mut SessionRecord) {
         let head = self.transcripts.client_head(record.session());
-        record.close("client", true, head, clock::now()).await.expect("closed");
+        record.close("client", RoleEnd::Dropped, head, clock::now()).await.expect("closed");
     }
 
     async fn report(&self) -> crate::core::audit::Report {

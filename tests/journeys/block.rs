@@ -1,0 +1,206 @@
+//! Approvals inside transaction blocks, where most drivers work: the first write of a block can be
+//! asked about, and an approval that is used in one is accounted for when the block ends.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::support::dbgate::said;
+use crate::support::gate::{SHOP, superuser};
+use crate::support::scene::{Scene, UPDATE};
+use crate::support::wire::{Peer, error, tags};
+
+/// What a statement is answered with: its SQLSTATE, the request it made, and the hint.
+async fn refused(client: &Client, sql: &str) -> (String, String, String) {
+    let failed = client.batch_execute(sql).await.expect_err("it is refused");
+    let failed = failed.as_db_error().expect("an error of the server");
+    let detail: Value = failed.detail().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let id = detail.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    (failed.code().code().to_owned(), id, failed.hint().unwrap_or_default().to_owned())
+}
+
+/// Asks in a block, and has it approved.
+async fn approved(scene: &Scene, client: &Client, sql: &str) -> String {
+    client.batch_execute("begin").await.expect("a block");
+    let (state, id, _) = refused(client, sql).await;
+    assert_eq!(state, "ZG001");
+    assert_eq!(refused(client, "select 1").await.0, "25P02", "the block has failed, as after any error");
+    client.batch_execute("rollback").await.expect("it ends");
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    id
+}
+
+/// What came of a request, once that is known.
+async fn outcome(scene: &Scene, id: &str) -> String {
+    loop {
+        let shown = scene.run("raj", &["request", "show", id, "--format", "json"]).await;
+        let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+        let word = |name: &str| shown.pointer(&format!("/outcome/{name}")).and_then(Value::as_str).unwrap_or_default();
+        assert_ne!(word("how"), "", "it was used: {shown:#}");
+        if word("how") != "unknown" {
+            return format!("{} {}{}", word("how"), word("command_tag"), word("message"));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_write_of_a_block_is_asked_about_and_committed_with_its_block() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let id = approved(&scene, &client, UPDATE).await;
+    client.batch_execute("begin; select 1").await.expect("a block that has read");
+    client.batch_execute(UPDATE).await.expect("approved");
+    assert_eq!(scene.changed().await, 0, "its block is open");
+    let seen = client.query_one("select count(*) from orders where amount > 10000", &[]).await.expect("reads go on");
+    assert_eq!(seen.get::<_, i64>(0), 1500);
+    client.batch_execute("commit").await.expect("committed");
+    assert_eq!(scene.changed().await, 1500);
+    assert_eq!(outcome(&scene, &id).await, "committed UPDATE 1500");
+    client.batch_execute("update orders set amount = amount where id = 7").await.expect("the session goes on");
+    // It was for once, and for the first write of a block.
+    client.batch_execute("begin; update orders set amount = amount where id = 7").await.expect("a small write");
+    let (state, id, hint) = refused(&client, "update orders set amount = amount + 1 where amount >= 1501").await;
+    assert_eq!((state.as_str(), id.as_str()), ("42501", ""));
+    assert!(hint.contains("first write of its transaction"), "{hint}");
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_write_that_its_block_takes_back_is_used_up_and_nothing_rides_along() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let ways = [
+        ("rollback", "it was rolled back by the client"),
+        ("rollback to before; commit", "it was rolled back by the client"),
+        // Another write, even a small one, and what would hide what becomes of the first.
+        ("update orders set amount = amount where id = 7", "until its transaction ends nothing else is written"),
+        ("savepoint after", "until its transaction ends nothing else is written"),
+        ("select id from orders where id = 7 for update", "until its transaction ends nothing else is written"),
+        ("select 1/0", "division by zero"),
+    ];
+    for (way, why) in ways {
+        let id = approved(&scene, &client, UPDATE).await;
+        client.batch_execute("begin; savepoint before").await.expect("a block");
+        client.batch_execute(UPDATE).await.expect("approved");
+        // Known before, too, where a decision on the text is remembered.
+        let ended = client.batch_execute(way).await;
+        assert_eq!(ended.is_err(), !way.starts_with("rollback"), "{way}: {ended:?}");
+        client.batch_execute("commit").await.expect("it ends");
+        assert_eq!(scene.changed().await, 0, "{way}");
+        let came = outcome(&scene, &id).await;
+        assert!(came.starts_with("failed") && came.contains(why), "{way}: {came}");
+    }
+    // A client that goes away takes its block along.
+    let id = approved(&scene, &client, UPDATE).await;
+    client.batch_execute("begin").await.expect("a block");
+    client.batch_execute(UPDATE).await.expect("approved");
+    drop(client);
+    let came = outcome(&scene, &id).await;
+    assert!(came.contains("the session ended before its transaction was committed"), "{came}");
+    assert_eq!(scene.changed().await, 0);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_begins_in_the_same_pipeline_is_one_as_well() {
+    let scene = Scene::start("").await;
+    let mut peer = Peer::through(&scene.gate.grant(Access::Write).await).await;
+    let pipeline = |out: &mut BytesMut, texts: &[&str]| {
+        for text in texts {
+            frontend::parse_statement("", text, out);
+            frontend::bind("", "", &[], out);
+            frontend::execute("", 0, out);
+        }
+        frontend::sync(out);
+    };
+    let mut send = async |texts: &[&str]| {
+        let mut out = BytesMut::new();
+        pipeline(&mut out, texts);
+        peer.send(&out).await;
+        peer.until(b'Z').await
+    };
+    let told = error(&send(&["begin", UPDATE]).await).expect("it asks");
+    assert_eq!(told.sqlstate, "ZG001");
+    let detail: Value = serde_json::from_str(told.detail.as_deref().unwrap_or_default()).expect("JSON");
+    let id = detail["request_id"].as_str().expect("a request").to_owned();
+    assert_eq!(error(&send(&["rollback"]).await), None);
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let told = error(&send(&["begin", "select 1", UPDATE]).await);
+    assert_eq!(told.map(|told| told.sqlstate).as_deref(), Some("42501"), "what has run cannot be told from a write");
+    assert_eq!(error(&send(&["rollback"]).await), None);
+    let answered = send(&["begin", UPDATE]).await;
+    assert_eq!((error(&answered), tags(&answered).as_str()), (None, "12C12CZ"));
+    assert_eq!(scene.changed().await, 0);
+    assert_eq!(error(&send(&["commit"]).await), None);
+    assert_eq!(scene.changed().await, 1500);
+    assert_eq!(outcome(&scene, &id).await, "committed UPDATE 1500");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_see_what_the_commit_of_a_block_would_do_as_well() {
+    let later = "create table noted (id int4);\n\
+        create function note() returns trigger language plpgsql security definer as \
+          $$ begin insert into noted select generate_series(1, 3); return null; end $$;\n\
+        create constraint trigger late after update on orders deferrable initially deferred \
+          for each row execute function note();";
+    let scene = Scene::start_over(&format!("{SHOP}\n{later}"), "").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let id = approved(&scene, &client, "update orders set amount = amount + 10000 where id <= 200").await;
+    let shown = scene.run("raj", &["request", "show", &id, "--format", "json"]).await;
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    assert!(shown.contains("noted") && shown.contains("600"), "{shown}");
+    assert_eq!(superuser(&scene.gate.database).await.query("select from noted", &[]).await.expect("rows").len(), 0);
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_is_not_held_with_a_transaction_open() {
+    let scene = Scene::start("[approvals]\nenabled = true\nhold_native = \"10m\"\n").await;
+    let mut command = scene.psql("begin").await;
+    command.args(["-c", UPDATE, "-c", "rollback"]);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("psql")).await.expect("joined");
+    assert!(said(&output).contains("ZG001"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "the last of them is fine: {}", said(&output));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psycopg_asks_in_its_own_transactions() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers");
+    let python = folder.join("venv/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
+        return;
+    }
+    let scene = Scene::start("").await;
+    let output = scene.run("ana", &["conninfo", "demo", "--access", "write"]).await;
+    let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    let run = async |how: &str| {
+        let mut command = tokio::process::Command::new(&python);
+        command.arg(folder.join("psycopg_approval.py")).arg(&conninfo).args(["1501", how]).env_clear();
+        let output = command.output().await.expect("python runs");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    for how in ["transaction", "nested"] {
+        let asked = run(how).await;
+        let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();
+        assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+        assert_eq!(run(how).await, "done 1500");
+        assert_eq!(outcome(&scene, &id).await, "committed UPDATE 1500");
+        superuser(&scene.gate.database)
+            .await
+            .batch_execute("update orders set amount = amount - 10000 where amount > 10000")
+            .await
+            .expect("as before");
+    }
+    scene.end().await;
+}
