@@ -204,22 +204,19 @@ impl Session {
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
         let counting = self.counting(planned, part);
         let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
-        if goes_at_once && part.is_first && is_whole(planned) {
-            self.ask_query(&planned.forward);
-            self.leftover = Leftover::default();
-        } else {
-            self.ask_parse(Owner::Client, "", &planned.forward, &[]);
-            self.ask_bind(Owner::Client, "", "", &[]);
-            self.ask_describe(Owner::Client, Named::Portal, "");
-            self.ask_execute(Owner::Client, "", 0);
-            self.leftover = Leftover { statement: true, portal: true };
-            match (goes_at_once, counting) {
-                (true, _) => self.ask_sync(Owner::Client),
-                (false, Some(asked)) => {
-                    self.ask_counts(asked);
-                    frontend::flush(&mut self.up);
-                }
-                (false, None) => frontend::flush(&mut self.up),
+        match goes_at_once {
+            true if part.is_first && is_whole(planned) => {
+                self.ask_query(&planned.forward);
+                self.leftover = Leftover::default();
+            }
+            true => {
+                self.ask_statement(planned);
+                self.ask_sync(Owner::Client);
+            }
+            false => {
+                self.ask_statement(planned);
+                counting.into_iter().for_each(|asked| self.ask_counts(asked));
+                frontend::flush(&mut self.up);
             }
         }
         let mut drained = self.round(Mode::Simple).await?;
@@ -256,6 +253,15 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
+    }
+
+    /// A statement of a Query as the target is asked for it.
+    fn ask_statement(&mut self, planned: &Planned) {
+        self.ask_parse(Owner::Client, "", &planned.forward, &[]);
+        self.ask_bind(Owner::Client, "", "", &[]);
+        self.ask_describe(Owner::Client, Named::Portal, "");
+        self.ask_execute(Owner::Client, "", 0);
+        self.leftover = Leftover { statement: true, portal: true };
     }
 
     /// What a statement's rows are counted for, where the count can go to the target along with it.
