@@ -85,6 +85,9 @@ _dbgate() {
             dbgate,target)
                 cmd="dbgate__subcmd__target"
                 ;;
+            dbgate,undo)
+                cmd="dbgate__subcmd__undo"
+                ;;
             dbgate,whoami)
                 cmd="dbgate__subcmd__whoami"
                 ;;
@@ -140,7 +143,7 @@ _dbgate() {
 
     case "${cmd}" in
         dbgate)
-            opts="-q -h -V --server --context --format --no-input --quiet --no-color --help --version login logout whoami ls connect exec check psql conninfo revoke request review approve reject audit serve target classify doctor policy demo completions man help-exit-codes"
+            opts="-q -h -V --server --context --format --no-input --quiet --no-color --help --version login logout whoami ls connect exec check psql conninfo revoke request undo review approve reject audit serve target classify doctor policy demo completions man help-exit-codes"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1615,6 +1618,48 @@ _dbgate() {
                     return 0
                     ;;
                 --superuser-dsn-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "auto table json ndjson csv tsv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dbgate__subcmd__undo)
+            opts="-q -h --apply --reason --ticket --agent --wait --server --context --format --no-input --quiet --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ticket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

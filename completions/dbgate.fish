@@ -48,6 +48,7 @@ complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "psql" -d 'Start psql 
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "conninfo" -d 'Print how a native client connects; the password is in a file, not in the text'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "revoke" -d 'Give a grant back before its time'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "request" -d 'Look at requests that wait for people, wait for one, or take it back'
+complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "undo" -d 'Take back a small write of yours, where policy keeps what it changed'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "review" -d 'Go through the requests that wait for your decision'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "approve" -d 'Let what was asked for happen, once'
 complete -c dbgate -n "__fish_dbgate_needs_command" -f -a "reject" -d 'Say no to a request, and why'
@@ -344,6 +345,23 @@ complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_s
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -l no-color -d 'No colours, as with NO_COLOR'
 complete -c dbgate -n "__fish_dbgate_using_subcommand request; and __fish_seen_subcommand_from say" -s h -l help -d 'Print help'
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l reason -d 'Why; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l ticket -d 'Ticket; recorded with the session' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l agent -d 'Name of the program that acts; recorded as declared, grants nothing' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l wait -d 'How long to wait for people who must approve; 15m on a terminal, else 0' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l server -d 'Broker to use, as in https://gate.example.com' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l context -d 'Broker of this name in config.toml, where several are known' -r
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l format -d 'How the answer is written' -r -f -a "auto\t''
+table\t''
+json\t''
+ndjson\t''
+csv\t''
+tsv\t''"
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l apply -d 'Run it, in a session of its own with write access'
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l no-input -d 'Never ask and never open a prompt'
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -s q -l quiet -d 'Say nothing but answers and errors'
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -l no-color -d 'No colours, as with NO_COLOR'
+complete -c dbgate -n "__fish_dbgate_using_subcommand undo" -s h -l help -d 'Print help'
 complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l server -d 'Broker to use, as in https://gate.example.com' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l context -d 'Broker of this name in config.toml, where several are known' -r
 complete -c dbgate -n "__fish_dbgate_using_subcommand review" -l format -d 'How the answer is written' -r -f -a "auto\t''

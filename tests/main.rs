@@ -55,6 +55,7 @@ mod journeys {
     mod glass;
     mod sign_in;
     mod terminal;
+    mod undo;
     mod upkeep;
 }
 

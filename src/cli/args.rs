@@ -131,6 +131,11 @@ pub enum Command {
         #[command(subcommand)]
         command: RequestCommand,
     },
+    /// Take back a small write of yours, where policy keeps what it changed
+    #[command(
+        after_help = "Examples:\n  dbgate undo ses_0123456789\n  dbgate undo ses_0123456789 3\n  dbgate undo ses_0123456789 3 --apply\n\nWithout a statement it lists what is kept; without --apply it shows what would run."
+    )]
+    Undo(UndoArgs),
     /// Go through the requests that wait for your decision
     #[command(after_help = "Example:\n  dbgate review")]
     Review,
@@ -375,6 +380,29 @@ impl ExecArgs {
             timeout: None,
         }
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UndoArgs {
+    /// The session, as `exec --format json` names it, or SHOW dbgate.session
+    pub session: String,
+    /// The statement's number in it
+    pub statement: Option<u64>,
+    /// Run it, in a session of its own with write access
+    #[arg(long, requires = "statement")]
+    pub apply: bool,
+    /// Why; recorded with the session
+    #[arg(long, env = "DBGATE_REASON")]
+    pub reason: Option<String>,
+    /// Ticket; recorded with the session
+    #[arg(long, env = "DBGATE_TICKET")]
+    pub ticket: Option<String>,
+    /// Name of the program that acts; recorded as declared, grants nothing
+    #[arg(long, env = "DBGATE_AGENT")]
+    pub agent: Option<String>,
+    /// How long to wait for people who must approve; 15m on a terminal, else 0
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub wait: Option<u64>,
 }
 
 /// How `check` finds out what a write would do.

@@ -32,6 +32,7 @@ pub mod session;
 pub mod stop;
 #[cfg(feature = "server")]
 pub mod target;
+pub mod undo;
 pub mod whoami;
 pub mod workstation;
 
@@ -77,7 +78,8 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&Failure::new(Exit::Failed, error.to_string())).into(),
     };
     // `exec`, and `connect` where it is no prompt, write a document of their own for every outcome.
-    let has_document = matches!(command, Command::Exec(_) | Command::Connect { .. });
+    let has_document = matches!(command, Command::Exec(_) | Command::Connect { .. })
+        || matches!(&command, Command::Undo(arguments) if arguments.apply);
     let is_document = cli.global.format == Format::Json && !has_document;
     let exit = runtime.block_on(run(command, cli.global)).unwrap_or_else(|failure| {
         if is_document {
@@ -161,6 +163,7 @@ async fn run(command: Command, global: args::Global) -> Result<Exit, Failure> {
             review::approve(server, form, &request, message, max_rows).await
         }
         Command::Reject { request, message } => review::reject(server, form, &request, &message).await,
+        Command::Undo(arguments) => undo::run(global, &arguments).await,
         Command::Audit { command: AuditCommand::Verify { file, keys } } => {
             audit::verify(&file, &keys, global.format == Format::Json, &mut std::io::stdout())
         }

@@ -81,7 +81,7 @@ fn failure(error: &StartError, file: &Path) -> Failure {
         StartError::Config(error) => misconfigured(error, file),
         StartError::Password { target, .. } => Failure::new(Exit::Config, chain(error))
             .hint(format!("Run: dbgate target init {target} --config {}", file.display())),
-        StartError::Certificate(_) | StartError::File(_) | StartError::SigningKey(_) | StartError::Notify(_) => {
+        StartError::Certificate(_) | StartError::File(_) | StartError::Key(_) | StartError::Notify(_) => {
             Failure::new(Exit::Config, chain(error)).hint("Secret files must belong to this user and have mode 0600.")
         }
         StartError::Target(_) | StartError::Identity(_) => Failure::new(Exit::Config, chain(error))

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::config::Server;
 use crate::core::api::request::{Approve, RequestView, Requests, Say};
+use crate::core::api::undo::Undos;
 use crate::core::api::{
     ApiError, ApiErrorBody, Challenge, Discovery, GrantAnswer, GrantRequest, Targets, TranscriptReceipt,
     TranscriptUpload, WhoAmI,
@@ -106,6 +107,11 @@ impl Broker {
         let path = format!("/v1/sessions/{}/evidence", segment(session)?);
         let body = self.send(Method::GET, &path, Some(token), None::<&()>).await?;
         String::from_utf8(body).map_err(|_| BrokerError::Malformed("it is not text".to_owned()))
+    }
+
+    /// What small writes of a session changed.
+    pub async fn undos(&self, token: &Secret, session: &str) -> Result<Undos, BrokerError> {
+        self.ask(Method::GET, &format!("/v1/sessions/{}/undo", segment(session)?), Some(token), None::<&()>).await
     }
 
     /// Requests that wait for people: `mine`, `reviewable`, or all that may be seen.

@@ -1,6 +1,7 @@
 //! The JSON between `dbgate` and its broker, version 1. Additive changes only.
 
 pub mod request;
+pub mod undo;
 
 use serde::{Deserialize, Serialize};
 

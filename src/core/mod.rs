@@ -29,4 +29,6 @@ pub mod text;
 pub mod throttle;
 pub mod time;
 pub mod transcript;
+#[cfg(feature = "server")]
+pub mod undo;
 pub mod wire;

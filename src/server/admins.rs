@@ -11,8 +11,9 @@ use tokio_postgres::Client;
 
 use crate::server::targets::{Target, TargetError};
 
-/// How long one is kept.
-const KEPT: Duration = Duration::from_secs(5);
+/// How long one is kept: PostgreSQL waits five seconds for others to leave a database before it
+/// refuses to drop or to copy it, and looks ten times a second.
+const KEPT: Duration = Duration::from_secs(3);
 /// How many of one target.
 const MOST: usize = 4;
 

@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod grants;
 pub mod http;
 pub mod identity;
+pub mod images;
 pub mod migrate;
 pub mod notify;
 pub mod prepare;

@@ -15,6 +15,7 @@ use crate::server::config::{Config, ConfigError};
 use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::identity::Verifier;
+use crate::server::images::Images;
 use crate::server::notify::Notifier;
 use crate::server::run::StartError;
 use crate::server::sessions::Sessions;
@@ -27,6 +28,8 @@ use crate::sys::{clock, files, random, tls};
 
 /// The log's signing key in the data folder.
 const SIGNING_KEY: &str = "log-signing-key";
+/// What seals the rows that are kept for undo.
+const IMAGE_KEY: &str = "image-key";
 
 /// Makes everything that is shared; `wire_port` is where the gateway listens.
 pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> {
@@ -36,13 +39,16 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
     let targets = targets(&config)?;
     let certificates = certificates::load(&config.server, clock::now())?;
     let store = Store::open(&data).await?;
-    let log = Log::open(&data.join("log"), &config.log_origin(), &signing_key(&data)?).await?;
+    let log = Log::open(&data.join("log"), &config.log_origin(), &key(&data.join(SIGNING_KEY))?).await?;
     let transcripts = Transcripts::open(&data.join("transcripts"), log.clone())?;
     let tell = Box::new(Notifier::start(&config.approvals.notify)?);
     let (told, url) = (config.approvals.clone(), &config.server.public_url);
     let approvals = Arc::new(Approvals::open(store.clone(), log.clone(), told, url, tell).await?);
+    let images = Images::new(store.clone(), &key(&data.join(IMAGE_KEY))?);
+    images.forget_old().await?;
     Ok(State {
         approvals,
+        images,
         desk: Desk::default(),
         verifier: Verifier::new(config.identity.iter().map(|section| section.rule.clone()).collect())?,
         gateway: GatewayAddress {
@@ -88,14 +94,13 @@ pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartE
     if problems.is_empty() { Ok(targets) } else { Err(ConfigError(problems).into()) }
 }
 
-/// Reads the log's key, or makes one at the first start. It is never replaced: another key would
-/// be another log.
-fn signing_key(folder: &Path) -> Result<[u8; 32], StartError> {
-    let file = folder.join(SIGNING_KEY);
+/// Reads a key, or makes one at the first start. It is never replaced: with another key there would
+/// be another log, and what was sealed could not be read.
+fn key(file: &Path) -> Result<[u8; 32], StartError> {
     if !file.exists() {
         let text = Secret::new(encoding::hex(&random::bytes::<32>()));
-        files::write_private(&file, text.expose().as_bytes())?;
+        files::write_private(file, text.expose().as_bytes())?;
     }
-    let text = String::from_utf8(files::read_private(&file)?).map(Secret::new).ok();
-    text.and_then(|text| encoding::unhex(text.expose().trim())).ok_or(StartError::SigningKey(file))
+    let text = String::from_utf8(files::read_private(file)?).map(Secret::new).ok();
+    text.and_then(|text| encoding::unhex(text.expose().trim())).ok_or_else(|| StartError::Key(file.to_owned()))
 }

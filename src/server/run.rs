@@ -41,8 +41,8 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("`{}` is not a signing key: 64 hexadecimal digits are expected", .0.display())]
-    SigningKey(PathBuf),
+    #[error("`{}` is not a key: 64 hexadecimal digits are expected", .0.display())]
+    Key(PathBuf),
     #[error("the store of the broker")]
     Store(#[from] StoreError),
     #[error("the audit log")]

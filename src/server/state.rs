@@ -23,6 +23,7 @@ use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::identity::Verifier;
+use crate::server::images::Images;
 use crate::server::roles;
 use crate::server::scopes::{Compiler, Complete};
 use crate::server::sessions::{EndReason, Sessions};
@@ -46,6 +47,8 @@ pub struct State {
     pub transcripts: Transcripts,
     pub grants: Grants,
     pub approvals: Arc<Approvals>,
+    /// What small writes changed.
+    pub images: Images,
     /// Reviewers in their browsers.
     pub desk: Desk,
     pub sessions: Sessions,

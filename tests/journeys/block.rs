@@ -146,7 +146,6 @@ async fn a_block_that_begins_in_the_same_pipeline_is_one_as_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_see_what_the_commit_of_a_block_would_do_as_well() {
     let later = "create table noted (id int4);\n\
-        grant select, insert on noted to dbgate_broker with grant option;\n\
         create function note() returns trigger language plpgsql security definer as \
           $$ begin insert into noted select generate_series(1, 3); return null; end $$;\n\
         create constraint trigger late after update on orders deferrable initially deferred \

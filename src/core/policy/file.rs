@@ -9,9 +9,9 @@ use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Effect, PolicySet, ValidationMode, Validator};
 use sha2::Digest as _;
 
-use super::Limits;
 use super::classification::Classification;
 use super::engine::Rule;
+use super::limit::{Limits, Undo};
 use super::selftest::ENDING;
 use crate::core::approval::Reviewers;
 use crate::core::statement::grammar;
@@ -20,8 +20,8 @@ use crate::core::{encoding, mask};
 /// The file of a policy folder that says what is sensitive.
 pub const CLASSIFICATION: &str = "classification.toml";
 /// Annotations that mean something. Any other is an error.
-const ANNOTATIONS: [&str; 9] =
-    ["id", "code", "mask", "filter", "limit", "approval", "break_glass", "reason", "suggest"];
+const ANNOTATIONS: [&str; 10] =
+    ["id", "code", "mask", "filter", "limit", "undo", "approval", "break_glass", "reason", "suggest"];
 
 /// One file of a policy folder: its name inside the folder and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
     let text = |key: &str| policy.annotation(key).map(str::to_owned).filter(|text| !text.is_empty());
     let Some(id) = text("id") else { return Err("a rule without @id(\"...\")".to_owned()) };
     let forbids = policy.effect() == Effect::Forbid;
-    for key in ["mask", "filter", "limit", "approval", "break_glass", "reason", "suggest", "code"] {
+    for key in ["mask", "filter", "limit", "undo", "approval", "break_glass", "reason", "suggest", "code"] {
         if !forbids && policy.annotation(key).is_some() {
             return Err(format!("@{key} on a permit has no effect: put it on a forbid"));
         }
@@ -183,8 +183,14 @@ fn rule_of(policy: &cedar_policy::Policy) -> Result<Rule, String> {
         }
     }
     let limit = policy.annotation("limit").map(Limits::parse).transpose()?;
+    let undo = policy.annotation("undo").map(Undo::parse).transpose()?;
+    let limit = match undo {
+        None => limit,
+        undo => Some(Limits { undo, ..limit.unwrap_or_default() }),
+    };
     if limit.is_some() && (!decides_only(policy, "execute") || policy.annotation("approval").is_some()) {
-        return Err("@limit belongs on a forbid of Action::\"execute\" alone, without @approval".to_owned());
+        let name = if undo.is_some() { "undo" } else { "limit" };
+        return Err(format!("@{name} belongs on a forbid of Action::\"execute\" alone, without @approval"));
     }
     Ok(Rule {
         code: text("code").unwrap_or_else(|| id.replace('-', "_")),
@@ -255,6 +261,12 @@ mod tests {
                 "9 lines",
             ),
             ("@id(\"a\") @limit(\"9 rows\")\nforbid (principal, action == Action::\"read\", resource);", 1, "@limit"),
+            ("@id(\"a\") @undo(\"9 rows\")\nforbid (principal, action == Action::\"execute\", resource);", 1, "9 rows"),
+            (
+                "@id(\"a\") @undo(\"9 rows, 1 h\")\nforbid (principal, action == Action::\"update\", resource);",
+                1,
+                "@undo",
+            ),
             (
                 "@id(\"a\") @filter(\"a = 1\")\nforbid (principal, action == Action::\"reveal\", resource);",
                 1,

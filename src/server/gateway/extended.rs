@@ -362,6 +362,7 @@ impl Session {
     async fn on_sync(&mut self) -> Result<(), End> {
         self.sync_up().await?;
         self.people.forget();
+        self.keep_after().await;
         self.settle_account().await;
         Ok(())
     }

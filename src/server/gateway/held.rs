@@ -5,12 +5,14 @@
 //! counts are differences against a baseline taken before the first write; what is deferred to
 //! commit is made to happen before the last count.
 
+use super::before::Pending;
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
 use crate::core::impact::{self, Baseline, Counted};
 use crate::core::policy::engine::ImpactRefusal;
+use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
@@ -37,6 +39,12 @@ pub struct Held {
     locked: u64,
     /// The relation they are of.
     locked_relation: Option<Name>,
+    /// What is kept of the write, where policy wants it to be taken back.
+    pub undo: Option<Undo>,
+    /// What the last verdict was about.
+    pub impacts: Vec<Impact>,
+    /// The rows of a write whose commit comes next.
+    pub image: Option<Box<Pending>>,
     /// The gateway's own BEGIN is open.
     pub own_block: bool,
     /// All that ran since the last Sync is a BEGIN of the client's.
@@ -136,6 +144,7 @@ impl Session {
             self.ask_baseline();
         }
         self.held.is_active = true;
+        self.held.undo = planned.cleared.limits().undo;
         self.held.facts.push(planned.cleared.facts().clone());
         self.held.numbers.push(number);
         Ok(())
@@ -217,6 +226,7 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
+        self.held.impacts.clone_from(&impacts);
         if let Some(number) = self.held.numbers.last().copied() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
@@ -277,6 +287,7 @@ impl Session {
         self.held.baseline = None;
         self.held.facts.clear();
         self.held.numbers.clear();
+        self.held.impacts.clear();
         (self.held.locked, self.held.locked_relation) = (0, None);
         self.held.own_block = false;
         self.held.commit_failed = false;
@@ -320,6 +331,11 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
 }
 
 impl Held {
+    /// Whether one statement alone has written in the open transaction.
+    pub fn is_single_write(&self) -> bool {
+        self.numbers.len() == 1 && self.locked == 0
+    }
+
     /// Whether the open transaction has written anything that COMMIT must be judged for.
     pub fn counts_pending(&self) -> bool {
         self.baseline.is_some()

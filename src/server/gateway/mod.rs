@@ -6,6 +6,7 @@
 
 mod account;
 mod ask;
+mod before;
 mod circumstances;
 mod client;
 pub mod door;

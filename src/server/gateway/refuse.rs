@@ -65,8 +65,8 @@ impl Session {
             verdict => verdict,
         };
         match verdict {
-            Verdict::Stands => Ok(true),
-            Verdict::Failed => {
+            Verdict::Stands if asked == Asked::SoFar || self.keep_before(mode).await? => Ok(true),
+            Verdict::Stands | Verdict::Failed => {
                 self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
                 self.failed_before_sync(mode).await?;
                 Ok(false)

@@ -28,6 +28,7 @@ impl Session {
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
         self.attempt(sql).await?;
         self.people.forget();
+        self.keep_after().await;
         self.settle_account().await;
         match self.people.waiting.take() {
             Some(waiting) => self.wait_for_people(waiting, sql).await,

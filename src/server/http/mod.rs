@@ -14,6 +14,7 @@ pub mod refusal;
 mod requests;
 mod sessions;
 mod targets;
+mod undo;
 mod whoami;
 
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub struct Route {
 }
 
 /// Every route there is.
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 19] = [
     route("get", "/v1/discovery", Who::Anyone, || get(discovery::read)),
     route("get", "/v1/targets", Who::SignedIn, || get(targets::list)),
     route("get", "/v1/whoami", Who::SignedIn, || get(whoami::read)),
@@ -66,6 +67,7 @@ pub const ROUTES: [Route; 18] = [
     route("delete", "/v1/grants/{id}", Who::SignedIn, || delete(grants::end)),
     route("post", "/v1/sessions/{id}/transcript", Who::SignedIn, || post(sessions::upload)),
     route("get", "/v1/sessions/{id}/evidence", Who::SignedIn, || get(sessions::evidence)),
+    route("get", "/v1/sessions/{id}/undo", Who::SignedIn, || get(undo::read)),
     route("get", "/v1/requests", Who::SignedIn, || get(requests::list)),
     route("post", "/v1/requests", Who::SignedIn, || post(requests::create)),
     route("get", "/v1/requests/{id}", Who::SignedIn, || get(requests::read)),

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::server::http::{challenges, discovery, grants, health, requests, sessions, targets, whoami};
+use crate::server::http::{challenges, discovery, grants, health, requests, sessions, targets, undo, whoami};
 
 /// Collects what the handlers say of themselves.
 #[derive(OpenApi)]
@@ -19,6 +19,7 @@ use crate::server::http::{challenges, discovery, grants, health, requests, sessi
         grants::end,
         sessions::upload,
         sessions::evidence,
+        undo::read,
         requests::list,
         requests::create,
         requests::read,

@@ -5,6 +5,7 @@
 
 pub mod challenges;
 pub mod grants;
+pub mod images;
 pub mod requests;
 
 use std::path::Path;
