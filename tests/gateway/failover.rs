@@ -148,7 +148,7 @@ async fn a_target_that_becomes_a_standby_under_a_live_grant_is_named_to_the_clie
     column(&gate.connect(&grant).await, "select 1").await.expect("works");
     let mut fate = Fate::of(&cluster);
     fate.demote();
-    let refused = gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await.err().expect("refused");
+    let refused = gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await.expect_err("refused");
     let refused = refused.as_db_error().expect("the gate says why");
     assert_eq!(refused.code().code(), "57P03", "{refused}");
     assert!(refused.message().contains("target \"demo\" is a standby now"), "{refused}");
