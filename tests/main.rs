@@ -41,6 +41,7 @@ mod gateway {
     mod protocol;
     mod reads;
     mod tools;
+    mod trips;
     mod upstream_tls;
     mod versions;
     mod writes;

@@ -13,11 +13,16 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The same, behind what `text` holds.
 pub fn push_hex(bytes: &[u8], text: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().expect("four bits are one digit"));
+    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().expect("four bits are one digit");
     text.reserve(bytes.len() * 2);
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+    // Piece by piece: letter by letter takes longer than the hash.
+    for bytes in bytes.chunks(32) {
+        let mut digits = [[0; 2]; 32];
+        for (pair, byte) in digits.iter_mut().zip(bytes) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        let digits = digits.as_flattened().get(..bytes.len() * 2).unwrap_or_default();
+        text.push_str(std::str::from_utf8(digits).expect("digits are text"));
     }
 }
 

@@ -7,6 +7,7 @@ pub mod dbgate;
 pub mod desk;
 pub mod gate;
 pub mod oidc;
+pub mod recorder;
 pub mod scene;
 pub mod served;
 pub mod wire;

@@ -21,6 +21,8 @@ pub enum CanonicalError {
     Number,
     #[error("null; what is absent is left out")]
     Null,
+    #[error("two members `{0}`")]
+    Twice(String),
 }
 
 /// The canonical text of an object.
@@ -36,8 +38,18 @@ pub fn object<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>) ->
 pub struct Members {
     /// `"key":value` of each, as they came.
     text: String,
-    /// Where each begins and ends.
-    places: Vec<(usize, usize)>,
+    places: Vec<Place>,
+}
+
+/// One of them in the text.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The first letters of its key: most often they tell which of two comes first.
+    prefix: u64,
+    start: usize,
+    end: usize,
+    /// Where its key ends, quotes included.
+    key_end: usize,
 }
 
 impl Members {
@@ -50,9 +62,11 @@ impl Members {
         let start = self.text.len();
         self.text.push('"');
         self.text.push_str(key);
-        self.text.push_str("\":");
+        self.text.push('"');
+        let key_end = self.text.len();
+        self.text.push(':');
         write(&mut self.text);
-        self.places.push((start, self.text.len()));
+        self.places.push(Place { prefix: prefix(key), start, end: self.text.len(), key_end });
         self
     }
 
@@ -116,34 +130,31 @@ impl Members {
         Ok(self)
     }
 
-    /// Whether there is a member of this name.
-    pub fn has(&self, key: &str) -> bool {
-        self.members().any(|member| {
-            member.strip_prefix('"').and_then(|rest| rest.strip_prefix(key)).is_some_and(|rest| rest.starts_with('"'))
-        })
-    }
-
-    fn members(&self) -> impl Iterator<Item = &str> {
-        self.places.iter().map(|(start, end)| self.text.get(*start..*end).unwrap_or_default())
-    }
-
     /// The object. What was added is gone then, for the next one.
-    pub fn object(&mut self) -> String {
+    ///
+    /// # Errors
+    /// When two members have one name.
+    pub fn object(&mut self) -> Result<String, CanonicalError> {
         let Self { text, places } = self;
-        let member = |(start, end): &(usize, usize)| text.get(*start..*end).unwrap_or_default();
+        let key = |place: &Place| text.get(place.start..place.key_end).unwrap_or_default();
         // A key ends with a quote, which sorts before everything that a key may have.
-        places.sort_unstable_by(|left, right| member(left).as_bytes().cmp(member(right).as_bytes()));
+        places.sort_unstable_by(|left, right| left.prefix.cmp(&right.prefix).then_with(|| key(left).cmp(key(right))));
         let mut object = String::with_capacity(text.len() + places.len() + 2);
-        object.push('{');
-        for (index, place) in places.iter().enumerate() {
-            if index > 0 {
-                object.push(',');
+        let mut before: Option<&Place> = None;
+        for place in &*places {
+            let is_twice = |before: &Place| before.prefix == place.prefix && key(before) == key(place);
+            if before.is_some_and(is_twice) {
+                let twice = CanonicalError::Twice(key(place).trim_matches('"').to_owned());
+                self.clear();
+                return Err(twice);
             }
-            object.push_str(member(place));
+            object.push(if before.is_none() { '{' } else { ',' });
+            object.push_str(text.get(place.start..place.end).unwrap_or_default());
+            before = Some(place);
         }
-        object.push('}');
+        object.push_str(if before.is_none() { "{}" } else { "}" });
         self.clear();
-        object
+        Ok(object)
     }
 
     /// Forgets what was added.
@@ -151,6 +162,13 @@ impl Members {
         self.text.clear();
         self.places.clear();
     }
+}
+
+/// Orders keys by their first letters; a shorter key comes first, as it does by its quote.
+fn prefix(key: &str) -> u64 {
+    let mut first = [0; 8];
+    key.bytes().zip(&mut first).for_each(|(letter, place)| *place = letter);
+    u64::from_be_bytes(first)
 }
 
 fn push_list<T>(to: &mut String, items: impl Iterator<Item = T>, mut push: impl FnMut(&mut String, T)) {
@@ -176,18 +194,29 @@ fn push_number(to: &mut String, number: u64) {
             break;
         }
     }
-    to.extend(digits.get(at..).unwrap_or_default().iter().copied().map(char::from));
+    to.push_str(digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default());
 }
 
 /// Appends a JSON string; most have nothing to escape.
 fn push_quoted(to: &mut String, text: &str) {
-    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-        to.push_str(&quoted(text));
-    } else {
+    if is_plain(text) {
         to.push('"');
         to.push_str(text);
         to.push('"');
+    } else {
+        to.push_str(&quoted(text));
     }
+}
+
+/// Whether a JSON string says it letter by letter.
+fn is_plain(text: &str) -> bool {
+    // All are looked at, so that many can be at once.
+    !text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
+}
+
+/// How long [`quoted`] is.
+pub fn quoted_length(text: &str) -> usize {
+    if is_plain(text) { text.len() + 2 } else { quoted(text).len() }
 }
 
 /// Reads an object and refuses every text that is not the canonical form of what it says.

@@ -18,7 +18,7 @@ const COLUMN_BYTES: usize = 3 * 1024;
 /// The longest prefix of `text` whose JSON form has at most `most` bytes between its quotes.
 pub fn clip(text: &str, most: usize) -> &str {
     // Shorter than a sixth: even if every byte became `\u00xx` it would fit.
-    if text.len() * 6 <= most || canonical::quoted(text).len() <= most + 2 {
+    if text.len() * 6 <= most || canonical::quoted_length(text) <= most + 2 {
         return text;
     }
     let mut used = 0;
@@ -47,7 +47,7 @@ pub fn shown_columns(names: &[String]) -> impl Iterator<Item = &str> {
     let mut used = 0;
     names.iter().map_while(move |name| {
         let name = clip(name, 256);
-        used += canonical::quoted(name).len() + 1;
+        used += canonical::quoted_length(name) + 1;
         (used <= COLUMN_BYTES).then_some(name)
     })
 }

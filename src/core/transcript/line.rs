@@ -235,15 +235,12 @@ impl Chain {
         since_start: Duration,
         members: &mut Members,
     ) -> Result<Line, LineError> {
-        if let Some(reserved) = COMMON.iter().find(|name| members.has(name)) {
-            members.clear();
-            return Err(LineError::Reserved((*reserved).to_owned()));
-        }
         let elapsed = self.since_start.max(since_start).as_micros();
         members.number("v", 1).text("k", kind).text("sid", &self.session).number("seq", self.sequence);
         members.hex("prev", &self.previous.0).number("m", u64::try_from(elapsed).unwrap_or(u64::MAX));
         members.number("t", u64::try_from(self.at.max(at).micros()).unwrap_or(0));
-        Self::line(members.object())
+        // Two of one name are refused: callers bring none of these.
+        Self::line(members.object()?)
     }
 
     fn line(text: String) -> Result<Line, LineError> {

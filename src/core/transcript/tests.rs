@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::canonical::{CanonicalError, Members};
 use super::redact::{MARK, normalise, redact};
 use super::*;
 use crate::core::grant::SessionId;
@@ -39,6 +40,41 @@ fn a_line_is_canonical_and_reads_back() {
     assert_eq!(Line::parse(line.as_str()), Ok(line.clone()));
     let next = append(&mut chain, &json!({"no": 2})).expect("a second line");
     assert_eq!(Event::parse(next.as_str()).expect("canonical").previous, line.leaf());
+}
+
+#[test]
+fn members_written_one_by_one_are_the_canonical_object() {
+    let keys =
+        ["no", "nobjs", "n", "client_key", "client_head", "client_k", "rows_c", "rows", "a_very_long_name", "z9"];
+    let mut members = Members::new();
+    for key in keys {
+        members.text(key, "x");
+    }
+    members
+        .number("t", u64::MAX)
+        .number("m", 0)
+        .hex("prev", &[171; 40])
+        .flag("f", true)
+        .texts("none", [""; 0].into_iter());
+    members.texts("objs", ["a\"\\\n", "plain"].into_iter()).numbers("masked", [1, 20, 300].into_iter());
+    let text = members.object().expect("no two of one name");
+    assert!(canonical::read(&text).is_some_and(|read| read.len() == keys.len() + 7), "{text}");
+    assert_eq!(members.object().expect("nothing is left"), "{}");
+}
+
+#[test]
+fn two_members_of_one_name_are_refused() {
+    for key in ["sid", "client_head"] {
+        let mut members = Members::new();
+        members.text(key, "a").text("client_key", "b").number(key, 1);
+        assert_eq!(members.object(), Err(CanonicalError::Twice(key.to_owned())));
+        assert_eq!(members.object().expect("what was refused is gone"), "{}");
+    }
+    let chain = Chain::for_log("TEST", Leaf::NONE);
+    let mut members = Members::new();
+    members.text("sid", "another");
+    let line = chain.next_of("stmt", Moment::from_seconds(1), Duration::ZERO, &mut members);
+    assert!(matches!(line, Err(LineError::Value(CanonicalError::Twice(_)))), "{line:?}");
 }
 
 #[test]

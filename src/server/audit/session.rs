@@ -458,8 +458,11 @@ impl SessionRecord {
     /// queue: a line that was not taken leaves no gap.
     async fn queue(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
         let (line, since) = self.line(kind, now)?;
-        // Waiting here is what slows a client down that is faster than the disk.
-        let pending = self.log.queue_in_turn(&line, &self.name, Kind::of(kind)).await?;
+        let pending = match self.log.queue(&line, &self.name, Kind::of(kind)) {
+            // Waiting here is what slows a client down that is faster than the disk.
+            Err(LogError::Busy) => Box::pin(self.log.queue_in_turn(&line, &self.name, Kind::of(kind))).await?,
+            queued => queued?,
+        };
         self.chain.advance(&line, now, since);
         Ok(pending)
     }

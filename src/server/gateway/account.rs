@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::people::{People, bound};
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Session};
 use super::values::Values;
 use crate::core::approval::{OverCap, Spent};
@@ -96,11 +97,22 @@ impl Session {
         Ok(true)
     }
 
+    /// What a statement leaves behind once the target has answered its Sync: rows to be kept, and the
+    /// account of an approval.
+    pub(super) async fn after_statement(&mut self) {
+        if self.held.image.is_some() {
+            seldom(self.keep_after()).await;
+        }
+        if self.people.lift.is_some() {
+            seldom(self.settle_account()).await;
+        }
+    }
+
     /// Notes what came of the statement that an approval let through, unless the client's block
     /// that it wrote in goes on.
-    pub(super) async fn settle_account(&mut self) {
+    async fn settle_account(&mut self) {
         let goes_on = self.status == b'T' && self.held.counts_pending();
-        if self.people.lift.is_some() && self.people.spent.is_none() && goes_on {
+        if self.people.spent.is_none() && goes_on {
             return;
         }
         let spent = match self.people.spent.take() {

@@ -13,6 +13,7 @@ use super::held::Asked;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{Bound, End, Judged, Parsed, Session};
 use super::trial::only_tries;
 use super::values::Values;
@@ -37,47 +38,48 @@ const RESERVED: &str = "dbgate_";
 
 impl Session {
     /// Serves one message of the extended protocol.
-    pub(super) async fn extended(&mut self, message: Message) -> Result<(), End> {
-        let parsed = frontend::parse(&message)?;
+    pub(super) async fn extended(&mut self, message: &Message, parsed: Frontend<'_>) -> Result<(), End> {
         if self.is_skipping && parsed != Frontend::Sync {
             return Ok(());
         }
-        if self.changes.must_settle() && !matches!(parsed, Frontend::Sync | Frontend::Flush) && !self.answered().await?
+        if self.changes.must_settle()
+            && !matches!(parsed, Frontend::Sync | Frontend::Flush)
+            && !seldom(self.answered()).await?
         {
             return Ok(());
         }
         self.make_room(&parsed);
         match parsed {
-            Frontend::Parse { name, sql, types } => self.on_parse(&message, name, sql, types).await?,
+            Frontend::Parse { name, sql, types } => self.on_parse(message, name, sql, types).await?,
             Frontend::Bind { portal, statement, parameters } => {
-                self.on_bind(&message, portal, statement, parameters).await?;
+                self.on_bind(message, portal, statement, parameters).await?;
             }
             Frontend::Describe { name, .. } => match name.starts_with(RESERVED) {
-                true => self.deny(&reserved(name), "").await?,
-                false => self.pass(&message, Step::Describe),
+                true => seldom(self.deny(&reserved(name), "")).await?,
+                false => self.pass(message, Step::Describe),
             },
-            Frontend::Execute { portal, .. } => self.on_execute(&message, portal).await?,
-            Frontend::Close { what, name } => self.on_close(&message, what, name).await?,
-            Frontend::Flush => self.on_flush().await?,
+            Frontend::Execute { portal, .. } => self.on_execute(message, portal).await?,
+            Frontend::Close { what, name } => self.on_close(message, what, name).await?,
+            Frontend::Flush => seldom(self.on_flush()).await?,
             Frontend::Sync => self.on_sync().await?,
             _ => return Err(End::Protocol),
         }
         if self.up.len() > LONGEST_GATHERED && !self.is_skipping {
-            self.on_flush().await?;
+            seldom(self.on_flush()).await?;
         }
         Ok(())
     }
 
     async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {
         if name.starts_with(RESERVED) {
-            return self.deny(&reserved(name), sql).await;
+            return seldom(self.deny(&reserved(name), sql)).await;
         }
         if self.pipeline.is_empty() {
             self.refresh().await?;
         }
         if self.prepared.len() >= MOST_PREPARED {
             let hint = "close those that are not needed any more";
-            return self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql).await;
+            return seldom(self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql)).await;
         }
         self.follow_policy();
         let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
@@ -99,7 +101,7 @@ impl Session {
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
-                Err(denial) => return self.deny(&denial, sql).await,
+                Err(denial) => return seldom(self.deny(&denial, sql)).await,
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
@@ -139,12 +141,13 @@ impl Session {
         parameters: &[u8],
     ) -> Result<(), End> {
         if portal.starts_with(RESERVED) || statement.starts_with(RESERVED) {
-            return self.deny(&reserved(portal), "").await;
+            return seldom(self.deny(&reserved(portal), "")).await;
         }
         let parameters = message.body.slice_ref(parameters);
         let bound = match self.prepared.get(statement).cloned() {
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
-                return self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }).await;
+                return seldom(self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }))
+                    .await;
             }
             Some(Parsed { judged, types, text, wording }) => {
                 let values = Values { types, parameters };
@@ -206,52 +209,55 @@ impl Session {
 
     async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
         let Some(bound) = self.portals.get(portal).cloned() else {
-            return self.execute_unknown(message, portal).await;
+            return seldom(self.execute_unknown(message, portal)).await;
         };
         let Some(planned) = bound.planned else {
             self.pass(message, Step::Execute);
             return Ok(());
         };
         if self.people.trying.is_some() {
-            return self.deny(&only_tries(), &bound.text).await;
+            return seldom(self.deny(&only_tries(), &bound.text)).await;
         }
-        if self.ends_block(&planned) && !self.answered_so_far(Asked::BeforeCommit).await? {
+        if self.ends_block(&planned) && !seldom(self.answered_so_far(Asked::BeforeCommit)).await? {
             return Ok(());
         }
         let (values, text) = (bound.values, bound.text);
         if let Err(denial) = self.judge_again(&planned, &text) {
-            return self.deny(&denial, &text).await;
+            return seldom(self.deny(&denial, &text)).await;
         }
         if bound.is_lifted && !self.people.is_lifted(&planned) {
             let denial = refused("approved_once", "the approval of this statement was used up", "send it again");
-            return self.deny(&denial, &text).await;
+            return seldom(self.deny(&denial, &text)).await;
         }
         if bound.is_lifted && self.is_lent(&planned) {
-            return self.execute_lent(&planned, &text, &bound.wording, &values).await;
+            return seldom(self.execute_lent(&planned, &text, &bound.wording, &values)).await;
         }
         match self.is_alone(planned.cleared.facts()) {
             true if bound.is_lifted => self.people.begin(&planned, &text, Some(values.clone())),
             true if planned.hold.is_counted() && self.people.lift.is_none() => {
-                if !self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended).await? {
+                if !seldom(self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended)).await? {
                     self.is_skipping = true;
                     return Ok(());
                 }
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
             // One approval lets one statement through, not what travels with it.
-            true | false if !self.people.lets_ride(&planned) => return self.deny(&with_approved(), &text).await,
+            true | false if !self.people.lets_ride(&planned) => {
+                return seldom(self.deny(&with_approved(), &text)).await;
+            }
             true | false => self.people.travel_together(),
         }
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         if let Err(denial) = self.guard(&planned, recorded.number()) {
-            self.record.vetoed(recorded.number(), "42501", &denial, clock::now()).await?;
-            return self.turn_down(&denial, &text).await;
+            seldom(self.record.vetoed(recorded.number(), "42501", &denial, clock::now())).await?;
+            return seldom(self.turn_down(&denial, &text)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
         self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
+        self.held.has_moved |= planned.cleared.facts().transaction.is_some();
         self.is_dirty = true;
         match self.foresee(&planned, Mode::Extended).await? {
             Foreseen::GoOn => {}
@@ -259,7 +265,7 @@ impl Session {
                 self.is_skipping = true;
                 return Ok(());
             }
-            Foreseen::Stop(verdict) => return self.take_back(verdict, Mode::Extended).await,
+            Foreseen::Stop(verdict) => return seldom(self.take_back(verdict, Mode::Extended)).await,
         }
         if self.net.is_some() {
             // What the client knows of the columns it may have asked for long ago.
@@ -269,7 +275,7 @@ impl Session {
         self.changes.executed(planned.cleared.facts());
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
-            let drained = self.flush_up(Mode::Extended).await?;
+            let drained = seldom(self.flush_up(Mode::Extended)).await?;
             self.is_skipping = drained.failed;
         }
         Ok(())
@@ -312,7 +318,7 @@ impl Session {
 
     async fn on_close(&mut self, message: &Message, what: Named, name: &str) -> Result<(), End> {
         if name.starts_with(RESERVED) {
-            return self.deny(&reserved(name), "").await;
+            return seldom(self.deny(&reserved(name), "")).await;
         }
         match what {
             Named::Statement => self.name_statement(name, None),
@@ -332,26 +338,44 @@ impl Session {
 
     /// Gets everything asked so far answered and judged. False when it failed or was refused.
     pub(super) async fn answered_so_far(&mut self, asked: Asked) -> Result<bool, End> {
+        // The count goes along, unless where a block begins or ends is only known from the answers.
+        if self.held.counts_pending() && !self.held.has_moved {
+            self.ask_counts(asked);
+            let rows = self.answered_with_rows().await?;
+            return match rows {
+                Some(rows) => self.settle_counted(&rows, Mode::Extended, asked).await,
+                None => Ok(false),
+            };
+        }
         Ok(self.answered().await? && (!self.held.counts_pending() || self.settle(Mode::Extended, asked).await?))
     }
 
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
+        Ok(self.answered_with_rows().await?.is_some())
+    }
+
+    /// The same; the rows of the gateway's own queries.
+    async fn answered_with_rows(&mut self) -> Result<Option<Vec<Vec<Option<String>>>>, End> {
         let drained = self.flush_up(Mode::Extended).await?;
         self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
-            return Ok(false);
+            return Ok(None);
         }
         if let Some((number, tag)) = drained.wrong_tag {
             self.wrong_tag(number, &tag, Mode::Extended).await?;
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(true)
+        Ok(Some(drained.rows))
     }
 
     /// Judges what is held before a Sync: it commits, unless the client's block goes on.
     async fn judged_before_sync(&mut self) -> Result<bool, End> {
+        if !self.held.has_moved {
+            let asked = if self.is_block { Asked::SoFar } else { Asked::BeforeCommit };
+            return self.answered_so_far(asked).await;
+        }
         if !self.answered().await? {
             return Ok(false);
         }
@@ -362,18 +386,17 @@ impl Session {
     async fn on_sync(&mut self) -> Result<(), End> {
         self.sync_up().await?;
         self.people.forget();
-        self.keep_after().await;
-        self.settle_account().await;
+        self.after_statement().await;
         Ok(())
     }
 
     async fn sync_up(&mut self) -> Result<(), End> {
         if std::mem::take(&mut self.is_skipping) {
-            return self.close_failed(Mode::Extended).await;
+            return seldom(self.close_failed(Mode::Extended)).await;
         }
-        if self.awaits_commit() && !self.judged_before_sync().await? {
+        if self.awaits_commit() && !seldom(self.judged_before_sync()).await? {
             self.is_skipping = false;
-            return self.close_failed(Mode::Extended).await;
+            return seldom(self.close_failed(Mode::Extended)).await;
         }
         if self.held.own_block {
             self.ask_own("dbgate_commit", &[]);
@@ -381,11 +404,11 @@ impl Session {
         self.ask_sync(Owner::Client);
         let drained = self.round(Mode::Extended).await?;
         if self.stop.is_silent() {
-            self.end_silence(Mode::Extended).await?;
+            seldom(self.end_silence(Mode::Extended)).await?;
         }
         self.after_sync();
         match drained.wrong_tag {
-            Some((number, tag)) => self.wrong_tag(number, &tag, Mode::Extended).await,
+            Some((number, tag)) => seldom(self.wrong_tag(number, &tag, Mode::Extended)).await,
             None => Ok(()),
         }
     }

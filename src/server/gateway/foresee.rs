@@ -36,6 +36,14 @@ pub enum Planner {
 impl Session {
     /// Asks the planner ahead of a statement that has begun. A verdict: it must not run at all.
     pub(super) async fn foresee(&mut self, planned: &Planned, mode: Mode) -> Result<Foreseen, End> {
+        // Nobody would be asked, and nothing is only tried.
+        if !self.people.is_alone() && self.people.trying.is_none() {
+            return Ok(Foreseen::GoOn);
+        }
+        super::seldom(self.expected(planned, mode)).await
+    }
+
+    async fn expected(&mut self, planned: &Planned, mode: Mode) -> Result<Foreseen, End> {
         let facts = planned.cleared.facts();
         let size = self.size_of(facts);
         let trying = self.people.trying;

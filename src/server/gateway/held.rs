@@ -49,6 +49,10 @@ pub struct Held {
     pub own_block: bool,
     /// All that ran since the last Sync is a BEGIN of the client's.
     pub has_only_begun: bool,
+    /// The search path or temporary relations may have changed in the client's block.
+    pub has_moved_names: bool,
+    /// A block began or ended, or a savepoint, since the last Sync.
+    pub has_moved: bool,
     /// The client's COMMIT was refused or failed: its block ends with that, as with any failed COMMIT.
     pub commit_failed: bool,
 }
@@ -62,12 +66,14 @@ pub enum Asked {
     BeforeCommit,
 }
 
-/// The count query with one of several conditions. Only relations on which this backend holds a
+/// The count query with what its rows are marked by, and one of several conditions. Only relations on which this backend holds a
 /// lock that writers, TRUNCATE or DDL take can have changed; that also is what makes it cheap.
 macro_rules! counts {
-    ($condition:literal) => {
+    ($mark:literal, $condition:literal) => {
         concat!(
-            "select c.oid, n.nspname, c.relname, \
+            "select '",
+            $mark,
+            "', c.oid, n.nspname, c.relname, \
              pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
@@ -90,9 +96,9 @@ macro_rules! counts {
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
 pub const OWN: [(&str, &str); 9] = [
-    ("dbgate_counts", counts!("held.relation is not null")),
-    ("dbgate_baseline", counts!("c.oid = any ($1::pg_catalog.oid[])")),
-    ("dbgate_baseline_all", counts!("c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
+    ("dbgate_counts", counts!("now", "held.relation is not null")),
+    ("dbgate_baseline", counts!("before", "c.oid = any ($1::pg_catalog.oid[])")),
+    ("dbgate_baseline_all", counts!("before", "c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
     ("dbgate_constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
     ("dbgate_readonly", "select pg_catalog.set_config('transaction_read_only', 'on', true)"),
     ("dbgate_begin", "BEGIN"),
@@ -150,8 +156,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the counters that earlier transactions may have left behind. Its rows are told from
-    /// the later counts by coming first.
+    /// Reads the counters that earlier transactions may have left behind.
     fn ask_baseline(&mut self) {
         self.held.baseline = Some(Baseline::new());
         if self.held.is_unsure {
@@ -167,26 +172,39 @@ impl Session {
     /// Takes the baseline's rows out of a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &mut Drained) {
         if std::mem::take(&mut self.baseline_asked) {
-            let rows = std::mem::take(&mut drained.rows);
-            let counted: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
+            let is_before = |row: &Vec<Option<String>>| row.first().and_then(Option::as_deref) == Some("before");
+            let (before, rest) = std::mem::take(&mut drained.rows).into_iter().partition(is_before);
+            drained.rows = rest;
+            let before: Vec<_> = before;
+            let counted: Vec<_> = before.iter().filter_map(|row| counted(row)).collect();
             self.held.baseline = Some(impact::baseline(&counted));
             self.held.is_unsure = false;
         }
     }
 
-    /// Counts and judges everything since the transaction began; before a commit, deferred work too.
-    pub(super) async fn verdict(&mut self, mode: Mode, asked: Asked) -> Result<Verdict, End> {
+    /// Asks for the counts that a verdict needs; before a commit deferred work is done first.
+    pub(super) fn ask_counts(&mut self, asked: Asked) {
         if asked == Asked::BeforeCommit {
             self.ask_own("dbgate_constraints", &[]);
         }
         self.ask_own("dbgate_counts", &[]);
+    }
+
+    /// Counts and judges everything since the transaction began; before a commit, deferred work too.
+    pub(super) async fn verdict(&mut self, mode: Mode, asked: Asked) -> Result<Verdict, End> {
+        self.ask_counts(asked);
         crate::core::wire::frontend::flush(&mut self.up);
         let drained = self.round(mode).await?;
         if drained.failed {
             return Ok(Verdict::Failed);
         }
-        let now: Vec<_> = drained.rows.iter().filter_map(|row| counted(row)).collect();
-        if now.len() != drained.rows.len() {
+        self.judge_counts(&drained.rows).await
+    }
+
+    /// Judges everything since the transaction began by the rows that [`Session::ask_counts`] has brought.
+    pub(super) async fn judge_counts(&mut self, rows: &[Vec<Option<String>>]) -> Result<Verdict, End> {
+        let now: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
+        if now.len() != rows.len() {
             return Err(End::Protocol);
         }
         let facts: Vec<&Facts> = self.held.facts.iter().collect();
@@ -313,9 +331,9 @@ pub enum Verdict {
     Tried(Box<Tried>),
 }
 
-/// One row of the count query.
+/// One row of the count query, behind its mark.
 fn counted(row: &[Option<String>]) -> Option<Counted> {
-    let text = |index: usize| row.get(index).and_then(Option::as_deref);
+    let text = |index: usize| row.get(index + 1).and_then(Option::as_deref);
     let number = |index: usize| text(index).and_then(|text| text.parse::<u64>().ok());
     Some(Counted {
         oid: text(0)?.parse().ok()?,

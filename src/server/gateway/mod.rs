@@ -31,6 +31,7 @@ mod values;
 mod wait;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +40,12 @@ use tokio::task::JoinSet;
 
 use crate::server::gateway::door::Entered;
 use crate::server::state::State;
+
+/// Something that seldom happens, kept in a place of its own. A session's future holds room for
+/// whatever may be waited for, and is moved with every message: rare things must not make it large.
+fn seldom<F: Future>(future: F) -> Pin<Box<F>> {
+    Box::pin(future)
+}
 
 /// Connections served at once; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 2_000;

@@ -57,7 +57,23 @@ impl Session {
 
     /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
     pub(super) async fn settle(&mut self, mode: Mode, asked: Asked) -> Result<bool, End> {
-        let verdict = match self.verdict(mode, asked).await? {
+        let verdict = self.verdict(mode, asked).await?;
+        self.settle_by(verdict, mode, asked).await
+    }
+
+    /// The same, where the counts have come along with the answers.
+    pub(super) async fn settle_counted(
+        &mut self,
+        rows: &[Vec<Option<String>>],
+        mode: Mode,
+        asked: Asked,
+    ) -> Result<bool, End> {
+        let verdict = self.judge_counts(rows).await?;
+        self.settle_by(verdict, mode, asked).await
+    }
+
+    async fn settle_by(&mut self, verdict: Verdict, mode: Mode, asked: Asked) -> Result<bool, End> {
+        let verdict = match verdict {
             // It is taken back in any case. Whoever decides is told what its COMMIT would do as well.
             Verdict::Asks(..) if asked == Asked::SoFar && self.people.is_alone() && self.people.is_asking() => {
                 self.verdict(mode, Asked::BeforeCommit).await?
@@ -197,7 +213,8 @@ impl Session {
     /// After ReadyForQuery.
     pub(super) fn after_sync(&mut self) {
         self.is_vetoing = false;
-        (self.is_dirty, self.held.has_only_begun) = (false, false);
+        (self.held.has_only_begun, self.held.has_moved) = (false, false);
+        self.is_dirty = false;
         self.executions.clear();
         self.changes.settled();
         self.is_block = self.status != b'I';

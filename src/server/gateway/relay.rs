@@ -9,6 +9,7 @@ use bytes::{Buf as _, BytesMut};
 
 use super::foresee::{Planner, planner_offset};
 use super::rows::Execution;
+use super::seldom;
 use super::session::{End, Session};
 use crate::core::scope::RelationName;
 use crate::core::session::{Answer, Owner, Step, tag_matches};
@@ -97,7 +98,7 @@ impl Session {
             input.advance(taken);
             self.target.input = input;
             if std::mem::take(&mut drained.copy_in) {
-                drained.failed |= self.copy_in().await?;
+                drained.failed |= seldom(self.copy_in()).await?;
             } else if !self.pipeline.is_empty() {
                 self.wait().await?;
             }
@@ -161,7 +162,7 @@ impl Session {
         }
         match answer {
             Answer::Aside(owner) => self.aside(message, owner),
-            Answer::Failed(owner, step) => self.failed(message, owner, step, mode, drained).await,
+            Answer::Failed(owner, step) => seldom(self.failed(message, owner, step, mode, drained)).await,
             Answer::Done(Owner::Gateway, _) | Answer::Part(Owner::Gateway, _) => self.own(message, drained),
             Answer::Done(Owner::Client, Step::Sync | Step::Query) => {
                 self.status = message.body.first().copied().unwrap_or(b'I');
@@ -325,7 +326,7 @@ impl Session {
                 self.client.error(&reason);
                 reason.sqlstate
             }
-            None if owner == Owner::Gateway && self.people.planner == Planner::Asked => {
+            None if owner == Owner::Gateway && self.people.planner == Planner::Asked && front.is_some() => {
                 // The planner was asked about the statement: its answer is the one that the statement would get.
                 let mut fields = backend::error_fields(message.body)?;
                 fields.position = fields.position.and_then(|position| position.checked_sub(planner_offset()));
@@ -420,7 +421,7 @@ impl Session {
             return self.show(message);
         };
         if self.stop.is_going() {
-            return self.ended_before_cancel(execution.number, drained).await;
+            return seldom(self.ended_before_cancel(execution.number, drained)).await;
         }
         let tag = match message.tag {
             b'C' => backend::command_tag(message.body)?,

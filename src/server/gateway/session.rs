@@ -25,7 +25,7 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Planned, refused};
+use crate::server::check::{Check, Hold, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -316,13 +316,13 @@ impl Session {
                 backend::write_ready(self.status, self.client.out());
                 Ok(())
             }
-            Frontend::Parse { .. }
+            parsed @ (Frontend::Parse { .. }
             | Frontend::Bind { .. }
             | Frontend::Describe { .. }
             | Frontend::Execute { .. }
             | Frontend::Close { .. }
             | Frontend::Flush
-            | Frontend::Sync => self.extended(message).await,
+            | Frontend::Sync) => self.extended(&message, parsed).await,
         }
     }
 
@@ -353,7 +353,7 @@ impl Session {
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
-        if facts.settings.iter().any(moves_path)
+        let moves_names = facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
                 "DISCARD"
@@ -364,20 +364,20 @@ impl Session {
                     | TEMP_VIEW
             )
             || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
-            || tag.starts_with("DROP")
-        {
-            self.facts_stale = true;
-        }
+            || tag.starts_with("DROP");
+        self.facts_stale |= moves_names;
+        // What DO and CALL do is not told; in a block it may be taken back.
+        self.held.has_moved_names |= moves_names || planned.hold == Hold::OwnBlock;
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
             Some(TransactionVerb::Commit | TransactionVerb::Rollback) => {
                 self.is_block = false;
-                // A rollback takes back SET and temporary tables too.
-                self.facts_stale = true;
+                // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
+                self.facts_stale |= std::mem::take(&mut self.held.has_moved_names);
                 self.forget_held();
             }
             // What rolled back to a savepoint took with it is still in the counters.
-            Some(TransactionVerb::RollbackTo) => self.facts_stale = true,
+            Some(TransactionVerb::RollbackTo) => self.facts_stale |= self.held.has_moved_names,
             Some(_) | None => {}
         }
         self.note_named(planned);
@@ -390,7 +390,7 @@ impl Session {
         }
         self.ask_own("dbgate_facts", &[]);
         self.ask_sync(crate::core::session::Owner::Gateway);
-        let drained = self.round(Mode::Extended).await?;
+        let drained = super::seldom(self.round(Mode::Extended)).await?;
         let row = drained.rows.into_iter().next().unwrap_or_default();
         let mut values = row.into_iter().flatten();
         let mut list = || values.next().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
@@ -402,5 +402,23 @@ impl Session {
         self.counts_rows = values.next().as_deref() == Some("on");
         self.facts_stale = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is moved with every message, and every session keeps one.
+    #[test]
+    fn what_waits_for_an_answer_is_small() {
+        type Served = &'static mut Session;
+        let message = || Message { tag: 0, body: Bytes::new() };
+        assert!(size(|session: Served| session.act(message())) <= 2048);
+        assert!(size(|session: Served| session.round(Mode::Simple)) <= 1280);
     }
 }

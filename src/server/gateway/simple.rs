@@ -10,6 +10,7 @@ use super::ask::Leftover;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Session};
 use crate::core::approval::Lift;
 use crate::core::policy::Denial;
@@ -28,10 +29,9 @@ impl Session {
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), End> {
         self.attempt(sql).await?;
         self.people.forget();
-        self.keep_after().await;
-        self.settle_account().await;
+        self.after_statement().await;
         match self.people.waiting.take() {
-            Some(waiting) => self.wait_for_people(waiting, sql).await,
+            Some(waiting) => seldom(self.wait_for_people(waiting, sql)).await,
             None => Ok(()),
         }
     }
@@ -40,7 +40,7 @@ impl Session {
     async fn attempt(&mut self, sql: &str) -> Result<(), End> {
         if !self.pipeline.is_empty() {
             // A pipeline without its Sync: it is answered first, and its transaction goes on.
-            if !self.answered_so_far(Asked::SoFar).await? {
+            if !seldom(self.answered_so_far(Asked::SoFar)).await? {
                 return Ok(());
             }
             self.release();
@@ -53,7 +53,7 @@ impl Session {
         let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
         let decided = match known {
             Some(decided) => decided,
-            None => match self.decide(sql).await? {
+            None => match seldom(self.decide(sql)).await? {
                 Some(decided) => decided,
                 None => return Ok(()),
             },
@@ -176,15 +176,15 @@ impl Session {
     /// Runs one statement; false when the rest of the string must not run.
     async fn run(&mut self, planned: &Arc<Planned>, part: Part) -> Result<bool, End> {
         if self.is_lent(planned) {
-            self.run_lent(planned, part.number).await?;
+            seldom(self.run_lent(planned, part.number)).await?;
             backend::write_ready(self.status, self.client.out());
             return Ok(false);
         }
-        if self.ends_block(planned) && !self.settle(Mode::Simple, Asked::BeforeCommit).await? {
+        if self.ends_block(planned) && !seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await? {
             return Ok(false);
         }
         if let Err(denial) = self.guard(planned, part.number) {
-            self.veto(&denial, Some(part.number), Mode::Simple).await?;
+            seldom(self.veto(&denial, Some(part.number), Mode::Simple)).await?;
             return Ok(false);
         }
         self.begin(part.number, part.index, planned, part.before);
@@ -192,29 +192,31 @@ impl Session {
         match self.foresee(planned, Mode::Simple).await? {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
-                self.close_failed(Mode::Simple).await?;
+                seldom(self.close_failed(Mode::Simple)).await?;
                 return Ok(false);
             }
             Foreseen::Stop(verdict) => {
-                self.take_back(verdict, Mode::Simple).await?;
+                seldom(self.take_back(verdict, Mode::Simple)).await?;
                 return Ok(false);
             }
         }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
+        let counting = self.counting(planned, part);
         let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
-        if goes_at_once && part.is_first && is_whole(planned) {
-            self.ask_query(&planned.forward);
-            self.leftover = Leftover::default();
-        } else {
-            self.ask_parse(Owner::Client, "", &planned.forward, &[]);
-            self.ask_bind(Owner::Client, "", "", &[]);
-            self.ask_describe(Owner::Client, Named::Portal, "");
-            self.ask_execute(Owner::Client, "", 0);
-            self.leftover = Leftover { statement: true, portal: true };
-            match goes_at_once {
-                true => self.ask_sync(Owner::Client),
-                false => frontend::flush(&mut self.up),
+        match goes_at_once {
+            true if part.is_first && is_whole(planned) => {
+                self.ask_query(&planned.forward);
+                self.leftover = Leftover::default();
+            }
+            true => {
+                self.ask_statement(planned);
+                self.ask_sync(Owner::Client);
+            }
+            false => {
+                self.ask_statement(planned);
+                counting.into_iter().for_each(|asked| self.ask_counts(asked));
+                frontend::flush(&mut self.up);
             }
         }
         let mut drained = self.round(Mode::Simple).await?;
@@ -222,34 +224,52 @@ impl Session {
         self.holds_tags = false;
         self.take_baseline(&mut drained);
         if let Some((number, tag)) = drained.wrong_tag {
-            self.wrong_tag(number, &tag, Mode::Simple).await?;
+            seldom(self.wrong_tag(number, &tag, Mode::Simple)).await?;
             return Ok(false);
         }
         if goes_at_once {
             if self.stop.is_silent() {
-                self.end_silence(Mode::Simple).await?;
+                seldom(self.end_silence(Mode::Simple)).await?;
             }
             self.after_sync();
             return Ok(!drained.failed);
         }
         if drained.failed {
-            self.close_failed(Mode::Simple).await?;
+            seldom(self.close_failed(Mode::Simple)).await?;
             return Ok(false);
         }
         let is_settled = match part.is_last && !self.is_block {
-            true if self.awaits_commit() => self.settle(Mode::Simple, Asked::BeforeCommit).await?,
-            false if self.is_holding() => self.settle(Mode::Simple, Asked::SoFar).await?,
+            _ if let Some(asked) = counting => seldom(self.settle_counted(&drained.rows, Mode::Simple, asked)).await?,
+            true if self.awaits_commit() => seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await?,
+            false if self.is_holding() => seldom(self.settle(Mode::Simple, Asked::SoFar)).await?,
             true | false => true,
         };
         if !is_settled {
             return Ok(false);
         }
         match part.is_last {
-            true => drop(self.finish(Mode::Simple).await?),
+            true => drop(seldom(self.finish(Mode::Simple)).await?),
             // Its transaction goes on, and nothing can hide what has ended within it.
             false => self.release(),
         }
         Ok(true)
+    }
+
+    /// A statement of a Query as the target is asked for it.
+    fn ask_statement(&mut self, planned: &Planned) {
+        self.ask_parse(Owner::Client, "", &planned.forward, &[]);
+        self.ask_bind(Owner::Client, "", "", &[]);
+        self.ask_describe(Owner::Client, Named::Portal, "");
+        self.ask_execute(Owner::Client, "", 0);
+        self.leftover = Leftover { statement: true, portal: true };
+    }
+
+    /// What a statement's rows are counted for, where the count can go to the target along with it.
+    fn counting(&self, planned: &Planned, part: Part) -> Option<Asked> {
+        let facts = planned.cleared.facts();
+        let is_plain = self.is_holding() && facts.transaction.is_none() && facts.copy.is_none();
+        let commits = part.is_last && !self.is_block;
+        is_plain.then_some(if commits { Asked::BeforeCommit } else { Asked::SoFar })
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a

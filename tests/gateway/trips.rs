@@ -1,0 +1,62 @@
+//! How often the target is waited for: a read costs what it costs directly, a counted write one more.
+
+use bytes::BytesMut;
+use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
+
+use crate::support::gate::{Gate, SHOP, cluster};
+use crate::support::recorder::{Connections, Passed, recorder};
+use crate::support::wire::{Peer, error};
+
+/// Messages after which the target's answer is waited for: Flush, Sync and Query.
+fn waits(passed: &Connections) -> usize {
+    let connections = passed.lock().expect("whole");
+    let is_sessions = |passed: &&Vec<Passed>| {
+        passed.iter().any(|one| matches!(one, Passed::Asked(_, text) if text.contains("'the session'")))
+    };
+    let passed = connections.iter().find(is_sessions).expect("the session's connection");
+    passed.iter().filter(|one| matches!(one, Passed::Asked(b'H' | b'S' | b'Q', _))).count()
+}
+
+#[tokio::test]
+async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
+    let (port, passed) = recorder(cluster().port()).await;
+    let mut gate = Gate::start_recorded(SHOP, port).await;
+    gate.target = "recorded".into();
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    peer.query("select 'the session'").await;
+    let prepared = |sql: &str, out: &mut BytesMut| {
+        frontend::parse_statement("", sql, out);
+        frontend::bind("", "", &[], out);
+        frontend::execute("", 0, out);
+        frontend::sync(out);
+    };
+    let simple = |sql: &str, out: &mut BytesMut| frontend::query(sql, out);
+    // Directly each of them is one wait.
+    let cases: [(&str, usize); 10] = [
+        ("select id from orders where id = 5", 1),
+        ("select id, email from customers where id = 5", 1),
+        ("select shout(name) from customers where id = 5", 1),
+        ("update orders set amount = 5 where id = 5", 2),
+        ("update customers set name = 'n' where id = 5 returning *", 2),
+        ("insert into orders values (5000, 1, 1)", 2),
+        ("delete from orders where id = 5000", 2),
+        ("begin", 1),
+        ("update orders set amount = 6 where id = 6", 2),
+        ("commit", 2),
+    ];
+    let ways: [&dyn Fn(&str, &mut BytesMut); 2] = [&simple, &prepared];
+    for way in ways {
+        for (sql, most) in cases {
+            let before = waits(&passed);
+            let mut out = BytesMut::new();
+            way(sql, &mut out);
+            peer.send(&out).await;
+            assert_eq!(error(&peer.until(b'Z').await), None, "{sql}");
+            let waited = waits(&passed) - before;
+            assert!(waited <= most, "{sql}: {waited} waits, not {most}");
+        }
+    }
+    drop(peer);
+    gate.stop().await;
+}

@@ -1,0 +1,71 @@
+//! A relay between gate and target that writes down every message of either.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::BytesMut;
+use dbgate::core::wire::frame::{self, Message};
+use dbgate::core::wire::startup;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One message on its way to or from the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    Asked(u8, String),
+    Answered(u8),
+}
+
+/// What passed on each connection.
+pub type Connections = Arc<Mutex<Vec<Vec<Passed>>>>;
+
+/// Stands between gate and target and writes down what passes.
+pub async fn recorder(port: u16) -> (u16, Connections) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    let passed = Connections::default();
+    let list = passed.clone();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(("127.0.0.1", port)).await.expect("the target");
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            let note = {
+                let (list, number) = (list.clone(), list.lock().expect("whole").len());
+                list.lock().expect("whole").push(Vec::new());
+                move |passed: Passed| list.lock().expect("whole").get_mut(number).expect("a connection").push(passed)
+            };
+            let also = note.clone();
+            let ask = move |message: &Message| {
+                let text = String::from_utf8_lossy(&message.body).replace('\0', " ").trim().to_owned();
+                note(Passed::Asked(message.tag, text));
+            };
+            let answer = move |message: &Message| also(Passed::Answered(message.tag));
+            tokio::spawn(pass(near_in, far_out, true, ask));
+            tokio::spawn(pass(far_in, near_out, false, answer));
+        }
+    });
+    (own, passed)
+}
+
+/// Passes bytes on as they come, and shows every message in them.
+async fn pass(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    has_startup: bool,
+    mut show: impl FnMut(&Message),
+) {
+    let (mut buffer, mut is_first) = (BytesMut::new(), has_startup);
+    let mut chunk = [0u8; 8192];
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        let bytes = chunk.get(..count).expect("no more than there is room for");
+        buffer.extend_from_slice(bytes);
+        if is_first && startup::take(&mut buffer).expect("a startup message").is_some() {
+            is_first = false;
+        }
+        while !is_first && let Ok(Some(message)) = frame::take(&mut buffer, frame::LONGEST_FROM_SERVER) {
+            show(&message);
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
