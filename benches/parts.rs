@@ -1,27 +1,33 @@
-//! What the parts on a statement's way cost, each by itself: parse, judge, scan, record, relay.
+//! What the parts on a statement's way cost, each by itself: parse, judge, decide, scan, record, relay.
 //!
 //!     cargo bench --bench parts [-- NAME]
 //!
 //! Medians of batches, on one thread. Comparing two of them on a machine that does other things as
 //! well says little; for whole statements see `benches/run`.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use dbgate::core::grant::GrantId;
 use dbgate::core::identity::{Identity, Kind};
 use dbgate::core::mask::net::{self, Look, Net};
 use dbgate::core::mask::scan;
 use dbgate::core::policy::file::Source;
 use dbgate::core::policy::{Policy, Subject, pack};
 use dbgate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
-use dbgate::core::scope::{RelationName, compile};
+use dbgate::core::scope::{RelationName, Scope, compile};
 use dbgate::core::statement::grammar;
 use dbgate::core::statement::literals::Stripped;
 use dbgate::core::time::Moment;
 use dbgate::core::transcript::canonical::Members;
 use dbgate::core::transcript::{Chain, Domain, Leaf, RowsDigest, SessionKey, content};
 use dbgate::core::wire::frame;
+use dbgate::server::audit::Wording;
+use dbgate::server::check::Check;
+use dbgate::server::decisions::{Decided, Decisions};
 
 const BATCHES: usize = 15;
 const BATCH: Duration = Duration::from_millis(20);
@@ -59,7 +65,7 @@ fn say<T>(name: &str, bytes: usize, run: impl FnMut() -> T) {
         Ok(bytes) if bytes > 10_000 => format!("{:>10.0} MB/s", f64::from(bytes) / nanos * 1e3),
         _ => String::new(),
     };
-    println!("{name:44} {nanos:>12.0} ns{speed}");
+    println!("{name:48} {nanos:>12.0} ns{speed}");
 }
 
 fn main() {
@@ -143,6 +149,39 @@ fn judge() {
         let facts = statements.first().expect("one").facts.clone();
         say(name, sql.len(), || policy.judge(&subject, facts.clone(), &scope, &catalog, &path));
     }
+    decide(policy, subject, &scope, catalog, &path);
+}
+
+/// From a text to what may be forwarded: for the first time, and once it is known.
+fn decide(policy: Policy, subject: Subject<'_>, scope: &Scope, catalog: Catalog, path: &[String]) {
+    let (policy, catalog) = (Arc::new(policy), Arc::new(catalog));
+    let prepared = BTreeMap::new();
+    let check = Check {
+        policy: &policy,
+        subject,
+        scope,
+        catalog: &catalog,
+        search_path: path,
+        temporary: &[],
+        has_own_views: false,
+        prepared: &prepared,
+        lift: None,
+    };
+    let decided = |sql: &str| {
+        let statements = grammar::parse(sql).expect("parsed");
+        let planned = check.plan(statements.first().expect("one")).expect("allowed");
+        Arc::new(Decided { statements: vec![(Arc::new(planned), 0)], wording: Arc::new(Wording::of(sql)) })
+    };
+    let context = Decisions::default().context(&GrantId::from_random([1; 10]), &policy, &catalog, path, &[], false);
+    let whole = "SELECT count(*) FROM pgbench_accounts";
+    for sql in [POINT, whole] {
+        context.remember(sql, &decided(sql));
+    }
+    say("decide: for the first time, one row by its key", 0, || decided(POINT));
+    say("decide: for the first time, a report", 0, || decided(REPORT));
+    let other = POINT.replace("4711", "12");
+    say("decide: the same shape, other literals", 0, || context.find(&other).expect("known"));
+    say("decide: the same text", 0, || context.find(whole).expect("known"));
 }
 
 /// A megabyte of rows with two texts and numbers, an e-mail address in each.

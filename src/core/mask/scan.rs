@@ -88,9 +88,10 @@ enum Class {
     At,
     /// Begins an armoured key.
     Dash,
-    Upper,
-    /// Begins the prefix of a token.
-    Prefix,
+    /// Begins a token, a key or an IBAN.
+    Token,
+    /// Any other letter of a word.
+    Letter,
 }
 
 const CLASSES: [Class; 256] = classes();
@@ -110,8 +111,8 @@ const fn classes() -> [Class; 256] {
                 b'(' => Class::Open,
                 b'@' => Class::At,
                 b'-' => Class::Dash,
-                b'A'..=b'Z' => Class::Upper,
-                b'e' | b'g' | b'n' | b's' | b'x' | b'p' | b'r' => Class::Prefix,
+                b'A'..=b'Z' | b'e' | b'g' | b'n' | b's' | b'x' | b'p' | b'r' => Class::Token,
+                b'a'..=b'z' | b'_' => Class::Letter,
                 _ => Class::Nothing,
             };
         }
@@ -156,13 +157,12 @@ fn each(text: &[u8], mut take: impl FnMut(Hit) -> bool) {
             Class::Nothing => (None, at + 1),
             Class::At => email(text, at),
             Class::Digit if !follows_word(text, at) => digits(text, at),
-            Class::Digit => (None, after_word(text, at)),
             Class::Plus | Class::Open if !follows_word(text, at) => phone(text, at),
             Class::Plus | Class::Open => (None, at + 1),
             Class::Dash => armour(text, at),
-            Class::Upper | Class::Prefix if !follows_word(text, at) => token(text, at),
+            Class::Token if !follows_word(text, at) => token(text, at),
             // In the middle of a word: only an `@` behind it matters, and that comes by itself.
-            Class::Upper | Class::Prefix => (None, at + 1),
+            Class::Digit | Class::Token | Class::Letter => (None, after_word(text, at)),
         };
         if let Some(hit) = hit
             && !take(hit)
@@ -180,7 +180,9 @@ fn hit(kind: Kind, start: usize, end: usize) -> Found {
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+    #[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
+    let class = CLASSES[usize::from(byte)];
+    matches!(class, Class::Digit | Class::Token | Class::Letter)
 }
 
 fn follows_word(text: &[u8], at: usize) -> bool {
@@ -225,19 +227,16 @@ fn digits(text: &[u8], start: usize) -> Found {
         // Digits that go on as a word are part of an identifier.
         return (None, next);
     }
-    if let Some(length) = ip(shape, text.get(end)) {
-        return hit(Kind::Ip, start, start + length);
-    }
-    if is_card(shape) {
-        return hit(Kind::Card, start, end);
-    }
-    if is_ssn(shape) {
-        return hit(Kind::Ssn, start, end);
-    }
-    if is_american(shape) {
-        return hit(Kind::Phone, start, end);
-    }
-    (None, end)
+    // Most numbers and dates are none of these by their mere length.
+    let count = only_digits(shape).count();
+    let kind = match (count, shape.len() - count) {
+        (4..=12, 3) if is_ip(shape, text.get(end)) => Kind::Ip,
+        (13..=19, _) if is_card(shape) => Kind::Card,
+        (9, 2) if is_ssn(shape) => Kind::Ssn,
+        (10, 2) if is_american(shape) => Kind::Phone,
+        _ => return (None, end),
+    };
+    hit(kind, start, end)
 }
 
 /// Digits, with single separators between them.
@@ -309,7 +308,10 @@ fn is_american(shape: &[u8]) -> bool {
 }
 
 /// Four numbers below 256 with dots, and nothing that makes it a longer one.
-fn ip(shape: &[u8], next: Option<&u8>) -> Option<usize> {
+fn is_ip(shape: &[u8], next: Option<&u8>) -> bool {
+    if shape.iter().any(|byte| !byte.is_ascii_digit() && *byte != b'.') {
+        return false;
+    }
     let parts: Vec<&[u8]> = shape.split(|byte| *byte == b'.').collect();
     let fits = |part: &&[u8]| {
         let value = part
@@ -321,7 +323,7 @@ fn ip(shape: &[u8], next: Option<&u8>) -> Option<usize> {
     };
     let is_address = parts.len() == 4 && parts.iter().all(fits) && next != Some(&b'.');
     // A version number such as 1.2.3.4 looks the same; one that begins with 0 is no address.
-    (is_address && parts.first() != Some(&b"0".as_slice())).then_some(shape.len())
+    is_address && parts.first() != Some(&b"0".as_slice())
 }
 
 /// `+49 30 901820`, or `(555) 010-4477`.
@@ -378,6 +380,9 @@ const PREFIXES: [(&[u8], usize); 17] = [
     (b"pk_live_", 16),
 ];
 
+/// No key is shorter, its prefix included.
+const SHORTEST_KEY: usize = 20;
+
 /// A word that may be a token, a key or an IBAN.
 fn token(text: &[u8], start: usize) -> Found {
     let end = run(text, start, |byte| is_word(byte) || byte == b'-' || byte == b'.');
@@ -386,13 +391,13 @@ fn token(text: &[u8], start: usize) -> Found {
         return hit(Kind::Jwt, start, end);
     }
     let is_key = |(prefix, least): &(&[u8], usize)| word.starts_with(prefix) && word.len() >= prefix.len() + least;
-    if PREFIXES.iter().any(is_key) {
+    if word.len() >= SHORTEST_KEY && PREFIXES.iter().any(is_key) {
         return hit(Kind::ApiKey, start, end);
     }
     if let Some(length) = iban::length(text.get(start..).unwrap_or(&[])) {
         return hit(Kind::Iban, start, start + length);
     }
-    (None, start + 1)
+    (None, after_word(text, start))
 }
 
 fn is_jwt(word: &[u8]) -> bool {

@@ -120,7 +120,7 @@ pub fn write(out: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
 
 /// Appends text and the NUL that ends it. A NUL inside would end it early, so it is left out.
 pub fn put_text(out: &mut BytesMut, text: &str) {
-    out.extend(text.bytes().filter(|byte| *byte != 0));
+    text.split('\0').for_each(|part| out.put_slice(part.as_bytes()));
     out.put_u8(0);
 }
 

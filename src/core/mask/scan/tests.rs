@@ -33,6 +33,17 @@ fn each_detector_finds_its_values_in_running_text() {
 }
 
 #[test]
+fn no_key_is_passed_over_for_its_length() {
+    for (prefix, least) in PREFIXES {
+        assert!(prefix.len() + least >= SHORTEST_KEY, "{prefix:?}");
+        let key = [prefix, "a0".repeat(least / 2).as_bytes(), &b"Z"[..least % 2]].concat();
+        let text = [b"(", key.as_slice(), b")"].concat();
+        let whole = Hit { kind: Kind::ApiKey, start: 1, end: key.len() + 1 };
+        assert_eq!(scan(&text), [whole], "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+#[test]
 fn what_only_looks_alike_is_left_alone() {
     for text in [
         "4111 1111 1111 1112",
