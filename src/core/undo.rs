@@ -21,6 +21,8 @@ pub struct Image {
     pub statement: u64,
     /// Who ran it: only they can take it back.
     pub principal: String,
+    /// The program that it said it ran through.
+    pub agent: Option<String>,
     pub target: String,
     pub database: String,
     pub at: Moment,

@@ -90,6 +90,7 @@ mod tests {
             session: "ses_1".into(),
             statement,
             principal: "https://idp.example.com ana".into(),
+            agent: None,
             target: "demo".into(),
             database: "shop".into(),
             at,

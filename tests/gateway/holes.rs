@@ -1,10 +1,13 @@
 //! Ways around the verdict that were once open: each is tried as an attacker would, and the
 //! database itself is asked what became of it.
 
+use bytes::BytesMut;
 use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
 use tokio_postgres::Client;
 
 use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
+use crate::support::wire::{Peer, error, rows};
 
 /// Lets engineers run code blocks and procedures: what then holds is the gateway, not a rule.
 const OPEN: &str = r#"
@@ -282,5 +285,95 @@ async fn a_session_cannot_make_its_role_its_own() {
     let error = direct.connect(tokio_postgres::NoTls).await.err().expect("the role opens nothing");
     assert_eq!(error.code().map(|code| code.code()), Some("28000"));
     drop(client);
+    gate.stop().await;
+}
+
+/// Statements that the servers of today take and the grammar of the gateway, which is newer, does not.
+#[tokio::test]
+async fn what_the_gateway_cannot_read_does_not_run_in_either_protocol() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let extended = |sql: &str| {
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", sql, &mut out);
+        frontend::bind("", "", &[], &mut out);
+        frontend::execute("", 0, &mut out);
+        frontend::sync(&mut out);
+        out
+    };
+    let odd = "delete from orders as system_user where system_user.id <= 9";
+    for sql in [odd, "select touch_all() from (select 1) system_user", "delete from orders as system_user; select 1"] {
+        peer.send(&extended(sql)).await;
+        let told = error(&peer.until(b'Z').await).expect("refused");
+        assert!(matches!(told.sqlstate.as_str(), "42501" | "42601"), "{sql}: {told:?}");
+        let told = error(&peer.query(sql).await).expect("refused");
+        assert!(matches!(told.sqlstate.as_str(), "42501" | "42601"), "{sql}: {told:?}");
+    }
+    peer.send(&extended("selec 1")).await;
+    let told = error(&peer.until(b'Z').await).expect("the server's own words");
+    assert_eq!((told.sqlstate.as_str(), told.position), ("42601", Some(1)));
+    // Nor does asking the server about such a text commit what is not judged for that yet.
+    let mut out = BytesMut::new();
+    frontend::parse_statement("", "update orders set amount = 0 where id = 1", &mut out);
+    frontend::bind("", "", &[], &mut out);
+    frontend::execute("", 0, &mut out);
+    frontend::flush(&mut out);
+    peer.send(&out).await;
+    peer.until(b'C').await;
+    let told = error(&peer.query("select 1 from orders as system_user").await).expect("refused");
+    assert_eq!(told.sqlstate, "42501");
+    assert_eq!(rows(&peer.query("select count(*) from orders where amount = 0").await), [["0"]], "as after any error");
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(peer);
+    gate.stop().await;
+}
+
+/// A function that runs any text can put a view of the session's own in front of a table.
+#[tokio::test]
+async fn names_that_code_has_moved_are_followed() {
+    let more = "create table plain (id int); insert into plain values (1);
+        create function run(text) returns void language plpgsql as 'begin execute $1; end';";
+    let gate = Gate::start(&format!("{SHOP}\n{more}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let steps = [
+        "select run($$create function pg_temp.p() returns int language sql volatile as 'delete from orders; select 1'$$)",
+        "select run('create temp view plain as select pg_temp.p() as id')",
+    ];
+    client.simple_query("select * from plain").await.expect("a table, and remembered as one");
+    for step in steps {
+        client.simple_query(step).await.expect(step);
+    }
+    assert_eq!(refusal(&client, "select * from plain").await.0, "42501");
+    let prepared = client.query("select * from plain", &[]).await;
+    assert_eq!(prepared.expect_err("counted").code().map(tokio_postgres::error::SqlState::code), Some("42501"));
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(client);
+    gate.stop().await;
+}
+
+/// An error of the gateway's fails whatever is open, also where no Sync has been answered yet.
+#[tokio::test]
+async fn a_refused_query_fails_the_transaction_that_it_came_into() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let write = "update orders set amount = 0 where id = 1";
+    for texts in [&[write][..], &["begin", write][..]] {
+        let mut out = BytesMut::new();
+        for sql in texts {
+            frontend::parse_statement("", sql, &mut out);
+            frontend::bind("", "", &[], &mut out);
+            frontend::execute("", 0, &mut out);
+        }
+        frontend::flush(&mut out);
+        peer.send(&out).await;
+        for _ in texts {
+            peer.until(b'C').await;
+        }
+        assert_eq!(error(&peer.query("drop table orders").await).expect("refused").sqlstate, "42501");
+        peer.query("commit").await;
+        assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    }
+    drop(peer);
     gate.stop().await;
 }

@@ -143,6 +143,69 @@ async fn a_block_that_begins_in_the_same_pipeline_is_one_as_well() {
     scene.end().await;
 }
 
+/// Whoever asked cannot choose what is written down about the use.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recorded_of_a_use_is_what_happened() {
+    let scene = Scene::start("").await;
+    let owner = superuser(&scene.gate.database).await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    for end in ["commit; rollback", "commit and chain; rollback", "commit; select 1/0"] {
+        let id = approved(&scene, &client, UPDATE).await;
+        client.batch_execute("begin").await.expect("a block");
+        client.batch_execute(UPDATE).await.expect("approved");
+        // What comes behind the commit may fail.
+        let _ = client.batch_execute(end).await;
+        assert_eq!(scene.changed().await, 1500, "{end}");
+        assert_eq!(outcome(&scene, &id).await, "committed UPDATE 1500", "{end}");
+        let back = "update orders set amount = amount - 10000 where amount > 10000";
+        owner.batch_execute(back).await.expect("as before");
+        // A warning where nothing is open.
+        let _ = client.batch_execute("rollback").await;
+    }
+    // In the extended protocol: refused behind it, and read in parts.
+    let mut peer = Peer::through(&scene.gate.grant(Access::Write).await).await;
+    let mut send = async |sql: &str, most: i32| {
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", sql, &mut out);
+        frontend::bind("", "", &[], &mut out);
+        frontend::execute("", most, &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        error(&peer.until(b'Z').await).map(|told| told.sqlstate).unwrap_or_default()
+    };
+    let id = approved(&scene, &client, UPDATE).await;
+    assert_eq!(send("begin", 0).await, "");
+    assert_eq!(send(UPDATE, 0).await, "");
+    assert_eq!(send("drop table orders", 0).await, "42501");
+    assert_eq!(send("commit", 0).await, "");
+    assert_eq!(scene.changed().await, 0);
+    assert!(outcome(&scene, &id).await.starts_with("failed"));
+    let parts = format!("{UPDATE} returning id");
+    let id = approved(&scene, &client, &parts).await;
+    assert_eq!(send(&parts, 1).await, "");
+    assert_eq!(scene.changed().await, 1500);
+    assert!(outcome(&scene, &id).await.starts_with("committed"));
+    drop((peer, client));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_session_knows_is_not_asked_about() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    client.batch_execute("create temp table picked (id int)").await.expect("its own");
+    for sql in [
+        "update orders set amount = 0 where id <= current_setting('my.most')::int",
+        "update orders set amount = 0 where id in (select id + 0 from picked) or id < 1000",
+    ] {
+        client.batch_execute("set my.most = '2000'").await.expect("its own");
+        let (state, id, _) = refused(&client, sql).await;
+        assert_eq!((state.as_str(), id.as_str()), ("42501", ""), "{sql}");
+    }
+    drop(client);
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_see_what_the_commit_of_a_block_would_do_as_well() {
     let later = "create table noted (id int4);\n\

@@ -161,6 +161,24 @@ async fn what_cannot_be_kept_says_why_and_nobody_else_sees_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_writer_may_not_see_any_more_are_not_shown() {
+    let scene = scene().await;
+    let session = run(&scene, "update customers set name = 'x' where id = 6").await;
+    assert!(text(&kept(&scene, &session).await, "sql").contains("name 6"));
+    let scene = scene
+        .restart(|folder| {
+            let more = "[[column]]\nmatch = \"public.customers.name\"\ntags = [\"pii\"]\n";
+            let file = folder.join("policy/classification.toml");
+            let before = std::fs::read_to_string(&file).expect("the file");
+            std::fs::write(&file, format!("{before}\n{more}")).expect("the file");
+        })
+        .await;
+    let shown = kept(&scene, &session).await;
+    assert!(!shown.to_string().contains("name 6") && text(&shown, "why_not").contains("any more"), "{shown:#}");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn taking_back_asks_people_where_the_write_would_have_asked() {
     let scene = scene().await;
     let rule = "@id(\"big\")\n@approval(\"dba\")\n@reason(\"more than ten rows\")\nforbid (principal, action == Action::\"update\", resource)\n\

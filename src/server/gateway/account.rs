@@ -31,6 +31,10 @@ impl People {
             Some(TransactionVerb::Rollback | TransactionVerb::RollbackTo) => {
                 self.note_failure("40000", "it was rolled back by the client");
             }
+            // Whatever happens behind it.
+            Some(TransactionVerb::Commit) if tag == "COMMIT" && !self.tag.is_empty() && self.spent.is_none() => {
+                self.spent = Some(Spent::Committed { tag: std::mem::take(&mut self.tag) });
+            }
             Some(_) => {}
             None if self.lift.is_some() && self.tag.is_empty() => tag.clone_into(&mut self.tag),
             None => {}
@@ -116,6 +120,9 @@ impl Session {
             return;
         }
         let spent = match self.people.spent.take() {
+            None if self.status == b'E' => {
+                Spent::Failed { sqlstate: "25P02".to_owned(), message: "its transaction failed".to_owned() }
+            }
             None if !self.people.tag.is_empty() => Spent::Committed { tag: std::mem::take(&mut self.people.tag) },
             None => Spent::Failed { sqlstate: "XX000".to_owned(), message: "it did not run".to_owned() },
             Some(spent) => spent,
@@ -126,7 +133,9 @@ impl Session {
     /// The session ends. A block that waits for its next statement is rolled back with it; of
     /// anything else the outcome stays open.
     pub(super) async fn abandon_account(&mut self) {
-        if self.status != b'I' && self.pipeline.is_empty() {
+        if let Some(spent) = self.people.spent.take() {
+            self.finish_account(spent).await;
+        } else if self.status != b'I' && self.pipeline.is_empty() {
             let message = "the session ended before its transaction was committed".to_owned();
             self.finish_account(Spent::Failed { sqlstate: "40000".to_owned(), message }).await;
         }

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::mask::{identifier, literal};
+use crate::core::policy::Impact;
 use crate::core::policy::limit::Undo;
 use crate::core::scope::{RelationName, RelationScope};
 use crate::core::statement::facts::RowAction;
@@ -34,10 +35,14 @@ const COLUMNS: &str = "select a.attname::text, coalesce(a.attnum = any (i.indkey
      left join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary \
      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum";
 
-/// Values are written out alike whatever the settings of roles and databases say.
-const STEADY: &str = "begin transaction read only; set local statement_timeout = '5s'; \
+/// Bytes of rows that are kept.
+const MOST_BYTES: usize = 200 * 1024;
+
+/// Values are written out alike whatever the settings of roles and databases say. The write waits, with its locks.
+const STEADY: &str = "begin transaction read only; set local statement_timeout = '1s'; set local lock_timeout = '1s'; \
      set local search_path = pg_catalog; set local DateStyle = 'ISO, YMD'; set local IntervalStyle = 'postgres'; \
-     set local TimeZone = 'UTC'; set local extra_float_digits = 1; set local bytea_output = 'hex'; ";
+     set local TimeZone = 'UTC'; set local extra_float_digits = 1; set local bytea_output = 'hex'; \
+     set local lc_monetary = 'C'; ";
 
 /// A write that is about to be committed.
 pub struct Pending {
@@ -90,6 +95,8 @@ impl Session {
             return Err("it changed more than one table, or one in more than one way".to_owned());
         };
         let reason = match impact.action {
+            _ if self.net.is_some() => "what passes here is looked through, and kept rows would not be".to_owned(),
+            _ if !impact.direct => "it reached the table by a cascade or a trigger".to_owned(),
             _ if !self.held.is_single_write() => "it was not the only write of its transaction".to_owned(),
             RowAction::Insert => "what was inserted is taken back by deleting it".to_owned(),
             RowAction::Read => "it did not change rows one by one".to_owned(),
@@ -98,6 +105,9 @@ impl Session {
             }
             RowAction::Update | RowAction::Delete if impact.of.is_none_or(|of| of > LARGEST) => {
                 format!("the table may hold more than {LARGEST} rows, too many to look through")
+            }
+            RowAction::Update | RowAction::Delete if self.has_row_security(impact) => {
+                "the table has row policies, and what is kept could be more than you may see".to_owned()
             }
             RowAction::Update | RowAction::Delete => {
                 return Ok((RelationName::new(&impact.schema, &impact.relation), impact.action, impact.rows));
@@ -122,6 +132,7 @@ impl Session {
             session: self.record.session().as_str().to_owned(),
             statement,
             principal: self.people.principal().to_owned(),
+            agent: grant.declared.agent.clone(),
             target: grant.target.clone(),
             database: grant.database.clone(),
             at,
@@ -131,6 +142,11 @@ impl Session {
         if let Err(error) = self.people.state.images.keep(&image).await {
             tracing::warn!(error = %chain(&error), "what a write changed could not be kept");
         }
+    }
+
+    fn has_row_security(&self, impact: &Impact) -> bool {
+        let name = RelationName::new(&impact.schema, &impact.relation);
+        self.catalog.relations.get(&name).is_none_or(|relation| relation.has_row_security)
     }
 
     /// Where rows are read beside the transaction.
@@ -165,7 +181,7 @@ impl Beside {
             let (before, marks) = split(read(admin, &sql).await?);
             if u64::try_from(before.len()).ok() != Some(rows) {
                 return Err(
-                    "its rows could not all be found: it wrote them behind a savepoint, or others lock them".to_owned()
+                    "its rows could not all be found: it wrote them behind a savepoint, others lock them, or they are too large".to_owned()
                 );
             }
             let change = Change { relation: name.clone(), columns, before, after: None };
@@ -248,7 +264,12 @@ async fn columns(admin: &Client, scope: &RelationScope) -> Result<(Vec<Column>, 
 
 /// Every kept column as text, and a mark that stands for the masked ones.
 fn list(columns: &[Column], masked: &[String]) -> String {
-    let mut list: Vec<_> = columns.iter().map(|column| format!("{}::text", identifier(&column.name))).collect();
+    // By the type's own output, which no cast of an owner's can take the place of.
+    let text = |column: &Column| {
+        let name = identifier(&column.name);
+        format!("case when {name} is not null then pg_catalog.format('%s', {name}) end")
+    };
+    let mut list: Vec<_> = columns.iter().map(text).collect();
     list.push(match masked {
         [] => "null".to_owned(),
         masked => format!("pg_catalog.md5(row({})::text)", masked.join(", ")),
@@ -257,7 +278,12 @@ fn list(columns: &[Column], masked: &[String]) -> String {
 }
 
 async fn read(admin: &Client, sql: &str) -> Result<Vec<Cells>, String> {
-    let answers = admin.simple_query(&format!("{STEADY}{sql}; rollback")).await.map_err(|error| failed(&error))?;
+    let all = format!(
+        "{STEADY}with found as materialized ({sql}), \
+         size as (select coalesce(sum(pg_catalog.octet_length(found::text)), 0) as bytes from found) \
+         select found.* from found, size where size.bytes <= {MOST_BYTES}; rollback"
+    );
+    let answers = admin.simple_query(&all).await.map_err(|error| failed(&error))?;
     let cells = |answer: &SimpleQueryMessage| match answer {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
         _ => None,

@@ -12,7 +12,7 @@ use super::foresee::Foreseen;
 use super::held::Asked;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
-use super::relay::Mode;
+use super::relay::{Drained, Mode};
 use super::seldom;
 use super::session::{Bound, End, Judged, Parsed, Session};
 use super::trial::only_tries;
@@ -88,9 +88,11 @@ impl Session {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
                 Ok(Some(decided)) => decided,
-                // Nothing that could be executed.
+                // Nothing that is executed.
                 Ok(None) => {
-                    self.name_statement(name, Some(Parsed::unjudged(Judged::Empty, sql, types_of)));
+                    let is_empty = grammar::parse(sql).is_ok_and(|statements| statements.is_empty());
+                    let judged = if is_empty { Judged::Empty } else { Judged::Unread };
+                    self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -145,6 +147,8 @@ impl Session {
         }
         let parameters = message.body.slice_ref(parameters);
         let bound = match self.prepared.get(statement).cloned() {
+            // An error of the target's own comes first.
+            Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
                 return seldom(self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }))
                     .await;
@@ -341,10 +345,13 @@ impl Session {
         // The count goes along, unless where a block begins or ends is only known from the answers.
         if self.held.counts_pending() && !self.held.has_moved {
             self.ask_counts(asked);
-            let rows = self.answered_with_rows().await?;
-            return match rows {
-                Some(rows) => self.settle_counted(&rows, Mode::Extended, asked).await,
-                None => Ok(false),
+            let drained = self.answered_with_rows().await?;
+            if drained.failed_ours {
+                self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
+            }
+            return match drained.failed {
+                true => Ok(false),
+                false => self.settle_counted(&drained.rows, Mode::Extended, asked).await,
             };
         }
         Ok(self.answered().await? && (!self.held.counts_pending() || self.settle(Mode::Extended, asked).await?))
@@ -352,22 +359,20 @@ impl Session {
 
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
-        Ok(self.answered_with_rows().await?.is_some())
+        Ok(!self.answered_with_rows().await?.failed)
     }
 
-    /// The same; the rows of the gateway's own queries.
-    async fn answered_with_rows(&mut self) -> Result<Option<Vec<Vec<Option<String>>>>, End> {
-        let drained = self.flush_up(Mode::Extended).await?;
+    /// The same, with the rows of the gateway's own queries.
+    async fn answered_with_rows(&mut self) -> Result<Drained, End> {
+        let mut drained = self.flush_up(Mode::Extended).await?;
         self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
-            return Ok(None);
-        }
-        if let Some((number, tag)) = drained.wrong_tag {
+        } else if let Some((number, tag)) = drained.wrong_tag.take() {
             self.wrong_tag(number, &tag, Mode::Extended).await?;
-            return Ok(None);
+            drained.failed = true;
         }
-        Ok(Some(drained.rows))
+        Ok(drained)
     }
 
     /// Judges what is held before a Sync: it commits, unless the client's block goes on.
@@ -426,6 +431,7 @@ impl Session {
     }
 
     async fn turn_down_with(&mut self, error: &ErrorFields) -> Result<(), End> {
+        self.people.note_failure(&error.sqlstate, &error.message);
         if !self.pipeline.is_empty() {
             let drained = self.flush_up(Mode::Extended).await?;
             if drained.failed {
@@ -458,6 +464,10 @@ impl Session {
             _ => {}
         }
     }
+}
+
+fn unread() -> Box<Denial> {
+    refused("unparseable", "the gateway cannot read this statement", "write it another way, one statement at a time")
 }
 
 fn reserved(name: &str) -> Box<Denial> {

@@ -109,7 +109,9 @@ pub const OWN: [(&str, &str); 9] = [
         "select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text, \
          (select coalesce(pg_catalog.json_agg(c.relname), '[]')::text from pg_catalog.pg_class c \
           where c.relnamespace = pg_catalog.pg_my_temp_schema()), \
-         pg_catalog.current_setting('track_counts')",
+         pg_catalog.current_setting('track_counts'), \
+         exists (select from pg_catalog.pg_class c \
+          where c.relnamespace = pg_catalog.pg_my_temp_schema() and c.relkind = 'v')",
     ),
 ];
 

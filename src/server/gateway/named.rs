@@ -113,7 +113,7 @@ impl Session {
             (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
             _ => {}
         }
-        if redefines(facts) {
+        if redefines(facts) || self.may_hide_names(planned) {
             if facts.verb == TEMP_VIEW {
                 self.has_own_views = true;
                 self.context = self.remembering();
@@ -127,7 +127,7 @@ impl Session {
     fn doubt_names(&mut self) {
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
-            Judged::Empty | Judged::Unlifted => None,
+            Judged::Empty | Judged::Unread | Judged::Unlifted => None,
         });
         let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
         for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {

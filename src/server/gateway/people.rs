@@ -14,7 +14,7 @@ use super::values::Values;
 use super::wait::Waiting;
 use crate::core::approval::{Asked, Estimate, Forecast, Lift, Request, RequestId, Reviewers, Spent, State, Trial};
 use crate::core::policy::{Denial, Impact};
-use crate::core::statement::facts::{Effect, Facts};
+use crate::core::statement::facts::{Effect, Facts, Name};
 use crate::core::wire::backend::ErrorFields;
 use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
@@ -157,7 +157,17 @@ impl Session {
         // What runs as an owner runs outside of the client's transaction.
         let is_first = self.is_first_write() && facts.upkeep.is_none();
         let says_all = facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none();
-        (is_outside || is_first) && says_all
+        (is_outside || is_first) && says_all && !self.leans_on_the_session(facts)
+    }
+
+    /// Whether it means what only this session knows: rows of temporary relations, settings of its own.
+    fn leans_on_the_session(&self, facts: &Facts) -> bool {
+        let is_own = |name: &Name| match &name.schema {
+            Some(schema) => schema.starts_with("pg_temp"),
+            None => self.temporary.contains(&name.name),
+        };
+        facts.touches.iter().any(|touch| is_own(&touch.relation))
+            || facts.functions.iter().any(|function| function.name == "current_setting")
     }
 
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.

@@ -29,12 +29,16 @@ impl Session {
         let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };
         self.record.denied(denial, sql, Protocol::Simple, clock::now()).await?;
         match self.ask_about_text(denial, sql, facts, None).await? {
-            Stopped::Tell(error) => self.client.error(&error),
-            Stopped::Wait => return Ok(()),
-            Stopped::Told => {}
+            Stopped::Tell(error) => {
+                self.client.error(&error);
+                self.end_refused().await
+            }
+            Stopped::Wait => Ok(()),
+            Stopped::Told => {
+                backend::write_ready(self.status, self.client.out());
+                Ok(())
+            }
         }
-        backend::write_ready(self.status, self.client.out());
-        Ok(())
     }
 
     /// Refuses a Query before any of it ran.
@@ -43,11 +47,15 @@ impl Session {
         let error = denial_error(denial, sql);
         self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
-        if self.status != b'T' {
+        self.end_refused().await
+    }
+
+    /// What follows an error of ours that ends a Query: as after any error, a transaction that is open has failed.
+    async fn end_refused(&mut self) -> Result<(), End> {
+        if self.status == b'E' || (self.status == b'I' && !self.is_dirty && !self.is_block) {
             backend::write_ready(self.status, self.client.out());
             return Ok(());
         }
-        // As after any error, the client's transaction has failed.
         self.ask_veto();
         self.ask_sync(Owner::Client);
         self.round(Mode::Simple).await?;

@@ -35,6 +35,8 @@ pub enum Mode {
 pub struct Drained {
     /// The client was shown an error; the server skips to Sync.
     pub failed: bool,
+    /// It was a request of the gateway's own that failed.
+    pub failed_ours: bool,
     /// A command tag was not of the class that was judged: the statement's number, and the tag.
     pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
@@ -323,6 +325,7 @@ impl Session {
         let state = match self.stop.take_reason() {
             // The cancel that was asked for, in our words.
             Some(reason) => {
+                self.people.note_failure(&reason.sqlstate, &reason.message);
                 self.client.error(&reason);
                 reason.sqlstate
             }
@@ -343,7 +346,8 @@ impl Session {
                 fields.sqlstate
             }
         };
-        drained.failed = true;
+        (drained.failed, drained.failed_ours) = (true, owner == Owner::Gateway);
+        self.held.image = None;
         self.held.is_unsure = true;
         self.executions.clear();
         match number {
@@ -432,8 +436,10 @@ impl Session {
             drained.wrong_tag = Some((execution.number, tag.to_owned()));
             return self.show(message);
         }
-        if message.tag == b'C' {
+        if matches!(message.tag, b'C' | b's') {
             self.people.note_tag(execution.planned.cleared.facts(), tag);
+        }
+        if message.tag == b'C' {
             self.follow(&execution.planned, tag);
             self.note_locks(execution.planned.cleared.facts(), tag);
         }

@@ -17,7 +17,7 @@ use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
-use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
@@ -25,7 +25,7 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Hold, Planned, refused};
+use crate::server::check::{Check, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -109,8 +109,11 @@ pub struct Bound {
 #[derive(Clone)]
 pub enum Judged {
     Planned(Arc<Planned>),
-    /// The text holds no statement, or none that the gateway can read.
+    /// The text holds no statement.
     Empty,
+    /// The gateway cannot read it. The target says what is wrong with it; where it finds nothing wrong, it
+    /// reads another grammar than ours, and nothing of it runs.
+    Unread,
     /// It does not run unless people let it through, with its values.
     Unlifted,
 }
@@ -120,7 +123,7 @@ impl Judged {
     pub const fn planned(&self) -> Option<&Arc<Planned>> {
         match self {
             Self::Planned(planned) => Some(planned),
-            Self::Empty | Self::Unlifted => None,
+            Self::Empty | Self::Unread | Self::Unlifted => None,
         }
     }
 }
@@ -353,7 +356,8 @@ impl Session {
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
-        let moves_names = facts.settings.iter().any(moves_path)
+        let moves_names = self.may_hide_names(planned)
+            || facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
                 "DISCARD"
@@ -366,8 +370,8 @@ impl Session {
             || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
             || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
-        // What DO and CALL do is not told; in a block it may be taken back.
-        self.held.has_moved_names |= moves_names || planned.hold == Hold::OwnBlock;
+        // In a block it may be taken back.
+        self.held.has_moved_names |= moves_names;
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
             Some(TransactionVerb::Commit | TransactionVerb::Rollback) => {
@@ -381,6 +385,17 @@ impl Session {
             Some(_) | None => {}
         }
         self.note_named(planned);
+    }
+
+    /// Whether what ran may have made temporary relations or moved the search path without a word of
+    /// it in its text: code, and functions that may run any text.
+    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
+        let is_tame = |name: &Name| {
+            self.catalog.known_functions.contains(&name.name) && !self.catalog.volatile_functions.contains(&name.name)
+        };
+        planned.hold.is_counted() && !(is_dml && facts.functions.iter().all(is_tame))
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.
@@ -398,8 +413,9 @@ impl Session {
             (Some(path), Some(temporary)) => (self.search_path, self.temporary) = (path, temporary),
             _ => return Err(End::Protocol),
         }
-        self.context = self.remembering();
         self.counts_rows = values.next().as_deref() == Some("on");
+        self.has_own_views |= values.next().as_deref() == Some("t");
+        self.context = self.remembering();
         self.facts_stale = false;
         Ok(())
     }

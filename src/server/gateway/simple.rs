@@ -275,6 +275,10 @@ impl Session {
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a
     /// position. Nothing runs: the text is only parsed, under a name of ours.
     async fn explain_syntax(&mut self, sql: &str) -> Result<(), End> {
+        // The Sync behind it must not commit what was not judged for that yet.
+        if self.is_dirty {
+            return self.refuse(&refused("syntax", "the statement could not be parsed", "correct it"), sql).await;
+        }
         const NAME: &str = "dbgate_syntax";
         self.ask_parse(Owner::Client, NAME, sql, &[]);
         self.ask_close(Owner::Client, Named::Statement, NAME);

@@ -145,6 +145,7 @@ impl Session {
         self.held.is_unsure = true;
         self.held_out.clear();
         self.executions.clear();
+        self.people.note_failure(&fields.sqlstate, &fields.message);
         self.client.error(&fields);
         self.record.error(number, &fields.sqlstate, clock::now()).await?;
         Ok(())

@@ -65,14 +65,22 @@ pub async fn connect(
         opened => opened?,
     }
     drop(making);
+    // Whoever ended the grant meanwhile may have looked for the role before it was there.
+    if live.has_ended() {
+        return Err(UpstreamError::Ended);
+    }
     let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    dial(served, admin, lease, &password, &parameters).await
+    let connection = dial(served, admin, lease, &password, &parameters).await?;
+    if live.has_ended() { Err(UpstreamError::Ended) } else { Ok(connection) }
 }
 
 /// Lets the lease's role log in, once the target has said that scope and role are as they were made.
 /// A role that is not is dropped and made anew: an administrator may have dropped it, or changed it.
 async fn open(served: &ServedTarget, admin: &Client, lease: &mut Lease, verifier: &str) -> Result<(), UpstreamError> {
     let live = lease.grant().clone();
+    if live.has_ended() {
+        return Err(UpstreamError::Ended);
+    }
     // A database that was dropped and made anew has lost what the scope was granted in it.
     let scope = served.complete().ensure(admin, &live.scope, &live.grant.scope);
     let (scope, look) = tokio::join!(scope, roles::look(admin, lease.name()));

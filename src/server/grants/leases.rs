@@ -172,10 +172,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.is_settled
-            && let Some(one) = self.live.leases.lock().get_mut(&self.name)
-        {
-            *one = Use::Lost;
+        // Also where the end of the grant has found no role yet: it may have been made behind that.
+        if !self.is_settled {
+            self.live.leases.lock().insert(self.name.clone(), Use::Lost);
         }
     }
 }
