@@ -24,7 +24,9 @@ tags = [\"pii\", \"email\"]
 
 /// A limit would end the bulk reads; everything else of the pack stays.
 const SQL: &str = "create table people (id int primary key, name text, email text);
-    insert into people select g, 'name ' || g, g || '@example.com' from generate_series(1, 1000) g; analyze people;";
+    insert into people select g, 'name ' || g, g || '@example.com' from generate_series(1, 1000) g; analyze people;
+    create table people_open (like people including all);
+    insert into people_open select * from people; analyze people_open;";
 
 #[tokio::main]
 async fn main() {

@@ -108,6 +108,7 @@ fn relation(name: &str, oid: u32, columns: &[&str]) -> Relation {
         has_user_policies: false,
         definition: None,
         sequences: Vec::new(),
+        unique_keys: Vec::new(),
     }
 }
 

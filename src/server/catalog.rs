@@ -45,7 +45,10 @@ const RELATIONS: &str = concat!(
        or concat(pg_get_expr(p.polqual, c.oid), ' ', pg_get_expr(p.polwithcheck, c.oid)) \
          ~* '\\y(current_user|session_user|current_role|user|pg_has_role|pg_get_userbyid)\\y' \
        or exists (select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid \
-         and d.refclassid = 'pg_proc'::regclass))) \
+         and d.refclassid = 'pg_proc'::regclass))), \
+     array(select array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') from pg_index i \
+       where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate \
+         and i.indpred is null and i.indexprs is null order by 1) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
@@ -252,10 +255,16 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             definition: None,
             estimated_rows: row.try_get(5)?,
             sequences: Vec::new(),
+            unique_keys: row.try_get::<_, Vec<String>>(8)?.iter().map(|key| numbers(key)).collect(),
         };
         relations.insert(relation.oid, relation);
     }
     Ok(relations)
+}
+
+/// Numbers with a blank between them.
+fn numbers(text: &str) -> Vec<i16> {
+    text.split(' ').filter_map(|number| number.parse().ok()).collect()
 }
 
 /// What a domain's values are, by the domain's OID.

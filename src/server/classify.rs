@@ -237,6 +237,7 @@ mod tests {
             definition: None,
             estimated_rows,
             sequences: Vec::new(),
+            unique_keys: Vec::new(),
         };
         assert_eq!(sample(&relation(1_000), 200), "");
         assert_eq!(sample(&relation(-1), 200), "");

@@ -12,6 +12,8 @@ use crate::core::grant::Access;
 use crate::core::role_sql::{self, Login};
 use crate::core::time::Moment;
 use crate::server::scopes::{self, ScopeError, ScopeRole};
+use crate::server::state::ServedTarget;
+use crate::server::targets::TargetError;
 
 /// How long to wait between two looks at the sessions that were told to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -168,6 +170,30 @@ pub async fn end(client: &Client, login_role: &str) -> Result<Ended, RoleError> 
         Err(error) => return Err(failed(error)),
     };
     Ok(Ended { terminated, dropped })
+}
+
+/// Why a role could not be ended over a connection that had to be found first.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
+}
+
+/// The same over a connection of the server's own, kept or new.
+pub async fn end_at(served: &ServedTarget, database: &str, login_role: &str) -> Result<Ended, EndError> {
+    let mut admin = served.admins().borrow(served.target(), database).await?;
+    let mut ended = end(&admin, login_role).await;
+    // A kept one may have gone down with a target that has come back.
+    if ended.is_err() && admin.is_closed() {
+        admin = served.target().admin(database).await?;
+        ended = end(&admin, login_role).await;
+    }
+    if ended.is_ok() {
+        served.admins().keep(admin, database);
+    }
+    Ok(ended?)
 }
 
 /// Tells every session of the role to end until PostgreSQL shows none, twice in a row: one that

@@ -139,3 +139,23 @@ async fn a_standby_is_refused_by_name_until_it_is_promoted() {
     gate.stop().await;
     assert_eq!(roles(&superuser).await, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_becomes_a_standby_under_a_live_grant_is_named_to_the_client() {
+    let cluster = cluster("demoted");
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", "").await;
+    let grant = gate.grant(Access::Read).await;
+    column(&gate.connect(&grant).await, "select 1").await.expect("works");
+    let mut fate = Fate::of(&cluster);
+    fate.demote();
+    let refused = gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await.expect_err("refused");
+    let refused = refused.as_db_error().expect("the gate says why");
+    assert_eq!(refused.code().code(), "57P03", "{refused}");
+    assert!(refused.message().contains("target \"demo\" is a standby now"), "{refused}");
+    fate.restore();
+    // The role that waited is still there, or is made anew: the grant goes on.
+    let again = gate.connect(&grant).await;
+    assert_eq!(column(&again, "select count(*) from customers").await.expect("works"), ["1000"]);
+    gate.stop().await;
+    assert_eq!(roles(&fate.superuser(cluster.port(), "postgres").await).await, Vec::<String>::new());
+}

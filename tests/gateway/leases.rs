@@ -321,6 +321,13 @@ async fn a_role_is_not_lent_while_an_old_backend_lives() {
     }
     drop(others);
     until("its session is given up", async || gate.running.state().sessions.count_of(&id(&grant)) == 0).await;
+    // What does not end keeps no other grant alive.
+    let short = gate.grant_as("bob@example.com", Access::Read, 2).await;
+    let bob = gate.connect(&short).await;
+    until("its time is over", async || column(&bob, "select 1").await.is_err()).await;
+    let is_theirs = |role: &String| role.starts_with("dbgate_u_bob_");
+    until("its role is gone", async || !gate.login_roles().await.iter().any(is_theirs)).await;
+    assert_eq!(gate.count(&backends).await, 1);
     signal("-CONT", process);
     until("it ends, and its role with it", async || {
         gate.count(&backends).await == 0 && !gate.login_roles().await.contains(&name)

@@ -21,7 +21,9 @@ fn waits(passed: &Connections) -> usize {
 #[tokio::test]
 async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
     let (port, passed) = recorder(cluster().port()).await;
-    let mut gate = Gate::start_recorded(SHOP, port).await;
+    let big = "create table big (id int primary key, other int unique, v int);
+        insert into big select i, i, i from generate_series(1, 120000) i; analyze big;";
+    let mut gate = Gate::start_recorded(&format!("{SHOP}\n{big}"), port).await;
     gate.target = "recorded".into();
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     peer.query("select 'the session'").await;
@@ -33,7 +35,7 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
     };
     let simple = |sql: &str, out: &mut BytesMut| frontend::query(sql, out);
     // Directly each of them is one wait.
-    let cases: [(&str, usize); 10] = [
+    let cases: [(&str, usize); 13] = [
         ("select id from orders where id = 5", 1),
         ("select id, email from customers where id = 5", 1),
         ("select shout(name) from customers where id = 5", 1),
@@ -41,6 +43,10 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
         ("update customers set name = 'n' where id = 5 returning *", 2),
         ("insert into orders values (5000, 1, 1)", 2),
         ("delete from orders where id = 5000", 2),
+        // A write to a large table waits for the planner, unless a key names its row.
+        ("update big set v = 1 where id = 7", 2),
+        ("delete from big where other = 8 and v > 5", 2),
+        ("update big set v = 1 where v = 9", 3),
         ("begin", 1),
         ("update orders set amount = 6 where id = 6", 2),
         ("commit", 2),

@@ -75,6 +75,22 @@ impl<'c> Fate<'c> {
         free
     }
 
+    /// The cluster itself becomes a standby, of nobody.
+    pub fn demote(&mut self) {
+        let data = self.data();
+        let owner = std::fs::metadata(&data).expect("data");
+        let signal = data.join("standby.signal");
+        std::fs::write(&signal, "").expect("written");
+        std::os::unix::fs::chown(&signal, Some(owner.uid()), Some(owner.gid())).expect("its owner's");
+        self.control(&data, &["-m", "fast", "-l", "restarted.log", "restart"]);
+        self.ours.push(data);
+    }
+
+    /// Takes [`Fate::demote`] back.
+    pub fn restore(&self) {
+        self.control(&self.data(), &["promote"]);
+    }
+
     /// The standby becomes a primary of its own.
     pub fn promote(&self) {
         self.control(&self.cluster.folder().join("standby"), &["promote"]);

@@ -80,11 +80,12 @@ fn bounds(mask: &str, range: &str, name: &str, of: &Shape) -> Option<String> {
 /// First letters of name and domain, the domain's length and its ending: `u***@e******.com`.
 fn email(column: &str) -> String {
     let domain = format!("split_part({column}::text, '@', 2)");
-    let label = format!("regexp_replace({domain}, '[.][^.]*$', '')");
+    // How long the last label is, with its dot: plain functions cost half of what patterns do.
+    let last = format!("position('.' in reverse({domain}))");
     format!(
         "case when position('@' in {column}::text) < 2 then '***' else left({column}::text, 1) || '***@' || \
-         left({domain}, 1) || repeat('*', greatest(length({label}) - 1, 0)) || \
-         coalesce(substring({domain} from '[.][^.]*$'), '') end"
+         left({domain}, 1) || repeat('*', greatest(length({domain}) - {last} - 1, 0)) || \
+         right({domain}, {last}) end"
     )
 }
 

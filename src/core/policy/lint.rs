@@ -227,6 +227,7 @@ mod tests {
             definition: None,
             estimated_rows: 0,
             sequences: Vec::new(),
+            unique_keys: Vec::new(),
         };
         let catalog = Catalog {
             database: "shop".into(),

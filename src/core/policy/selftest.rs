@@ -351,6 +351,7 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             definition: None,
             estimated_rows: described.rows,
             sequences: Vec::new(),
+            unique_keys: Vec::new(),
         };
         catalog.relations.insert(name, relation);
     }

@@ -39,6 +39,9 @@ pub struct Relation {
     pub estimated_rows: i64,
     /// Sequences its column defaults draw from.
     pub sequences: Vec<RelationName>,
+    /// Attribute numbers of each unique key that holds for all of its rows at any time.
+    #[serde(default)]
+    pub unique_keys: Vec<Vec<i16>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,18 @@ impl Catalog {
     /// The relation with this OID.
     pub fn by_oid(&self, oid: u32) -> Option<&Relation> {
         self.relations.values().find(|relation| relation.oid == oid)
+    }
+
+    /// Whether no more than one row of the relation, those of its children included, can have these
+    /// values in these columns.
+    pub fn is_unique(&self, relation: &Relation, columns: &[String]) -> bool {
+        let number = |name: &String| relation.columns.iter().find(|column| column.name == *name);
+        let pinned: BTreeSet<i16> = columns.iter().filter_map(number).map(|column| column.number).collect();
+        let is_pinned =
+            relation.unique_keys.iter().any(|key| !key.is_empty() && key.iter().all(|column| pinned.contains(column)));
+        // A key of a parent says nothing of its children, one of a partitioned table does.
+        let has_children = || self.relations.values().any(|other| other.parents.contains(&relation.oid));
+        is_pinned && (relation.kind == RelationKind::Partitioned || !has_children())
     }
 
     /// The relation a name means under a search path; the first schema that has it wins.

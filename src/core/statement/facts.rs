@@ -150,6 +150,9 @@ pub struct Facts {
     pub locks: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
+    /// one value each.
+    pub pinned: Vec<String>,
     /// What LISTEN listens to.
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
@@ -180,6 +183,7 @@ impl Facts {
             if_exists: false,
             locks: false,
             unbounded: false,
+            pinned: Vec::new(),
             channel: None,
             prepared: None,
             upkeep: None,
@@ -222,6 +226,7 @@ impl Facts {
             if_exists: false,
             locks: self.locks || outer.locks,
             unbounded: self.unbounded || outer.unbounded,
+            pinned: self.pinned.clone(),
             channel: None,
             prepared: outer.prepared.clone(),
             upkeep: None,

@@ -5,7 +5,7 @@
 
 use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{shape, upkeep, walk};
+use super::{predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -80,6 +80,7 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
+    facts.pinned = predicate::pinned(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }

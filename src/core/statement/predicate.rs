@@ -21,6 +21,48 @@ pub fn can_exclude(condition: &Tree) -> bool {
     }
 }
 
+/// Columns that an UPDATE or DELETE, of one relation by itself, wants to be equal to one value each.
+pub fn pinned(statement: &Tree) -> Vec<String> {
+    let others = match statement.kind() {
+        "UpdateStmt" => "from_clause",
+        "DeleteStmt" => "using_clause",
+        _ => return Vec::new(),
+    };
+    let is_alone = statement.get(others).items().is_empty() && statement.get("with_clause").is_nothing();
+    let mut columns = Vec::new();
+    if is_alone {
+        pin(statement.get("where_clause"), &mut columns);
+    }
+    columns
+}
+
+fn pin(condition: &Tree, columns: &mut Vec<String>) {
+    match condition.kind() {
+        // BoolExprType: 1 AND.
+        "BoolExpr" if condition.get("boolop").int() == 1 => {
+            condition.get("args").items().iter().for_each(|argument| pin(argument, columns));
+        }
+        // A_Expr_Kind: 1 an operator by itself, not ANY, ALL, IN and kin.
+        "AExpr" if condition.get("kind").int() == 1 && operator(condition) == "=" => {
+            let (left, right) = (condition.get("lexpr"), condition.get("rexpr"));
+            let pair = if is_value(right) { Some(left) } else { is_value(left).then_some(right) };
+            let column =
+                pair.filter(|side| side.kind() == "ColumnRef").and_then(|side| side.get("fields").items().last());
+            columns.extend(column.map(|name| name.get("sval").text().to_owned()));
+        }
+        _ => {}
+    }
+}
+
+/// A constant or a parameter, whatever it is cast to.
+fn is_value(side: &Tree) -> bool {
+    match side.kind() {
+        "AConst" | "ParamRef" => true,
+        "TypeCast" => is_value(side.get("arg")),
+        _ => false,
+    }
+}
+
 /// Whether the condition is true for every row that has no NULL in the columns it names.
 fn is_tautology(condition: &Tree) -> bool {
     match condition.kind() {
@@ -162,6 +204,30 @@ mod tests {
         ];
         for sql in some {
             assert!(predicate_of(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_that_must_equal_one_value_are_named_and_no_others() {
+        let cases: [(&str, &[&str]); 14] = [
+            ("delete from t where id = 1", &["id"]),
+            ("update t set a = 2 where t.id = $1::int8 and 'x' = \"B\" and c > 3", &["id", "B"]),
+            ("update t set a = 2 where id = 1 or b = 2", &[]),
+            ("update t set a = 2 where not (id = 1)", &[]),
+            ("update t set a = 2 where id in (1, 2)", &[]),
+            ("update t set a = 2 where id = any ('{1,2}')", &[]),
+            ("update t set a = 2 where id = b", &[]),
+            ("update t set a = 2 where id = (select 1)", &[]),
+            ("update t set a = 2 where id + 0 = 1", &[]),
+            ("update t set a = 2 where id >= 1", &[]),
+            ("update t set a = 2 from u where id = 1", &[]),
+            ("delete from t using u where id = 1", &[]),
+            ("with u as (select 1) delete from t where id = 1", &[]),
+            ("select 1 from t where id = 1", &[]),
+        ];
+        for (sql, columns) in cases {
+            let statements = grammar::parse(sql).expect(sql);
+            assert_eq!(statements.first().expect("one").facts.pinned, columns, "{sql}");
         }
     }
 

@@ -47,7 +47,9 @@ impl Session {
         let facts = planned.cleared.facts();
         let size = self.size_of(facts);
         let trying = self.people.trying;
-        let can_ask = self.people.is_alone() && facts.effect == Effect::Write && !facts.verb.starts_with("EXPLAIN");
+        let is_asked = self.people.is_alone() && facts.effect == Effect::Write && !facts.verb.starts_with("EXPLAIN");
+        // Of a row that is named by a key the planner has nothing to say.
+        let can_ask = is_asked && (trying.is_some() || !self.is_of_one_row(facts));
         if !can_ask || (size < WORTH_ASKING && trying.is_none()) {
             let verdict = trying.and_then(|trying| self.before_trial(trying));
             return Ok(verdict.map_or(Foreseen::GoOn, Foreseen::Stop));
@@ -118,6 +120,14 @@ impl Session {
             Err(ImpactRefusal::Deny(denial)) => Some(Verdict::Denied(told(denial))),
             Err(ImpactRefusal::NeedApproval(denial)) => Some(Verdict::Asks(told(denial), Vec::new())),
         }
+    }
+
+    /// Whether the text itself changes one row at the most: it names the key.
+    fn is_of_one_row(&self, facts: &Facts) -> bool {
+        let [touch] = facts.touches.as_slice() else { return false };
+        let schema = touch.relation.schema.as_deref();
+        let relation = self.catalog.resolve(schema, &touch.relation.name, &self.search_path);
+        relation.is_some_and(|relation| self.catalog.is_unique(relation, &facts.pinned))
     }
 
     /// Rows of the largest relation that the text writes to, by the server's statistics.

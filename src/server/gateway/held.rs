@@ -172,11 +172,8 @@ impl Session {
     /// Takes the baseline's rows out of a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &mut Drained) {
         if std::mem::take(&mut self.baseline_asked) {
-            let is_before = |row: &Vec<Option<String>>| row.first().and_then(Option::as_deref) == Some("before");
-            let (before, rest) = std::mem::take(&mut drained.rows).into_iter().partition(is_before);
-            drained.rows = rest;
-            let before: Vec<_> = before;
-            let counted: Vec<_> = before.iter().filter_map(|row| counted(row)).collect();
+            let rows = drained.rows.iter().filter(|row| is_marked(row, "before"));
+            let counted: Vec<_> = rows.filter_map(|row| counted(row)).collect();
             self.held.baseline = Some(impact::baseline(&counted));
             self.held.is_unsure = false;
         }
@@ -203,6 +200,8 @@ impl Session {
 
     /// Judges everything since the transaction began by the rows that [`Session::ask_counts`] has brought.
     pub(super) async fn judge_counts(&mut self, rows: &[Vec<Option<String>>]) -> Result<Verdict, End> {
+        // What else was asked along the way brings rows as well.
+        let rows: Vec<_> = rows.iter().filter(|row| is_marked(row, "now")).collect();
         let now: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
         if now.len() != rows.len() {
             return Err(End::Protocol);
@@ -329,6 +328,10 @@ pub enum Verdict {
     OverCap(OverCap),
     /// It was only tried.
     Tried(Box<Tried>),
+}
+
+fn is_marked(row: &[Option<String>], mark: &str) -> bool {
+    row.first().and_then(Option::as_deref) == Some(mark)
 }
 
 /// One row of the count query, behind its mark.

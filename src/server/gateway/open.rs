@@ -28,6 +28,7 @@ use crate::core::transcript::{Leaf, SessionKey};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::startup::{self, Startup};
 use crate::server::audit::{SessionOpen, SessionRecord};
+use crate::server::decisions::Context;
 use crate::server::grants::LiveGrant;
 use crate::server::grants::leases::Lease;
 use crate::server::http::refusal::chain;
@@ -380,11 +381,21 @@ async fn close(session: &mut Session, end: &End, served: &ServedTarget, lease: L
     // A client that is gone need not be told.
     let _ = session.client.flush().await;
     session.client.shut().await;
+    keep_decisions(&session.grant, &session.context, served).await;
     let has_left = leave(session).await;
     let role = upstream::settle(served, lease, has_left).await;
     let head = state.transcripts.client_head(session.record.session());
     if let Err(error) = session.record.close(end.reason(), role, head, clock::now()).await {
         tracing::error!(%error, "the end of a session could not be recorded");
+    }
+}
+
+/// Leaves what was decided to the grant's next session, while it holds.
+async fn keep_decisions(live: &LiveGrant, context: &Arc<Context>, served: &ServedTarget) {
+    if let Ok(catalog) = served.catalog(&live.grant.database).await
+        && context.is_for(&live.policy(), &catalog)
+    {
+        live.keep_decisions(context);
     }
 }
 

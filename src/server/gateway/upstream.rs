@@ -132,7 +132,7 @@ async fn is_unused(served: &ServedTarget, lease: &Lease) -> bool {
 
 /// Drops the role of a lease.
 pub async fn end(served: &ServedTarget, lease: Lease) -> RoleEnd {
-    match end_role(served, &lease).await {
+    match roles::end_at(served, &lease.grant().grant.database, lease.name()).await {
         Ok(Ended { dropped: true, .. }) => {
             lease.gone();
             RoleEnd::Dropped
@@ -143,20 +143,6 @@ pub async fn end(served: &ServedTarget, lease: Lease) -> RoleEnd {
             RoleEnd::Left
         }
     }
-}
-
-async fn end_role(served: &ServedTarget, lease: &Lease) -> Result<Ended, UpstreamError> {
-    let database = &lease.grant().grant.database;
-    let mut admin = served.admins().borrow(served.target(), database).await?;
-    let mut ended = roles::end(&admin, lease.name()).await;
-    if ended.is_err() && admin.is_closed() {
-        admin = served.target().admin(database).await?;
-        ended = roles::end(&admin, lease.name()).await;
-    }
-    if ended.is_ok() {
-        served.admins().keep(admin, database);
-    }
-    Ok(ended?)
 }
 
 /// A password that exists nowhere but here, and what the target keeps of it.

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::core::api::ErrorCode;
 use crate::core::grant::{Grant, GrantId};
@@ -27,6 +29,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How often what a target did not confirm is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How many grants are ended side by side: each asks the target over a connection of its own.
+const AT_ONCE: usize = 8;
 
 /// Ends a grant; when it answers `Ok`, nothing of it is left in the target.
 ///
@@ -78,9 +83,8 @@ async fn end_roles(state: &State, live: &LiveGrant) -> Result<(), Refusal> {
         )
     };
     let served = state.target(&grant.target).ok_or_else(|| refuse("the target is not configured".into()))?;
-    let client = served.admin(&grant.database).await?;
     for role in roles {
-        let ended = roles::end(&client, &role).await.map_err(|error| refuse(chain(&error)))?;
+        let ended = roles::end_at(served, &grant.database, &role).await.map_err(|error| refuse(chain(&error)))?;
         match ended.dropped {
             true => live.forget_role(&role),
             false => tracing::warn!(role, "the role owns something in another database: it cannot log in, but stays"),
@@ -136,26 +140,49 @@ async fn sweep(state: &State) {
 pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
     let mut retry = tokio::time::Instant::now() + RETRY;
+    // Beside the clock: a backend that does not end must not keep other grants alive.
+    let mut working = JoinSet::new();
+    let mut trying: Option<AbortHandle> = None;
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         }
+        while working.try_join_next().is_some() {}
         state.targets.values().for_each(|served| served.admins().trim());
-        for id in state.grants.expired(clock::now()) {
-            // A refusal is logged where it happens; the retry below takes it up again.
-            let _ = end(&state, &id, EndReason::Expired).await;
+        let expired = state.grants.expired(clock::now());
+        if !expired.is_empty() {
+            // From here on the next tick does not find them any more.
+            expired.iter().for_each(|id| state.grants.begin_end(id, EndReason::Expired));
+            let state = state.clone();
+            working.spawn(async move { end_each(&state, expired, EndReason::Expired).await });
         }
-        if tokio::time::Instant::now() >= retry {
-            for (live, reason) in state.grants.all_ending() {
-                let _ = finish(&state, &live, reason).await;
-            }
-            clear_lost(&state).await;
-            sweep(&state).await;
+        let is_free = trying.as_ref().is_none_or(AbortHandle::is_finished);
+        if is_free && tokio::time::Instant::now() >= retry {
+            trying = Some(working.spawn(try_again(state.clone())));
             retry = tokio::time::Instant::now() + RETRY;
         }
     }
+    // What is not dropped by then is swept at the next start.
+    trying.iter().for_each(AbortHandle::abort);
+    while working.join_next().await.is_some() {}
+}
+
+/// Ends grants side by side. A refusal is logged where it happens, and tried again.
+async fn end_each(state: &State, ids: Vec<GrantId>, reason: EndReason) {
+    let end_one = |id: GrantId| async move {
+        let _ = end(state, &id, reason).await;
+    };
+    stream::iter(ids).for_each_concurrent(AT_ONCE, end_one).await;
+}
+
+async fn try_again(state: Arc<State>) {
+    for (live, reason) in state.grants.all_ending() {
+        let _ = finish(&state, &live, reason).await;
+    }
+    clear_lost(&state).await;
+    sweep(&state).await;
 }
 
 /// Drops the roles of sessions that are over while their grants go on: a target that crashes takes
@@ -163,14 +190,11 @@ pub async fn reap(state: Arc<State>, mut stop: watch::Receiver<bool>) {
 async fn clear_lost(state: &State) {
     for live in state.grants.all() {
         let lost = live.lost_roles();
-        if lost.is_empty() {
-            continue;
-        }
         let Some(served) = state.target(&live.grant.target) else { continue };
-        // What fails is tried again at the next look.
-        let Ok(client) = served.admin(&live.grant.database).await else { continue };
         for role in lost {
-            if roles::end(&client, &role).await.is_ok_and(|ended| ended.dropped) {
+            // What fails is tried again at the next look.
+            let ended = roles::end_at(served, &live.grant.database, &role).await;
+            if ended.is_ok_and(|ended| ended.dropped) {
                 live.forget_role(&role);
             }
         }
@@ -181,9 +205,7 @@ async fn clear_lost(state: &State) {
 pub async fn end_all(state: &State) {
     state.sessions.kill_all(EndReason::Stopping);
     let _ = tokio::time::timeout(POLITENESS, state.sessions.until_empty()).await;
-    for id in state.grants.ids() {
-        let _ = end(state, &id, EndReason::Stopping).await;
-    }
+    end_each(state, state.grants.ids(), EndReason::Stopping).await;
     for served in state.targets.values() {
         keep::clear_unused(state, served).await;
     }

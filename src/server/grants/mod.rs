@@ -12,14 +12,16 @@ pub mod leases;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::core::approval::Admission;
 use crate::core::grant::{Grant, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::{Policy, Subject};
 use crate::core::scope::Scope;
+use crate::core::scope::catalog::Catalog;
 use crate::core::time::Moment;
+use crate::server::decisions::Context;
 use crate::server::scopes::ScopeRole;
 use crate::server::sessions::EndReason;
 use crate::sys::clock;
@@ -52,6 +54,8 @@ pub struct LiveGrant {
     opened: AtomicBool,
     ended: AtomicBool,
     leases: leases::Leases,
+    /// What was decided in its sessions, for the next of them.
+    decided: Mutex<Option<Arc<Context>>>,
 }
 
 impl LiveGrant {
@@ -62,6 +66,18 @@ impl LiveGrant {
 
     pub(in crate::server) fn put_policy(&self, policy: Arc<Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Keeps what was decided in a session that is over. The context holds on to its catalog, so only
+    /// one is kept, and no longer than it holds.
+    pub fn keep_decisions(&self, context: &Arc<Context>) {
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.clone());
+    }
+
+    /// Lets go of decisions by another policy or catalog.
+    pub(in crate::server) fn drop_decisions(&self, policy: &Arc<Policy>, catalog: &Arc<Catalog>) {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        *decided = decided.take().filter(|context| context.is_for(policy, catalog));
     }
 
     /// Whether the policy lets them in, or people have and it still counts.
@@ -234,6 +250,7 @@ impl Place {
             opened: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             leases: leases::Leases::default(),
+            decided: Mutex::default(),
         });
         self.is_taken = true;
         let mut all = self.grants.write();
@@ -258,6 +275,7 @@ pub mod tests {
 
     use super::*;
     use crate::core::grant::Access;
+    use crate::server::decisions::Decisions;
 
     fn credential() -> Credential {
         let scope = Scope {
@@ -300,6 +318,22 @@ pub mod tests {
         assert!(!grants.finish_end(&grant.grant.id));
         assert!(grants.by_user("user1").is_none());
         assert!(grant.has_ended());
+    }
+
+    #[test]
+    fn decisions_outlive_the_last_session_as_long_as_they_hold() {
+        let (live, decisions) = (live(1), Decisions::default());
+        let (policy, catalog) = (live.policy(), Arc::new(Catalog::default()));
+        let context = || decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
+        let first = context();
+        live.keep_decisions(&first);
+        let kept = Arc::downgrade(&first);
+        drop(first);
+        assert!(kept.upgrade().is_some_and(|kept| Arc::ptr_eq(&kept, &context())));
+        live.drop_decisions(&policy, &catalog);
+        assert!(kept.upgrade().is_some());
+        live.drop_decisions(&policy, &Arc::new(Catalog::default()));
+        assert!(kept.upgrade().is_none(), "another catalog");
     }
 
     #[test]
