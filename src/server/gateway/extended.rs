@@ -341,7 +341,7 @@ impl Session {
         // The count goes along, unless where a block begins or ends is only known from the answers.
         if self.held.counts_pending() && !self.held.has_moved {
             self.ask_counts(asked);
-            let rows = self.answered_with_rows().await?;
+            let rows = self.answered_with_rows(Some(asked)).await?;
             return match rows {
                 Some(rows) => self.settle_counted(&rows, Mode::Extended, asked).await,
                 None => Ok(false),
@@ -352,14 +352,16 @@ impl Session {
 
     /// Gets everything asked so far answered. False when it failed.
     async fn answered(&mut self) -> Result<bool, End> {
-        Ok(self.answered_with_rows().await?.is_some())
+        Ok(self.answered_with_rows(None).await?.is_some())
     }
 
-    /// The same; the rows of the gateway's own queries.
-    async fn answered_with_rows(&mut self) -> Result<Option<Vec<Vec<Option<String>>>>, End> {
+    /// The same, with counts that were `asked` for along with it; the rows of the gateway's own queries.
+    async fn answered_with_rows(&mut self, asked: Option<Asked>) -> Result<Option<Vec<Vec<Option<String>>>>, End> {
         let drained = self.flush_up(Mode::Extended).await?;
         self.changes.settled();
         if drained.failed {
+            // What was deferred to the client's COMMIT has failed: its block ends with that.
+            self.held.commit_failed = drained.own_failed && asked == Some(Asked::BeforeCommit) && self.is_block;
             self.is_skipping = true;
             return Ok(None);
         }

@@ -35,6 +35,8 @@ pub enum Mode {
 pub struct Drained {
     /// The client was shown an error; the server skips to Sync.
     pub failed: bool,
+    /// It was in a request of the gateway's own.
+    pub own_failed: bool,
     /// A command tag was not of the class that was judged: the statement's number, and the tag.
     pub wrong_tag: Option<(u64, String)>,
     /// Rows of the gateway's own queries.
@@ -344,6 +346,7 @@ impl Session {
             }
         };
         drained.failed = true;
+        drained.own_failed = owner == Owner::Gateway;
         self.held.is_unsure = true;
         self.executions.clear();
         match number {
