@@ -2,7 +2,7 @@
 //!
 //! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them, which
 //! [`writer`] writes and [`stored`] and [`index`] look up; [`session`] is the gateway's account of
-//! one connection; [`recover`] reads the file at start.
+//! one connection, in the words of [`wording`]; [`recover`] reads the file at start.
 
 mod approvals;
 mod index;
@@ -10,11 +10,13 @@ mod log;
 mod recover;
 mod session;
 mod stored;
+mod wording;
 mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
-pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord, Wording};
+pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
 pub use stored::Kind;
+pub use wording::Wording;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Position, fields};
 use super::stored::Kind;
+use super::wording::Wording;
 use super::writer::Pending;
 use crate::core::grant::{Grant, SessionId};
 use crate::core::policy::{Cleared, Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::core::time::Moment;
 use crate::core::transcript::canonical::Members;
-use crate::core::transcript::{Chain, Domain, Leaf, Line, LineError, RowsDigest, SessionKey, content, redact};
+use crate::core::transcript::{Chain, Domain, Leaf, Line, LineError, RowsDigest, SessionKey, content};
 use crate::server::config::Durability;
 use crate::sys::clock;
 
@@ -58,23 +59,6 @@ impl Protocol {
             Self::Simple => "simple",
             Self::Extended => "ext",
         }
-    }
-}
-
-/// What lines say of a text whose literals are left out: the same for all texts of one shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wording {
-    norm: String,
-    fingerprint: String,
-    is_cut: bool,
-}
-
-impl Wording {
-    /// Of a whole text.
-    pub fn of(text: &str) -> Self {
-        let shape = redact::shape(text);
-        let norm = content::clip(&shape, redact::LONGEST_NORMALISED).to_owned();
-        Self { is_cut: norm.len() < shape.len(), fingerprint: redact::fingerprint(&shape), norm }
     }
 }
 
@@ -438,9 +422,9 @@ impl SessionRecord {
         self.members
             .hex("stmt_c", &commitment)
             .number("len", count(text.len()))
-            .text("norm", &wording.norm)
-            .text("fp", &wording.fingerprint);
-        if wording.is_cut {
+            .text("norm", wording.norm())
+            .text("fp", wording.fingerprint());
+        if wording.is_cut() {
             self.members.flag("norm_cut", true);
         }
     }

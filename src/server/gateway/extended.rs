@@ -347,6 +347,7 @@ impl Session {
             self.ask_counts(asked);
             let drained = self.answered_with_rows().await?;
             if drained.failed_ours {
+                // What was deferred to the client's COMMIT has failed: its block ends with that.
                 self.held.commit_failed = asked == Asked::BeforeCommit && self.is_block;
             }
             return match drained.failed {
