@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
@@ -17,10 +18,20 @@ const KEPT: Duration = Duration::from_secs(3);
 /// How many of one target.
 const MOST: usize = 4;
 
+/// How many sessions of one target are opened at a time: each takes a connection of the broker's while
+/// it is, and hundreds that come at once would leave the target no room for themselves.
+const MOST_OPENING: usize = 16;
+
 /// The idle connections of one target.
-#[derive(Default)]
 pub struct Admins {
     idle: Mutex<Vec<Idle>>,
+    opening: Semaphore,
+}
+
+impl Default for Admins {
+    fn default() -> Self {
+        Self { idle: Mutex::default(), opening: Semaphore::new(MOST_OPENING) }
+    }
 }
 
 struct Idle {
@@ -36,6 +47,11 @@ impl Admins {
             Some(client) => Ok(client),
             None => target.admin(database).await,
         }
+    }
+
+    /// A turn to open a session, given back on drop; none once the target is not served any more.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.opening.acquire().await.ok()
     }
 
     fn take(&self, database: &str) -> Option<Client> {

@@ -54,18 +54,19 @@ fn copy(source: &Path, port: u16) -> PathBuf {
 }
 
 /// The same attacks in another protocol: `extended` or `binary` in place of `simple`.
-fn in_protocol(folder: &Path, protocol: &str) -> PathBuf {
-    let text = std::fs::read_to_string(folder.join("mask_attacks.jsonl")).expect("text");
+fn in_protocol(folder: &Path, attacks: &str, protocol: &str) -> PathBuf {
+    let text = std::fs::read_to_string(folder.join(format!("{attacks}_attacks.jsonl"))).expect("text");
     let is_one = |line: &&str| {
         let entry: Value = serde_json::from_str(line).expect("JSON");
-        let sql = entry.pointer("/steps/0/sql").and_then(Value::as_str).unwrap_or(";");
-        !sql.contains(';') && line.contains("\"proto\": \"simple\"")
+        let steps = entry.get("steps").and_then(Value::as_array).expect("steps");
+        let is_single = |step: &Value| step.get("sql").and_then(Value::as_str).is_some_and(|sql| !sql.contains(';'));
+        steps.iter().all(is_single) && line.contains("\"proto\": \"simple\"")
     };
     let changed = text
         .lines()
         .filter(is_one)
         .map(|line| line.replace("\"proto\": \"simple\"", &format!("\"proto\": \"{protocol}\"")));
-    let file = folder.join(format!("mask_{protocol}.jsonl"));
+    let file = folder.join(format!("{attacks}_{protocol}.jsonl"));
     std::fs::write(&file, changed.collect::<Vec<_>>().join("\n")).expect("written");
     file
 }
@@ -234,7 +235,8 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
         return;
     };
     let rig = Rig::start(&source).await;
-    let kinds = std::env::var("DBGATE_CORPUS_KINDS").unwrap_or_else(|_| "mask extended binary past guard legit".into());
+    let kinds = std::env::var("DBGATE_CORPUS_KINDS")
+        .unwrap_or_else(|_| "mask extended binary past guard guard-extended legit".into());
     let mut wrong = Vec::new();
     for kind in kinds.split(' ') {
         if kind == "keep" {
@@ -243,12 +245,17 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
         }
         let direct = format!("postgres://engineer:engineer_pw@127.0.0.1:{}/rt_target", rig.cluster.port());
         let more: Vec<&str> = match kind {
-            "guard" => vec!["--wait", "6"],
+            "guard" | "guard-extended" => vec!["--wait", "6"],
             "legit" => vec!["--direct-dsn", &direct],
             _ => Vec::new(),
         };
         let (corpus, through) = match kind {
-            "extended" | "binary" => (in_protocol(&rig.folder, kind).to_string_lossy().into_owned(), &rig.through),
+            "extended" | "binary" => {
+                (in_protocol(&rig.folder, "mask", kind).to_string_lossy().into_owned(), &rig.through)
+            }
+            "guard-extended" => {
+                (in_protocol(&rig.folder, "guard", "extended").to_string_lossy().into_owned(), &rig.through)
+            }
             "past" => ("mask".to_owned(), &rig.past),
             _ => (kind.to_owned(), &rig.through),
         };

@@ -33,7 +33,7 @@ impl People {
             }
             // Whatever happens behind it.
             Some(TransactionVerb::Commit) if tag == "COMMIT" && !self.tag.is_empty() && self.spent.is_none() => {
-                self.spent = Some(Spent::Committed { tag: std::mem::take(&mut self.tag) });
+                self.spent = Some(Spent::Committed { tag: self.tag.clone() });
             }
             Some(_) => {}
             None if self.lift.is_some() && self.tag.is_empty() => tag.clone_into(&mut self.tag),

@@ -53,6 +53,7 @@ pub async fn connect(
 ) -> Result<Connection, UpstreamError> {
     let live = lease.grant().clone();
     let (target, database) = (served.target(), &live.grant.database);
+    let _turn = served.admins().turn().await;
     let mut admin = served.admins().borrow(target, database).await?;
     let (password, verifier) = credential();
     // Until the login role belongs to it, nothing else holds on to the scope.
