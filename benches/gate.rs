@@ -35,7 +35,7 @@ async fn main() {
     let masks = argument("--masks").is_none_or(|value| value != "off");
     let scale = argument("--scale").unwrap_or_else(|| "10".into());
     let rows = argument("--rows").unwrap_or_else(|| "2000000".into());
-    let parameters = [("shared_buffers", "1GB"), ("max_connections", "700"), ("jit", "off"), ("autovacuum", "off")];
+    let parameters = [("shared_buffers", "1GB"), ("max_connections", "1700"), ("jit", "off"), ("autovacuum", "off")];
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let installation = Installation::find().expect("PostgreSQL server programs");
     let settings = Settings { parameters, ..Settings::default() };
@@ -69,7 +69,8 @@ async fn main() {
         &format!("[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\""),
     )
     .await;
-    let grant = gate.grant_as("ana@example.com", Access::Read, 8 * 3600).await;
+    let access = if argument("--access").as_deref() == Some("write") { Access::Write } else { Access::Read };
+    let grant = gate.grant_as("ana@example.com", access, 8 * 3600).await;
     let verifier = verifier(&cluster).await;
     let ca = gate.folder.join("ca.pem");
     std::fs::write(&ca, grant.gateway.ca_pem.as_deref().unwrap_or_default()).expect("ca.pem");
