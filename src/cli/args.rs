@@ -133,7 +133,7 @@ pub enum Command {
     },
     /// Take back a small write of yours, where policy keeps what it changed
     #[command(
-        after_help = "Examples:\n  dbgate undo ses_0123456789\n  dbgate undo ses_0123456789 3\n  dbgate undo ses_0123456789 3 --apply\n\nWithout a statement it lists what is kept; without --apply it shows what would run."
+        after_help = "Examples:\n  dbgate undo 01M8AK6MM9XM6330TYNETXAQS4\n  dbgate undo 01M8AK6MM9XM6330TYNETXAQS4 3\n  dbgate undo 01M8AK6MM9XM6330TYNETXAQS4 3 --apply\n\nWithout a statement it lists what is kept; without --apply it shows what would run."
     )]
     Undo(UndoArgs),
     /// Go through the requests that wait for your decision
