@@ -83,7 +83,7 @@ impl Change {
         let rows: Vec<_> = self.before.iter().map(|row| self.row(row, |_| true)).collect();
         format!(
             "insert into {} ({}) overriding system value values\n  {}",
-            self.name(),
+            self.relation.quoted(),
             names.join(", "),
             rows.join(",\n  ")
         )
@@ -128,7 +128,7 @@ impl Change {
         .concat()
         .join(" and ");
         let set = numbered(&changed, &|number, name| format!("{name} = kept.was{number}")).join(", ");
-        let (name, count) = (self.name(), self.before.len());
+        let (name, count) = (self.relation.quoted(), self.before.len());
         Ok(format!(
             "with kept ({columns}) as (values\n  {rows}),\n\
              same as (select count(*) as rows from {name} t join kept on {same}),\n\
@@ -167,10 +167,6 @@ impl Change {
                 None => format!("null::{}", column.type_name),
             })
             .collect()
-    }
-
-    fn name(&self) -> String {
-        format!("{}.{}", identifier(&self.relation.schema), identifier(&self.relation.name))
     }
 }
 

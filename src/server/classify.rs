@@ -140,7 +140,7 @@ async fn read(
     }
     let shown: Vec<String> =
         readable.iter().map(|column| format!("left({}::text, {LONGEST})", identifier(&column.name))).collect();
-    let name = format!("{}.{}", identifier(&relation.name.schema), identifier(&relation.name.name));
+    let name = relation.name.quoted();
     let sql = format!("select {} from {name}{} limit {rows}", shown.join(", "), sample(relation, rows));
     let mut counted = Counted::new();
     for message in client.simple_query(&sql).await? {

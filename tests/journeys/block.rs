@@ -1,8 +1,6 @@
 //! Approvals inside transaction blocks, where most drivers work: the first write of a block can be
 //! asked about, and an approval that is used in one is accounted for when the block ends.
 
-use std::path::Path;
-
 use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
@@ -11,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::support::dbgate::said;
 use crate::support::gate::{SHOP, superuser};
-use crate::support::scene::{Scene, UPDATE};
+use crate::support::scene::{Psycopg, Scene, UPDATE};
 use crate::support::wire::{Peer, error, tags};
 
 /// What a statement is answered with: its SQLSTATE, the request it made, and the hint.
@@ -237,22 +235,10 @@ async fn psql_is_not_held_with_a_transaction_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psycopg_asks_in_its_own_transactions() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers");
-    let python = folder.join("venv/bin/python");
-    if !python.exists() {
-        eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
-        return;
-    }
+    let Some(psycopg) = Psycopg::find() else { return };
     let scene = Scene::start("").await;
-    let output = scene.run("ana", &["conninfo", "demo", "--access", "write"]).await;
-    let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
-    let run = async |how: &str| {
-        let mut command = tokio::process::Command::new(&python);
-        command.arg(folder.join("psycopg_approval.py")).arg(&conninfo).args(["1501", how]).env_clear();
-        let output = command.output().await.expect("python runs");
-        assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
+    let conninfo = scene.conninfo().await;
+    let run = async |how: &str| psycopg.run(&conninfo, &["1501", how]).await;
     for how in ["transaction", "nested"] {
         let asked = run(how).await;
         let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();

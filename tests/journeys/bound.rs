@@ -11,7 +11,7 @@ use tokio_postgres::error::DbError;
 
 use crate::support::dbgate::said;
 use crate::support::gate::SHOP;
-use crate::support::scene::Scene;
+use crate::support::scene::{Psycopg, Scene};
 use crate::support::wire::{Peer, error};
 
 const RAISE: &str = "update orders set amount = amount + $1::int4 where amount < $2::int4";
@@ -210,22 +210,10 @@ async fn exec_binds_values_and_resume_runs_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psycopg_asks_and_both_it_and_resume_run_what_was_approved() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers");
-    let python = folder.join("venv/bin/python");
-    if !python.exists() {
-        eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
-        return;
-    }
+    let Some(psycopg) = Psycopg::find() else { return };
     let scene = Scene::start("").await;
-    let output = scene.run("ana", &["conninfo", "demo", "--access", "write"]).await;
-    let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
-    let run = async |arguments: &[&str]| {
-        let mut command = tokio::process::Command::new(&python);
-        command.arg(folder.join("psycopg_approval.py")).arg(&conninfo).args(arguments).env_clear();
-        let output = command.output().await.expect("python runs");
-        assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
+    let conninfo = scene.conninfo().await;
+    let run = async |arguments: &[&str]| psycopg.run(&conninfo, arguments).await;
     let asked = run(&["1501"]).await;
     let id = asked.strip_prefix("ZG001 ").unwrap_or_else(|| panic!("{asked}")).to_owned();
     assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));

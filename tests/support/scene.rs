@@ -1,7 +1,7 @@
 //! People who ask and people who decide: a gate, an issuer with both, and the program.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -105,11 +105,16 @@ impl Scene {
         log.lines().filter(is_it).count()
     }
 
-    /// psql with write access as Ana, through `conninfo`.
-    pub async fn psql(&self, sql: &str) -> Command {
+    /// What a client of Ana's with write access connects with.
+    pub async fn conninfo(&self) -> String {
         let output = self.run("ana", &["conninfo", "demo", "--access", "write"]).await;
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-        let conninfo = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    /// psql with write access as Ana, through `conninfo`.
+    pub async fn psql(&self, sql: &str) -> Command {
+        let conninfo = self.conninfo().await;
         let mut command = Command::new("psql");
         command.args(["-X", "-v", "VERBOSITY=verbose", &conninfo, "-c", sql]).env_clear().env("PATH", "/usr/bin:/bin");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -127,6 +132,33 @@ impl Scene {
     pub async fn end(self) {
         self.gate.stop().await;
         self.issuer.stop().await;
+    }
+}
+
+/// psycopg with a write that people must approve; nothing, and a note, where it is not installed.
+pub struct Psycopg {
+    python: PathBuf,
+    script: PathBuf,
+}
+
+impl Psycopg {
+    pub fn find() -> Option<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drivers");
+        let (python, script) = (folder.join("venv/bin/python"), folder.join("psycopg_approval.py"));
+        if !python.exists() {
+            eprintln!("skipped: {} is not installed (tests/run installs it)", python.display());
+            return None;
+        }
+        Some(Self { python, script })
+    }
+
+    /// What it says of one run.
+    pub async fn run(&self, conninfo: &str, arguments: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(&self.python);
+        command.arg(&self.script).arg(conninfo).args(arguments).env_clear();
+        let output = command.output().await.expect("python runs");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 }
 

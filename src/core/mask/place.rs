@@ -34,7 +34,7 @@ pub fn splice_columns(
         Some(definition) => rebuilt(relation, scope, definition),
         None => {
             let only = if only { "only " } else { "" };
-            format!("{only}{}.{}", identifier(&relation.schema), identifier(&relation.name))
+            format!("{only}{}", relation.quoted())
         }
     };
     format!("(select {} from {source})", columns.join(", "))

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::engine::{Answer, Asking};
-use super::{Policy, Subject, lint};
+use super::{Policy, lint};
 use crate::core::grant::Access;
-use crate::core::identity::Kind;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation};
 
@@ -39,16 +38,7 @@ pub fn guessable(
     let mut found = BTreeSet::new();
     for identity in lint::people(policy) {
         for access in [Access::Write, Access::Admin] {
-            let subject = Subject {
-                identity: &identity,
-                target,
-                environment,
-                database: &catalog.database,
-                access,
-                agent: (identity.kind == Kind::Agent).then_some("lint"),
-                reason: Some("lint"),
-                ticket: Some("lint"),
-            };
+            let subject = lint::asking(&identity, target, environment, &catalog.database, access);
             let asking = Asking::new(policy, &subject);
             if policy.may_connect(&subject).is_err() {
                 continue;

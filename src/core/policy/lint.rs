@@ -49,16 +49,7 @@ pub fn database(
     let mut unfit: BTreeMap<(String, String), String> = BTreeMap::new();
     for identity in people(policy) {
         for access in [Access::Read, Access::Write, Access::Admin] {
-            let subject = Subject {
-                identity: &identity,
-                target,
-                environment,
-                database: &catalog.database,
-                access,
-                agent: (identity.kind == Kind::Agent).then_some("lint"),
-                reason: Some("lint"),
-                ticket: Some("lint"),
-            };
+            let subject = asking(&identity, target, environment, &catalog.database, access);
             for (rule, mask, column) in masked(policy, &subject, catalog) {
                 if let Err(error) = mask::expression_of(&mask, &column.name, &column.type_name, &column.base_type) {
                     unfit.insert((rule.clone(), column.place), error.to_string());
@@ -124,6 +115,26 @@ pub(super) fn people(policy: &Policy) -> Vec<Identity> {
     };
     let kinds = [Kind::Human, Kind::Agent, Kind::Workload];
     sets.iter().flat_map(|groups| kinds.map(|kind| person(groups.clone(), kind))).collect()
+}
+
+/// One of them who asks for a session.
+pub(super) fn asking<'a>(
+    identity: &'a Identity,
+    target: &'a str,
+    environment: &'a str,
+    database: &'a str,
+    access: Access,
+) -> Subject<'a> {
+    Subject {
+        identity,
+        target,
+        environment,
+        database,
+        access,
+        agent: (identity.kind == Kind::Agent).then_some("lint"),
+        reason: Some("lint"),
+        ticket: Some("lint"),
+    }
 }
 
 /// Tags in `tags.contains("…")` and its kin, with the place of each.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::core::grant::Access;
+use crate::core::mask::identifier;
 
 /// Privileges, masks and refusals of one principal on one database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ pub struct RelationName {
 impl RelationName {
     pub fn new(schema: &str, name: &str) -> Self {
         Self { schema: schema.to_owned(), name: name.to_owned() }
+    }
+
+    /// As SQL spells it, whatever is in it.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 }
 

@@ -104,21 +104,18 @@ impl Session {
     /// What a statement leaves behind once the target has answered its Sync: rows to be kept, and the
     /// account of an approval.
     pub(super) async fn after_statement(&mut self) {
-        if self.held.image.is_some() {
+        let block_goes_on = self.status == b'T' && self.held.counts_pending();
+        if self.held.image.is_some() && !block_goes_on {
             seldom(self.keep_after()).await;
         }
-        if self.people.lift.is_some() {
+        // What came of it is known already, or with the end of the client's block.
+        if self.people.lift.is_some() && (self.people.spent.is_some() || !block_goes_on) {
             seldom(self.settle_account()).await;
         }
     }
 
-    /// Notes what came of the statement that an approval let through, unless the client's block
-    /// that it wrote in goes on.
+    /// Notes what came of the statement that an approval let through.
     async fn settle_account(&mut self) {
-        let goes_on = self.status == b'T' && self.held.counts_pending();
-        if self.people.spent.is_none() && goes_on {
-            return;
-        }
         let spent = match self.people.spent.take() {
             None if self.status == b'E' => {
                 Spent::Failed { sqlstate: "25P02".to_owned(), message: "its transaction failed".to_owned() }

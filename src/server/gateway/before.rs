@@ -118,9 +118,6 @@ impl Session {
 
     /// After the commit: reads what has become of the rows, and keeps both.
     pub(super) async fn keep_after(&mut self) {
-        if self.status == b'T' && self.held.counts_pending() {
-            return;
-        }
         let Some(pending) = self.held.image.take() else { return };
         let Pending { statement, undo, found } = *pending;
         let kept = match found {
@@ -177,7 +174,7 @@ impl Beside {
                 return Err("columns of the table are masked for you, so its rows cannot be put back whole".to_owned());
             }
             let list = list(&columns, &masked);
-            let sql = format!("select {list} from only {} where xmax::text = {}", quoted(name), literal(&number));
+            let sql = format!("select {list} from only {} where xmax::text = {}", name.quoted(), literal(&number));
             let (before, marks) = split(read(admin, &sql).await?);
             if u64::try_from(before.len()).ok() != Some(rows) {
                 return Err(
@@ -195,7 +192,7 @@ impl Beside {
         let keys = change.keys();
         let wanted: Vec<_> = change.before.iter().map(|row| change.key_values(row)).collect();
         let row_in = format!("({}) in ({})", keys.join(", "), wanted.join(", "));
-        let name = quoted(&change.relation);
+        let name = change.relation.quoted();
         self.with(async |admin| {
             let is_deleted = action == RowAction::Delete;
             let newest = if is_deleted { String::new() } else { format!(" and xmin::text = {}", literal(&number)) };
@@ -225,14 +222,10 @@ impl Beside {
 
     /// Does something there; a failure is a reason to keep nothing.
     async fn with<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, String>) -> Result<T, String> {
-        let unread = |error: String| {
-            tracing::warn!(error, "what a write changed could not be read");
-            "its rows could not be read beside it".to_owned()
-        };
         let grant = &self.live.grant;
         let served = self.state.target(&grant.target).ok_or("the target is not configured any more")?;
         let database = &grant.database;
-        let admin = served.admins().borrow(served.target(), database).await.map_err(|error| unread(chain(&error)))?;
+        let admin = served.admins().borrow(served.target(), database).await.map_err(|error| unread(&error))?;
         let done = work(&admin).await;
         // What has failed may have left its transaction open.
         if done.is_ok() {
@@ -244,7 +237,7 @@ impl Beside {
 
 /// The columns that are kept, and the names of those that are masked.
 async fn columns(admin: &Client, scope: &RelationScope) -> Result<(Vec<Column>, Vec<String>), String> {
-    let rows = admin.query(COLUMNS, &[&scope.oid]).await.map_err(|error| failed(&error))?;
+    let rows = admin.query(COLUMNS, &[&scope.oid]).await.map_err(|error| unread(&error))?;
     let (mut columns, mut masked) = (Vec::new(), Vec::new());
     for row in rows {
         let (name, is_key): (String, bool) = (row.get(0), row.get(1));
@@ -283,7 +276,7 @@ async fn read(admin: &Client, sql: &str) -> Result<Vec<Cells>, String> {
          size as (select coalesce(sum(pg_catalog.octet_length(found::text)), 0) as bytes from found) \
          select found.* from found, size where size.bytes <= {MOST_BYTES}; rollback"
     );
-    let answers = admin.simple_query(&all).await.map_err(|error| failed(&error))?;
+    let answers = admin.simple_query(&all).await.map_err(|error| unread(&error))?;
     let cells = |answer: &SimpleQueryMessage| match answer {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
         _ => None,
@@ -291,8 +284,9 @@ async fn read(admin: &Client, sql: &str) -> Result<Vec<Cells>, String> {
     Ok(answers.iter().filter_map(cells).collect())
 }
 
-fn failed(error: &tokio_postgres::Error) -> String {
-    tracing::warn!(error = %chain(error), "what a write changed could not be read");
+/// The reason for whoever asks; the error is for the program's log.
+fn unread(error: &(dyn std::error::Error + 'static)) -> String {
+    tracing::warn!(error = chain(error), "what a write changed could not be read");
     "its rows could not be read beside it".to_owned()
 }
 
@@ -303,8 +297,4 @@ fn split(rows: Vec<Cells>) -> (Vec<Cells>, Vec<Option<String>>) {
         (row, mark)
     });
     parted.unzip()
-}
-
-fn quoted(name: &RelationName) -> String {
-    format!("{}.{}", identifier(&name.schema), identifier(&name.name))
 }

@@ -87,23 +87,14 @@ impl Session {
         let decided = match known {
             Some(decided) => decided,
             None => match self.decide_parse(sql) {
-                Ok(Some(decided)) => decided,
-                // Nothing that is executed.
-                Ok(None) => {
-                    let is_empty = grammar::parse(sql).is_ok_and(|statements| statements.is_empty());
-                    let judged = if is_empty { Judged::Empty } else { Judged::Unread };
+                Ok(decided) => decided,
+                // The target only reads it.
+                Err(Undecided::Unjudged(judged)) => {
                     self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of)));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
-                Err(denial) if denial.approvers.is_some() && self.people.is_asking() => {
-                    // Whether people have let it through depends on its values. Until then the
-                    // target only reads it, and nothing of that name can be bound.
-                    self.name_statement(name, Some(Parsed::unjudged(Judged::Unlifted, sql, types_of)));
-                    self.pass(message, Step::Parse);
-                    return Ok(());
-                }
-                Err(denial) => return seldom(self.deny(&denial, sql)).await,
+                Err(Undecided::Denied(denial)) => return seldom(self.deny(&denial, sql)).await,
             },
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
@@ -118,21 +109,31 @@ impl Session {
         Ok(())
     }
 
-    /// Judges the text of a Parse. `None` for an empty one, which the server answers as such; for
-    /// several statements, which it refuses; and for a syntax error, of which it says where it is.
-    fn decide_parse(&self, sql: &str) -> Result<Option<Arc<Decided>>, Box<Denial>> {
-        let statement = match grammar::parse(sql) {
-            Ok(statements) if statements.len() == 1 => statements.into_iter().next(),
-            Ok(_) | Err(GrammarError::Syntax(_)) => None,
-            Err(error) => return Err(refused("unparseable", &error.to_string(), "simplify it")),
+    /// Judges the text of a Parse. An empty one the server answers as such; several statements it
+    /// refuses; of a syntax error it says where it is.
+    fn decide_parse(&self, sql: &str) -> Result<Arc<Decided>, Undecided> {
+        let statements = match grammar::parse(sql) {
+            Ok(statements) => statements,
+            Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
+            Err(error) => return Err(Undecided::Denied(refused("unparseable", &error.to_string(), "simplify it"))),
         };
-        let Some(statement) = statement else { return Ok(None) };
-        let planned = self.plan(&statement, &self.known_statements(), None)?;
+        let statement = match statements.as_slice() {
+            [] => return Err(Undecided::Unjudged(Judged::Empty)),
+            [statement] => statement,
+            _ => return Err(Undecided::Unjudged(Judged::Unread)),
+        };
+        let planned = self.plan(statement, &self.known_statements(), None).map_err(|denial| {
+            // Whether people have let it through depends on its values. Until then nothing of it can be bound.
+            match denial.approvers.is_some() && self.people.is_asking() {
+                true => Undecided::Unjudged(Judged::Unlifted),
+                false => Undecided::Denied(denial),
+            }
+        })?;
         let before = u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0);
         let statements = vec![(Arc::new(planned), before)];
         let decided = Arc::new(Decided { statements, wording: Arc::new(Wording::of(sql)) });
         self.remember(sql, &decided);
-        Ok(Some(decided))
+        Ok(decided)
     }
 
     async fn on_bind(
@@ -465,6 +466,13 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// Why a Parse has no decision.
+enum Undecided {
+    /// The target only reads it, and nothing of it runs as it is.
+    Unjudged(Judged),
+    Denied(Box<Denial>),
 }
 
 fn unread() -> Box<Denial> {

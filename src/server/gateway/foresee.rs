@@ -67,7 +67,7 @@ impl Session {
             return Ok(Foreseen::Failed);
         }
         self.note_plan(&mut drained.rows);
-        self.take_baseline(&mut drained);
+        self.take_baseline(&drained);
         if let Some(trying) = trying {
             return Ok(self.before_trial(trying).map_or(Foreseen::GoOn, Foreseen::Stop));
         }

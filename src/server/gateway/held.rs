@@ -66,8 +66,9 @@ pub enum Asked {
     BeforeCommit,
 }
 
-/// The count query with what its rows are marked by, and one of several conditions. Only relations on which this backend holds a
-/// lock that writers, TRUNCATE or DDL take can have changed; that also is what makes it cheap.
+/// The count query with what its rows are marked by, and one of several conditions. Only relations
+/// on which this backend holds a lock that writers, TRUNCATE or DDL take can have changed; that also
+/// is what makes it cheap.
 macro_rules! counts {
     ($mark:literal, $condition:literal) => {
         concat!(
@@ -171,8 +172,8 @@ impl Session {
         }
     }
 
-    /// Takes the baseline's rows out of a round that also ran statements.
-    pub(super) fn take_baseline(&mut self, drained: &mut Drained) {
+    /// Takes the baseline from a round that also ran statements.
+    pub(super) fn take_baseline(&mut self, drained: &Drained) {
         if std::mem::take(&mut self.baseline_asked) {
             let rows = drained.rows.iter().filter(|row| is_marked(row, "before"));
             let counted: Vec<_> = rows.filter_map(|row| counted(row)).collect();
@@ -245,10 +246,10 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
-        self.held.impacts.clone_from(&impacts);
         if let Some(number) = self.held.numbers.last().copied() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
+        self.held.impacts = impacts;
         Ok(verdict)
     }
 

@@ -94,7 +94,8 @@ impl Session {
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
-    pub(super) fn note_named(&mut self, planned: &Arc<Planned>) {
+    /// `hides_names` where it may have given them another meaning without a word of it.
+    pub(super) fn note_named(&mut self, planned: &Arc<Planned>, hides_names: bool) {
         let facts = planned.cleared.facts();
         let name = facts.prepared.as_deref();
         match (facts.verb.as_str(), name) {
@@ -113,7 +114,7 @@ impl Session {
             (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
             _ => {}
         }
-        if redefines(facts) || self.may_hide_names(planned) {
+        if redefines(facts) || hides_names {
             if facts.verb == TEMP_VIEW {
                 self.has_own_views = true;
                 self.context = self.remembering();

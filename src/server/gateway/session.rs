@@ -356,7 +356,8 @@ impl Session {
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
-        let moves_names = self.may_hide_names(planned)
+        let hides_names = self.may_hide_names(planned);
+        let moves_names = hides_names
             || facts.settings.iter().any(moves_path)
             || matches!(
                 facts.verb.as_str(),
@@ -366,8 +367,9 @@ impl Session {
                     | "CREATE TEMP TABLE"
                     | "CREATE TEMP SEQUENCE"
                     | TEMP_VIEW
+                    | "CREATE INDEX"
+                    | "RENAME"
             )
-            || matches!(facts.verb.as_str(), "CREATE INDEX" | "RENAME")
             || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
         // In a block it may be taken back.
@@ -384,12 +386,12 @@ impl Session {
             Some(TransactionVerb::RollbackTo) => self.facts_stale |= self.held.has_moved_names,
             Some(_) | None => {}
         }
-        self.note_named(planned);
+        self.note_named(planned, hides_names);
     }
 
     /// Whether what ran may have made temporary relations or moved the search path without a word of
     /// it in its text: code, and functions that may run any text.
-    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
+    fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
         let is_tame = |name: &Name| {

@@ -222,7 +222,7 @@ impl Session {
         let mut drained = self.round(Mode::Simple).await?;
         self.note_plan(&mut drained.rows);
         self.holds_tags = false;
-        self.take_baseline(&mut drained);
+        self.take_baseline(&drained);
         if let Some((number, tag)) = drained.wrong_tag {
             seldom(self.wrong_tag(number, &tag, Mode::Simple)).await?;
             return Ok(false);
@@ -277,7 +277,7 @@ impl Session {
     async fn explain_syntax(&mut self, sql: &str) -> Result<(), End> {
         // The Sync behind it must not commit what was not judged for that yet.
         if self.is_dirty {
-            return self.refuse(&refused("syntax", "the statement could not be parsed", "correct it"), sql).await;
+            return self.refuse(&not_parsed(), sql).await;
         }
         const NAME: &str = "dbgate_syntax";
         self.ask_parse(Owner::Client, NAME, sql, &[]);
@@ -296,10 +296,13 @@ impl Session {
     }
 
     async fn record_unparsed(&mut self, sql: &str) -> Result<(), End> {
-        let denial = refused("syntax", "the statement could not be parsed", "correct it");
-        self.record.denied(&denial, sql, Protocol::Simple, clock::now()).await?;
+        self.record.denied(&not_parsed(), sql, Protocol::Simple, clock::now()).await?;
         Ok(())
     }
+}
+
+fn not_parsed() -> Box<Denial> {
+    refused("syntax", "the statement could not be parsed", "correct it")
 }
 
 /// One statement of a string.

@@ -68,10 +68,7 @@ async fn present(state: &State, identity: &Identity, image: &Image) -> Result<Ke
 
 fn view(image: Image) -> UndoView {
     let (relation, rows, proposed) = match image.kept {
-        Kept::Change(change) => {
-            let name = format!("{}.{}", change.relation.schema, change.relation.name);
-            (Some(name), Some(change.before.len()), change.compensation())
-        }
+        Kept::Change(change) => (Some(change.relation.to_string()), Some(change.before.len()), change.compensation()),
         Kept::Nothing(reason) => (None, None, Err(reason)),
     };
     let (sql, why_not) = match proposed {
