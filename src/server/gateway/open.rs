@@ -35,6 +35,7 @@ use crate::server::http::refusal::chain;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
+use crate::sys::dial::DialError;
 use crate::sys::link::Link;
 use crate::sys::{clock, random};
 
@@ -197,9 +198,12 @@ fn unreachable_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
 }
 
-/// A standby that is promoted takes sessions again: the client may come back.
+/// A standby that is promoted takes sessions again, and so does a target that somebody leaves: the
+/// client may come back.
 fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
     match error {
+        UpstreamError::Target(TargetError::Full { .. }) => full_target(served),
+        UpstreamError::Dial(DialError::Refused(fields)) if fields.sqlstate == "53300" => full_target(served),
         UpstreamError::Target(TargetError::Standby { .. }) => {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
@@ -208,6 +212,14 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
         UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
             unreachable_target(served)
         }
+    }
+}
+
+fn full_target(served: &ServedTarget) -> ErrorFields {
+    let message = format!("the gateway is up, but target \"{}\" has no connection left", served.name());
+    ErrorFields {
+        hint: Some("Try again when other sessions have ended.".into()),
+        ..ErrorFields::fatal("53300", message)
     }
 }
 
