@@ -61,11 +61,6 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         false => SessionId::new(clock::now(), random::bytes()),
     };
     let Some(mut lease) = grant.lease() else { return turn_away(&mut client, &has_ended()).await };
-    let secret = match startup.minor >= startup::LONG_KEYS {
-        true => random::bytes::<32>().to_vec(),
-        false => random::bytes::<4>().to_vec(),
-    };
-    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -73,14 +68,14 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         database: grant.grant.database.clone(),
         started: clock::now(),
         kill: Kill::default(),
-        cancel: key.clone(),
+        cancel: OnceLock::new(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &has_ended()).await;
     };
-    let about = About { session, address: address.to_string(), tls_version, is_first, key };
+    let about = About { session, address: address.to_string(), tls_version, is_first };
     match connected(client, &startup, &mut lease, served, policy, wishes, registered, about, state).await {
         Ok((mut open, end)) => close(&mut open, &end, served, lease, state).await,
         // Who may still be on the way in is ended with the role.
@@ -96,7 +91,6 @@ struct About {
     address: String,
     tls_version: &'static str,
     is_first: bool,
-    key: CancelKey,
 }
 
 /// Settings for the target, and how long the client says it may be held.
@@ -257,8 +251,10 @@ async fn connected(
             return Err(());
         }
     };
+    let upstream = connection.cancel_handle();
+    let cancel = cancel_key(startup, upstream.process());
     // Set once, here.
-    let _ = registered.handle().upstream.set(connection.cancel_handle());
+    let _ = (registered.handle().upstream.set(upstream), registered.handle().cancel.set(cancel.clone()));
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
@@ -273,7 +269,7 @@ async fn connected(
             return Err(());
         }
     };
-    greet(&mut client, startup, &parameters, &record, &about.key);
+    greet(&mut client, startup, &parameters, &record, &cancel);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(state, live, wishes, asked.hold),
@@ -365,7 +361,15 @@ fn opening(
     }
 }
 
-/// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
+fn cancel_key(startup: &Startup, process: i32) -> CancelKey {
+    let secret = match startup.minor >= startup::LONG_KEYS {
+        true => random::bytes::<32>().to_vec(),
+        false => random::bytes::<4>().to_vec(),
+    };
+    CancelKey { process, secret }
+}
+
+/// What PostgreSQL says after sign-in: settings, and a key to cancel with, whose secret is ours.
 fn greet(
     client: &mut Client,
     startup: &Startup,
