@@ -325,10 +325,8 @@ mod tests {
     #[test]
     fn a_cancel_needs_the_key() {
         let (sessions, grant) = (Sessions::default(), live(1));
-        let other = SessionHandle {
-            cancel: OnceLock::from(CancelKey { process: 5, secret: vec![9; 4] }),
-            ..handle(&grant, 5)
-        };
+        let other =
+            SessionHandle { cancel: OnceLock::from(CancelKey { process: 5, secret: vec![9; 4] }), ..handle(&grant, 5) };
         let _open = sessions.register(handle(&grant, 5), &grant).expect("registered");
         let other = sessions.register(other, &grant).expect("of another target");
         let coming = SessionHandle { cancel: OnceLock::new(), ..handle(&grant, 5) };

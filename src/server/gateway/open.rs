@@ -35,7 +35,7 @@ use crate::server::http::refusal::chain;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
-use crate::sys::dial::DialError;
+use crate::sys::dial::{CancelHandle, DialError};
 use crate::sys::link::Link;
 use crate::sys::{clock, random};
 
@@ -251,10 +251,7 @@ async fn connected(
             return Err(());
         }
     };
-    let upstream = connection.cancel_handle();
-    let cancel = cancel_key(startup, upstream.process());
-    // Set once, here.
-    let _ = (registered.handle().upstream.set(upstream), registered.handle().cancel.set(cancel.clone()));
+    let cancel = cancellable(registered.handle(), connection.cancel_handle(), startup);
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
@@ -361,12 +358,16 @@ fn opening(
     }
 }
 
-fn cancel_key(startup: &Startup, process: i32) -> CancelKey {
+/// From now on, whoever shows the key that is returned cancels what the session runs.
+fn cancellable(handle: &SessionHandle, upstream: CancelHandle, startup: &Startup) -> CancelKey {
     let secret = match startup.minor >= startup::LONG_KEYS {
         true => random::bytes::<32>().to_vec(),
         false => random::bytes::<4>().to_vec(),
     };
-    CancelKey { process, secret }
+    let key = CancelKey { process: upstream.process(), secret };
+    // Set once, here.
+    let _ = (handle.upstream.set(upstream), handle.cancel.set(key.clone()));
+    key
 }
 
 /// What PostgreSQL says after sign-in: settings, and a key to cancel with, whose secret is ours.
