@@ -32,6 +32,7 @@ mod gateway {
     mod life;
     mod lifecycle;
     mod limits;
+    mod mask_types;
     mod masks;
     mod names;
     mod net;

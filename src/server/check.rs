@@ -178,7 +178,7 @@ impl Check<'_> {
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
             // A view that stands for its relation returns masked values by itself.
-            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(mask::returned)
+            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(|scope| mask::returned(&full, scope))
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(

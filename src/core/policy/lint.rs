@@ -10,7 +10,8 @@ use super::{Policy, Subject};
 use crate::core::grant::Access;
 use crate::core::identity::{Identity, Kind};
 use crate::core::mask;
-use crate::core::scope::catalog::Catalog;
+use crate::core::scope::catalog::{Catalog, Column, Relation};
+use crate::core::scope::compile;
 use crate::core::time::Moment;
 
 /// What can be seen in the files alone.
@@ -50,9 +51,9 @@ pub fn database(
     for identity in people(policy) {
         for access in [Access::Read, Access::Write, Access::Admin] {
             let subject = asking(&identity, target, environment, &catalog.database, access);
-            for (rule, mask, column) in masked(policy, &subject, catalog) {
-                if let Err(error) = mask::expression_of(&mask, &column.name, &column.type_name, &column.base_type) {
-                    unfit.insert((rule.clone(), column.place), error.to_string());
+            for (rule, mask, relation, column) in masked(policy, &subject, catalog) {
+                if let Err(error) = mask::expression(&mask, compile::masked(relation, column), &catalog.types) {
+                    unfit.insert((rule.clone(), format!("{}.{}", relation.name, column.name)), error.to_string());
                 }
                 decided.insert(rule);
             }
@@ -69,17 +70,12 @@ pub fn database(
     problems
 }
 
-/// A column that a rule masks.
-struct Masked {
-    /// `schema.relation.column`.
-    place: String,
-    name: String,
-    type_name: String,
-    base_type: String,
-}
-
-/// Every mask that the rules give to somebody: the rule, the mask, the column.
-fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(String, String, Masked)> {
+/// Every mask that the rules give to somebody: the rule, the mask, the relation, its column.
+fn masked<'c>(
+    policy: &Policy,
+    subject: &Subject<'_>,
+    catalog: &'c Catalog,
+) -> Vec<(String, String, &'c Relation, &'c Column)> {
     let asking = Asking::new(policy, subject);
     let mut found = Vec::new();
     for relation in catalog.relations.values() {
@@ -87,13 +83,7 @@ fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(Str
         for (column, answer) in relation.columns.iter().zip(asking.reveal(&entities)) {
             let Answer::Forbidden { rules, .. } = answer else { continue };
             for (rule, mask) in rules.iter().filter_map(|rule| Some((&rule.id, rule.mask.as_ref()?))) {
-                let masked = Masked {
-                    place: format!("{}.{}", relation.name, column.name),
-                    name: column.name.clone(),
-                    type_name: column.type_name.clone(),
-                    base_type: column.base_type.clone(),
-                };
-                found.push((rule.clone(), mask.clone(), masked));
+                found.push((rule.clone(), mask.clone(), relation, column));
             }
         }
     }
@@ -180,7 +170,7 @@ mod tests {
     use super::*;
     use crate::core::policy::pack;
     use crate::core::scope::RelationName;
-    use crate::core::scope::catalog::{Column, Relation, RelationKind};
+    use crate::core::scope::catalog::RelationKind;
 
     const RULES: &str = "@id(\"a\")\npermit (principal in Group::\"staff\", action, resource);\n\
         @id(\"m\") @mask(\"email\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
@@ -220,7 +210,6 @@ mod tests {
             number: 1,
             type_name: "integer".into(),
             type_oid: 23,
-            base_type: "integer".into(),
             not_null: false,
             has_default: false,
             is_generated: false,
@@ -250,7 +239,7 @@ mod tests {
             [
                 "classification.toml:5: `public.u.*` matches nothing in database `shop`",
                 "a.cedar:6: the rule `n` masks no column of database `shop`",
-                "a.cedar:3: the mask `email` cannot give a value of type `integer`: public.t.number comes back as NULL",
+                "a.cedar:3: the mask `email` cannot give a value of type `integer`: it takes text: public.t.number comes back as NULL",
             ]
         );
     }

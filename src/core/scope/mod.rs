@@ -138,7 +138,8 @@ pub struct ColumnMask {
     pub name: String,
     /// The SQL expression that stands for the column; refers to the column by its quoted name where it discloses.
     pub expression: String,
-    /// Whether the expression reads the column, and so needs a masking view.
+    /// Whether the expression has to stand in a masking view: it reads the column, or names types that
+    /// the reader may not be able to name.
     pub discloses: bool,
     /// The `@id` of the rule that decided.
     pub rule: String,
