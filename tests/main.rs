@@ -36,6 +36,7 @@ mod gateway {
     mod masks;
     mod names;
     mod net;
+    mod new_rows;
     mod oracle;
     mod privileges;
     mod property;

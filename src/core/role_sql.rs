@@ -320,6 +320,12 @@ fn make(role: &str, views: Vec<View<'_>>) -> Vec<Step> {
                 Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, role))),
             }
         }
+        if let Some((schema, view)) = relation.rows_view() {
+            let place = qualified(&schema, &view);
+            steps.push(Step { relation: Some(name.clone()), sql: create_rows_view(name, relation, &place) });
+            let rights = explain::on_rows_view(relation).into_iter().filter(|(_, columns)| !columns.is_empty());
+            steps.extend(rights.map(|(right, columns)| plain(grant_columns(right.word(), &columns, &place, role))));
+        }
     }
     steps.push(plain("RESET ROLE".to_owned()));
     steps
@@ -367,6 +373,18 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         }
     }
     format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
+}
+
+/// The view that takes new rows and shows their masks. What is masked can be written in it and not
+/// read: its columns have the rights of the relation's own.
+fn create_rows_view(name: &RelationName, relation: &RelationScope, place: &str) -> String {
+    let own = relation.columns.iter().map(|column| identifier(&column.name));
+    let part = |column: &ColumnScope| {
+        let mask = column.mask.as_ref()?;
+        Some(format!("{} AS {}", mask.expression, identifier(&column.shown_by()?)))
+    };
+    let columns: Vec<String> = own.chain(relation.columns.iter().filter_map(part)).collect();
+    format!("CREATE VIEW {place} AS SELECT {} FROM {}", columns.join(", "), qualified(&name.schema, &name.name))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name

@@ -170,9 +170,10 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target | Spot::ShownTarget if scope.view.is_none() => None,
+                Spot::Target | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
+                Spot::ShownRows if !scope.is_closed() => mask::rows_view(scope),
                 Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
-                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+                Spot::Target | Spot::ShownRows => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {

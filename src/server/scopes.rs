@@ -358,7 +358,9 @@ async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
             "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relkind = 'v' \
          and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
-         and exists (select from aclexplode(c.relacl) a where pg_get_userbyid(a.grantee) = $3)",
+         and exists (select from (select c.relacl as list union all \
+             select t.attacl from pg_catalog.pg_attribute t where t.attrelid = c.oid) l \
+           cross join aclexplode(l.list) a where pg_get_userbyid(a.grantee) = $3)",
             &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &role],
         )
         .await;

@@ -17,9 +17,9 @@ mod shape;
 pub mod types;
 
 #[cfg(feature = "server")]
-pub use place::{rebuilt, returned, splice_columns, splice_text};
+pub use place::{rebuilt, returned, rows_view, splice_columns, splice_text};
 use shape::Shape;
-use types::Types;
+use types::{OwnType, Types};
 
 /// The masks there are, with what follows the colon.
 pub const NAMES: [&str; 13] = [
@@ -120,8 +120,16 @@ pub fn expression(mask: &str, masked: Masked<'_>, types: &Types) -> Result<Expre
     let shape = Shape::of(type_name, types);
     let lost = own::lost(mask, &shape);
     let constant = |sql: String| {
-        let names_types = own::is_guarded(&shape) || !is_in(type_name, masked.schema);
-        Expression { sql: format!("{sql}::{type_name}"), discloses: false, names_types, lost: lost.clone() }
+        let is_plain = !matches!(shape, Shape::Guarded { .. } | Shape::Record { .. })
+            && !matches!(types.get(type_name), Some(OwnType::Domain { .. }));
+        let (names_types, sql) = match is_in(type_name, masked.schema) {
+            // A domain's condition may name anything.
+            true => (matches!(shape, Shape::Guarded { .. }) && sql.contains(" as d)"), format!("{sql}::{type_name}")),
+            // Beside a value of the type a literal becomes one, and the type is not named.
+            false if is_plain => (false, format!("coalesce({}, {sql})", null(masked).sql)),
+            false => (true, format!("{sql}::{type_name}")),
+        };
+        Expression { sql, discloses: false, names_types, lost: lost.clone() }
     };
     match mask {
         "null" => return Ok(null(masked)),

@@ -27,21 +27,12 @@ pub(super) fn has_fields(shape: &Shape) -> bool {
     }
 }
 
-/// Whether a domain's condition has a say in it.
-pub(super) fn is_guarded(shape: &Shape) -> bool {
-    match shape {
-        Shape::Guarded { .. } => true,
-        Shape::Record { fields, .. } => fields.iter().any(|field| is_guarded(&field.shape)),
-        // Elements of arrays get no constants.
-        _ => false,
-    }
-}
-
 /// `***` wherever a value has text, NULL elsewhere; nothing where no part of it is text.
 pub(super) fn redacted(shape: &Shape) -> Option<String> {
     match shape {
         Shape::Text { .. } => Some("'***'".to_owned()),
-        Shape::Guarded { of, .. } => Some(guarded(&redacted(of)?, shape)),
+        // One that asks for no more than a value; what others ask for is seldom `***`.
+        Shape::Guarded { of, condition, .. } if condition == "true" => redacted(of),
         Shape::Record { name, fields } => {
             let all: Vec<Option<String>> = fields.iter().map(|field| redacted(&field.shape)).collect();
             all.iter().any(Option::is_some).then(|| row(name, fields, all))
@@ -92,7 +83,7 @@ pub(super) fn null(shape: &Shape) -> String {
 pub(super) fn lost(mask: &str, shape: &Shape) -> Vec<String> {
     let mut found = Vec::new();
     if mask == "redact" && redacted(shape).is_none() {
-        found.push("NULL: only text has room for `***`".to_owned());
+        found.push("NULL: only text that may be any has room for `***`".to_owned());
     } else {
         find(mask, shape, "", &mut found);
     }
@@ -115,7 +106,9 @@ fn find(mask: &str, shape: &Shape, place: &str, found: &mut Vec<String>) {
                 let place = format!("{place}field `{}`: ", field.name);
                 match fits(&field.shape) {
                     true => find(mask, &field.shape, &place, found),
-                    false if mask == "redact" => found.push(format!("{place}NULL, since only text has room for `***`")),
+                    false if mask == "redact" => {
+                        found.push(format!("{place}NULL, since only text that may be any has room for `***`"))
+                    }
                     false => found.push(format!("{place}NULL, since the mask does not fit: {}", takes(mask))),
                 }
             }

@@ -46,9 +46,15 @@ pub fn rebuilt(relation: &RelationName, scope: &RelationScope, definition: &str)
     format!("({definition}) as {} ({})", identifier(&relation.name), names.join(", "))
 }
 
+/// The view that takes new rows and shows their masks, where there is one: see
+/// [`RelationScope::rows_view`].
+pub fn rows_view(scope: &RelationScope) -> Option<String> {
+    scope.rows_view().map(|(schema, name)| format!("{}.{}", identifier(&schema), identifier(&name)))
+}
+
 /// The columns of a masked relation for RETURNING. A mask that discloses a part would have to read
 /// the column, which the role may not, so there nothing of it is shown where the write cannot go
-/// through the masking view.
+/// through a view.
 pub fn returned(relation: &RelationName, scope: &RelationScope) -> Vec<Shown> {
     let mask = |column: &ColumnScope| {
         let mask = column.mask.as_ref()?;
@@ -58,6 +64,7 @@ pub fn returned(relation: &RelationName, scope: &RelationScope) -> Vec<Shown> {
         name: column.name.clone(),
         mask: mask(column),
         discloses: column.mask.as_ref().is_some_and(|mask| mask.discloses),
+        by: scope.rows_view().and_then(|_| column.shown_by()),
     };
     scope.columns.iter().map(shown).collect()
 }
