@@ -35,6 +35,7 @@ use crate::server::http::refusal::chain;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
+use crate::sys::dial::{CancelHandle, DialError};
 use crate::sys::link::Link;
 use crate::sys::{clock, random};
 
@@ -60,11 +61,6 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         false => SessionId::new(clock::now(), random::bytes()),
     };
     let Some(mut lease) = grant.lease() else { return turn_away(&mut client, &has_ended()).await };
-    let secret = match startup.minor >= startup::LONG_KEYS {
-        true => random::bytes::<32>().to_vec(),
-        false => random::bytes::<4>().to_vec(),
-    };
-    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -72,14 +68,14 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         database: grant.grant.database.clone(),
         started: clock::now(),
         kill: Kill::default(),
-        cancel: key.clone(),
+        cancel: OnceLock::new(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &has_ended()).await;
     };
-    let about = About { session, address: address.to_string(), tls_version, is_first, key };
+    let about = About { session, address: address.to_string(), tls_version, is_first };
     match connected(client, &startup, &mut lease, served, policy, wishes, registered, about, state).await {
         Ok((mut open, end)) => close(&mut open, &end, served, lease, state).await,
         // Who may still be on the way in is ended with the role.
@@ -95,7 +91,6 @@ struct About {
     address: String,
     tls_version: &'static str,
     is_first: bool,
-    key: CancelKey,
 }
 
 /// Settings for the target, and how long the client says it may be held.
@@ -197,9 +192,12 @@ fn unreachable_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
 }
 
-/// A standby that is promoted takes sessions again: the client may come back.
+/// A standby that is promoted takes sessions again, and so does a target that somebody leaves: the
+/// client may come back.
 fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
     match error {
+        UpstreamError::Target(TargetError::Full { .. }) => full_target(served),
+        UpstreamError::Dial(DialError::Refused(fields)) if fields.sqlstate == "53300" => full_target(served),
         UpstreamError::Target(TargetError::Standby { .. }) => {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
@@ -208,6 +206,14 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
         UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
             unreachable_target(served)
         }
+    }
+}
+
+fn full_target(served: &ServedTarget) -> ErrorFields {
+    let message = format!("the gateway is up, but target \"{}\" has no connection left", served.name());
+    ErrorFields {
+        hint: Some("Try again when other sessions have ended.".into()),
+        ..ErrorFields::fatal("53300", message)
     }
 }
 
@@ -245,8 +251,7 @@ async fn connected(
             return Err(());
         }
     };
-    // Set once, here.
-    let _ = registered.handle().upstream.set(connection.cancel_handle());
+    let cancel = cancellable(registered.handle(), connection.cancel_handle(), startup);
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
@@ -261,7 +266,7 @@ async fn connected(
             return Err(());
         }
     };
-    greet(&mut client, startup, &parameters, &record, &about.key);
+    greet(&mut client, startup, &parameters, &record, &cancel);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(state, live, wishes, asked.hold),
@@ -353,7 +358,19 @@ fn opening(
     }
 }
 
-/// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
+/// From now on, whoever shows the key that is returned cancels what the session runs.
+fn cancellable(handle: &SessionHandle, upstream: CancelHandle, startup: &Startup) -> CancelKey {
+    let secret = match startup.minor >= startup::LONG_KEYS {
+        true => random::bytes::<32>().to_vec(),
+        false => random::bytes::<4>().to_vec(),
+    };
+    let key = CancelKey { process: upstream.process(), secret };
+    // Set once, here.
+    let _ = (handle.upstream.set(upstream), handle.cancel.set(key.clone()));
+    key
+}
+
+/// What PostgreSQL says after sign-in: settings, and a key to cancel with, whose secret is ours.
 fn greet(
     client: &mut Client,
     startup: &Startup,
