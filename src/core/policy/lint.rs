@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classification::Classification;
-use super::engine::{Answer, Asking};
+use super::engine::{About, Alike, Answer, Asking};
 use super::file::{Problem, Source};
 use super::{Policy, Subject};
 use crate::core::grant::Access;
@@ -48,10 +48,11 @@ pub fn database(
     let mut problems = policy.classification().unmatched(catalog);
     let mut decided: BTreeSet<String> = BTreeSet::new();
     let mut unfit: BTreeMap<(String, String), String> = BTreeMap::new();
+    let tagged = tagged(policy.classification(), catalog);
     for identity in people(policy) {
         for access in [Access::Read, Access::Write, Access::Admin] {
             let subject = asking(&identity, target, environment, &catalog.database, access);
-            for (rule, mask, relation, column) in masked(policy, &subject, catalog) {
+            for (rule, mask, relation, column) in masked(policy, &subject, &tagged) {
                 if let Err(error) = mask::expression(&mask, compile::masked(relation, column), &catalog.types) {
                     unfit.insert((rule.clone(), format!("{}.{}", relation.name, column.name)), error.to_string());
                 }
@@ -70,20 +71,40 @@ pub fn database(
     problems
 }
 
+/// A relation with the tags of the classification: those of the relation are its columns' too.
+struct Tagged<'c> {
+    relation: &'c Relation,
+    own: BTreeSet<String>,
+    columns: Vec<BTreeSet<String>>,
+}
+
+fn tagged<'c>(classification: &Classification, catalog: &'c Catalog) -> Vec<Tagged<'c>> {
+    let tagged = |relation: &'c Relation| {
+        let own = classification.relation_tags(&relation.name);
+        let mut columns = classification.column_tags(relation);
+        columns.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
+        Tagged { relation, own, columns }
+    };
+    catalog.relations.values().map(tagged).collect()
+}
+
 /// Every mask that the rules give to somebody: the rule, the mask, the relation, its column.
 fn masked<'c>(
     policy: &Policy,
     subject: &Subject<'_>,
-    catalog: &'c Catalog,
+    tagged: &'c [Tagged<'c>],
 ) -> Vec<(String, String, &'c Relation, &'c Column)> {
     let asking = Asking::new(policy, subject);
+    let mut alike = Alike::new(&asking);
     let mut found = Vec::new();
-    for relation in catalog.relations.values() {
-        let entities = asking.existing(relation);
-        for (column, answer) in relation.columns.iter().zip(asking.reveal(&entities)) {
+    for Tagged { relation, own, columns } in tagged {
+        let columns = relation.columns.iter().zip(columns);
+        let columns = columns.map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags)).collect();
+        let about = About { name: &relation.name, kind: relation.kind, tags: own, columns };
+        for (column, answer) in relation.columns.iter().zip(alike.questions(about).reveal()) {
             let Answer::Forbidden { rules, .. } = answer else { continue };
             for (rule, mask) in rules.iter().filter_map(|rule| Some((&rule.id, rule.mask.as_ref()?))) {
-                found.push((rule.clone(), mask.clone(), relation, column));
+                found.push((rule.clone(), mask.clone(), *relation, column));
             }
         }
     }

@@ -13,7 +13,7 @@ use super::catalog::{Catalog, Column, Relation, RelationKind};
 use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
 use crate::core::mask::{self, types::Types};
-use crate::core::policy::engine::{Answer, Asking, DEFAULT_DENY};
+use crate::core::policy::engine::{About, Alike, Answer, Asking, DEFAULT_DENY};
 use crate::core::policy::{Policy, Subject};
 use crate::core::statement::grammar;
 
@@ -44,12 +44,13 @@ pub fn compile_without(
 ) -> Scope {
     let asking = Asking::new(policy, subject);
     let tags = flow::tags(policy.classification(), catalog);
+    let mut alike = Alike::new(&asking);
     let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
     for relation in catalog.relations.values() {
         if is_system(&relation.name.schema) {
             continue;
         }
-        let mut decision = decide(&asking, subject.access, relation, &tags, &catalog.types);
+        let mut decision = decide(&mut alike, subject.access, relation, &tags, &catalog.types);
         if let (true, Some(reason)) = (decision.scope.read, refused.get(&relation.name)) {
             decision.withheld.get_or_insert_with(|| reason.clone());
         }
@@ -80,22 +81,29 @@ pub fn compile_without(
     scope
 }
 
-fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow::Tags, types: &Types) -> Decision {
-    let relation_tags = tags.relation(relation.oid);
-    let names: Vec<(&str, &str, &BTreeSet<String>)> = relation
+fn decide<'c>(
+    alike: &mut Alike<'_, 'c>,
+    access: Access,
+    relation: &'c Relation,
+    tags: &'c flow::Tags,
+    types: &Types,
+) -> Decision {
+    let columns = relation
         .columns
         .iter()
         .enumerate()
         .map(|(index, column)| (column.name.as_str(), column.type_name.as_str(), tags.column(relation.oid, index)))
         .collect();
-    let entities = asking.relation(&relation.name, Some(relation.kind), relation_tags, &names);
-    let allows = |action: &str| matches!(asking.on(action, &entities, None), Answer::Allow);
+    let about = About { name: &relation.name, kind: relation.kind, tags: tags.relation(relation.oid), columns };
+    let mut questions = alike.questions(about);
     // A filter that cannot be told lets no row through.
-    let filters = asking.filters(&entities);
+    let filters = questions.filters();
+    let revealed = questions.reveal();
+    let mut allows = |action: &'static str| matches!(questions.on(action), Answer::Allow);
     let read = allows("read") && filters.is_ok();
     // A read session holds no write privilege whatever a rule says: read-only mode can be left.
     let may_write = access != Access::Read && is_writable(relation.kind);
-    let columns = relation.columns.iter().zip(asking.reveal(&entities));
+    let columns = relation.columns.iter().zip(revealed);
     let columns: Vec<ColumnScope> = columns
         .map(|(column, answer)| ColumnScope {
             name: column.name.clone(),
