@@ -4,7 +4,7 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
-mod types;
+mod own_types;
 
 use std::collections::BTreeMap;
 
@@ -208,7 +208,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     }
     let mut relations = relations(&query(RELATIONS).await?).map_err(unexpected)?;
     add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
-    let types = types::types(&query(types::TYPES).await?).map_err(unexpected)?;
+    let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
     let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;

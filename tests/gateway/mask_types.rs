@@ -2,7 +2,7 @@
 //! where there is none.
 
 use dbgate::core::grant::Access;
-use dbgate::core::mask::types::Types;
+use dbgate::core::mask::own_types::Types;
 use dbgate::core::mask::{self, Expression, MaskError};
 use dbgate::server::catalog;
 

@@ -1,7 +1,5 @@
 //! Whether a fixed value fits a column's type, for the types whose values can be read here.
 
-use std::net::IpAddr;
-
 use time::{Date, Month, Time};
 
 use super::shape::Shape;
@@ -28,7 +26,7 @@ pub(super) fn fits(value: &str, shape: &Shape, type_name: &str) -> bool {
         Shape::Boolean => matches!(value, "true" | "false"),
         Shape::Labels(labels) => labels.iter().any(|label| label == value),
         Shape::Time => is_clock(value),
-        Shape::Address => value.parse::<IpAddr>().is_ok(),
+        Shape::Address => is_address(value),
         Shape::Bytes => value.strip_prefix("\\x").is_some_and(|hex| hex.len().is_multiple_of(2) && is_hex(hex)),
         // How much money a text means depends on the server's locale.
         Shape::Money
@@ -83,6 +81,12 @@ fn is_clock(value: &str) -> bool {
 
 fn is_hex(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `10.1.2.3`; a zero in front of a number means different things to different programs.
+fn is_address(value: &str) -> bool {
+    let is_number = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    value.split('.').count() == 4 && value.split('.').all(is_number)
 }
 
 fn is_uuid(value: &str) -> bool {

@@ -10,16 +10,16 @@ mod fixed;
 mod json;
 pub mod net;
 mod own;
+pub mod own_types;
 #[cfg(feature = "server")]
 mod place;
 pub mod scan;
 mod shape;
-pub mod types;
 
+use own_types::{OwnType, Types};
 #[cfg(feature = "server")]
 pub use place::{rebuilt, returned, rows_view, splice_columns, splice_text};
 use shape::Shape;
-use types::{OwnType, Types};
 
 /// The masks there are, with what follows the colon.
 pub const NAMES: [&str; 13] = [

@@ -1,6 +1,6 @@
 //! What kind of value a type holds, as far as masks can tell them apart by the type's name.
 
-use super::types::{Condition, OwnType, Types};
+use super::own_types::{Condition, OwnType, Types};
 
 /// How deep types of types are followed: PostgreSQL has no circles of them, but no limit either.
 const DEEPEST: u8 = 8;
@@ -146,7 +146,7 @@ impl OwnType {
         match self {
             Self::Enum { labels } => Shape::Labels(labels.clone()),
             Self::Composite { fields } => {
-                let field = |field: &super::types::Field| RecordField {
+                let field = |field: &super::own_types::Field| RecordField {
                     name: field.name.clone(),
                     type_name: field.type_name.clone(),
                     shape: below(&field.type_name),

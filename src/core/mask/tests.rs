@@ -1,7 +1,7 @@
 //! Which mask fits which type, and the exact text of the simple ones. What the expressions do to
 //! values is tested on PostgreSQL itself, in `tests/gateway/masks.rs`.
 
-use super::types::{Condition, Field, OwnType};
+use super::own_types::{Condition, Field, OwnType};
 use super::*;
 
 /// `us_tax_id` cannot be looked into, `code` takes some texts, `place` has fields.

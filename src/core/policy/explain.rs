@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::engine::Asking;
 use super::{Policy, Subject};
-use crate::core::mask::{self, types::Types};
+use crate::core::mask::{self, own_types::Types};
 use crate::core::scope::catalog::{self, Catalog, RelationKind};
 use crate::core::scope::compile;
 use crate::core::scope::explain::{self as rights, Extent, Granted};

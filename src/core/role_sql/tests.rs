@@ -12,7 +12,7 @@ fn column(name: &str, masked_by: Option<&str>) -> ColumnScope {
         let expression = mask::expression(
             mask_name,
             mask::Masked { schema: "public", relation: "customers", column: name, type_name: "text" },
-            &mask::types::Types::new(),
+            &mask::own_types::Types::new(),
         )
         .expect("fits text");
         ColumnMask {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::RelationName;
-use crate::core::mask::types::Types;
+use crate::core::mask::own_types::Types;
 
 /// What `pg_class.relkind` says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalog::{Catalog, Column, Relation, RelationKind};
 use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
-use crate::core::mask::{self, types::Types};
+use crate::core::mask::{self, own_types::Types};
 use crate::core::policy::engine::{About, Alike, Answer, Asking, DEFAULT_DENY};
 use crate::core::policy::{Policy, Subject};
 use crate::core::statement::grammar;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use crate::core::mask::types::{Condition, Field, OwnType, Types};
+use crate::core::mask::own_types::{Condition, Field, OwnType, Types};
 
 /// Whether a domain's constraint `k` holds or does not hold for any value, but never fails: it is
 /// made of nothing but comparisons and their like, which are PostgreSQL's own and take every value.
