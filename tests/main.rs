@@ -28,6 +28,7 @@ mod gateway {
     mod failover;
     mod holes;
     mod hostile;
+    mod lease_versions;
     mod leases;
     mod life;
     mod lifecycle;

@@ -72,7 +72,7 @@ fn rules() -> String {
 }
 
 /// Server programs of other versions that are installed beside the tests.
-fn others() -> Vec<PathBuf> {
+pub(super) fn others() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/postgres/node_modules");
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut found: Vec<PathBuf> =
