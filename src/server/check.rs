@@ -173,15 +173,16 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target | Spot::ShownTarget if scope.view.is_none() => None,
+                Spot::Target | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
+                Spot::ShownRows if !scope.is_closed() => mask::rows_view(scope),
                 Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
-                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+                Spot::Target | Spot::ShownRows => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
             // A view that stands for its relation returns masked values by itself.
-            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(mask::returned)
+            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(|scope| mask::returned(&full, scope))
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(

@@ -118,9 +118,24 @@ async fn returning_shows_what_may_be_seen_of_a_masked_column() {
         ("with u as (update customers set name = 'n' where id = 5 returning *) select email from u", email.clone()),
         // The condition sees what may be seen, as in a SELECT.
         ("update customers set name = 'n' where email = 'user5@example.com' returning email", String::new()),
-        // Nothing of it in a new row, since a view takes no values for what it computes.
         (
             "insert into customers (id, name, email) values (5001, 'x', 'new@example.com') returning email",
+            "n***@e******.com".to_owned(),
+        ),
+        (
+            "insert into public.customers as c values (5001, 'x', 'new@example.com') on conflict (id) \
+             do update set name = excluded.name || c.status returning c.id, c.*",
+            "5001".to_owned(),
+        ),
+        (
+            "with i as (insert into customers values (5001, 'x') on conflict (id) do update set name = 'y' returning *) \
+             select email from i",
+            "n***@e******.com".to_owned(),
+        ),
+        // A view has no constraints that could be named, so nothing of it is shown here.
+        (
+            "insert into customers values (5001, 'x') on conflict on constraint customers_pkey do update set name = 'z' \
+             returning email",
             "-".to_owned(),
         ),
         ("delete from customers where id = 5001 returning id, email", "5001".to_owned()),

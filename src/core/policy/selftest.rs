@@ -337,7 +337,6 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             number,
             type_name: type_name.clone(),
             type_oid: 0,
-            base_type: type_name.clone(),
             not_null: false,
             has_default: false,
             is_generated: false,

@@ -252,17 +252,23 @@ fn constant_of(relation: &RelationScope, field: &Field) -> Option<(u32, i16)> {
     relation.columns.iter().find(is_it).map(|column| (relation.oid, column.number))
 }
 
-/// The column behind one of a masking view: the view has the relation's columns in their order.
-/// Where several relations have views, the name decides.
+/// The column behind one of a masking view: the view has the relation's columns in their order, and
+/// the one that takes new rows after them those that show a part. Where several relations have views,
+/// the name decides.
 fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
     let with_view: Vec<_> = masked.iter().filter(|relation| relation.view.is_some()).collect();
     let place = usize::try_from(field.attribute).ok()?.checked_sub(1)?;
-    let column = |relation: &RelationScope| Some((relation.oid, relation.columns.get(place)?.number));
+    let at = |relation: &RelationScope| {
+        let (own, beyond) = (relation.columns.get(place), place.checked_sub(relation.columns.len()));
+        let part = || relation.columns.iter().filter(|column| column.shown_by().is_some()).nth(beyond?);
+        own.or_else(part).map(|column| (column.name.clone(), (relation.oid, column.number)))
+    };
+    let column = |relation: &RelationScope| at(relation).map(|(_, found)| found);
     match with_view.as_slice() {
         [only] => column(only),
         several => several
             .iter()
-            .find(|relation| relation.columns.get(place).is_some_and(|column| column.name == field.name))
+            .find(|relation| at(relation).is_some_and(|(name, _)| name == field.name))
             .and_then(|relation| column(relation)),
     }
 }

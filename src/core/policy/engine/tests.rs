@@ -40,7 +40,6 @@ fn catalog() -> Catalog {
         number,
         type_name: "text".into(),
         type_oid: 25,
-        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,
