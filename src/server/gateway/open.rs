@@ -18,7 +18,7 @@ use super::net::Netting;
 use super::people::People;
 use super::session::{End, Session};
 use super::stop::Alarm;
-use super::upstream::{self, UpstreamError};
+use super::upstream::{self, OpenRole, UpstreamError};
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
 use crate::core::scope::catalog::Catalog;
@@ -27,7 +27,7 @@ use crate::core::statement::facts::{Effect, Facts};
 use crate::core::transcript::{Leaf, SessionKey};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::startup::{self, Startup};
-use crate::server::audit::{SessionOpen, SessionRecord};
+use crate::server::audit::{Opening, SessionOpen, SessionRecord};
 use crate::server::decisions::Context;
 use crate::server::grants::LiveGrant;
 use crate::server::grants::leases::Lease;
@@ -101,6 +101,9 @@ struct About {
 /// Settings for the target, and how long the client says it may be held.
 struct Wishes {
     settings: BTreeMap<String, String>,
+    /// Those that were judged now, as `name=value`, and what they were judged with.
+    judged: Vec<String>,
+    catalog: Arc<Catalog>,
     hold: Option<Duration>,
 }
 
@@ -113,7 +116,8 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy();
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
-    let (mut settings, mut hold) = (BTreeMap::new(), None);
+    let known = live.kept_decisions(&policy, &catalog);
+    let (mut settings, mut judged, mut hold) = (BTreeMap::new(), Vec::new(), None);
     for (name, value) in asked_settings(startup)? {
         if name.eq_ignore_ascii_case(HOLD) {
             let seconds = value.parse().map_err(|_| {
@@ -122,19 +126,20 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
             hold = Some(Duration::from_secs(seconds));
             continue;
         }
-        let facts = Facts {
-            settings: vec![format!("{}={}", name.to_lowercase(), value.to_lowercase())],
-            ..Facts::plain("SET", Effect::Session)
-        };
-        match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
-            Verdict::Allow(_) => settings.insert(name, value),
-            Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
-                return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
+        let setting = format!("{}={}", name.to_lowercase(), value.to_lowercase());
+        if !known.as_ref().is_some_and(|known| known.lets_set(&setting)) {
+            let facts = Facts { settings: vec![setting.clone()], ..Facts::plain("SET", Effect::Session) };
+            match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
+                Verdict::Allow(_) => judged.push(setting),
+                Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
+                    return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
+                }
             }
-        };
+        }
+        settings.insert(name, value);
     }
     settings.entry("client_encoding".to_owned()).or_insert_with(|| "UTF8".to_owned());
-    Ok((Wishes { settings, hold }, served, policy))
+    Ok((Wishes { settings, judged, catalog, hold }, served, policy))
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
@@ -237,8 +242,8 @@ async fn connected(
 ) -> Result<(Session, End), ()> {
     let live = &lease.grant().clone();
     let settings = asked.settings.into_iter().chain(own_settings(live, &about)).collect();
-    let connection = match upstream::connect(served, lease, &settings).await {
-        Ok(connection) => connection,
+    let (connection, role) = match upstream::connect(served, lease, &settings).await {
+        Ok(connected) => connected,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
             turn_away(&mut client, &no_session(served, &error)).await;
@@ -247,21 +252,20 @@ async fn connected(
     };
     // Set once, here.
     let _ = registered.handle().upstream.set(connection.cancel_handle());
-    let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
+    let Ok(catalog) = served.catalog(&live.grant.database).await else { return given_up(role).await };
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let opening = opening(&about, startup, live, &catalog, lease.name().to_owned(), state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
-    let record = match record {
-        Ok(record) => record,
+    let (record, opened) = match record {
+        Ok(opened) => opened,
         Err(error) => {
             let end = End::Unrecorded(error);
             turn_away(&mut client, &end.farewell().unwrap_or_default()).await;
-            return Err(());
+            return given_up(role).await;
         }
     };
-    greet(&mut client, startup, &parameters, &record, &about.key);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Session {
         people: People::new(state, live, wishes, asked.hold),
@@ -306,14 +310,52 @@ async fn connected(
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     };
-    let end = match session.refresh().await {
+    let end = match begin(&mut session, role, opened).await {
         Ok(()) => {
-            backend::write_ready(b'I', session.client.out());
-            session.serve().await
+            greet(&mut session.client, startup, &parameters, &session.record, &about.key);
+            match session.learn_facts().await {
+                Ok(()) => {
+                    if session.context.is_for(&session.policy, &asked.catalog) {
+                        asked.judged.iter().for_each(|setting| session.context.remember_set(setting));
+                    }
+                    backend::write_ready(b'I', session.client.out());
+                    session.serve().await
+                }
+                Err(end) => end,
+            }
         }
         Err(end) => end,
     };
     Ok((session, end))
+}
+
+/// What must have happened before the client hears that it is in: nobody else can log in as its role, and
+/// the opening is on the disk. What its names mean is asked of the target meanwhile.
+async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening) -> Result<(), End> {
+    let asked = session.ask_facts().await;
+    let handle = session.registered.handle();
+    let answer = async {
+        tokio::select! {
+            biased;
+            more = session.target.exchange() => more.map_err(|_| End::TargetLost),
+            reason = handle.kill.told(true) => Err(End::Killed(reason)),
+        }
+    };
+    let (closed, recorded, answered) = tokio::join!(role.close(), opened.durable(), answer);
+    recorded?;
+    asked.and(answered)?;
+    closed.map_err(|error| {
+        tracing::warn!(error = %chain(&error), "a login role is still open, so its session is not");
+        End::TargetLost
+    })
+}
+
+/// A session that comes to nothing after its role was opened.
+async fn given_up<T>(role: OpenRole<'_>) -> Result<T, ()> {
+    if let Err(error) = role.close().await {
+        tracing::warn!(error = %chain(&error), "the login role is ended with its lease");
+    }
+    Err(())
 }
 
 /// What `SHOW dbgate.session` and its kin answer, and what triggers of the owner's can write down:

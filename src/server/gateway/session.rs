@@ -405,8 +405,19 @@ impl Session {
         if !self.facts_stale || self.status == b'E' || self.is_dirty {
             return Ok(());
         }
+        self.ask_facts().await?;
+        self.learn_facts().await
+    }
+
+    /// Asks what the session's names mean.
+    pub(super) async fn ask_facts(&mut self) -> Result<(), End> {
         self.ask_own("dbgate_facts", &[]);
         self.ask_sync(crate::core::session::Owner::Gateway);
+        self.send().await
+    }
+
+    /// Reads the answer to that.
+    pub(super) async fn learn_facts(&mut self) -> Result<(), End> {
         let drained = super::seldom(self.round(Mode::Extended)).await?;
         let row = drained.rows.into_iter().next().unwrap_or_default();
         let mut values = row.into_iter().flatten();
