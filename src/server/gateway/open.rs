@@ -286,6 +286,7 @@ async fn connected(
         late_description: BytesMut::new(),
         expiry: Box::pin(tokio::time::sleep(live.grant.expires.since(clock::now()))),
         status: b'I',
+        ahead: 0,
         is_block: false,
         is_dirty: false,
         is_skipping: false,
