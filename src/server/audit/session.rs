@@ -124,7 +124,7 @@ pub struct SessionRecord {
     key: SessionKey,
     who: String,
     opened: Instant,
-    open_line: Line,
+    open_leaf: Leaf,
     durability: Durability,
     level: u8,
     statements: u64,
@@ -175,7 +175,7 @@ impl SessionRecord {
             key,
             who: grant.identity.subject.clone(),
             opened: Instant::now(),
-            open_line: line,
+            open_leaf: line.leaf(),
             durability: about.durability,
             level: about.level,
             statements: 0,
@@ -192,8 +192,8 @@ impl SessionRecord {
     }
 
     /// The first line of the account: the client's first line names its hash.
-    pub fn open_line(&self) -> &Line {
-        &self.open_line
+    pub fn open_leaf(&self) -> Leaf {
+        self.open_leaf
     }
 
     pub fn session(&self) -> &SessionId {

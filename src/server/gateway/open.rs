@@ -16,6 +16,7 @@ use super::door::SignedIn;
 use super::held::Held;
 use super::net::Netting;
 use super::people::People;
+use super::seldom;
 use super::session::{End, Session};
 use super::stop::Alarm;
 use super::upstream::{self, OpenRole, UpstreamError};
@@ -80,11 +81,17 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         return turn_away(&mut client, &has_ended()).await;
     };
     let about = About { session, address: address.to_string(), tls_version, is_first, key };
-    match connected(client, &startup, &mut lease, served, policy, wishes, registered, about, state).await {
-        Ok((mut open, end)) => close(&mut open, &end, served, lease, state).await,
+    match seldom(connected(client, startup, &mut lease, served, policy, wishes, registered, about, state)).await {
+        Ok((mut open, begun)) => {
+            let end = match begun {
+                Ok(()) => open.serve().await,
+                Err(end) => end,
+            };
+            seldom(close(&mut open, &end, served, lease, state)).await;
+        }
         // Who may still be on the way in is ended with the role.
         Err(()) => {
-            upstream::end(served, lease).await;
+            seldom(upstream::end(served, lease)).await;
         }
     }
 }
@@ -227,11 +234,11 @@ async fn turn_away(client: &mut Client, error: &ErrorFields) {
     client.shut().await;
 }
 
-/// Connects to the target, opens the record, greets the client, serves it.
+/// Connects to the target, opens the record, greets the client. With the session comes whether it can be served.
 #[expect(clippy::too_many_arguments, reason = "the parts of a session come together here, once")]
 async fn connected(
     mut client: Client,
-    startup: &Startup,
+    startup: Startup,
     lease: &mut Lease,
     served: &ServedTarget,
     policy: Arc<Policy>,
@@ -239,7 +246,7 @@ async fn connected(
     registered: Registered,
     about: About,
     state: &Arc<State>,
-) -> Result<(Session, End), ()> {
+) -> Result<(Box<Session>, Result<(), End>), ()> {
     let live = &lease.grant().clone();
     let settings = asked.settings.into_iter().chain(own_settings(live, &about)).collect();
     let (connection, role) = match upstream::connect(served, lease, &settings).await {
@@ -255,7 +262,7 @@ async fn connected(
     let Ok(catalog) = served.catalog(&live.grant.database).await else { return given_up(role).await };
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
-    let opening = opening(&about, startup, live, &catalog, lease.name().to_owned(), state);
+    let opening = opening(&about, &startup, live, &catalog, lease.name().to_owned(), state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
     let (record, opened) = match record {
@@ -266,8 +273,9 @@ async fn connected(
             return given_up(role).await;
         }
     };
+    let welcome = welcome(&startup, &parameters, &record, &about.key);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
-    let mut session = Session {
+    let mut session = Box::new(Session {
         people: People::new(state, live, wishes, asked.hold),
         client,
         target,
@@ -310,29 +318,17 @@ async fn connected(
         portals: BTreeMap::new(),
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
-    };
-    let end = match begin(&mut session, role, opened).await {
-        Ok(()) => {
-            greet(&mut session.client, startup, &parameters, &session.record, &about.key);
-            match session.learn_facts().await {
-                Ok(()) => {
-                    if session.context.is_for(&session.policy, &asked.catalog) {
-                        asked.judged.iter().for_each(|setting| session.context.remember_set(setting));
-                    }
-                    backend::write_ready(b'I', session.client.out());
-                    session.serve().await
-                }
-                Err(end) => end,
-            }
-        }
-        Err(end) => end,
-    };
-    Ok((session, end))
+    });
+    let begun = begin(&mut session, role, opened, &welcome).await;
+    if begun.is_ok() && session.context.is_for(&session.policy, &asked.catalog) {
+        asked.judged.iter().for_each(|setting| session.context.remember_set(setting));
+    }
+    Ok((session, begun))
 }
 
-/// What must have happened before the client hears that it is in: nobody else can log in as its role, and
-/// the opening is on the disk. What its names mean is asked of the target meanwhile.
-async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening) -> Result<(), End> {
+/// Lets the client hear that it is in, once nobody else can log in as its role and the opening is on the
+/// disk. What its names mean is asked of the target meanwhile.
+async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening, welcome: &[u8]) -> Result<(), End> {
     let asked = session.ask_facts().await;
     let handle = session.registered.handle();
     let answer = async {
@@ -348,7 +344,11 @@ async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening) -> Re
     closed.map_err(|error| {
         tracing::warn!(error = %chain(&error), "a login role is still open, so its session is not");
         End::TargetLost
-    })
+    })?;
+    session.client.out().extend_from_slice(welcome);
+    session.learn_facts().await?;
+    backend::write_ready(b'I', session.client.out());
+    Ok(())
 }
 
 /// A session that comes to nothing after its role was opened.
@@ -397,22 +397,22 @@ fn opening(
 }
 
 /// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
-fn greet(
-    client: &mut Client,
+fn welcome(
     startup: &Startup,
     parameters: &BTreeMap<String, String>,
     record: &SessionRecord,
     key: &CancelKey,
-) {
+) -> BytesMut {
+    let mut out = BytesMut::new();
     for (name, value) in parameters {
-        backend::write_parameter(name, value, client.out());
+        backend::write_parameter(name, value, &mut out);
     }
     if startup.parameters.contains_key(EXTENSION) {
-        let line = record.open_line();
-        backend::write_parameter("dbgate.session", record.session().as_str(), client.out());
-        backend::write_parameter("dbgate.open", &line.leaf().hex(), client.out());
+        backend::write_parameter("dbgate.session", record.session().as_str(), &mut out);
+        backend::write_parameter("dbgate.open", &record.open_leaf().hex(), &mut out);
     }
-    backend::write_key(key.process, &key.secret, client.out());
+    backend::write_key(key.process, &key.secret, &mut out);
+    out
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.

@@ -28,7 +28,7 @@ struct Client {
 
 impl Client {
     fn new(record: &SessionRecord) -> Self {
-        let opened = record.open_line().leaf();
+        let opened = record.open_leaf();
         let session = record.session().clone();
         let chain = Chain::new(session.clone(), opened);
         let mut client = Self { signing: client_key(), session, chain, lines: Vec::new() };
