@@ -22,15 +22,20 @@ const MOST: usize = 4;
 /// it is, and hundreds that come at once would leave the target no room for themselves.
 const MOST_OPENING: usize = 16;
 
+/// How many are closed at a time, by the same reasoning. Closing has turns of its own, so that who
+/// comes in does not stand behind hundreds that leave.
+const MOST_CLOSING: usize = 8;
+
 /// The idle connections of one target.
 pub struct Admins {
     idle: Mutex<Vec<Idle>>,
     opening: Semaphore,
+    closing: Semaphore,
 }
 
 impl Default for Admins {
     fn default() -> Self {
-        Self { idle: Mutex::default(), opening: Semaphore::new(MOST_OPENING) }
+        Self { idle: Mutex::default(), opening: Semaphore::new(MOST_OPENING), closing: Semaphore::new(MOST_CLOSING) }
     }
 }
 
@@ -52,6 +57,11 @@ impl Admins {
     /// A turn to open a session, given back on drop; none once the target is not served any more.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.opening.acquire().await.ok()
+    }
+
+    /// A turn to clear up behind a session, given back on drop.
+    pub async fn closing_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.closing.acquire().await.ok()
     }
 
     fn take(&self, database: &str) -> Option<Client> {

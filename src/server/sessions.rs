@@ -96,7 +96,8 @@ impl Kill {
     }
 }
 
-/// What a cancel request must show: of the gateway's own making, never the target's.
+/// What a cancel request must show. The process is the target's, as `pg_backend_pid()` and
+/// notifications have it; the secret is of the gateway's own making.
 #[derive(Clone)]
 pub struct CancelKey {
     pub process: i32,
@@ -112,7 +113,8 @@ pub struct SessionHandle {
     pub started: Moment,
     /// Tells the connection to end.
     pub kill: Kill,
-    pub cancel: CancelKey,
+    /// Set once the gateway has dialled, before the client hears of it.
+    pub cancel: OnceLock<CancelKey>,
     /// How to cancel what runs upstream; set once the gateway has dialled.
     pub upstream: OnceLock<CancelHandle>,
     /// Counts cancel requests, for a session that waits for people.
@@ -206,23 +208,11 @@ impl Sessions {
         }
     }
 
-    /// How to cancel what the connection with this key runs. Wrong keys find nothing, and the
-    /// secret is compared in constant time.
-    pub fn find_cancel(&self, process: i32, secret: &[u8]) -> Option<CancelHandle> {
-        self.with_key(process, secret)?.upstream.get().cloned()
-    }
-
-    /// Tells the connection with this key that it was cancelled, where it waits for people.
-    pub fn note_cancel(&self, process: i32, secret: &[u8]) {
-        if let Some(handle) = self.with_key(process, secret) {
-            handle.cancelled.send_modify(|count| *count = count.wrapping_add(1));
-        }
-    }
-
-    fn with_key(&self, process: i32, secret: &[u8]) -> Option<Arc<SessionHandle>> {
-        let open = self.lock();
-        let handle = open.values().find(|handle| handle.cancel.process == process)?;
-        bool::from(handle.cancel.secret.ct_eq(secret)).then(|| handle.clone())
+    /// The connection with this key. Wrong keys find nothing, and the secret is compared in constant
+    /// time. Processes of two targets may have one number.
+    pub fn with_key(&self, process: i32, secret: &[u8]) -> Option<Arc<SessionHandle>> {
+        let is_it = |key: &CancelKey| key.process == process && bool::from(key.secret.ct_eq(secret));
+        self.lock().values().find(|handle| handle.cancel.get().is_some_and(is_it)).cloned()
     }
 
     /// Every open connection.
@@ -259,7 +249,7 @@ mod tests {
             database: "shop".into(),
             started: Moment::from_seconds(1),
             kill: Kill::default(),
-            cancel: CancelKey { process, secret: vec![7; 4] },
+            cancel: OnceLock::from(CancelKey { process, secret: vec![7; 4] }),
             upstream: OnceLock::new(),
             cancelled: watch::Sender::new(0),
         }
@@ -335,8 +325,15 @@ mod tests {
     #[test]
     fn a_cancel_needs_the_key() {
         let (sessions, grant) = (Sessions::default(), live(1));
+        let other =
+            SessionHandle { cancel: OnceLock::from(CancelKey { process: 5, secret: vec![9; 4] }), ..handle(&grant, 5) };
         let _open = sessions.register(handle(&grant, 5), &grant).expect("registered");
-        assert!(sessions.find_cancel(5, &[8; 4]).is_none());
-        assert!(sessions.find_cancel(6, &[7; 4]).is_none());
+        let other = sessions.register(other, &grant).expect("of another target");
+        let coming = SessionHandle { cancel: OnceLock::new(), ..handle(&grant, 5) };
+        let _coming = sessions.register(coming, &grant).expect("not connected yet");
+        assert!(sessions.with_key(5, &[8; 4]).is_none());
+        assert!(sessions.with_key(6, &[7; 4]).is_none());
+        let found = sessions.with_key(5, &[9; 4]).expect("the right key");
+        assert!(Arc::ptr_eq(&found, other.handle()));
     }
 }

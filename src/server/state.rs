@@ -243,6 +243,10 @@ impl ServedTarget {
                 return Refusal::new(ErrorCode::TargetDown, message)
                     .hint("Its operators let `dsn` name the primary, or promote it.");
             }
+            if matches!(error, TargetError::Full { .. }) {
+                let message = format!("the broker is up, but target `{}` has no connection left", self.name());
+                return Refusal::new(ErrorCode::TargetDown, message).hint("Try again when other sessions have ended.");
+            }
             Refusal::new(
                 ErrorCode::TargetDown,
                 format!("the broker is up, but target `{}` cannot be reached", self.name()),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -68,6 +69,8 @@ pub enum TargetError {
     Tls { target: String, address: String, source: tokio_postgres::Error },
     #[error("{target} ({address}) is a standby, where no role can be made; let `dsn` name the primary")]
     Standby { target: String, address: String },
+    #[error("{target} ({address}) has no connection left")]
+    Full { target: String, address: String },
     #[error("{target} ({address}) does not let `{user}` in: {message}")]
     SignIn { target: String, address: String, user: String, message: String },
 }
@@ -192,6 +195,9 @@ impl Target {
 
     fn explain(&self, error: tokio_postgres::Error) -> TargetError {
         let (target, address) = (self.config.name.clone(), self.address());
+        if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+            return TargetError::Full { target, address };
+        }
         if let Some(detail) = error.as_db_error() {
             let (user, message) = (self.config.admin.user.clone(), detail.message().to_owned());
             return TargetError::SignIn { target, address, user, message };

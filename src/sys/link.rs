@@ -69,6 +69,18 @@ impl Link {
         .await
     }
 
+    /// Writes until nothing is left to be written, or until there is more input. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Link::exchange`].
+    pub async fn make_room(&mut self) -> io::Result<()> {
+        poll_fn(|context| match self.poll_drain(context) {
+            Poll::Pending => self.poll_fill(context),
+            done @ Poll::Ready(_) => done,
+        })
+        .await
+    }
+
     /// Writes everything, and reads meanwhile as long as little has come. Cancel safe.
     ///
     /// # Errors
@@ -191,6 +203,25 @@ mod tests {
         for one in both {
             assert_eq!(one.await.expect("no panic").expect("no error"), MUCH);
         }
+    }
+
+    #[tokio::test]
+    async fn room_is_made_by_a_peer_that_reads_and_says_nothing() {
+        const MUCH: usize = 1 << 20;
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let reads = tokio::spawn(async move {
+            let mut all = vec![0; MUCH];
+            tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut all).await.map(|_| theirs)
+        });
+        let mut link = Link::new(Box::new(ours), BytesMut::new());
+        link.out.put_bytes(7, MUCH);
+        link.make_room().await.expect("written");
+        assert!(link.is_written());
+        let mut theirs = reads.await.expect("no panic").expect("read");
+        link.out.put_bytes(7, MUCH);
+        theirs.write_all(b"no").await.expect("written");
+        link.make_room().await.expect("told");
+        assert_eq!((&link.input[..], link.is_written()), (&b"no"[..], false), "the peer is heard before it has read");
     }
 
     #[tokio::test]

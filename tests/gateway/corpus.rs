@@ -22,9 +22,12 @@ forbid (principal, action == Action::"reveal", resource)
 when { resource.tags.contains("listed") };
 "#;
 
-/// So many of a hundred honest statements must be answered as without the gate. The rest shows who
-/// the session is: its role's name, what was granted to it, and by whom.
-const LEAST_HONEST: usize = 98;
+/// So many of a thousand honest statements must be answered as without the gate, but for those that
+/// ask who the session is: it has a role of its own, and the answer says so.
+const LEAST_HONEST: usize = 995;
+
+/// What a statement names that asks who the session is, what was granted to it, and what it ran.
+const WHO: [&str; 5] = ["current_user", "session_user", "enabled_roles", "role_table_grants", "pg_stat_statements"];
 
 /// Where the corpora are; none on a machine that has only this repository.
 fn source() -> Option<PathBuf> {
@@ -175,7 +178,8 @@ impl Rig {
         };
         let text = |entry: &Value, name: &str| entry.get(name).map(ToString::to_string).unwrap_or_default();
         let list = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let attacks = lines("guard_attacks.jsonl");
+        let (attacks, full) = (lines("guard_attacks.jsonl"), lines("legit.jsonl"));
+        let asks = |entry: &Value| WHO.iter().any(|word| text(entry, "steps").contains(word));
         let allowed: Vec<Value> = attacks.iter().flat_map(|attack| list(attack, "allow_changed")).collect();
         let is_fine = |entry: &Value| match entry.get("outcome").and_then(Value::as_str).unwrap_or_default() {
             "breach" => {
@@ -188,10 +192,20 @@ impl Rig {
         };
         let details = lines(&format!("{kind}.out"));
         // Refusing wholesale is not a pass.
-        let honest =
-            details.iter().filter(|entry| entry.get("outcome").and_then(Value::as_str) == Some("pass")).count();
-        if kind == "legit" && honest * 100 < details.len() * LEAST_HONEST {
-            return vec![format!("{honest} of {} honest statements are answered as without the gate", details.len())];
+        let is_pass = |entry: &&Value| entry.get("outcome").and_then(Value::as_str) == Some("pass");
+        let asks_who = |id: &str| full.iter().any(|entry| text(entry, "id") == id && asks(entry));
+        let (who, honest): (Vec<&Value>, Vec<&Value>) = details.iter().partition(|entry| asks_who(&text(entry, "id")));
+        let (passed, of) = (honest.iter().filter(|entry| is_pass(entry)).count(), honest.len());
+        if kind == "legit" {
+            let differing = honest.iter().filter(|entry| !is_pass(entry)).map(|entry| text(entry, "id"));
+            println!(
+                "honest: {passed} of {of} alike, {} ask who the session is; not alike: {:?}",
+                who.len(),
+                differing.collect::<Vec<_>>()
+            );
+        }
+        if kind == "legit" && passed * 1000 < of * LEAST_HONEST {
+            return vec![format!("{passed} of {of} honest statements are answered as without the gate")];
         }
         let bad = details.iter().filter(|entry| !is_fine(entry));
         bad.map(|entry| format!("{kind} {} {} {}", text(entry, "id"), text(entry, "outcome"), text(entry, "sql")))

@@ -1,4 +1,5 @@
-//! A target that crashes under open sessions, and one that is a standby until it is promoted.
+//! A target that crashes under open sessions, one that is a standby until it is promoted, and one
+//! that is full.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,13 @@ use crate::support::dbgate::{Program, said};
 use crate::support::gate::{Gate, Place, SHOP, column};
 
 fn cluster(purpose: &str) -> Cluster {
-    let installation = Installation::find().expect("PostgreSQL server programs");
     // What a client was told is done must outlive a crash.
-    let parameters = vec![("synchronous_commit".to_owned(), "on".to_owned())];
+    cluster_with(purpose, &[("synchronous_commit", "on")])
+}
+
+fn cluster_with(purpose: &str, parameters: &[(&str, &str)]) -> Cluster {
+    let installation = Installation::find().expect("PostgreSQL server programs");
+    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Cluster::start(&installation, purpose, &Settings { parameters, ..Settings::default() }).expect("a cluster")
 }
 
@@ -158,4 +163,55 @@ async fn a_target_that_becomes_a_standby_under_a_live_grant_is_named_to_the_clie
     assert_eq!(column(&again, "select count(*) from customers").await.expect("works"), ["1000"]);
     gate.stop().await;
     assert_eq!(roles(&fate.superuser(cluster.port(), "postgres").await).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_is_named_as_full_and_takes_sessions_again() {
+    let cluster = cluster_with("full", &[("max_connections", "20"), ("superuser_reserved_connections", "3")]);
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", "").await;
+    let grant = gate.grant(Access::Read).await;
+    let superuser = cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("superuser");
+    tokio::spawn(superuser.1);
+    superuser.0.batch_execute("create role crowd login password 'crowd'").await.expect("a role");
+    let mut crowd = Vec::new();
+    let refused = loop {
+        match cluster.superuser("postgres").user("crowd").password("crowd").connect(tokio_postgres::NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                crowd.push(client);
+            }
+            Err(_) => match gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await {
+                // A connection that the broker kept for a while has made room for it.
+                Ok(client) => crowd.push(client),
+                Err(refused) => break refused,
+            },
+        }
+    };
+    let refused = refused.as_db_error().expect("the gate says why");
+    assert_eq!(refused.code().code(), "53300", "{refused}");
+    assert!(refused.message().contains("target \"demo\" has no connection left"), "{refused}");
+    drop(crowd);
+    until("there is room again", async || {
+        gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await.is_ok()
+    })
+    .await;
+    gate.stop().await;
+    assert_eq!(roles(&superuser.0).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_come_while_as_many_leave_find_room() {
+    const MANY: usize = 70;
+    let cluster = cluster_with("crowd", &[("max_connections", "115")]);
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", "").await;
+    let grant = gate.grant(Access::Read).await;
+    let all = async || futures_util::future::join_all((0..MANY).map(|_| gate.connect(&grant))).await;
+    for _ in 0..3 {
+        // Those of the round before are still being cleared away.
+        drop(all().await);
+    }
+    gate.stop().await;
+    let superuser = cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("superuser");
+    tokio::spawn(superuser.1);
+    assert_eq!(roles(&superuser.0).await, Vec::<String>::new());
 }

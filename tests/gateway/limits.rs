@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use dbgate::core::grant::Access;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -99,6 +100,25 @@ async fn a_statement_stops_when_its_time_is_up_and_nothing_runs_on_behind_the_ga
     let error = client.execute("update orders set amount = 5 where id = 2 and pg_sleep(30) is null", &[]).await;
     assert_eq!(error.expect_err("too long").code().map(|code| code.code()), Some("57014"));
     assert_eq!(gate.count("select amount::int8 from orders where id = 2").await, 2);
+    assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_client_says_nothing_more_stops_when_its_time_is_up() {
+    let gate = with_rules("copying", &SHORT.replace("50 rows", "300 ms")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let mut sink = std::pin::pin!(client.copy_in("copy audit_trail (what) from stdin").await.expect("begins"));
+    futures_util::SinkExt::send(&mut sink, Bytes::from_static(b"one\n")).await.expect("sent");
+    let locks = "select count(*) from pg_locks where relation = 'audit_trail'::regclass and pid <> pg_backend_pid()";
+    while gate.count(locks).await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let error = sink.finish().await.expect_err("stopped");
+    let error = error.as_db_error().expect("the gate says why");
+    assert_eq!((error.code().code(), error.message().contains("0.3 s")), ("57014", true), "{error}");
+    assert_eq!(gate.count("select count(*) from audit_trail").await, 0);
     assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
     drop(client);
     gate.stop().await;

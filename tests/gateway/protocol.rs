@@ -268,6 +268,23 @@ async fn a_running_statement_is_cancelled_over_either_channel() {
 }
 
 #[tokio::test]
+async fn the_process_of_a_session_is_the_one_that_the_target_names() {
+    let vouched = "[[channel]]\nmatch = \"here\"\n";
+    let gate = Gate::start_under(SHOP, &[("classification.toml", vouched)]).await;
+    let grant = gate.grant(Access::Read).await;
+    let (mut peer, told) = sign_in_as(&grant, 0, &[]).await;
+    let (process, _) = key(&told);
+    assert_eq!(rows(&peer.query("select pg_backend_pid()").await), [[process.to_string()]]);
+    // Drivers tell their own notifications from those of others by it.
+    peer.query("listen here").await;
+    let told = peer.query("notify here, 'me'").await;
+    let own = told.iter().find(|message| message.tag == b'A').expect("a notification");
+    assert_eq!(Reader::new(b'A', &own.body).i32().expect("a process"), process);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn a_copy_from_the_client_can_be_cancelled() {
     let gate = Gate::start(SHOP).await;
     let grant = gate.grant(Access::Write).await;

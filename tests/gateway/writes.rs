@@ -1,8 +1,11 @@
 //! Commit on our word: a write is counted before it is committed, and taken back when it is too large.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use dbgate::core::grant::Access;
 
-use crate::support::gate::{Gate, SHOP, column, refusal};
+use crate::support::gate::{Gate, SHOP, column, refusal, superuser};
 
 #[tokio::test]
 async fn a_small_write_commits_and_a_large_one_is_taken_back_with_its_cascade_counted() {
@@ -103,5 +106,44 @@ async fn returning_shows_what_may_be_seen_of_a_masked_column() {
     assert_eq!(refusal(&client, "select setval('ticket_no', 1)").await.0, "42501");
     let reader = gate.connect(&gate.grant(Access::Read).await).await;
     assert_eq!(refusal(&reader, "select nextval('ticket_no')").await.0, "42501");
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_the_target_takes_slowly_goes_on_when_it_takes_more() {
+    const LINES: usize = 24;
+    // The first row waits for us; what the client sends meanwhile is more than sockets hold.
+    let slow = "create table bulk (what text);
+        create function wait_for_us() returns trigger language plpgsql as
+            $$ begin perform pg_advisory_xact_lock_shared(4711); return new; end $$;
+        create trigger slow before insert on bulk for each row execute function wait_for_us();";
+    let gate = Gate::start(&format!("{SHOP};{slow}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let superuser = superuser(&gate.database).await;
+    superuser.batch_execute("select pg_advisory_lock(4711)").await.expect("locked");
+    let line = Bytes::from([vec![b'a'; 1_000_000], b"\n".to_vec()].concat());
+    let mut sink = std::pin::pin!(client.copy_in("copy bulk from stdin").await.expect("begins"));
+    let sent = std::cell::Cell::new(0);
+    let copied = async {
+        for _ in 0..LINES {
+            futures_util::SinkExt::send(&mut sink, line.clone()).await?;
+            sent.set(sent.get() + 1);
+        }
+        sink.finish().await
+    };
+    let release = async {
+        let waits = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted";
+        let mut before = usize::MAX;
+        while gate.count(waits).await == 0 || sent.get() != before {
+            before = sent.get();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(sent.get() < LINES, "more has to wait than fits in between");
+        superuser.batch_execute("select pg_advisory_unlock(4711)").await.expect("unlocked");
+    };
+    let (copied, ()) = tokio::join!(copied, release);
+    assert_eq!(copied.expect("copied"), 24);
+    assert_eq!(gate.count("select sum(length(what)) from bulk").await, 24_000_000);
+    drop(client);
     gate.stop().await;
 }

@@ -3,7 +3,7 @@
 //! Every step has one deadline for all. An unknown user goes through the same exchange as a
 //! known one and hears the same words.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::core::wire::proxy;
 use crate::core::wire::scram::{self, ScramError, Server, Verifier};
 use crate::core::wire::startup::{self, First, Startup};
 use crate::server::grants::LiveGrant;
+use crate::server::sessions::SessionHandle;
 use crate::server::state::State;
 use crate::sys::link::Stream;
 use crate::sys::random;
@@ -32,8 +33,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub enum Entered {
     /// A client that has proved who it is.
     SignedIn(Box<SignedIn>),
-    /// A request to cancel what another connection runs.
-    Cancel { process: i32, secret: Vec<u8> },
+    /// A request to cancel what this other connection runs: it showed the key.
+    Cancel(Arc<SessionHandle>),
     /// Nothing worth a word.
     Nobody,
 }
@@ -59,7 +60,7 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
         return Ok(Entered::Nobody);
     };
     match first {
-        First::Cancel { process, secret } => Ok(Entered::Cancel { process, secret }),
+        First::Cancel { process, secret } => Ok(cancelled(process, &secret, address.ip(), state)),
         First::Startup(startup) => {
             let mut client = Client::new(stream, buffer);
             let may_be_plain = state.config.server.wire_plain && address.ip().is_loopback();
@@ -75,6 +76,20 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
             Ok(Entered::SignedIn(Box::new(SignedIn { client, grant, startup, address, tls_version })))
         }
         First::TlsRequest | First::GssRequest => Err(End::Protocol),
+    }
+}
+
+/// Whom a cancel request is for. Whoever guesses keys is not heard for a while.
+fn cancelled(process: i32, secret: &[u8], address: IpAddr, state: &State) -> Entered {
+    if !state.keeper.may_cancel(address) {
+        return Entered::Nobody;
+    }
+    match state.sessions.with_key(process, secret) {
+        Some(handle) => Entered::Cancel(handle),
+        None => {
+            state.keeper.wrong_key(address);
+            Entered::Nobody
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::sys::clock;
 const MOST_BY_ADDRESS: u32 = 30;
 /// Failed sign-ins as one user within the window.
 const MOST_BY_USER: u32 = 10;
+/// Cancel requests with a key that nobody has, from one address within the window: those that come
+/// too late are among them. A key of protocol 3.0 is a process number that others can see and 32 bits.
+const MOST_WRONG_KEYS: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Connections from one address that have not signed in yet.
 const MOST_WAITING: u32 = 100;
@@ -25,6 +28,7 @@ pub struct Keeper(Arc<Mutex<Counts>>);
 struct Counts {
     by_address: Throttle<IpAddr>,
     by_user: Throttle<String>,
+    by_key: Throttle<IpAddr>,
     waiting: HashMap<IpAddr, u32>,
 }
 
@@ -40,6 +44,7 @@ impl Default for Keeper {
         Self(Arc::new(Mutex::new(Counts {
             by_address: Throttle::new(MOST_BY_ADDRESS, WINDOW),
             by_user: Throttle::new(MOST_BY_USER, WINDOW),
+            by_key: Throttle::new(MOST_WRONG_KEYS, WINDOW),
             waiting: HashMap::new(),
         })))
     }
@@ -68,6 +73,16 @@ impl Keeper {
         let (mut counts, now) = (self.lock(), clock::now());
         counts.by_address.failed(address, now);
         counts.by_user.failed(user.to_owned(), now);
+    }
+
+    /// Whether a cancel request from here is looked at.
+    pub fn may_cancel(&self, address: IpAddr) -> bool {
+        self.lock().by_key.wait(&address, clock::now()).is_none()
+    }
+
+    /// A cancel request had a key that nobody has.
+    pub fn wrong_key(&self, address: IpAddr) {
+        self.lock().by_key.failed(address, clock::now());
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -114,5 +129,16 @@ mod tests {
         (MOST_BY_USER..MOST_BY_ADDRESS).for_each(|number| keeper.failed(one, &number.to_string()));
         assert!(keeper.wait(one, "v").is_some(), "the address, as anybody");
         assert!(keeper.wait(other, "v").is_none());
+    }
+
+    #[test]
+    fn whoever_guesses_keys_is_not_heard_and_others_are() {
+        let keeper = Keeper::default();
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        (1..MOST_WRONG_KEYS).for_each(|_| keeper.wrong_key(one));
+        assert!(keeper.may_cancel(one));
+        keeper.wrong_key(one);
+        assert!(!keeper.may_cancel(one) && keeper.may_cancel(other));
+        assert!(keeper.wait(one, "u").is_none(), "signing in is another matter");
     }
 }

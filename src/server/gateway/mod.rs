@@ -76,10 +76,10 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     let entered = seldom(tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state))).await;
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(*signed_in, &state).await,
-        Ok(Ok(Entered::Cancel { process, secret })) => {
-            state.sessions.note_cancel(process, &secret);
-            if let Some(cancel) = state.sessions.find_cancel(process, &secret)
-                && let Err(error) = cancel.cancel().await
+        Ok(Ok(Entered::Cancel(other))) => {
+            other.cancelled.send_modify(|count| *count = count.wrapping_add(1));
+            if let Some(upstream) = other.upstream.get()
+                && let Err(error) = upstream.cancel().await
             {
                 tracing::warn!(%error, "a cancel request did not reach the target");
             }

@@ -36,6 +36,7 @@ use crate::server::http::refusal::chain;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
+use crate::sys::dial::{CancelHandle, DialError};
 use crate::sys::link::Link;
 use crate::sys::{clock, random};
 
@@ -61,11 +62,6 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         false => SessionId::new(clock::now(), random::bytes()),
     };
     let Some(mut lease) = grant.lease() else { return turn_away(&mut client, &has_ended()).await };
-    let secret = match startup.minor >= startup::LONG_KEYS {
-        true => random::bytes::<32>().to_vec(),
-        false => random::bytes::<4>().to_vec(),
-    };
-    let key = CancelKey { process: i32::from_be_bytes(random::bytes()) & 0x7fff_ffff, secret };
     let handle = SessionHandle {
         session: session.clone(),
         grant: grant.grant.id.clone(),
@@ -73,14 +69,14 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         database: grant.grant.database.clone(),
         started: clock::now(),
         kill: Kill::default(),
-        cancel: key.clone(),
+        cancel: OnceLock::new(),
         upstream: OnceLock::new(),
         cancelled: watch::Sender::new(0),
     };
     let Some(registered) = state.sessions.register(handle, &grant) else {
         return turn_away(&mut client, &has_ended()).await;
     };
-    let about = About { session, address: address.to_string(), tls_version, is_first, key };
+    let about = About { session, address: address.to_string(), tls_version, is_first };
     match seldom(connected(client, startup, &mut lease, served, policy, wishes, registered, about, state)).await {
         Ok((mut open, begun)) => {
             let end = match begun {
@@ -102,7 +98,6 @@ struct About {
     address: String,
     tls_version: &'static str,
     is_first: bool,
-    key: CancelKey,
 }
 
 /// Settings for the target, and how long the client says it may be held.
@@ -209,9 +204,12 @@ fn unreachable_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields::fatal("08006", format!("the gateway is up, but target \"{}\" cannot be reached", served.name()))
 }
 
-/// A standby that is promoted takes sessions again: the client may come back.
+/// A standby that is promoted takes sessions again, and so does a target that somebody leaves: the
+/// client may come back.
 fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
     match error {
+        UpstreamError::Target(TargetError::Full { .. }) => full_target(served),
+        UpstreamError::Dial(DialError::Refused(fields)) if fields.sqlstate == "53300" => full_target(served),
         UpstreamError::Target(TargetError::Standby { .. }) => {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
@@ -220,6 +218,14 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
         UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
             unreachable_target(served)
         }
+    }
+}
+
+fn full_target(served: &ServedTarget) -> ErrorFields {
+    let message = format!("the gateway is up, but target \"{}\" has no connection left", served.name());
+    ErrorFields {
+        hint: Some("Try again when other sessions have ended.".into()),
+        ..ErrorFields::fatal("53300", message)
     }
 }
 
@@ -257,8 +263,7 @@ async fn connected(
             return Err(());
         }
     };
-    // Set once, here.
-    let _ = registered.handle().upstream.set(connection.cancel_handle());
+    let cancel = cancellable(registered.handle(), connection.cancel_handle(), &startup);
     let Ok(catalog) = served.catalog(&live.grant.database).await else { return given_up(role).await };
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
@@ -273,7 +278,7 @@ async fn connected(
             return given_up(role).await;
         }
     };
-    let welcome = welcome(&startup, &parameters, &record, &about.key);
+    let welcome = welcome(&startup, &parameters, &record, &cancel);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Box::new(Session {
         people: People::new(state, live, wishes, asked.hold),
@@ -319,7 +324,7 @@ async fn connected(
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     });
-    let begun = begin(&mut session, role, opened, &welcome).await;
+    let begun = begin(&mut session, role, lease, opened, &welcome).await;
     if begun.is_ok() && session.context.is_for(&session.policy, &asked.catalog) {
         asked.judged.iter().for_each(|setting| session.context.remember_set(setting));
     }
@@ -328,7 +333,13 @@ async fn connected(
 
 /// Lets the client hear that it is in, once nobody else can log in as its role and the opening is on the
 /// disk. What its names mean is asked of the target meanwhile.
-async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening, welcome: &[u8]) -> Result<(), End> {
+async fn begin(
+    session: &mut Session,
+    role: OpenRole<'_>,
+    lease: &mut Lease,
+    opened: Opening,
+    welcome: &[u8],
+) -> Result<(), End> {
     let asked = session.ask_facts().await;
     let handle = session.registered.handle();
     let answer = async {
@@ -339,12 +350,13 @@ async fn begin(session: &mut Session, role: OpenRole<'_>, opened: Opening, welco
         }
     };
     let (closed, recorded, answered) = tokio::join!(role.close(), opened.durable(), answer);
+    if let Err(error) = closed {
+        tracing::warn!(role = lease.name(), error = %chain(&error), "the login role may be open: it is dropped, and its session with it");
+        lease.distrust();
+        return Err(End::TargetLost);
+    }
     recorded?;
     asked.and(answered)?;
-    closed.map_err(|error| {
-        tracing::warn!(error = %chain(&error), "a login role is still open, so its session is not");
-        End::TargetLost
-    })?;
     session.client.out().extend_from_slice(welcome);
     session.learn_facts().await?;
     backend::write_ready(b'I', session.client.out());
@@ -396,7 +408,19 @@ fn opening(
     }
 }
 
-/// What PostgreSQL says after sign-in: settings, and a key to cancel with, which is ours.
+/// From now on, whoever shows the key that is returned cancels what the session runs.
+fn cancellable(handle: &SessionHandle, upstream: CancelHandle, startup: &Startup) -> CancelKey {
+    let secret = match startup.minor >= startup::LONG_KEYS {
+        true => random::bytes::<32>().to_vec(),
+        false => random::bytes::<4>().to_vec(),
+    };
+    let key = CancelKey { process: upstream.process(), secret };
+    // Set once, here.
+    let _ = (handle.upstream.set(upstream), handle.cancel.set(key.clone()));
+    key
+}
+
+/// What PostgreSQL says after sign-in: settings, and a key to cancel with, whose secret is ours.
 fn welcome(
     startup: &Startup,
     parameters: &BTreeMap<String, String>,

@@ -139,14 +139,30 @@ impl Session {
         self.flush_client().await?;
         loop {
             let takes_more = self.target.out.len() < MOST_WAITING;
+            let deadline = self.executions.front().and_then(|execution| execution.deadline);
+            let is_limited = deadline.is_some() && !self.stop.is_going();
+            let target = async {
+                match takes_more {
+                    true => self.target.exchange().await,
+                    false => self.target.make_room().await,
+                }
+            };
             tokio::select! {
                 biased;
                 reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
-                more = self.target.exchange() => {
+                more = target => {
                     more.map_err(|_| End::TargetLost)?;
                     if self.target_objects().await? {
                         return Ok(true);
                     }
+                }
+                () = self.alarm.at(deadline), if is_limited => {
+                    self.time_is_up();
+                    // A target that waits for the next line sees no cancel until it has come.
+                    frontend::copy_fail("stopped", &mut self.up);
+                    frontend::flush(&mut self.up);
+                    self.send().await?;
+                    return Ok(true);
                 }
                 message = self.client.receive(), if takes_more => {
                     let message = message?;

@@ -162,12 +162,13 @@ pub async fn lend(
 /// The connection is over, and where `has_left` the target has closed it: leaves the role to the
 /// grant's next connection, or drops it.
 pub async fn settle(served: &ServedTarget, lease: Lease, has_left: bool) -> RoleEnd {
+    let _turn = served.admins().closing_turn().await;
     if !has_left || lease.grant().has_ended() || !is_unused(served, &lease).await {
-        return end(served, lease).await;
+        return drop_role(served, lease).await;
     }
     match lease.give_back() {
         Ok(()) => RoleEnd::Kept,
-        Err(lease) => end(served, lease).await,
+        Err(lease) => drop_role(served, lease).await,
     }
 }
 
@@ -182,8 +183,13 @@ async fn is_unused(served: &ServedTarget, lease: &Lease) -> bool {
     look.is_ok_and(|look| look.is_unused(as_made))
 }
 
-/// Drops the role of a lease.
+/// Drops the role of a lease, when its turn comes.
 pub async fn end(served: &ServedTarget, lease: Lease) -> RoleEnd {
+    let _turn = served.admins().closing_turn().await;
+    drop_role(served, lease).await
+}
+
+async fn drop_role(served: &ServedTarget, lease: Lease) -> RoleEnd {
     match roles::end_at(served, &lease.grant().grant.database, lease.name()).await {
         Ok(Ended { dropped: true, .. }) => {
             lease.gone();
