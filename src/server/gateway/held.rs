@@ -5,6 +5,8 @@
 //! counts are differences against a baseline taken before the first write; what is deferred to
 //! commit is made to happen before the last count.
 
+use std::sync::Arc;
+
 use super::before::Pending;
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
@@ -32,7 +34,7 @@ pub struct Held {
     /// A statement failed half way, so counters may linger for relations we never saw.
     pub is_unsure: bool,
     /// What was judged in this transaction.
-    facts: Vec<Facts>,
+    facts: Vec<Arc<Facts>>,
     /// The statements' numbers in the record.
     numbers: Vec<u64>,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
@@ -154,7 +156,11 @@ impl Session {
         }
         self.held.is_active = true;
         self.held.undo = planned.cleared.limits().undo;
-        self.held.facts.push(planned.cleared.facts().clone());
+        let facts = planned.cleared.shared_facts();
+        // Of one statement that is run a thousand times the facts are kept once.
+        if !self.held.facts.last().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
+            self.held.facts.push(facts);
+        }
         self.held.numbers.push(number);
         Ok(())
     }
@@ -209,7 +215,7 @@ impl Session {
         if now.len() != rows.len() {
             return Err(End::Protocol);
         }
-        let facts: Vec<&Facts> = self.held.facts.iter().collect();
+        let facts: Vec<&Facts> = self.held.facts.iter().map(|facts| &**facts).collect();
         let before = self.held.baseline.clone().unwrap_or_default();
         let verdict = match impact::difference(&before, &now, &facts) {
             Ok(impacts) => self.judge(impacts).await?,
@@ -229,7 +235,8 @@ impl Session {
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
         impacts.extend(self.locked(&impacts));
         let subject = self.subject();
-        let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.last(), &self.catalog);
+        let judged =
+            self.policy.judge_impact(&subject, &impacts, self.held.facts.last().map(|facts| &**facts), &self.catalog);
         let verdict = match judged {
             Ok(()) => Verdict::Stands,
             Err(ImpactRefusal::Deny(denial)) => Verdict::Denied(Box::new(denial)),
