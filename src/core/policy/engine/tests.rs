@@ -150,14 +150,15 @@ fn walls_stand_whatever_the_policy_says() {
         (Facts::plain("ALTER SYSTEM", Effect::Ddl), "deny role_change_refused"),
         (Facts::plain("ALTER DEFAULT PRIVILEGES", Effect::Ddl), "deny role_change_refused"),
         (Facts::plain("ALTER TABLE", Effect::Ddl), "allow"),
-        (setting("role"), "deny setting_refused"),
         (setting("role=x"), "deny setting_refused"),
-        (setting("session_authorization"), "deny setting_refused"),
+        (setting("role=none"), "deny setting_refused"),
+        (setting("role="), "deny setting_refused"),
+        (setting("role=default"), "deny setting_refused"),
+        (setting("session_authorization=x"), "deny setting_refused"),
         (setting("standard_conforming_strings=off"), "deny setting_refused"),
         (setting("standard_conforming_strings=on"), "allow"),
         (setting("client_encoding=sjis"), "deny setting_refused"),
         (setting("client_encoding=utf8"), "allow"),
-        (setting("transaction_read_only=off"), "deny setting_refused"),
         // With it off PostgreSQL refuses what a row policy would filter: it shows nothing more.
         (setting("row_security=off"), "allow"),
         (setting("=x"), "deny setting_refused"),
@@ -179,6 +180,30 @@ fn walls_stand_whatever_the_policy_says() {
     ];
     for (facts, expected) in cases {
         assert_eq!(judged(&policy, &[], Access::Admin, facts.clone()), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn pinned_settings_go_back_and_who_may_write_may_say_so() {
+    let everything = "@id(\"all\")\npermit (principal, action, resource);";
+    let policy = Policy::parse(&[Source::new("all.cedar", everything)]).expect("valid");
+    let cases = [
+        ("role", "allow", "allow"),
+        ("session_authorization", "allow", "allow"),
+        ("default_transaction_read_only", "allow", "allow"),
+        ("default_transaction_read_only=off", "deny setting_refused", "allow"),
+        ("default_transaction_read_only=on", "allow", "allow"),
+        ("default_transaction_read_only=", "deny setting_refused", "deny setting_refused"),
+        ("transaction_read_only", "deny setting_refused", "allow"),
+        ("transaction_read_only=0", "deny setting_refused", "allow"),
+        ("transaction_read_only=1", "allow", "allow"),
+        ("session_replication_role", "deny setting_refused", "deny setting_refused"),
+        ("standard_conforming_strings", "deny setting_refused", "deny setting_refused"),
+    ];
+    for (text, reading, writing) in cases {
+        for (access, expected) in [(Access::Read, reading), (Access::Write, writing), (Access::Admin, writing)] {
+            assert_eq!(judged(&policy, &[], access, setting(text)), expected, "{text} {access:?}");
+        }
     }
 }
 
