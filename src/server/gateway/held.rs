@@ -360,6 +360,11 @@ impl Held {
         self.numbers.len() == 1 && self.locked == 0
     }
 
+    /// What was judged in the open transaction.
+    pub fn judged(&self) -> &[Facts] {
+        &self.facts
+    }
+
     /// Whether the open transaction has written anything that COMMIT must be judged for.
     pub fn counts_pending(&self) -> bool {
         self.baseline.is_some()
