@@ -260,6 +260,7 @@ fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -
                 rows: did.rows,
                 of: did.of,
                 direct: did.direct,
+                own: 0,
             };
             Ok(match policy.judge_impact(subject, &[impact], None, catalog) {
                 Ok(()) => Answered::plain(Expected::Allow),

@@ -333,6 +333,7 @@ impl Session {
         (drained.failed, drained.failed_ours) = (true, owner == Owner::Gateway);
         self.held.image = None;
         self.held.is_unsure = true;
+        self.held.undone();
         self.executions.clear();
         match number {
             Some(number) => Ok(self.record.error(number, &state, clock::now()).await?),

@@ -246,9 +246,12 @@ fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
-/// The share counts as whole where the size is not known.
+/// The share is that of rows which were not the session's own; where the size is not known it counts as whole.
 fn measured(impact: &Impact) -> ImpactView {
-    let share = impact.of.and_then(|of| impact.rows.saturating_mul(100).checked_div(of));
+    let share = match impact.rows.saturating_sub(impact.own) {
+        0 => Some(0),
+        rows => impact.of.and_then(|of| rows.saturating_mul(100).checked_div(of)),
+    };
     ImpactView {
         rows: i64::try_from(impact.rows).unwrap_or(i64::MAX),
         percent: share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100)),
