@@ -9,7 +9,7 @@ use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::facts::{Effect, Facts, Name, RowLocks};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
@@ -77,7 +77,10 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        let facts = self.own(self.with_prepared(&statement.facts)?);
+        let mut facts = self.own(self.with_prepared(&statement.facts)?);
+        if facts.locks && self.has_own_views && facts.touches.iter().any(|touch| touch.relation.schema.is_none()) {
+            facts.row_locks = RowLocks::Uncounted;
+        }
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(

@@ -54,6 +54,40 @@ async fn in_a_transaction_counts_add_up_and_a_rollback_is_the_clients_own() {
 }
 
 #[tokio::test]
+async fn what_a_transaction_changes_adds_up_over_partitions_relations_and_actions() {
+    let parts = "create table events (id int, kind text, day int) partition by range (day);
+        create table events_1 partition of events for values from (1) to (2);
+        create table events_2 partition of events for values from (2) to (3);
+        insert into events select i, 'k', 1 + i % 2 from generate_series(1, 1000) i;
+        create table old_events () inherits (audit_trail); insert into old_events (what) select 'x' from generate_series(1, 500);
+        insert into audit_trail (what) select 'x' from generate_series(1, 500); analyze;";
+    let gate = Gate::start(&format!("{SHOP};{parts}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let (state, message) = refusal(&client, "update events set kind = kind where id <= 180").await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("90 of 500"), "{message}");
+    client.batch_execute("update events set kind = 'l' where id <= 90").await.expect("45 of each");
+    for sql in [
+        "with a as (delete from orders where id <= 60), b as (update customers set name = 'x' where id > 940) select 1",
+        "with a as (delete from events where id <= 60), b as (insert into events select i, 'n', 1 from generate_series(1, 60) i) select 1",
+        "insert into orders select i, 1, 0 from generate_series(9001, 9060) i; delete from orders where id <= 60",
+    ] {
+        assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+    }
+    client.batch_execute("begin; update orders set amount = 0 where id <= 60").await.expect("so far");
+    assert_eq!(refusal(&client, "update customers set name = 'y' where id <= 60").await.0, "42501");
+    client.batch_execute("rollback").await.expect("rolled back");
+    // Rows that are locked first and changed then are the same rows.
+    client.batch_execute("begin").await.expect("begin");
+    client.simple_query("select id from orders where id <= 80 for update").await.expect("locked");
+    client.batch_execute("update orders set amount = 0 where id <= 80").await.expect("the same");
+    client.batch_execute("rollback").await.expect("rolled back");
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn a_function_that_writes_is_counted_like_a_write() {
     let gate = Gate::start(SHOP).await;
     let grant = gate.grant(Access::Write).await;

@@ -108,6 +108,9 @@ struct Did {
     relation: String,
     action: RowAction,
     rows: u64,
+    /// Rows of other relations that the transaction has changed as well.
+    #[serde(default)]
+    beside: u64,
     of: Option<u64>,
     #[serde(default = "yes")]
     direct: bool,
@@ -261,7 +264,8 @@ fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -
                 of: did.of,
                 direct: did.direct,
             };
-            Ok(match policy.judge_impact(subject, &[impact], None, catalog) {
+            let beside = Impact { relation: format!("beside {}", impact.relation), rows: did.beside, ..impact.clone() };
+            Ok(match policy.judge_impact(subject, &[impact, beside], None, catalog) {
                 Ok(()) => Answered::plain(Expected::Allow),
                 Err(ImpactRefusal::Deny(denial)) => Answered::refused(Expected::Deny, denial),
                 Err(ImpactRefusal::NeedApproval(denial)) => Answered::refused(Expected::Approval, denial),

@@ -88,6 +88,23 @@ impl Catalog {
         self.relations.values().find(|relation| relation.oid == oid)
     }
 
+    /// The tables that the relation is part of in the end, by partitioning or inheritance; itself where
+    /// it is part of none.
+    pub fn roots(&self, name: &RelationName) -> BTreeSet<RelationName> {
+        let (mut roots, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![name.clone()]);
+        while let Some(name) = next.pop() {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let parents = self.relations.get(&name).map_or(&[][..], |relation| &relation.parents);
+            match parents {
+                [] => drop(roots.insert(name)),
+                parents => next.extend(parents.iter().filter_map(|oid| self.by_oid(*oid)).map(|one| one.name.clone())),
+            }
+        }
+        roots
+    }
+
     /// Whether no more than one row of the relation, those of its children included, can have these
     /// values in these columns.
     pub fn is_unique(&self, relation: &Relation, columns: &[String]) -> bool {

@@ -68,6 +68,8 @@ pub(crate) struct StatementView {
     pub functions: Vec<String>,
     pub settings: Vec<String>,
     pub locks: bool,
+    pub locks_uncounted: bool,
+    pub effects_per_row: bool,
     pub unbounded: bool,
 }
 
@@ -75,6 +77,7 @@ pub(crate) struct StatementView {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImpactView {
     pub rows: i64,
+    pub total: i64,
     pub percent: i64,
     pub direct: bool,
 }
@@ -315,6 +318,8 @@ impl StatementView {
             ("functions", set(self.functions.iter())),
             ("settings", set(self.settings.iter())),
             ("locks", RestrictedExpression::new_bool(self.locks)),
+            ("locks_uncounted", RestrictedExpression::new_bool(self.locks_uncounted)),
+            ("effects_per_row", RestrictedExpression::new_bool(self.effects_per_row)),
             ("unbounded", RestrictedExpression::new_bool(self.unbounded)),
         ])
     }
@@ -324,6 +329,7 @@ impl ImpactView {
     fn record(self) -> RestrictedExpression {
         record([
             ("rows", RestrictedExpression::new_long(self.rows)),
+            ("total", RestrictedExpression::new_long(self.total)),
             ("percent", RestrictedExpression::new_long(self.percent)),
             ("direct", RestrictedExpression::new_bool(self.direct)),
         ])
