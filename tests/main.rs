@@ -47,6 +47,7 @@ mod gateway {
     mod trips;
     mod upstream_tls;
     mod versions;
+    mod words;
     mod writes;
 }
 mod journeys {

@@ -114,6 +114,7 @@ async fn every_supported_version_writes_through_the_gate() {
             column(&client, "select current_setting('server_version_num')::int / 10000").await.expect("asked");
         let version: u32 = version.concat().parse().expect("a number");
         through_the_gate(&client, version).await;
+        stays_who_it_is(&client, version).await;
         gate.stop().await;
     }
 }
@@ -165,6 +166,19 @@ async fn through_the_gate(client: &tokio_postgres::Client, version: u32) {
     }
     let left = column(client, "select count(*) from orders where amount = 5 and id <> 5").await.expect("counted");
     assert_eq!(left, ["0"], "{version}");
+}
+
+/// However a session is told to be itself again, it is the scope's role.
+async fn stays_who_it_is(client: &tokio_postgres::Client, version: u32) {
+    let who = column(client, "select current_user").await.expect("asked");
+    assert!(who.concat().starts_with("dbgate_s_"), "{version}: {who:?}");
+    let resets = ["reset role", "set session authorization default", "reset session authorization", "discard all"];
+    for reset in resets {
+        client.batch_execute(reset).await.unwrap_or_else(|error| panic!("{version}: {reset}: {error:?}"));
+        assert_eq!(column(client, "select current_user").await.expect("asked"), who, "{version}: {reset}");
+    }
+    let (state, _) = refusal(client, "set role none").await;
+    assert_eq!(state, "42501", "{version}");
 }
 
 async fn one_version(cluster: &Cluster) -> i64 {

@@ -53,6 +53,46 @@ async fn in_a_transaction_counts_add_up_and_a_rollback_is_the_clients_own() {
     gate.stop().await;
 }
 
+/// Tables that were never analysed: their sizes are known from what was counted when they were filled.
+#[tokio::test]
+async fn a_share_is_of_what_others_have_put_there() {
+    let more = "create table queue (id serial, label text) with (autovacuum_enabled = off);
+                create table backlog (id serial, label text) with (autovacuum_enabled = off);";
+    let gate = Gate::start(&format!("{SHOP}{more}")).await;
+    let filled = superuser(&gate.database).await;
+    filled.batch_execute("insert into backlog (label) select 'old' from generate_series(1, 60)").await.expect("filled");
+    // Statistics are handed in when a session ends.
+    drop(filled);
+    while gate.count("select pg_stat_get_live_tuples('backlog'::regclass)").await < 60 {}
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let run = async |sql: &str| client.simple_query(sql).await.map(drop);
+    let fill =
+        |table: &str, rows: u32| format!("insert into {table} (label) select 'new' from generate_series(1, {rows})");
+
+    // Most of what others have put there, though nobody has measured the table.
+    let (state, message) = refusal(&client, "delete from backlog where id <= 50").await;
+    assert!(state == "42501" && message.contains("50 of 60 rows"), "{message}");
+    run("delete from backlog where id <= 20").await.expect("a third");
+    // What the session has put there it may take away, in one transaction or in several.
+    run(&format!("begin; {}; delete from queue where label = 'new'; commit", fill("queue", 32))).await.expect("own");
+    run(&fill("queue", 30)).await.expect("filled");
+    run("delete from queue where label = 'new'").await.expect("own");
+    assert_eq!(gate.count("select count(*) from queue").await, 0);
+    // Once, and only if it was left there.
+    run(&fill("backlog", 30)).await.expect("filled");
+    run("delete from backlog where label = 'new'").await.expect("own");
+    assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501");
+    for undo in ["rollback", "drop table customers", "rollback to a; commit"] {
+        let sql = format!("begin; savepoint a; {}; {undo}", fill("backlog", 40));
+        let _ = run(&sql).await;
+        let _ = run("commit").await;
+        assert_eq!(gate.count("select count(*) from backlog").await, 40, "{undo}");
+        assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501", "{undo}");
+    }
+    drop(client);
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn what_a_transaction_changes_adds_up_over_partitions_relations_and_actions() {
     let parts = "create table events (id int, kind text, day int) partition by range (day);

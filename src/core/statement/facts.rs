@@ -167,8 +167,8 @@ pub struct Facts {
     pub copy: Option<CopyDirection>,
     /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
     pub settings: Vec<String>,
-    /// The relations that DROP TABLE, VIEW, SEQUENCE or INDEX names.
-    pub drops: Vec<Name>,
+    /// The relations that DROP and COMMENT ON name.
+    pub objects: Vec<Name>,
     /// DROP says IF EXISTS.
     pub if_exists: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
@@ -208,7 +208,7 @@ impl Facts {
             transaction: None,
             copy: None,
             settings: Vec::new(),
-            drops: Vec::new(),
+            objects: Vec::new(),
             if_exists: false,
             locks: false,
             row_locks: RowLocks::None,
@@ -253,7 +253,7 @@ impl Facts {
             transaction: None,
             copy: None,
             settings: both(&self.settings, &outer.settings),
-            drops: Vec::new(),
+            objects: Vec::new(),
             if_exists: false,
             locks: self.locks || outer.locks,
             row_locks: match (self.row_locks, outer.verb.as_str()) {

@@ -12,7 +12,7 @@ use super::relay::{Drained, Mode};
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
-use crate::core::impact::{self, Baseline, Counted};
+use crate::core::impact::{self, Baseline, Counted, Own};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
@@ -29,10 +29,16 @@ pub struct Held {
     pub is_active: bool,
     /// Counters before the first write of this transaction.
     baseline: Option<Baseline>,
-    /// Counters as last seen: later transactions of this backend may start from them.
+    /// Counters as last seen, by relation: later transactions of this backend may start from them.
     last: Baseline,
     /// A statement failed half way, so counters may linger for relations we never saw.
     pub is_unsure: bool,
+    /// Part of the open transaction was undone, and is in the counters all the same.
+    pub has_undone: bool,
+    /// Rows that this session has put into relations and that are there still, as far as counts tell.
+    own: Own,
+    /// The same once the open transaction commits.
+    own_next: Option<Own>,
     /// What was judged in this transaction.
     facts: Vec<Arc<Facts>>,
     /// The statements' numbers in the record.
@@ -80,7 +86,9 @@ macro_rules! counts {
              pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
-             c.reltuples::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
+             greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
+               pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
+               then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
              from pg_catalog.pg_class c \
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
              left join (select l.relation, pg_catalog.bool_or(l.mode in \
@@ -183,7 +191,11 @@ impl Session {
         if std::mem::take(&mut self.baseline_asked) {
             let rows = drained.rows.iter().filter(|row| is_marked(row, "before"));
             let counted: Vec<_> = rows.filter_map(|row| counted(row)).collect();
-            self.held.baseline = Some(impact::baseline(&counted));
+            let baseline = impact::baseline(&counted);
+            // What counts from nothing again need not be asked about.
+            self.held.last =
+                baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
+            self.held.baseline = Some(baseline);
             self.held.is_unsure = false;
         }
     }
@@ -217,7 +229,11 @@ impl Session {
         }
         let facts: Vec<&Facts> = self.held.facts.iter().map(|facts| &**facts).collect();
         let before = self.held.baseline.clone().unwrap_or_default();
-        let verdict = match impact::difference(&before, &now, &facts) {
+        let own = match self.held.has_undone {
+            true => Own::new(),
+            false => impact::own(&self.held.own, &before, &now),
+        };
+        let verdict = match impact::difference(&before, &now, &facts, &own) {
             Ok(impacts) => self.judge(impacts).await?,
             Err(error) => Verdict::Denied(refused(
                 "uncountable",
@@ -225,8 +241,11 @@ impl Session {
                 "run the statement by itself, outside a function",
             )),
         };
-        self.held.last = impact::baseline(&now);
-        if matches!(verdict, Verdict::Stands) {
+        // Counters of relations that earlier transactions wrote to may linger on.
+        self.held.last.extend(impact::baseline(&now));
+        let stands = matches!(verdict, Verdict::Stands);
+        self.held.own_next = stands.then(|| impact::own_left(&own, &before, &now));
+        if stands {
             self.held.is_active = false;
         }
         Ok(verdict)
@@ -315,6 +334,7 @@ impl Session {
             rows: self.held.locked.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
+            own: 0,
         })
     }
 
@@ -323,11 +343,16 @@ impl Session {
     pub(super) fn ask_veto(&mut self) {
         self.is_vetoing = true;
         self.held.is_unsure = true;
+        self.held.undone();
         self.ask_describe(Owner::Gateway, Named::Statement, "dbgate_refused");
     }
 
     /// The transaction is over, one way or the other.
     pub(super) fn forget_held(&mut self) {
+        if let Some(own) = self.held.own_next.take() {
+            self.held.own = own;
+        }
+        self.held.has_undone = false;
         self.held.is_active = false;
         self.held.baseline = None;
         self.held.facts.clear();
@@ -383,6 +408,17 @@ impl Held {
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
         self.numbers.len() == 1 && self.locked == 0
+    }
+
+    /// A part of the open transaction, or all of it, is taken back.
+    pub fn undone(&mut self) {
+        self.has_undone = true;
+        self.own_next = None;
+    }
+
+    /// What was judged in the open transaction.
+    pub fn judged(&self) -> impl Iterator<Item = &Facts> {
+        self.facts.iter().map(|facts| &**facts)
     }
 
     /// Whether the open transaction has written anything that COMMIT must be judged for.

@@ -390,14 +390,20 @@ impl Session {
         self.held.has_moved_names |= moves_names;
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
-            Some(TransactionVerb::Commit | TransactionVerb::Rollback) => {
+            Some(verb @ (TransactionVerb::Commit | TransactionVerb::Rollback)) => {
                 self.is_block = false;
+                if verb == TransactionVerb::Rollback || tag != "COMMIT" {
+                    self.held.undone();
+                }
                 // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
                 self.facts_stale |= std::mem::take(&mut self.held.has_moved_names);
                 self.forget_held();
             }
             // What rolled back to a savepoint took with it is still in the counters.
-            Some(TransactionVerb::RollbackTo) => self.facts_stale |= self.held.has_moved_names,
+            Some(TransactionVerb::RollbackTo) => {
+                self.facts_stale |= self.held.has_moved_names;
+                self.held.undone();
+            }
             Some(_) | None => {}
         }
         self.note_named(planned, hides_names);

@@ -264,14 +264,18 @@ fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
-/// The share counts as whole where the size is not known. Rows of partitions and of children add up:
-/// whoever names the table they are part of reaches all of them.
+/// The share is that of rows which were not the session's own; where the size is not known it counts as
+/// whole. Rows of partitions and of children add up: whoever names the table they are part of reaches
+/// all of them.
 fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
     let table = |impact: &Impact| catalog.roots(&RelationName::new(&impact.schema, &impact.relation));
     let roots = table(impact);
     let alike = all.iter().filter(|other| other.action == impact.action && !table(other).is_disjoint(&roots));
     let sum = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-    let share = impact.of.and_then(|of| impact.rows.saturating_mul(100).checked_div(of));
+    let share = match impact.rows.saturating_sub(impact.own) {
+        0 => Some(0),
+        rows => impact.of.and_then(|of| rows.saturating_mul(100).checked_div(of)),
+    };
     ImpactView {
         rows: sum(alike.map(|other| other.rows).sum::<u64>().max(impact.rows)),
         total: sum(all.iter().map(|other| other.rows).sum()),
