@@ -28,13 +28,16 @@ mod gateway {
     mod failover;
     mod holes;
     mod hostile;
+    mod lease_versions;
     mod leases;
     mod life;
     mod lifecycle;
     mod limits;
+    mod mask_types;
     mod masks;
     mod names;
     mod net;
+    mod new_rows;
     mod oracle;
     mod privileges;
     mod property;
@@ -44,6 +47,7 @@ mod gateway {
     mod trips;
     mod upstream_tls;
     mod versions;
+    mod words;
     mod writes;
 }
 mod journeys {

@@ -33,8 +33,18 @@ pub struct Counters {
     pub deleted: u64,
 }
 
+impl Counters {
+    /// Whether nothing lingers on.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Counters by relation OID. A relation that is missing has never been written by this backend.
 pub type Baseline = BTreeMap<u32, Counters>;
+
+/// Rows that a session has put into relations, by OID.
+pub type Own = BTreeMap<u32, u64>;
 
 /// Why counts cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +59,7 @@ pub enum CountError {
 ///
 /// # Errors
 /// When a counter is lower than before, or a relation is locked as only DDL and TRUNCATE lock.
-pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts]) -> Result<Vec<Impact>, CountError> {
+pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts], own: &Own) -> Result<Vec<Impact>, CountError> {
     let mut impacts = Vec::new();
     for relation in now.iter().filter(|relation| !relation.is_temporary) {
         let full_name = format!("{}.{}", relation.schema, relation.relation);
@@ -72,11 +82,41 @@ pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts]) -> Resul
                     rows,
                     of: relation.of,
                     direct: facts.iter().any(|facts| names(facts, relation, action)),
+                    own: match action {
+                        RowAction::Update | RowAction::Delete => own.get(&relation.oid).copied().unwrap_or_default(),
+                        RowAction::Read | RowAction::Insert => 0,
+                    },
                 });
             }
         }
     }
     Ok(impacts)
+}
+
+/// What was the session's own and what its transaction has inserted since the baseline.
+pub fn own(earlier: &Own, before: &Baseline, now: &[Counted]) -> Own {
+    let mut own = earlier.clone();
+    for relation in now.iter().filter(|relation| !relation.is_temporary) {
+        let inserted = relation.inserted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.inserted));
+        if inserted > 0 {
+            let rows = own.entry(relation.oid).or_default();
+            *rows = rows.saturating_add(inserted);
+        }
+    }
+    own
+}
+
+/// What is left of it: whatever was deleted, it might have been that.
+pub fn own_left(own: &Own, before: &Baseline, now: &[Counted]) -> Own {
+    let mut left = own.clone();
+    for relation in now {
+        let deleted = relation.deleted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.deleted));
+        if let Some(rows) = left.get_mut(&relation.oid) {
+            *rows = rows.saturating_sub(deleted);
+        }
+    }
+    left.retain(|_, rows| *rows > 0);
+    left
 }
 
 /// Whether the statement's own text says that it does this to this relation.
@@ -119,21 +159,33 @@ mod tests {
     #[test]
     fn only_the_difference_counts() {
         let before = baseline(&[counted(60)]);
-        let impacts = difference(&before, &[counted(100)], &[]).expect("countable");
+        let impacts = difference(&before, &[counted(100)], &[], &Own::new()).expect("countable");
         assert_eq!(
             impacts.iter().map(|i| (i.action, i.rows, i.direct)).collect::<Vec<_>>(),
             [(RowAction::Delete, 40, false)]
         );
-        assert_eq!(difference(&before, &[counted(60)], &[]), Ok(vec![]));
+        assert_eq!(difference(&before, &[counted(60)], &[], &Own::new()), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_a_session_has_put_there_is_its_own_until_as_much_is_deleted() {
+        let inserted = |rows| Counted { inserted: rows, ..counted(0) };
+        let earlier = own(&Own::new(), &baseline(&[inserted(5)]), &[inserted(35)]);
+        assert_eq!(earlier, Own::from([(1, 30)]));
+        let impacts = difference(&Baseline::new(), &[counted(20)], &[], &earlier).expect("countable");
+        assert_eq!(impacts.iter().map(|impact| (impact.rows, impact.own)).collect::<Vec<_>>(), [(20, 30)]);
+        let left = own_left(&earlier, &Baseline::new(), &[counted(20)]);
+        assert_eq!(left, Own::from([(1, 10)]));
+        assert_eq!(own_left(&left, &Baseline::new(), &[counted(20)]), Own::new());
     }
 
     #[test]
     fn what_cannot_be_counted_is_an_error() {
         let before = baseline(&[counted(60)]);
-        assert!(matches!(difference(&before, &[counted(1)], &[]), Err(CountError::Backwards(_))));
+        assert!(matches!(difference(&before, &[counted(1)], &[], &Own::new()), Err(CountError::Backwards(_))));
         let truncated = Counted { is_locked_for_ddl: true, ..counted(0) };
         let own = Counted { is_temporary: true, ..truncated.clone() };
-        assert!(matches!(difference(&Baseline::new(), &[truncated], &[]), Err(CountError::Redefined(_))));
-        assert_eq!(difference(&Baseline::new(), &[own], &[]), Ok(vec![]));
+        assert!(matches!(difference(&Baseline::new(), &[truncated], &[], &Own::new()), Err(CountError::Redefined(_))));
+        assert_eq!(difference(&Baseline::new(), &[own], &[], &Own::new()), Ok(vec![]));
     }
 }

@@ -111,6 +111,9 @@ impl Pipeline {
     }
 }
 
+/// What is done to the session's own temporary relations must be what was asked for.
+const OF_OWN: [&str; 9] = ["DROP", "TRUNCATE", "VACUUM", "REINDEX", "CLUSTER", "COMMENT", "GRANT", "REVOKE", "LOCK"];
+
 /// Whether a command tag is of the class that was judged. A rule or a text read differently by
 /// the server would show here.
 pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
@@ -125,9 +128,8 @@ pub fn tag_matches(facts: &Facts, tag: &str) -> bool {
         Effect::Transaction => {
             matches!(word, "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "PREPARE")
         }
-        // Of the session's own temporary relations.
-        Effect::Session if matches!(word, "DROP" | "TRUNCATE") => facts.verb == word,
-        Effect::Session => !matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "GRANT"),
+        Effect::Session if OF_OWN.contains(&word) => facts.verb.split(' ').next() == Some(word),
+        Effect::Session => !matches!(word, "INSERT" | "UPDATE" | "DELETE" | "MERGE"),
         // Judged by text and allowed by name; their tags are as many as their verbs.
         Effect::Ddl | Effect::Utility => true,
         Effect::Unknown => false,

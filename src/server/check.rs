@@ -9,7 +9,7 @@ use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::facts::{Effect, Facts, Name, RowLocks};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
@@ -53,6 +53,23 @@ pub struct Planned {
     pub masked: Arc<[RelationName]>,
 }
 
+/// What a session may do to temporary relations of its own, and to nothing else.
+const OF_OWN: [&str; 13] = [
+    "CREATE INDEX",
+    "ALTER TABLE",
+    "RENAME",
+    "TRUNCATE",
+    "ANALYZE",
+    "VACUUM",
+    "VACUUM FULL",
+    "REINDEX",
+    "CLUSTER",
+    "COMMENT",
+    "GRANT",
+    "REVOKE",
+    "DROP",
+];
+
 /// What the session knows when it checks a statement.
 pub struct Check<'a> {
     pub policy: &'a Policy,
@@ -77,7 +94,10 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        let facts = self.own(self.with_prepared(&statement.facts)?);
+        let mut facts = self.own(self.with_prepared(&statement.facts)?);
+        if facts.locks && self.has_own_views && facts.touches.iter().any(|touch| touch.relation.schema.is_none()) {
+            facts.row_locks = RowLocks::Uncounted;
+        }
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -131,19 +151,26 @@ impl Check<'_> {
     /// DROP IF EXISTS of what nobody has.
     fn own(&self, facts: Facts) -> Facts {
         let is_own = |name: &Name| match name.schema.as_deref() {
-            None => self.temporary.contains(&name.name),
+            None => self.temporary.contains(&name.name) && !self.is_behind_another(&name.name),
             Some(schema) => schema == "pg_temp",
         };
         let is_absent = |name: &Name| {
             facts.if_exists && self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path).is_none()
         };
-        let is_definition =
-            matches!(facts.verb.as_str(), "CREATE INDEX" | "ALTER TABLE" | "RENAME" | "TRUNCATE" | "ANALYZE" | "DROP");
-        let mut named = facts.touches.iter().map(|touch| &touch.relation).chain(&facts.drops).peekable();
+        // A lock on a view is one on what the view reads.
+        let is_definition = OF_OWN.contains(&facts.verb.as_str()) || (facts.verb == "LOCK" && !self.has_own_views);
+        let mut named = facts.touches.iter().map(|touch| &touch.relation).chain(&facts.objects).peekable();
         match is_definition && named.peek().is_some() && named.all(|name| is_own(name) || is_absent(name)) {
             true => Facts { effect: Effect::Session, upkeep: None, ..facts },
             false => facts,
         }
+    }
+
+    /// Whether a search path that names pg_temp puts a schema with such a relation before it.
+    fn is_behind_another(&self, name: &str) -> bool {
+        let before = self.search_path.iter().take_while(|schema| !schema.starts_with("pg_temp"));
+        let mut names = before.map(|schema| RelationName::new(schema, name));
+        names.any(|name| self.catalog.relations.contains_key(&name))
     }
 
     /// The role may read these columns of the relation itself, and PostgreSQL knows more of it than
@@ -170,15 +197,16 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target | Spot::ShownTarget if scope.view.is_none() => None,
+                Spot::Target | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
+                Spot::ShownRows if !scope.is_closed() => mask::rows_view(scope),
                 Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
-                Spot::Target => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+                Spot::Target | Spot::ShownRows => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
             // A view that stands for its relation returns masked values by itself.
-            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(mask::returned)
+            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(|scope| mask::returned(&full, scope))
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(
@@ -204,6 +232,8 @@ impl Check<'_> {
         match facts.effect {
             Effect::Write => Hold::Counted,
             Effect::Utility => Hold::OwnBlock,
+            // It runs in no transaction, and what is the session's own holds nothing to be counted.
+            Effect::Session if facts.verb.starts_with("VACUUM") => Hold::Not,
             Effect::Read | Effect::Session if !self.is_pure(facts) => match self.subject.access {
                 Access::Read if facts.effect == Effect::Read => Hold::ReadOnly,
                 _ => Hold::Counted,

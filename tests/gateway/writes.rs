@@ -53,6 +53,80 @@ async fn in_a_transaction_counts_add_up_and_a_rollback_is_the_clients_own() {
     gate.stop().await;
 }
 
+/// Tables that were never analysed: their sizes are known from what was counted when they were filled.
+#[tokio::test]
+async fn a_share_is_of_what_others_have_put_there() {
+    let more = "create table queue (id serial, label text) with (autovacuum_enabled = off);
+                create table backlog (id serial, label text) with (autovacuum_enabled = off);";
+    let gate = Gate::start(&format!("{SHOP}{more}")).await;
+    let filled = superuser(&gate.database).await;
+    filled.batch_execute("insert into backlog (label) select 'old' from generate_series(1, 60)").await.expect("filled");
+    // Statistics are handed in when a session ends.
+    drop(filled);
+    while gate.count("select pg_stat_get_live_tuples('backlog'::regclass)").await < 60 {}
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let run = async |sql: &str| client.simple_query(sql).await.map(drop);
+    let fill =
+        |table: &str, rows: u32| format!("insert into {table} (label) select 'new' from generate_series(1, {rows})");
+
+    // Most of what others have put there, though nobody has measured the table.
+    let (state, message) = refusal(&client, "delete from backlog where id <= 50").await;
+    assert!(state == "42501" && message.contains("50 of 60 rows"), "{message}");
+    run("delete from backlog where id <= 20").await.expect("a third");
+    // What the session has put there it may take away, in one transaction or in several.
+    run(&format!("begin; {}; delete from queue where label = 'new'; commit", fill("queue", 32))).await.expect("own");
+    run(&fill("queue", 30)).await.expect("filled");
+    run("delete from queue where label = 'new'").await.expect("own");
+    assert_eq!(gate.count("select count(*) from queue").await, 0);
+    // Once, and only if it was left there.
+    run(&fill("backlog", 30)).await.expect("filled");
+    run("delete from backlog where label = 'new'").await.expect("own");
+    assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501");
+    for undo in ["rollback", "drop table customers", "rollback to a; commit"] {
+        let sql = format!("begin; savepoint a; {}; {undo}", fill("backlog", 40));
+        let _ = run(&sql).await;
+        let _ = run("commit").await;
+        assert_eq!(gate.count("select count(*) from backlog").await, 40, "{undo}");
+        assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501", "{undo}");
+    }
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_transaction_changes_adds_up_over_partitions_relations_and_actions() {
+    let parts = "create table events (id int, kind text, day int) partition by range (day);
+        create table events_1 partition of events for values from (1) to (2);
+        create table events_2 partition of events for values from (2) to (3);
+        insert into events select i, 'k', 1 + i % 2 from generate_series(1, 1000) i;
+        create table old_events () inherits (audit_trail); insert into old_events (what) select 'x' from generate_series(1, 500);
+        insert into audit_trail (what) select 'x' from generate_series(1, 500); analyze;";
+    let gate = Gate::start(&format!("{SHOP};{parts}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let (state, message) = refusal(&client, "update events set kind = kind where id <= 180").await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("90 of 500"), "{message}");
+    client.batch_execute("update events set kind = 'l' where id <= 90").await.expect("45 of each");
+    for sql in [
+        "with a as (delete from orders where id <= 60), b as (update customers set name = 'x' where id > 940) select 1",
+        "with a as (delete from events where id <= 60), b as (insert into events select i, 'n', 1 from generate_series(1, 60) i) select 1",
+        "insert into orders select i, 1, 0 from generate_series(9001, 9060) i; delete from orders where id <= 60",
+    ] {
+        assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+    }
+    client.batch_execute("begin; update orders set amount = 0 where id <= 60").await.expect("so far");
+    assert_eq!(refusal(&client, "update customers set name = 'y' where id <= 60").await.0, "42501");
+    client.batch_execute("rollback").await.expect("rolled back");
+    // Rows that are locked first and changed then are the same rows.
+    client.batch_execute("begin").await.expect("begin");
+    client.simple_query("select id from orders where id <= 80 for update").await.expect("locked");
+    client.batch_execute("update orders set amount = 0 where id <= 80").await.expect("the same");
+    client.batch_execute("rollback").await.expect("rolled back");
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(client);
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn a_function_that_writes_is_counted_like_a_write() {
     let gate = Gate::start(SHOP).await;
@@ -84,9 +158,24 @@ async fn returning_shows_what_may_be_seen_of_a_masked_column() {
         ("with u as (update customers set name = 'n' where id = 5 returning *) select email from u", email.clone()),
         // The condition sees what may be seen, as in a SELECT.
         ("update customers set name = 'n' where email = 'user5@example.com' returning email", String::new()),
-        // Nothing of it in a new row, since a view takes no values for what it computes.
         (
             "insert into customers (id, name, email) values (5001, 'x', 'new@example.com') returning email",
+            "n***@e******.com".to_owned(),
+        ),
+        (
+            "insert into public.customers as c values (5001, 'x', 'new@example.com') on conflict (id) \
+             do update set name = excluded.name || c.status returning c.id, c.*",
+            "5001".to_owned(),
+        ),
+        (
+            "with i as (insert into customers values (5001, 'x') on conflict (id) do update set name = 'y' returning *) \
+             select email from i",
+            "n***@e******.com".to_owned(),
+        ),
+        // A view has no constraints that could be named, so nothing of it is shown here.
+        (
+            "insert into customers values (5001, 'x') on conflict on constraint customers_pkey do update set name = 'z' \
+             returning email",
             "-".to_owned(),
         ),
         ("delete from customers where id = 5001 returning id, email", "5001".to_owned()),

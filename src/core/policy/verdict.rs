@@ -93,4 +93,7 @@ pub struct Impact {
     pub of: Option<u64>,
     /// Whether the statement's own text names this relation, or a cascade or trigger reached it.
     pub direct: bool,
+    /// How many rows of it the session itself had put there before: they are no share of what others have.
+    #[serde(skip)]
+    pub own: u64,
 }

@@ -3,9 +3,9 @@
 //! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
-use super::facts::{CopyDirection, Effect, Facts, RowAction, TransactionVerb, Upkeep};
+use super::facts::{CopyDirection, Effect, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{predicate, shape, upkeep, walk};
+use super::{effects, locks, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -76,18 +76,23 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
     kept.map(|token| Some((usize::try_from(token.start).ok()?, usize::try_from(token.end).ok()?))).collect()
 }
 
+/// The ObjectType of a table in the parser's protobuf.
+const TABLE: i64 = 42;
+
 /// The facts of one statement's tree. Offsets count from the statement's own start.
 fn facts(tree: &Tree, start: usize) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
     facts.pinned = predicate::pinned(tree);
+    facts.row_locks = locks::of(tree);
+    facts.effects_per_row = effects::are_per_row(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
-        facts.executes = false;
+        (facts.executes, facts.row_locks, facts.effects_per_row) = (false, RowLocks::None, false);
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.
@@ -140,10 +145,8 @@ fn top_level(tree: &Tree) -> Facts {
         "LoadStmt" => Facts::plain("LOAD", Effect::Utility),
         "TruncateStmt" => Facts::plain("TRUNCATE", Effect::Ddl),
         "CreateStmt" | "CreateTableAsStmt" if is_temporary(tree) => Facts::plain("CREATE TEMP TABLE", Effect::Session),
-        "ViewStmt" if tree.get("view").get("relpersistence").text() == "t" => Facts::plain(TEMP_VIEW, Effect::Session),
-        "CreateSeqStmt" if tree.get("sequence").get("relpersistence").text() == "t" => {
-            Facts::plain("CREATE TEMP SEQUENCE", Effect::Session)
-        }
+        "ViewStmt" if is_own(tree.get("view")) => Facts::plain(TEMP_VIEW, Effect::Session),
+        "CreateSeqStmt" if is_own(tree.get("sequence")) => Facts::plain("CREATE TEMP SEQUENCE", Effect::Session),
         kind => definition(kind, tree),
     }
 }
@@ -153,15 +156,22 @@ fn select(tree: &Tree) -> Facts {
     if into.is_nothing() {
         return Facts::plain("SELECT", Effect::Read);
     }
-    match into.get("rel").get("relpersistence").text() {
-        "t" => Facts::plain("SELECT INTO TEMP", Effect::Session),
-        _ => Facts::plain("SELECT INTO", Effect::Ddl),
+    match is_own(into.get("rel")) {
+        true => Facts::plain("SELECT INTO TEMP", Effect::Session),
+        false => Facts::plain("SELECT INTO", Effect::Ddl),
     }
 }
 
 fn is_temporary(tree: &Tree) -> bool {
-    let relation = if tree.kind() == "CreateStmt" { tree.get("relation") } else { tree.get("into").get("rel") };
-    relation.get("relpersistence").text() == "t"
+    match tree.kind() {
+        "CreateStmt" => is_own(tree.get("relation")),
+        _ => tree.get("objtype").int() == TABLE && is_own(tree.get("into").get("rel")),
+    }
+}
+
+/// Whether what is made is the session's own and gone with it: by TEMP, or by the schema's name.
+fn is_own(made: &Tree) -> bool {
+    made.get("relpersistence").text() == "t" || made.get("schemaname").text() == "pg_temp"
 }
 
 fn named(verb: &str, effect: Effect, name: &str) -> Facts {
@@ -273,6 +283,8 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
     let words = kind.strip_suffix("Stmt").unwrap_or(kind);
     if is_revoke {
         verb.push_str("REVOKE");
+    } else if kind == "DefineStmt" {
+        verb.push_str(defined(tree.get("kind").int()));
     } else {
         words.chars().enumerate().for_each(|(index, letter)| {
             if letter.is_ascii_uppercase() && index > 0 {
@@ -282,6 +294,21 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
         });
     }
     Facts::plain(&verb, if is_definition { Effect::Ddl } else { Effect::Unknown })
+}
+
+/// What a CREATE of several kinds makes, by ObjectType of the parser's protobuf.
+const fn defined(kind: i64) -> &'static str {
+    match kind {
+        2 => "AGGREGATE",
+        8 => "COLLATION",
+        26 => "OPERATOR",
+        46 => "TEXT SEARCH CONFIGURATION",
+        47 => "TEXT SEARCH DICTIONARY",
+        48 => "TEXT SEARCH PARSER",
+        49 => "TEXT SEARCH TEMPLATE",
+        50 => "TYPE",
+        _ => "OBJECT",
+    }
 }
 
 #[cfg(test)]
@@ -320,10 +347,58 @@ mod tests {
     }
 
     #[test]
+    fn definitions_are_called_what_they_are() {
+        let verb = |sql: &str| parse(sql).expect(sql).remove(0).facts.verb;
+        assert_eq!(verb("create aggregate a (int) (sfunc = f, stype = int)"), "CREATE AGGREGATE");
+        assert_eq!(verb("create operator ### (leftarg = int, function = f)"), "CREATE OPERATOR");
+        assert_eq!(verb("create text search dictionary d (template = simple)"), "CREATE TEXT SEARCH DICTIONARY");
+        assert_eq!(verb("create type t"), "CREATE TYPE");
+        assert_eq!(verb("create collation c (locale = 'C')"), "CREATE COLLATION");
+        assert_eq!(verb("revoke select on t from x"), "REVOKE");
+    }
+
+    #[test]
+    fn what_is_made_in_pg_temp_is_the_sessions_own() {
+        for sql in [
+            "create table pg_temp.a (x int)",
+            "create table pg_temp.a as select 1",
+            "select 1 into pg_temp.a",
+            "create view pg_temp.a as select 1",
+            "create sequence pg_temp.a",
+        ] {
+            assert_eq!(seen(sql).0, Effect::Session, "{sql}");
+        }
+        for sql in
+            ["create function pg_temp.f() returns int language sql as 'select 1'", "create type pg_temp.t as (a int)"]
+        {
+            assert_eq!(seen(sql).0, Effect::Ddl, "{sql}");
+        }
+        assert_eq!(seen("create materialized view pg_temp.a as select 1").0, Effect::Ddl);
+        assert_eq!(seen("create table pg_temp_3.a (x int)").0, Effect::Ddl);
+    }
+
+    #[test]
+    fn what_comment_names_is_seen() {
+        let objects =
+            |sql: &str| parse(sql).expect(sql).remove(0).facts.objects.iter().map(ToString::to_string).collect();
+        let cases: [(&str, Vec<String>); 5] = [
+            ("comment on table a is 'x'", vec!["a".into()]),
+            ("comment on view pg_temp.a is null", vec!["pg_temp.a".into()]),
+            ("comment on column s.a.c is 'x'", vec!["s.a".into()]),
+            ("comment on function a() is 'x'", vec![]),
+            ("comment on schema a is 'x'", vec![]),
+        ];
+        for (sql, expected) in cases {
+            let seen: Vec<String> = objects(sql);
+            assert_eq!(seen, expected, "{sql}");
+        }
+    }
+
+    #[test]
     fn what_drop_names_is_seen() {
         let drops = |sql: &str| {
             let facts = parse(sql).expect(sql).remove(0).facts;
-            (facts.drops.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.if_exists)
+            (facts.objects.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.if_exists)
         };
         assert_eq!(drops("drop table if exists a, s.b cascade"), (vec!["a".into(), "s.b".into()], true));
         for kind in ["table", "view", "sequence", "index"] {

@@ -6,8 +6,10 @@ use super::grammar::constant;
 use super::predicate;
 use super::tree::Tree;
 
-/// What DROP names, as ObjectType of the parser's protobuf: index, sequence, table, view.
-const DROPPED: [i64; 4] = [21, 38, 42, 52];
+/// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
+const RELATIONS: [i64; 4] = [21, 38, 42, 52];
+/// The ObjectType of a column.
+const COLUMN: i64 = 7;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
 pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
@@ -77,10 +79,18 @@ impl Walk<'_> {
         match tree.kind() {
             "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
-            "DropStmt" if DROPPED.contains(&tree.get("remove_type").int()) => {
+            "DropStmt" if RELATIONS.contains(&tree.get("remove_type").int()) => {
                 let names = tree.get("objects").items().iter();
-                self.facts.drops.extend(names.filter_map(|name| qualified(name.get("items"))));
+                self.facts.objects.extend(names.filter_map(|name| qualified(name.get("items").items())));
                 self.facts.if_exists = tree.get("missing_ok").flag();
+            }
+            "CommentStmt" => {
+                let name = tree.get("object").get("items").items();
+                let relation = match tree.get("objtype").int() {
+                    COLUMN => name.split_last().and_then(|(_, relation)| qualified(relation)),
+                    kind => RELATIONS.contains(&kind).then(|| qualified(name)).flatten(),
+                };
+                self.facts.objects.extend(relation);
             }
             // Also below CREATE TABLE AS and EXPLAIN ANALYZE.
             "ExecuteStmt" => {
@@ -102,7 +112,7 @@ impl Walk<'_> {
     }
 
     fn call(&mut self, tree: &Tree) {
-        let Some(name) = qualified(tree.get("funcname")) else { return };
+        let Some(name) = qualified(tree.get("funcname").items()) else { return };
         if name.name == "set_config" {
             let arguments = tree.get("args").items();
             let mut texts = arguments.iter().map(constant);
@@ -120,7 +130,7 @@ impl Walk<'_> {
     }
 
     fn operator(&mut self, name: &Tree) {
-        if let Some(name) = qualified(name)
+        if let Some(name) = qualified(name.items())
             && !self.facts.operators.contains(&name)
         {
             self.facts.operators.push(name);
@@ -206,8 +216,8 @@ fn merge_actions(tree: &Tree) -> Vec<RowAction> {
 }
 
 /// A name of one or two parts; the last two of more.
-fn qualified(parts: &Tree) -> Option<Name> {
-    let mut parts = parts.items().iter().rev().map(|part| part.get("sval").text());
+fn qualified(parts: &[Tree]) -> Option<Name> {
+    let mut parts = parts.iter().rev().map(|part| part.get("sval").text());
     let name = parts.next()?;
     Some(Name::new(parts.next(), name))
 }

@@ -107,6 +107,7 @@ impl Session {
             rows: expected / FAR,
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
+            own: 0,
         };
         let told = |denial: Denial| {
             let rows = grouped(expected);

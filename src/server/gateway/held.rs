@@ -12,12 +12,12 @@ use super::relay::{Drained, Mode};
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
-use crate::core::impact::{self, Baseline, Counted};
+use crate::core::impact::{self, Baseline, Counted, Own};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
+use crate::core::statement::facts::{Facts, Name, RowAction, RowLocks};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -29,10 +29,16 @@ pub struct Held {
     pub is_active: bool,
     /// Counters before the first write of this transaction.
     baseline: Option<Baseline>,
-    /// Counters as last seen: later transactions of this backend may start from them.
+    /// Counters as last seen, by relation: later transactions of this backend may start from them.
     last: Baseline,
     /// A statement failed half way, so counters may linger for relations we never saw.
     pub is_unsure: bool,
+    /// Part of the open transaction was undone, and is in the counters all the same.
+    pub has_undone: bool,
+    /// Rows that this session has put into relations and that are there still, as far as counts tell.
+    own: Own,
+    /// The same once the open transaction commits.
+    own_next: Option<Own>,
     /// What was judged in this transaction.
     facts: Vec<Arc<Facts>>,
     /// The statements' numbers in the record.
@@ -80,7 +86,9 @@ macro_rules! counts {
              pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
-             c.reltuples::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
+             greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
+               pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
+               then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
              from pg_catalog.pg_class c \
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
              left join (select l.relation, pg_catalog.bool_or(l.mode in \
@@ -183,7 +191,11 @@ impl Session {
         if std::mem::take(&mut self.baseline_asked) {
             let rows = drained.rows.iter().filter(|row| is_marked(row, "before"));
             let counted: Vec<_> = rows.filter_map(|row| counted(row)).collect();
-            self.held.baseline = Some(impact::baseline(&counted));
+            let baseline = impact::baseline(&counted);
+            // What counts from nothing again need not be asked about.
+            self.held.last =
+                baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
+            self.held.baseline = Some(baseline);
             self.held.is_unsure = false;
         }
     }
@@ -217,7 +229,11 @@ impl Session {
         }
         let facts: Vec<&Facts> = self.held.facts.iter().map(|facts| &**facts).collect();
         let before = self.held.baseline.clone().unwrap_or_default();
-        let verdict = match impact::difference(&before, &now, &facts) {
+        let own = match self.held.has_undone {
+            true => Own::new(),
+            false => impact::own(&self.held.own, &before, &now),
+        };
+        let verdict = match impact::difference(&before, &now, &facts, &own) {
             Ok(impacts) => self.judge(impacts).await?,
             Err(error) => Verdict::Denied(refused(
                 "uncountable",
@@ -225,15 +241,18 @@ impl Session {
                 "run the statement by itself, outside a function",
             )),
         };
-        self.held.last = impact::baseline(&now);
-        if matches!(verdict, Verdict::Stands) {
+        // Counters of relations that earlier transactions wrote to may linger on.
+        self.held.last.extend(impact::baseline(&now));
+        let stands = matches!(verdict, Verdict::Stands);
+        self.held.own_next = stands.then(|| impact::own_left(&own, &before, &now));
+        if stands {
             self.held.is_active = false;
         }
         Ok(verdict)
     }
 
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
-        impacts.extend(self.locked());
+        impacts.extend(self.locked(&impacts));
         let subject = self.subject();
         let judged =
             self.policy.judge_impact(&subject, &impacts, self.held.facts.last().map(|facts| &**facts), &self.catalog);
@@ -272,31 +291,50 @@ impl Session {
 
     /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
     /// gone with the statement. What is read on from a cursor counts where the cursor locks.
-    pub(super) fn note_locks(&mut self, facts: &Facts, tag: &str) {
+    pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
         if !self.is_block {
             return;
         }
         if facts.locks {
             self.held.locked_relation = facts.touches.first().map(|touch| touch.relation.clone());
         }
-        let is_read = facts.effect == Effect::Read && self.held.locked_relation.is_some();
-        if is_read && (facts.locks || facts.verb == "FETCH") {
-            let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
-            self.held.locked = self.held.locked.saturating_add(rows);
-        }
+        let is_fetch = facts.verb == "FETCH" && self.held.locked_relation.is_some();
+        let rows = match facts.row_locks {
+            RowLocks::None => 0,
+            _ if !facts.locks && !is_fetch => 0,
+            RowLocks::Returned => returned,
+            RowLocks::AtMost(rows) => rows.max(if is_fetch { returned } else { 0 }),
+            // A cursor that went to its end has locked all there is.
+            RowLocks::Uncounted => self.of_locked().map_or(returned, |all| all.max(returned)),
+        };
+        self.held.locked = self.held.locked.saturating_add(rows);
     }
 
-    /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for.
-    fn locked(&self) -> Option<Impact> {
+    /// Rows of the relation that is locked, by the target's statistics.
+    fn of_locked(&self) -> Option<u64> {
+        let name = self.held.locked_relation.as_ref()?;
+        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        u64::try_from(relation.estimated_rows).ok()
+    }
+
+    /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
+    /// that those which were changed meanwhile do not count twice.
+    fn locked(&self, changed: &[Impact]) -> Option<Impact> {
         let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
         let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        let is_of = |impact: &&Impact| {
+            let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
+            is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
+        };
+        let changed: u64 = changed.iter().filter(is_of).map(|impact| impact.rows).sum();
         Some(Impact {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
             action: RowAction::Update,
-            rows: self.held.locked,
+            rows: self.held.locked.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
+            own: 0,
         })
     }
 
@@ -305,11 +343,16 @@ impl Session {
     pub(super) fn ask_veto(&mut self) {
         self.is_vetoing = true;
         self.held.is_unsure = true;
+        self.held.undone();
         self.ask_describe(Owner::Gateway, Named::Statement, "dbgate_refused");
     }
 
     /// The transaction is over, one way or the other.
     pub(super) fn forget_held(&mut self) {
+        if let Some(own) = self.held.own_next.take() {
+            self.held.own = own;
+        }
+        self.held.has_undone = false;
         self.held.is_active = false;
         self.held.baseline = None;
         self.held.facts.clear();
@@ -365,6 +408,17 @@ impl Held {
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
         self.numbers.len() == 1 && self.locked == 0
+    }
+
+    /// A part of the open transaction, or all of it, is taken back.
+    pub fn undone(&mut self) {
+        self.has_undone = true;
+        self.own_next = None;
+    }
+
+    /// What was judged in the open transaction.
+    pub fn judged(&self) -> impl Iterator<Item = &Facts> {
+        self.facts.iter().map(|facts| &**facts)
     }
 
     /// Whether the open transaction has written anything that COMMIT must be judged for.

@@ -85,7 +85,7 @@ impl Session {
             let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
             let rows = u64::try_from(relation.estimated_rows).ok()?;
             let (schema, relation) = (relation.name.schema.clone(), relation.name.name.clone());
-            Some(Impact { schema, relation, action: RowAction::Delete, rows, of: Some(rows), direct: true })
+            Some(Impact { schema, relation, action: RowAction::Delete, rows, of: Some(rows), direct: true, own: 0 })
         });
         let skipped = Some("definitions and maintenance cannot be tried; rows are those of the statistics".to_owned());
         Trial { impacts: emptied.collect(), skipped, ..Trial::default() }

@@ -29,6 +29,7 @@ mod trial;
 pub mod upstream;
 mod values;
 mod wait;
+mod words;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -336,6 +336,7 @@ async fn connected(
         counts_rows: false,
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
+        cursors: BTreeMap::new(),
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     });

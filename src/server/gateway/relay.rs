@@ -14,7 +14,7 @@ use super::session::{End, Session};
 use crate::core::scope::RelationName;
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::statement::facts::Effect;
-use crate::core::wire::backend::{self, ErrorEdit, ErrorFields, Hides, Position};
+use crate::core::wire::backend::{self, ErrorEdit, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
 use crate::sys::clock;
@@ -261,22 +261,6 @@ impl Session {
         Ok(!self.scope().hides() || self.policy.classification().opens_channel(&backend::channel(notification)?))
     }
 
-    /// What an error or notice may not say. A trigger sees whole rows, masked columns included, and may
-    /// say what it likes; a read runs none, and no other function sees more than its caller may.
-    fn hides(&self, fields: &ErrorFields) -> Hides {
-        let is_read = |execution: &Execution| !execution.planned.hold.is_counted();
-        if !self.has_masks {
-            Hides::Nothing
-        } else if fields.context.is_some() && !self.executions.front().is_some_and(is_read) {
-            Hides::Words
-        } else if fields.severity != "NOTICE" && matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0")) {
-            // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
-            Hides::Values
-        } else {
-            Hides::Nothing
-        }
-    }
-
     /// Answers to the gateway's own requests.
     fn own(&mut self, message: View<'_>, drained: &mut Drained) -> Result<(), End> {
         match message.tag {
@@ -349,6 +333,7 @@ impl Session {
         (drained.failed, drained.failed_ours) = (true, owner == Owner::Gateway);
         self.held.image = None;
         self.held.is_unsure = true;
+        self.held.undone();
         self.executions.clear();
         match number {
             Some(number) => Ok(self.record.error(number, &state, clock::now()).await?),
@@ -441,7 +426,11 @@ impl Session {
         }
         if message.tag == b'C' {
             self.follow(&execution.planned, tag);
-            self.note_locks(execution.planned.cleared.facts(), tag);
+        }
+        if matches!(message.tag, b'C' | b's') {
+            // A portal that was read in part says no number, and neither does MOVE show rows.
+            let told = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+            self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;
         let result = ResultRecord {

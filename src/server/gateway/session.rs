@@ -13,6 +13,7 @@ use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
 use crate::core::approval::Lift;
+use crate::core::policy::limit::Limits;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -207,6 +208,8 @@ pub struct Session {
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// Changes of the two that the target has been asked for and has not answered.
+    /// How far the cursors that DECLARE has made may go, by name.
+    pub(super) cursors: BTreeMap<String, Limits>,
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
 }
@@ -362,6 +365,10 @@ impl Session {
         // The shortest of the transaction's statements; one that begins it begins anew.
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
+        if begins || matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::Rollback)) {
+            // What outlives its transaction has been filled by now.
+            self.cursors.clear();
+        }
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         let hides_names = self.may_hide_names(planned);
         let moves_names = hides_names
@@ -383,14 +390,20 @@ impl Session {
         self.held.has_moved_names |= moves_names;
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
-            Some(TransactionVerb::Commit | TransactionVerb::Rollback) => {
+            Some(verb @ (TransactionVerb::Commit | TransactionVerb::Rollback)) => {
                 self.is_block = false;
+                if verb == TransactionVerb::Rollback || tag != "COMMIT" {
+                    self.held.undone();
+                }
                 // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
                 self.facts_stale |= std::mem::take(&mut self.held.has_moved_names);
                 self.forget_held();
             }
             // What rolled back to a savepoint took with it is still in the counters.
-            Some(TransactionVerb::RollbackTo) => self.facts_stale |= self.held.has_moved_names,
+            Some(TransactionVerb::RollbackTo) => {
+                self.facts_stale |= self.held.has_moved_names;
+                self.held.undone();
+            }
             Some(_) | None => {}
         }
         self.note_named(planned, hides_names);

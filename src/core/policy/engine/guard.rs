@@ -3,6 +3,7 @@
 //!
 //! These walls stand in code because a rule that lifts one would not do what its writer thinks.
 
+use crate::core::grant::Access;
 use crate::core::policy::Denial;
 use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::Catalog;
@@ -18,13 +19,22 @@ const PINNED: [(&str, &[&str]); 11] = [
     ("backslash_quote", &["safe_encoding", "off"]),
     ("client_encoding", &["utf8", "utf-8", "unicode"]),
     ("session_replication_role", &["origin"]),
-    ("default_transaction_read_only", &["on", "true", "yes", "1"]),
-    ("transaction_read_only", &["on", "true", "yes", "1"]),
+    (DEFAULT_READ_ONLY, &["on", "true", "yes", "1"]),
+    (READ_ONLY, &["on", "true", "yes", "1"]),
     // Libraries loaded into the backend run with the server's rights.
     ("session_preload_libraries", &[]),
     ("local_preload_libraries", &[]),
     ("dynamic_library_path", &[]),
 ];
+
+/// By these a transaction may write. Nothing rests on them but the reads of those who may only read.
+const READ_ONLY: &str = "transaction_read_only";
+const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
+const OFF: [&str; 4] = ["off", "false", "no", "0"];
+
+/// Pinned settings whose default is what the gateway made the session with: the scope's role, and
+/// whether it may write. RESET and SET TO DEFAULT go back to that.
+const MADE_SO: [&str; 3] = ["role", "session_authorization", DEFAULT_READ_ONLY];
 
 /// Settings of the gateway's own, by which the target can be asked about the session.
 const OWN_SETTINGS: &str = "dbgate.";
@@ -113,7 +123,7 @@ pub(super) fn refuse(
     classification: &Classification,
 ) -> Option<Denial> {
     out_of_reach(facts)
-        .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting)))
+        .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting, scope.access)))
         .or_else(|| facts.functions.iter().find_map(dangerous))
         .or_else(|| definer(facts, scope, catalog, classification))
         .or_else(|| listens(facts, scope, classification))
@@ -138,7 +148,7 @@ fn out_of_reach(facts: &Facts) -> Option<Denial> {
 
 /// `setting` is `name` for RESET and SET TO DEFAULT, `name=value` otherwise. A name that is not
 /// a constant arrives empty.
-fn pinned(setting: &str) -> Option<Denial> {
+fn pinned(setting: &str, access: Access) -> Option<Denial> {
     let (name, value) = setting.split_once('=').map_or((setting, None), |(name, value)| (name, Some(value)));
     if name.is_empty() {
         let message = "set_config() with a name that is computed cannot be judged".to_owned();
@@ -148,10 +158,14 @@ fn pinned(setting: &str) -> Option<Denial> {
         return Some(wall("setting_refused", format!("the setting `{name}` tells who the session is"), None));
     }
     let (name, allowed) = PINNED.iter().find(|(pinned, _)| *pinned == name)?;
-    if value.is_some_and(|value| allowed.contains(&value)) {
+    let may_write = access != Access::Read && [READ_ONLY, DEFAULT_READ_ONLY].contains(name);
+    let is_let = match value {
+        Some(value) => allowed.contains(&value) || (may_write && OFF.contains(&value)),
+        None => may_write || MADE_SO.contains(name),
+    };
+    if is_let {
         return None;
     }
-    // RESET of `role` would be harmless, but who the session is is never the client's to say.
     Some(wall("setting_refused", format!("the setting `{name}` is fixed in this session"), None))
 }
 

@@ -40,7 +40,6 @@ fn catalog() -> Catalog {
         number,
         type_name: "text".into(),
         type_oid: 25,
-        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,
@@ -150,14 +149,15 @@ fn walls_stand_whatever_the_policy_says() {
         (Facts::plain("ALTER SYSTEM", Effect::Ddl), "deny role_change_refused"),
         (Facts::plain("ALTER DEFAULT PRIVILEGES", Effect::Ddl), "deny role_change_refused"),
         (Facts::plain("ALTER TABLE", Effect::Ddl), "allow"),
-        (setting("role"), "deny setting_refused"),
         (setting("role=x"), "deny setting_refused"),
-        (setting("session_authorization"), "deny setting_refused"),
+        (setting("role=none"), "deny setting_refused"),
+        (setting("role="), "deny setting_refused"),
+        (setting("role=default"), "deny setting_refused"),
+        (setting("session_authorization=x"), "deny setting_refused"),
         (setting("standard_conforming_strings=off"), "deny setting_refused"),
         (setting("standard_conforming_strings=on"), "allow"),
         (setting("client_encoding=sjis"), "deny setting_refused"),
         (setting("client_encoding=utf8"), "allow"),
-        (setting("transaction_read_only=off"), "deny setting_refused"),
         // With it off PostgreSQL refuses what a row policy would filter: it shows nothing more.
         (setting("row_security=off"), "allow"),
         (setting("=x"), "deny setting_refused"),
@@ -183,6 +183,30 @@ fn walls_stand_whatever_the_policy_says() {
 }
 
 #[test]
+fn pinned_settings_go_back_and_who_may_write_may_say_so() {
+    let everything = "@id(\"all\")\npermit (principal, action, resource);";
+    let policy = Policy::parse(&[Source::new("all.cedar", everything)]).expect("valid");
+    let cases = [
+        ("role", "allow", "allow"),
+        ("session_authorization", "allow", "allow"),
+        ("default_transaction_read_only", "allow", "allow"),
+        ("default_transaction_read_only=off", "deny setting_refused", "allow"),
+        ("default_transaction_read_only=on", "allow", "allow"),
+        ("default_transaction_read_only=", "deny setting_refused", "deny setting_refused"),
+        ("transaction_read_only", "deny setting_refused", "allow"),
+        ("transaction_read_only=0", "deny setting_refused", "allow"),
+        ("transaction_read_only=1", "allow", "allow"),
+        ("session_replication_role", "deny setting_refused", "deny setting_refused"),
+        ("standard_conforming_strings", "deny setting_refused", "deny setting_refused"),
+    ];
+    for (text, reading, writing) in cases {
+        for (access, expected) in [(Access::Read, reading), (Access::Write, writing), (Access::Admin, writing)] {
+            assert_eq!(judged(&policy, &[], access, setting(text)), expected, "{text} {access:?}");
+        }
+    }
+}
+
+#[test]
 fn a_definer_function_that_is_vouched_for_may_be_called() {
     let everything = "@id(\"all\")\npermit (principal, action, resource);\n\
                       @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
@@ -202,7 +226,7 @@ fn definer_functions_are_harmless_where_nothing_is_hidden() {
 }
 
 fn impact(relation: &str, action: RowAction, rows: u64, of: Option<u64>, direct: bool) -> Impact {
-    Impact { schema: "public".into(), relation: relation.into(), action, rows, of, direct }
+    Impact { schema: "public".into(), relation: relation.into(), action, rows, of, direct, own: 0 }
 }
 
 #[test]
@@ -225,11 +249,18 @@ fn a_write_is_judged_by_what_it_did_cascades_included() {
     assert_eq!(
         denial.message,
         "DELETE would remove 10,000 of 20,000 rows (50 %) of public.customers and 41,230 rows of public.orders by \
-         cascade: more than 100 rows of one relation"
+         cascade: more than 100 rows in one transaction"
     );
     assert_eq!((denial.code.as_str(), denial.rule.as_str()), ("impact_too_large", "impact-limit"));
     assert_eq!(denial.approvers.as_deref(), Some("dba"));
     assert_eq!(denial.objects, ["public.orders", "public.customers"]);
+    // What the session had put there itself is no share of what others have, whatever the size.
+    let share = |rows, own, of| judge(&[Impact { own, ..impact("orders", RowAction::Delete, rows, of, true) }]);
+    assert_eq!(share(30, 30, None), Ok(()));
+    assert_eq!(share(50, 30, Some(60)), Ok(()));
+    assert!(matches!(share(50, 0, Some(60)), Err(ImpactRefusal::NeedApproval(_))));
+    assert!(matches!(share(50, 30, None), Err(ImpactRefusal::NeedApproval(_))));
+    assert!(matches!(share(101, 101, Some(1000)), Err(ImpactRefusal::NeedApproval(_))));
     // A cascade alone is enough.
     let cascade = [
         impact("customers", RowAction::Delete, 1, Some(20_000), true),

@@ -1,0 +1,93 @@
+//! What errors say in a session with masks: all of it where nothing masked can be quoted.
+
+use dbgate::core::grant::Access;
+use dbgate::core::wire::backend::ErrorFields;
+
+use crate::support::gate::Gate;
+use crate::support::wire::{Peer, error, message};
+
+const PEOPLE: &str = "
+create table people (id int primary key, email text unique, level int check (level < 3));
+insert into people select g, 'canary' || g || '@example.com', 1 from generate_series(1, 20) g;
+create table orders (id int primary key, person int references people, amount int not null);
+insert into orders select g, g, g from generate_series(1, 20) g;
+create table logins (email text references people (email) deferrable initially deferred);
+create function vet() returns trigger language plpgsql security definer as $$
+  begin if new.level = 2 then raise exception 'no, ask %', (select email from people where id = 1); end if;
+  return new; end $$;
+create trigger vet before insert on people for each row execute function vet();
+analyze";
+const CLASSIFICATION: &str = "[[column]]\nmatch = \"public.people.email\"\ntags = [\"hidden\"]\n";
+const RULES: &str = "@id(\"mask-hidden\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+                     when { resource.tags.contains(\"hidden\") };";
+
+/// SQLSTATE, whether the message is the server's own, DETAIL and CONTEXT.
+fn told(fields: &ErrorFields) -> (&str, bool, Option<&str>, Option<&str>) {
+    let is_withheld = fields.message.contains("a function of the database said something");
+    (&fields.sqlstate, !is_withheld, fields.detail.as_deref(), fields.context.as_deref())
+}
+
+#[tokio::test]
+async fn an_error_tells_what_it_is_about_unless_something_masked_could_be_in_it() {
+    let policy = [("classification.toml", CLASSIFICATION), ("masks.cedar", RULES)];
+    let gate = Gate::start_under(PEOPLE, &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let statements = [
+        ("insert into orders values (1, 1, 1)", ("23505", true, Some("Key (id)=(1) already exists."), None)),
+        (
+            "insert into orders values (21, 99, 1)",
+            ("23503", true, Some("Key (person)=(99) is not present in table \"people\"."), None),
+        ),
+        (
+            "update orders set amount = null where id = 1",
+            ("23502", true, Some("Failing row contains (1, 1, null)."), None),
+        ),
+        (
+            "create temp table own (a int primary key); insert into own values (1); insert into own values (1)",
+            ("23505", true, Some("Key (a)=(1) already exists."), None),
+        ),
+        // Of a masked relation no row and no key is quoted, whatever the key.
+        ("insert into people (id, level) values (1, 1)", ("23505", true, None, None)),
+        ("update people set level = 3 where id = 1", ("23514", true, None, None)),
+        ("delete from people where id = 1", ("23503", true, None, None)),
+        ("insert into people values (21, 'canary1@example.com', 1)", ("23505", true, None, None)),
+        ("insert into people values (21, 'x', 2)", ("P0001", false, None, None)),
+    ];
+    for (sql, expected) in statements {
+        let fields = error(&peer.query(sql).await).expect(sql);
+        assert_eq!(told(&fields), expected, "{sql}");
+    }
+    // The transaction wrote to a masked relation, and the constraint speaks at its end.
+    peer.query("begin; insert into logins values ('nobody@example.com'); update people set level = 1 where id = 2")
+        .await;
+    let fields = error(&peer.query("commit").await).expect("no such person");
+    assert_eq!(told(&fields), ("23503", true, None, None));
+    let copies = [
+        ("copy orders (id) from stdin", "21\t22\n", ("22P04", true, None, Some("COPY orders, line 1: \"21\t22\""))),
+        (
+            "copy orders from stdin",
+            "1\t1\t1\n",
+            ("23505", true, Some("Key (id)=(1) already exists."), Some("COPY orders, line 1")),
+        ),
+        ("copy people from stdin", "x\ta\t1\n", ("22P02", true, None, None)),
+        ("copy people from stdin", "21\ta\t2\n", ("P0001", false, None, None)),
+    ];
+    for (sql, data, expected) in copies {
+        let fields = copied(&mut peer, sql, &[message(b'd', data.as_bytes()), message(b'c', b"")].concat()).await;
+        assert_eq!(told(&fields), expected, "{sql}");
+    }
+    let fields = copied(&mut peer, "copy orders from stdin", &message(b'f', b"changed my mind\0")).await;
+    assert_eq!(fields.message, "COPY from stdin failed: changed my mind");
+    drop(peer);
+    gate.stop().await;
+}
+
+/// The error of a COPY to which the client sends `messages`.
+async fn copied(peer: &mut Peer, sql: &str, messages: &[u8]) -> ErrorFields {
+    let mut query = bytes::BytesMut::new();
+    dbgate::core::wire::frontend::query(sql, &mut query);
+    peer.send(&query).await;
+    peer.until(b'G').await;
+    peer.send(messages).await;
+    error(&peer.until(b'Z').await).expect(sql)
+}
