@@ -53,10 +53,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub async fn session(signed_in: Box<SignedIn>, state: &Arc<State>) {
     // What opening takes is given back before the session waits for its client.
     let Some(Opened { mut session, begun, served, lease }) = seldom(open(*signed_in, state)).await else { return };
-    let end = match begun {
-        Ok(()) => session.serve().await,
-        Err(end) => end,
-    };
+    let end = if let Err(end) = begun { end } else { session.serve().await };
     seldom(close(&mut session, &end, served, lease, state)).await;
 }
 
