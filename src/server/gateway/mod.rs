@@ -6,6 +6,7 @@
 
 mod account;
 mod ask;
+mod asked;
 mod before;
 mod circumstances;
 mod client;

@@ -128,21 +128,21 @@ impl Session {
         }
     }
 
-    /// How far a statement may go. FETCH runs what its cursor stands for, and COMMIT what is left of
-    /// cursors that outlive it.
-    pub(super) fn limits_of(&self, planned: &Planned) -> Limits {
-        let (facts, own) = (planned.cleared.facts(), planned.cleared.limits());
+    /// How far a statement may go beside what it was judged for itself: FETCH runs what its cursor stands
+    /// for, and COMMIT what is left of cursors that outlive it.
+    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Box<Limits>> {
+        let facts = planned.cleared.facts();
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
             ("FETCH", Some(name)) => {
-                let portal = self.portals.get(name).and_then(|bound| bound.planned.as_ref());
-                let of = self.cursors.get(name).copied().or(portal.map(|planned| planned.cleared.limits()));
-                of.map_or(own, |of| own.and(of))
+                let portal = || self.portals.get(name).and_then(|bound| bound.planned.as_ref());
+                let declared = self.cursors.get(name).copied();
+                declared.or_else(|| portal().map(|planned| planned.cleared.limits())).map(Box::new)
             }
-            _ if facts.transaction == Some(TransactionVerb::Commit) => {
+            _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
                 let time = self.cursors.values().filter_map(|limits| limits.time).min();
-                own.and(Limits { time, ..Limits::default() })
+                Some(Box::new(Limits { time, ..Limits::default() }))
             }
-            _ => own,
+            _ => None,
         }
     }
 

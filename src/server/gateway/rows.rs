@@ -31,8 +31,8 @@ pub struct Execution {
     pub rows: u64,
     pub bytes: u64,
     pub started: Instant,
-    /// How far it may go: as it was judged, and as the cursor that it reads on from was.
-    pub limits: Limits,
+    /// How far it may go beside what it was judged for itself: as the cursor that it reads on from may.
+    cursor: Option<Box<Limits>>,
     /// When its time is up.
     pub deadline: Option<tokio::time::Instant>,
     /// Rows and lines of COPY.
@@ -41,11 +41,21 @@ pub struct Execution {
     rest: usize,
 }
 
+impl Execution {
+    /// How far it may go.
+    pub fn limits(&self) -> Limits {
+        let own = self.planned.cleared.limits();
+        self.cursor.as_ref().map_or(own, |cursor| own.and(**cursor))
+    }
+}
+
 impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
-        let limits = self.limits_of(planned);
-        let deadline = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+        let cursor = self.limits_behind(planned);
+        let own = planned.cleared.limits();
+        let time = cursor.as_ref().map_or(own, |cursor| own.and(**cursor)).time;
+        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         self.executions.push_back(Execution {
             number,
             part,
@@ -55,7 +65,7 @@ impl Session {
             rows: 0,
             bytes: 0,
             started: Instant::now(),
-            limits,
+            cursor,
             deadline,
             messages: 0,
             rest: 0,
@@ -69,7 +79,7 @@ impl Session {
             return Ok(0);
         }
         let Some(execution) = self.executions.front_mut() else { return Ok(0) };
-        let limits = execution.limits;
+        let limits = execution.limits();
         let is_going = self.stop.is_going();
         let longest = if self.net.is_some() { LONGEST_ROW } else { LONGEST_WHOLE };
         let (mut taken, mut exceeded, mut is_unreadable) = (0, None, false);
