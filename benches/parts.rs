@@ -90,7 +90,6 @@ fn relation(name: &str, oid: u32, columns: &[&str]) -> Relation {
         number: i16::try_from(index + 1).expect("few"),
         type_name: "text".into(),
         type_oid: 25,
-        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,

@@ -28,13 +28,16 @@ mod gateway {
     mod failover;
     mod holes;
     mod hostile;
+    mod lease_versions;
     mod leases;
     mod life;
     mod lifecycle;
     mod limits;
+    mod mask_types;
     mod masks;
     mod names;
     mod net;
+    mod new_rows;
     mod oracle;
     mod privileges;
     mod property;

@@ -205,20 +205,16 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
         }
         schemas.insert(identifier(&name.schema));
         let place = qualified(&name.schema, &name.name);
-        for (right, list) in Right::ALL.into_iter().zip(&mut whole) {
-            match explain::on_relation(relation, right) {
+        let lists = whole.iter_mut().chain(std::iter::once(&mut known));
+        for ((privilege, extent), list) in
+            rights(relation, grantable.known.contains(&relation.oid)).into_iter().zip(lists)
+        {
+            match extent {
                 Extent::Whole => list.push(place.clone()),
                 Extent::Nothing => {}
                 Extent::Columns(names) => {
-                    columns.entry(on_columns(right.word(), &names)).or_default().push(place.clone());
+                    columns.entry(on_columns(privilege, &names)).or_default().push(place.clone());
                 }
-            }
-        }
-        if grantable.known.contains(&relation.oid) {
-            match known_by_name(relation) {
-                Extent::Whole => known.push(place),
-                Extent::Nothing => {}
-                Extent::Columns(names) => columns.entry(on_columns(KNOWN, &names)).or_default().push(place),
             }
         }
         let names = relation.sequences.iter().map(|(schema, name)| RelationName::new(schema, name));
@@ -248,6 +244,14 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
 /// The privilege that shows a name in `information_schema` and allows nothing to who may not make
 /// tables: only a foreign key could use it.
 const KNOWN: &str = "REFERENCES";
+
+/// What a role is to hold on a relation itself, by privilege.
+pub fn rights(relation: &RelationScope, is_known: bool) -> [(&'static str, Extent); 5] {
+    let [select, insert, update, delete] =
+        Right::ALL.map(|right| (right.word(), explain::on_relation(relation, right)));
+    let known = if is_known { known_by_name(relation) } else { Extent::Nothing };
+    [select, insert, update, delete, (KNOWN, known)]
+}
 
 /// What the role holds no right on, although the gateway shows something in its place or says why not.
 /// Without any right `information_schema` would hide it from the tools that look there.
@@ -320,6 +324,12 @@ fn make(role: &str, views: Vec<View<'_>>) -> Vec<Step> {
                 Extent::Columns(names) => steps.push(plain(grant_columns(right.word(), &names, &place, role))),
             }
         }
+        if let Some((schema, view)) = relation.rows_view() {
+            let place = qualified(&schema, &view);
+            steps.push(Step { relation: Some(name.clone()), sql: create_rows_view(name, relation, &place) });
+            let rights = explain::on_rows_view(relation).into_iter().filter(|(_, columns)| !columns.is_empty());
+            steps.extend(rights.map(|(right, columns)| plain(grant_columns(right.word(), &columns, &place, role))));
+        }
     }
     steps.push(plain("RESET ROLE".to_owned()));
     steps
@@ -367,6 +377,18 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         }
     }
     format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
+}
+
+/// The view that takes new rows and shows their masks. What is masked can be written in it and not
+/// read: its columns have the rights of the relation's own.
+fn create_rows_view(name: &RelationName, relation: &RelationScope, place: &str) -> String {
+    let own = relation.columns.iter().map(|column| identifier(&column.name));
+    let part = |column: &ColumnScope| {
+        let mask = column.mask.as_ref()?;
+        Some(format!("{} AS {}", mask.expression, identifier(&column.shown_by()?)))
+    };
+    let columns: Vec<String> = own.chain(relation.columns.iter().filter_map(part)).collect();
+    format!("CREATE VIEW {place} AS SELECT {} FROM {}", columns.join(", "), qualified(&name.schema, &name.name))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name

@@ -4,6 +4,8 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
+mod own_types;
+
 use std::collections::BTreeMap;
 
 use tokio_postgres::{Client, Row};
@@ -63,11 +65,6 @@ const COLUMNS: &str = concat!(
     own!(),
     "order by a.attrelid, a.attnum"
 );
-
-/// Domains: the type each is over, and whether it sets a condition that a mask's value might break.
-const DOMAINS: &str = "select t.oid, t.typarray, t.typbasetype, format_type(t.typbasetype, t.typtypmod), \
-    t.typnotnull or exists (select from pg_constraint k where k.contypid = t.oid) \
-    from pg_type t where t.typtype = 'd'";
 
 /// Columns a generated column is computed from: recorded for the column or for its expression,
 /// depending on the version.
@@ -146,6 +143,7 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
       union all select concat_ws(' ', 'not null', t.oid, t.typnotnull) from pg_catalog.pg_type t where t.typtype = 'd' \
+      union all select concat_ws(' ', 'label', e.oid, e.enumlabel) from pg_catalog.pg_enum e \
       union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, \
         case when f.prosecdef then f.proacl::text end) from pg_catalog.pg_proc f where f.oid >= 16384 \
       union all select concat_ws(' ', 'operator', o.oid, o.oprcode) from pg_catalog.pg_operator o where o.oid >= 16384 \
@@ -209,8 +207,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         return Err(CatalogError::OtherDatabase { wanted: database.to_owned(), found });
     }
     let mut relations = relations(&query(RELATIONS).await?).map_err(unexpected)?;
-    let domains = domains(&query(DOMAINS).await?).map_err(unexpected)?;
-    add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?, &domains).map_err(unexpected)?;
+    add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
+    let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
     let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;
@@ -222,6 +220,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         database: found,
         server_version: u32::try_from(version).unwrap_or(0),
         server_version_text: server.try_get(2).map_err(unexpected)?,
+        types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
         volatile_functions: functions.iter().filter(|(_, volatile)| *volatile).map(|(name, _)| name.clone()).collect(),
         known_functions: functions.into_iter().map(|(name, _)| name).collect(),
@@ -267,43 +266,10 @@ fn numbers(text: &str) -> Vec<i16> {
     text.split(' ').filter_map(|number| number.parse().ok()).collect()
 }
 
-/// What a domain's values are, by the domain's OID.
-struct Domain {
-    array: u32,
-    over: u32,
-    over_text: String,
-    is_strict: bool,
-}
-
-fn domains(rows: &[Row]) -> Result<BTreeMap<u32, Domain>, tokio_postgres::Error> {
-    let read = |row: &Row| -> Result<(u32, Domain), tokio_postgres::Error> {
-        let (array, over, over_text) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        Ok((row.try_get(0)?, Domain { array, over, over_text, is_strict: row.try_get(4)? }))
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Looks through domains, and arrays of them, as far as none sets a condition.
-fn base_type(domains: &BTreeMap<u32, Domain>, oid: u32, text: &str) -> String {
-    let (mut at, mut base) = (oid, text.to_owned());
-    // A domain is made after what it is over, so this ends.
-    while let Some(domain) = domains.get(&at) {
-        if domain.is_strict {
-            return base;
-        }
-        (at, base) = (domain.over, domain.over_text.clone());
-    }
-    match domains.iter().find(|(_, domain)| domain.array == at) {
-        Some((element, domain)) if !domain.is_strict => format!("{}[]", base_type(domains, *element, text)),
-        _ => base,
-    }
-}
-
 fn add_columns(
     relations: &mut BTreeMap<u32, Relation>,
     columns: &[Row],
     generated: &[Row],
-    domains: &BTreeMap<u32, Domain>,
 ) -> Result<(), tokio_postgres::Error> {
     let mut sources: BTreeMap<(u32, i16), Vec<i16>> = BTreeMap::new();
     for row in generated {
@@ -316,7 +282,6 @@ fn add_columns(
         relation.columns.push(Column {
             name: row.try_get(1)?,
             number,
-            base_type: base_type(domains, type_oid, &type_name),
             type_name,
             type_oid,
             not_null: row.try_get(5)?,

@@ -6,7 +6,7 @@
 //! them. Only what was allowed by its text alone is remembered: never a denial, never a statement
 //! that means something prepared before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::core::grant::GrantId;
@@ -55,6 +55,8 @@ struct Known {
     exact: HashMap<Box<str>, Arc<Decided>>,
     /// By the text without its literals.
     shapes: HashMap<Box<[u8]>, Shape>,
+    /// What may be set at the start of a session, as `name=value`.
+    settings: HashSet<Box<str>>,
     /// Keeps its buffers from text to text.
     stripped: Stripped,
 }
@@ -168,6 +170,22 @@ impl Context {
         }
     }
 
+    /// Whether this was let be set at the start of a session.
+    pub fn lets_set(&self, setting: &str) -> bool {
+        self.lock().settings.contains(setting)
+    }
+
+    /// Remembers what was let be set at the start of a session.
+    pub fn remember_set(&self, setting: &str) {
+        let mut known = self.lock();
+        if known.settings.len() >= MOST_TEXTS {
+            known.settings.clear();
+        }
+        if setting.len() <= LONGEST_TEXT {
+            known.settings.insert(setting.into());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         // A panic elsewhere leaves the maps whole.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -276,6 +294,14 @@ mod tests {
             assert!(!is_known(one, other), "{one}");
             assert!(is_known(one, one), "{one}");
         }
+    }
+
+    #[test]
+    fn what_may_be_set_is_known_by_name_and_value() {
+        let context = context();
+        context.remember_set("application_name=psql");
+        assert!(context.lets_set("application_name=psql"));
+        assert!(!context.lets_set("application_name=other") && !context.lets_set("application_name"));
     }
 
     #[test]

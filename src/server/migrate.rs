@@ -72,8 +72,9 @@ pub struct Outcome {
 const VIEWS: &str = "select c.oid, n.nspname::text, c.relname::text, pg_get_viewdef(c.oid), coalesce(c.reloptions, '{}'), \
     obj_description(c.oid, 'pg_class'), s.name \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-    cross join lateral (select min(pg_get_userbyid(a.grantee)::text) as name from aclexplode(c.relacl) a \
-      where a.grantee <> c.relowner) s \
+    cross join lateral (select min(pg_get_userbyid(a.grantee)::text) as name from (\
+      select c.relacl as list union all select t.attacl from pg_attribute t where t.attrelid = c.oid) l \
+      cross join aclexplode(l.list) a where a.grantee <> c.relowner) s \
     where c.relkind = 'v' and starts_with(n.nspname, $1) and s.name is not null \
     and n.nspowner = (select oid from pg_roles where rolname = $2) \
     order by c.oid";

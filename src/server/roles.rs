@@ -141,12 +141,14 @@ pub async fn disable_login(client: &Client, login_role: &str) -> Result<(), Role
 /// Ends a login role and its sessions. A role that is gone already has ended.
 pub async fn end(client: &Client, login_role: &str) -> Result<Ended, RoleError> {
     let failed = |source| RoleError::Target { name: login_role.to_owned(), source };
+    // From 16 on a membership that somebody else gave is not ours to take back; it goes with the role.
     let row = client
         .query_opt(
             "select shobj_description(oid, 'pg_authid'), current_database()::text, \
          current_setting('server_version_num')::int4, \
          array(select g.rolname::text from pg_catalog.pg_auth_members m \
-           join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid) \
+           join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid \
+           and (current_setting('server_version_num')::int4 < 160000 or pg_get_userbyid(m.grantor) = current_user)) \
          from pg_catalog.pg_roles r where rolname = $1",
             &[&login_role],
         )

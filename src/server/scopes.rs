@@ -5,6 +5,7 @@
 
 mod compiled;
 mod complete;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use tokio_postgres::error::SqlState;
 use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::role_sql::{self, Grantable};
-use crate::core::scope::explain::{self, Extent, Right};
-use crate::core::scope::{RelationName, RelationScope, Scope};
+use crate::core::scope::{RelationName, Scope};
 
 pub use compiled::{Compiled, Compiler};
 pub use complete::Complete;
+use whole::is_incomplete;
 
 /// Each scope adds an entry to the ACL of every table; PostgreSQL ends at about 2,400.
 pub const MOST_SCOPES: i64 = 500;
@@ -306,28 +307,6 @@ async fn known_withheld(client: &Client, scope: &Scope) -> Result<BTreeSet<Relat
     Ok(rows.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect())
 }
 
-/// Whether the role lacks something it should be able to read: a grant, or a view that stands for
-/// a relation.
-async fn is_incomplete(client: &Client, scope: &Scope, grantable: &Grantable, name: &str) -> Result<bool, ScopeError> {
-    let mine = || scope.relations.values().filter(|relation| grantable.relations.contains(&relation.oid));
-    let is_readable = |relation: &&RelationScope| explain::on_relation(relation, Right::Select) != Extent::Nothing;
-    let readable: Vec<u32> = mine().filter(is_readable).map(|relation| relation.oid).collect();
-    let views: Vec<&(String, String)> = mine().filter_map(|relation| relation.view.as_ref()).collect();
-    let schemas: Vec<&str> = views.iter().map(|(schema, _)| schema.as_str()).collect();
-    let names: Vec<&str> = views.iter().map(|(_, view)| view.as_str()).collect();
-    let lacking = client
-        .query_one(
-            "select exists (select from pg_catalog.pg_class c where c.oid = any($1) \
-         and not has_any_column_privilege($2::name, c.oid, 'SELECT')) \
-         or exists (select from unnest($3::text[], $4::text[]) w (schema, name) where not exists (\
-           select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-           where n.nspname = w.schema and c.relname = w.name and has_table_privilege($2::name, c.oid, 'SELECT')))",
-            &[&readable, &name, &schemas, &names],
-        )
-        .await;
-    Ok(lacking?.get(0))
-}
-
 async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, ScopeError> {
     let unused = client
         .query(
@@ -358,7 +337,9 @@ async fn drop_views_of(client: &Client, role: &str) -> Result<(), ScopeError> {
             "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relkind = 'v' \
          and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2) \
-         and exists (select from aclexplode(c.relacl) a where pg_get_userbyid(a.grantee) = $3)",
+         and exists (select from (select c.relacl as list union all \
+             select t.attacl from pg_catalog.pg_attribute t where t.attrelid = c.oid) l \
+           cross join aclexplode(l.list) a where pg_get_userbyid(a.grantee) = $3)",
             &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &role],
         )
         .await;

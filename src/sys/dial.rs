@@ -85,7 +85,14 @@ pub struct Connection {
 impl Connection {
     /// Connects, verifies, signs in, and waits until the server is ready.
     pub async fn open(dial: &Dial<'_>) -> Result<Self, DialError> {
-        tokio::time::timeout(dial.deadline, open(dial)).await.map_err(|_| DialError::Deadline(dial.deadline))?
+        let opened = async { sign_in(channel(dial.host, dial.port, &dial.tls).await?, dial).await };
+        tokio::time::timeout(dial.deadline, opened).await.map_err(|_| DialError::Deadline(dial.deadline))?
+    }
+
+    /// The same over a channel that is there already.
+    pub async fn open_through(channel: Channel, dial: &Dial<'_>) -> Result<Self, DialError> {
+        let opened = sign_in(channel, dial);
+        tokio::time::timeout(dial.deadline, opened).await.map_err(|_| DialError::Deadline(dial.deadline))?
     }
 
     /// Sends whole messages.
@@ -166,8 +173,7 @@ impl CancelHandle {
     }
 }
 
-async fn open(dial: &Dial<'_>) -> Result<Connection, DialError> {
-    let channel = channel(dial.host, dial.port, &dial.tls).await?;
+async fn sign_in(channel: Channel, dial: &Dial<'_>) -> Result<Connection, DialError> {
     let mut link = Link::new(channel.stream, BytesMut::new());
     let mut out = BytesMut::new();
     let mut parameters = vec![("user", dial.user), ("database", dial.database)];
@@ -180,10 +186,18 @@ async fn open(dial: &Dial<'_>) -> Result<Connection, DialError> {
     Ok(Connection { link, parameters, cancel })
 }
 
-/// A stream that is ready for a startup message.
-struct Channel {
+/// A stream that is ready for a startup message: the server does not know yet who calls.
+pub struct Channel {
     stream: Box<dyn Stream>,
     binding: Option<Vec<u8>>,
+}
+
+impl Channel {
+    /// Connects and verifies, so that only signing in is left.
+    pub async fn open(host: &str, port: u16, tls: &Tls, deadline: Duration) -> Result<Self, DialError> {
+        let reached = channel(host, port, tls);
+        tokio::time::timeout(deadline, reached).await.map_err(|_| DialError::Deadline(deadline))?
+    }
 }
 
 async fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, DialError> {

@@ -6,15 +6,18 @@
 
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// The room for a first read: most requests and answers fit.
 const SMALL: usize = 2 * 1024;
+/// Room that stays with a link at rest.
+const KEPT: usize = 256;
 /// The room for a read once they come in bulk.
 const LARGE: usize = 64 * 1024;
 /// A peer that takes nothing for this long is gone.
@@ -113,7 +116,7 @@ impl Link {
     pub fn rest(&mut self) {
         self.block = SMALL;
         for buffer in [&mut self.input, &mut self.out] {
-            if buffer.is_empty() && buffer.capacity() > SMALL {
+            if buffer.is_empty() && buffer.capacity() > KEPT {
                 *buffer = BytesMut::new();
             }
         }
@@ -126,6 +129,9 @@ impl Link {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.block == SMALL {
+            return self.poll_fill_little(context);
+        }
         self.input.reserve(self.block);
         let room = self.input.capacity() - self.input.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
@@ -133,6 +139,21 @@ impl Link {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         if count == room {
+            self.block = (self.block * 4).min(LARGE);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads by way of the stack: who only waits needs no room on the heap, and most sessions only wait.
+    fn poll_fill_little(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [MaybeUninit::uninit(); SMALL];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *self.stream).poll_read(context, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.input.extend_from_slice(read.filled());
+        if read.remaining() == 0 {
             self.block = (self.block * 4).min(LARGE);
         }
         Poll::Ready(Ok(()))

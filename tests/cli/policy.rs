@@ -169,3 +169,45 @@ async fn what_is_explained_is_what_the_role_in_the_target_may_do() {
     drop(session);
     gate.stop().await;
 }
+
+const TYPES: &str = "
+    create type mood as enum ('low', 'high');
+    create type place as (street text, at time);
+    create table people (id int primary key, mood mood, home place, born date, feed xml);
+    analyze";
+
+const MASKS: &str = r#"
+@id("moods") @mask("hash")
+forbid (principal, action == Action::"reveal", resource) when { ["mood", "feed"].contains(resource.name) };
+@id("homes") @mask("partial")
+forbid (principal, action == Action::"reveal", resource) when { resource.name == "home" };
+@id("days") @mask("redact")
+forbid (principal, action == Action::"reveal", resource) when { resource.name == "born" };
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mask_cannot_show_is_said_by_explain_and_lint() {
+    let gate = Gate::start_under(TYPES, &[("masks.cedar", MASKS)]).await;
+    let config = gate.folder.join("server.toml").display().to_string();
+    let whom = ["--target", "demo", "--as", "ana@example.com,engineers", "--config", &config];
+    let lines = said(&policy(&[&["explain", "public.people"], whom.as_slice()].concat()).await);
+    let takes = "it takes what has room for a hash: text of 16 letters or more, `bigint`, `uuid`, `bytea`";
+    for line in [
+        format!("NULL: the mask `hash` cannot give a value of type `public.mood`: {takes}"),
+        format!("NULL: the mask `hash` cannot give a value of type `xml`: {takes}"),
+        "field `at`: NULL, since the mask does not fit: it takes text, network addresses and hardware addresses".into(),
+        "NULL: only text that may be any has room for `***`".into(),
+    ] {
+        assert!(lines.contains(&format!("    {line}\n")), "{line}\n{lines}");
+    }
+    let explained = json(&policy(&[&["explain", "--format", "json"], whom.as_slice()].concat()).await);
+    let columns = explained["relations"][0]["columns"].as_array().expect("columns").clone();
+    let lost: Vec<usize> = columns.iter().map(|one| one["lost"].as_array().expect("a list").len()).collect();
+    assert_eq!(lost, [0, 1, 1, 1, 1]);
+    let linted = policy(&["lint", "--target", "demo", "--config", &config]).await;
+    let found =
+        format!("the mask `hash` cannot give a value of type `public.mood`: {takes}: public.people.mood comes back");
+    assert!(said(&linted).contains(&found), "{}", said(&linted));
+    assert!(!said(&linted).contains("public.people.home"), "{}", said(&linted));
+    gate.stop().await;
+}

@@ -193,6 +193,12 @@ fn said(scope: &Scope, schema: &str, name: &str, column: &str) -> ([bool; 4], [b
         let Explanation::Granted(granted) = explain::explain(scope, behind) else { panic!("{behind} has a view") };
         return (granted.through_view.each_ref().map(Extent::is_whole), covers(&granted.through_view));
     }
+    let taken = scope.relations.values().find(|one| one.rows_view() == Some((schema.to_owned(), name.to_owned())));
+    if let Some(relation) = taken {
+        let [select, insert, update] =
+            explain::on_rows_view(relation).map(|(_, columns)| columns.contains(&column.to_owned()));
+        return ([false; 4], [select, insert, update]);
+    }
     let found = explain::explain(scope, &RelationName::new(schema, name));
     let table = Right::ALL.map(|right| found.has_table(right));
     let [select, insert, update, _] = Right::ALL.map(|right| found.has_column(column, right));

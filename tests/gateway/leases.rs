@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use crate::support::gate::{Gate, SHOP, column, superuser};
 
 /// Until something is so, for as long as a busy machine may take.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !is_so().await {
         assert!(started.elapsed() < Duration::from_secs(60), "{what}");
@@ -24,21 +24,21 @@ fn id(grant: &GrantAnswer) -> GrantId {
 }
 
 /// Ends a session and waits until the gate has settled what is behind it.
-async fn leave(gate: &Gate, grant: &GrantAnswer, client: Client) {
+pub(super) async fn leave(gate: &Gate, grant: &GrantAnswer, client: Client) {
     let left = gate.running.state().sessions.count_of(&id(grant)) - 1;
     drop(client);
     until("the session is over", async || gate.running.state().sessions.count_of(&id(grant)) <= left).await;
 }
 
 /// Name and number of the role that a session has signed in as.
-async fn role(client: &Client) -> (String, String) {
+pub(super) async fn role(client: &Client) -> (String, String) {
     let sql = "select concat_ws(' ', usename, usesysid) from pg_stat_activity where pid = pg_backend_pid()";
     let both = column(client, sql).await.expect("granted").concat();
     let (name, number) = both.split_once(' ').expect("two words");
     (name.to_owned(), number.to_owned())
 }
 
-async fn revoke(gate: &Gate, grant: &GrantAnswer) {
+pub(super) async fn revoke(gate: &Gate, grant: &GrantAnswer) {
     end::end(gate.running.state(), &id(grant), EndReason::Revoked).await.expect("nothing of it is left");
 }
 
@@ -133,7 +133,7 @@ async fn a_role_never_serves_another_grant_or_principal() {
 }
 
 /// What an administrator, or a hole, could leave on a role; and what shows that it is still there.
-const LEFT: [(&str, &str); 7] = [
+pub(super) const LEFT: [(&str, &str); 7] = [
     (
         "alter role ROLE set work_mem = '77MB'",
         "select 1 from pg_db_role_setting where 'work_mem=77MB' = any (setconfig)",

@@ -169,6 +169,83 @@ async fn rows_that_stay_locked_count_like_rows_that_change() {
 }
 
 #[tokio::test]
+async fn locks_that_a_result_does_not_show_are_refused_or_counted() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    for sql in [
+        "select count(*) from (select id from orders where id > 0 for update) x",
+        "with x as (select id from orders where id > 0 for update) select count(*) from x",
+        "select id from orders where id > 0 order by id offset 2999 for update",
+        "create temp table q as select id from orders where id > 0 for update",
+        "create temp view locking as select id from orders where id > 0 for update",
+        "explain analyze select id from orders where id > 0 for update",
+        "update orders set amount = (select count(*) from (select id from orders where id > 0 for update) q) where id = 1",
+        "declare c cursor for select count(*) from (select id from orders where id > 0 for update) x",
+    ] {
+        let (state, message) = refusal(&client, sql).await;
+        assert_eq!(state, "42501", "{sql}");
+        assert!(message.contains("where nobody can count them"), "{sql}: {message}");
+    }
+    // A view of the session's own may hide where the rows come from.
+    client.batch_execute("create temp view own as select id from orders").await.expect("made");
+    assert_eq!(refusal(&client, "select * from own where id > 0 for update").await.0, "42501");
+    client.batch_execute("drop view own").await.expect("dropped");
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    // A queue says how many it takes.
+    let take = "update orders set amount = 0 where id in (select id from orders where id > 5 order by id limit 40 for update skip locked)";
+    client.batch_execute("begin").await.expect("begin");
+    client.batch_execute(take).await.expect("forty of a hundred");
+    client
+        .batch_execute("rollback; begin; declare c cursor for select id from orders where id > 0 for update")
+        .await
+        .expect("cursor");
+    let (_, message) = refusal(&client, "move forward 200 in c").await;
+    assert!(message.contains("would lock 200"), "{message}");
+    client
+        .batch_execute("rollback; begin; declare c cursor for select id from orders where id > 0 for update")
+        .await
+        .expect("cursor");
+    let (_, message) = refusal(&client, "fetch absolute 300 from c").await;
+    assert!(message.contains("would lock 300"), "{message}");
+    client.batch_execute("rollback").await.expect("rollback");
+    // A portal that is read in parts.
+    let mut client = client;
+    let transaction = client.transaction().await.expect("begin");
+    let portal = transaction.bind("select id from orders where id > 0 for update", &[]).await.expect("bound");
+    assert_eq!(transaction.query_portal(&portal, 90).await.expect("ninety").len(), 90);
+    let error = transaction.query_portal(&portal, 90).await.expect_err("too many together");
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"));
+    drop(transaction);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_goes_no_further_than_its_query_would() {
+    let rules = "@id(\"short\") @limit(\"50 rows, 400 ms\") forbid (principal, action == Action::\"execute\", resource) \
+                 when { context has statement && context.statement.unbounded };";
+    let gate = with_rules("cursors", rules).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let declare = "begin; declare c cursor for select * from generate_series(1, 1000000000)";
+    client.batch_execute(declare).await.expect("declared");
+    assert_eq!(refusal(&client, "fetch all from c").await.0, "57014");
+    client.batch_execute(&format!("rollback; {declare}")).await.expect("declared");
+    assert_eq!(refusal(&client, "move forward 900000000 in c").await.0, "57014");
+    client.batch_execute("rollback").await.expect("rollback");
+    // One that outlives its transaction is filled when that ends.
+    let hold = declare.replace("cursor", "cursor with hold");
+    client.batch_execute(&hold).await.expect("declared");
+    assert_eq!(refusal(&client, "commit").await.0, "57014");
+    assert_eq!(refusal(&client, hold.trim_start_matches("begin; ")).await.0, "57014");
+    // Others of the session have their own way to go.
+    client.batch_execute("begin; declare d cursor for select id from orders").await.expect("declared");
+    assert_eq!(column(&client, "fetch 60 from d").await.expect("fetched").len(), 60);
+    client.batch_execute("commit").await.expect("committed");
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn most_of_a_small_relation_is_too_much() {
     let sql = "create table settings (key text primary key, value text); \
                insert into settings select 'k' || i, 'v' from generate_series(1, 40) i; analyze;";

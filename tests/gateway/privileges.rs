@@ -452,7 +452,7 @@ async fn a_scope_that_nobody_touched_is_not_looked_at_again_and_one_that_was_tou
     let (complete, digest) = (scopes::Complete::default(), scope.digest());
     let ensure = async || complete.ensure(&bench.broker, &scope, &digest).await;
     let pid: i32 = bench.broker.query_one("select pg_backend_pid()", &[]).await.expect("a pid").get(0);
-    let looked = format!("select (query !~ 'attacl is not null')::int::int8 from pg_stat_activity where pid = {pid}");
+    let looked = format!("select (query !~ 'hashtextextended')::int::int8 from pg_stat_activity where pid = {pid}");
     let role = ensure().await.expect("made").name;
     let can = format!("select has_table_privilege('{role}', 'orders', 'SELECT')::int::int8");
     for (is_looked_at, what) in [(1, "made just now"), (0, "found complete before"), (0, "still the same")] {
@@ -469,6 +469,48 @@ async fn a_scope_that_nobody_touched_is_not_looked_at_again_and_one_that_was_tou
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
     assert_eq!(ensure().await.expect("made from nothing").name, role);
     assert_eq!(bench.count(&can).await, 1);
+    scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn a_single_right_that_is_taken_back_is_given_again() {
+    let bench = bench(SHOP, CLASSIFICATION).await;
+    let year = "@id(\"b\") @mask(\"year\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
+                when { resource.relation == \"customers\" && resource.name == \"born\" };\n";
+    let scope = bench.scope(Access::Write, year).await;
+    let role = scopes::ensure(&bench.broker, &scope).await.expect("made").name;
+    let customers = scope.relations.get(&RelationName::new("public", "customers")).expect("granted");
+    let place = |view: (String, String)| format!("{}.{}", mask::identifier(&view.0), mask::identifier(&view.1));
+    let (view, rows) = (customers.view.clone().map(place), customers.rows_view().map(place));
+    let (view, rows) = (view.expect("it shows years"), rows.expect("and of new rows"));
+    let on = |kind: &str, object: &str, column: &str, right: &str| match column {
+        "" => format!("has_{kind}_privilege('{role}', '{object}', '{right}')"),
+        column => format!("has_column_privilege('{role}', '{object}', '{column}', '{right}')"),
+    };
+    for (by, what, right) in [
+        ("broker", "select (name) on customers", on("table", "customers", "name", "SELECT")),
+        ("broker", "insert (email) on customers", on("table", "customers", "email", "INSERT")),
+        ("broker", "update (name) on customers", on("table", "customers", "name", "UPDATE")),
+        ("broker", "delete on orders", on("table", "orders", "", "DELETE")),
+        ("broker", "usage on schema hr", on("schema", "hr", "", "USAGE")),
+        ("broker", "usage on sequence customers_id_seq", on("sequence", "customers_id_seq", "", "USAGE")),
+        ("masker", &format!("update (name) on {view}"), on("table", &view, "name", "UPDATE")),
+        ("masker", &format!("insert (born) on {rows}"), on("table", &rows, "born", "INSERT")),
+        ("masker", &format!("select (id) on {rows}"), on("table", &rows, "id", "SELECT")),
+    ] {
+        let holds = format!("select ({right})::int::int8");
+        assert_eq!(bench.count(&holds).await, 1, "{what}");
+        let revoke = format!("set role dbgate_{by}; revoke {what} from {role}; reset role");
+        bench.superuser.batch_execute(&revoke).await.expect(what);
+        assert_eq!(bench.count(&holds).await, 0, "{what}");
+        scopes::ensure(&bench.broker, &scope).await.expect("made whole");
+        assert_eq!(bench.count(&holds).await, 1, "{what}");
+    }
+    // Whole again: nothing is made anew.
+    let made = format!("select '{view}'::regclass::oid::int8");
+    let before = bench.count(&made).await;
+    scopes::ensure(&bench.broker, &scope).await.expect("whole");
+    assert_eq!(bench.count(&made).await, before);
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
 }
 

@@ -34,7 +34,8 @@ impl Dice {
     }
 }
 
-const TYPES: [&str; 8] = ["text", "varchar(60)", "word", "bigint", "numeric(14,2)", "jsonb", "text[]", "uuid"];
+const TYPES: [&str; 11] =
+    ["text", "varchar(60)", "word", "bigint", "numeric(14,2)", "jsonb", "text[]", "uuid", "marked", "pair", "pair[]"];
 
 struct Table {
     name: String,
@@ -60,6 +61,8 @@ fn value(kind: &str, table: usize, column: usize, row: usize) -> (String, String
         "bigint" => (number.clone(), number),
         "numeric(14,2)" => (format!("{number}.25"), number),
         "jsonb" => (format!("'{{\"k\": \"{word}\", \"n\": 1}}'"), word),
+        "pair" => (format!("row('{word}', 1)"), word),
+        "pair[]" => (format!("array[row('{word}', 1), null]::pair[]"), word),
         "text[]" => (format!("'{{{word},x}}'"), word),
         "uuid" => {
             let text = format!("{table:0>4}{column:0>4}-7a7b-4c4d-8e8f-{row:0>12}");
@@ -70,7 +73,9 @@ fn value(kind: &str, table: usize, column: usize, row: usize) -> (String, String
 }
 
 fn world(dice: &mut Dice) -> World {
-    let mut sql = "create domain word as text;\n".to_owned();
+    let mut sql = "create domain word as text; create domain marked as text not null check (value ~ '^QX.*KEEP$');\n\
+        create type pair as (word marked, number int);\n"
+        .to_owned();
     let (mut classification, mut tables, mut secrets) = (String::new(), Vec::new(), Vec::new());
     for table in 0..3 {
         let name = format!("t{table}");
@@ -294,7 +299,10 @@ async fn compare_views(gate: &Gate, grant: &GrantAnswer, through: &Client, world
     let reference = format!("{}_seen", gate.database);
     superuser("postgres").await.batch_execute(&format!("create database {reference}")).await.expect("a database");
     let plain = superuser(&reference).await;
-    plain.batch_execute("create domain word as text").await.expect("a domain");
+    // What stands for a value that the domain takes may be NULL.
+    let types =
+        "create domain word as text; create domain marked as text; create type pair as (word marked, number int)";
+    plain.batch_execute(types).await.expect("types");
     for table in &world.tables {
         let columns: Vec<String> = table.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
         let make = format!("create table {} (id int, {})", table.name, columns.join(", "));

@@ -66,3 +66,46 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
     drop(peer);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_long_pipeline_is_sent_on_while_it_comes_and_judged_before_its_end() {
+    let (port, passed) = recorder(cluster().port()).await;
+    let mut gate = Gate::start_recorded(SHOP, port).await;
+    gate.target = "recorded".into();
+    let grant = gate.grant(Access::Write).await;
+    // Each row takes a kilobyte on its way.
+    let inserts = |first: i64, rows: i64| {
+        let (mut out, filler) = (BytesMut::new(), "x".repeat(1024));
+        frontend::parse_statement("row", "insert into orders select $1, 1, 1 where $2 <> ''", &mut out);
+        for id in first..first + rows {
+            frontend::bind("", "row", &[Some(&id.to_string()), Some(&filler)], &mut out);
+            frontend::execute("", 0, &mut out);
+        }
+        out
+    };
+    let executed = || {
+        let connections = passed.lock().expect("whole");
+        connections.iter().flatten().filter(|one| matches!(one, Passed::Asked(b'E', _))).count()
+    };
+    let rows = async |gate: &Gate| gate.count("select count(*) from orders where id >= 10000").await;
+    // One that is given up in the middle, one that ends, and one that goes beyond what policy allows.
+    let mut peer = Peer::through(&grant).await;
+    let before = executed();
+    peer.send(&inserts(10_000, 90)).await;
+    while executed() < before + 50 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(rows(&gate).await, 0);
+    drop(peer);
+    let mut peer = Peer::through(&grant).await;
+    for (first, count, state, there) in [(20_000, 90, None, 90), (30_000, 110, Some("42501"), 90)] {
+        let mut out = inserts(first, count);
+        frontend::close(frontend::Named::Statement, "row", &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        assert_eq!(error(&peer.until(b'Z').await).map(|error| error.sqlstate).as_deref(), state);
+        assert_eq!(rows(&gate).await, there);
+    }
+    drop(peer);
+    gate.stop().await;
+}

@@ -15,12 +15,17 @@ use crate::support::gate::{Gate, POLICY, Place, SHOP, column, refusal};
 
 const SCHEMA: &str = "
     create domain mail as text;
-    create table people (id int primary key, name text, email mail, card varchar(19), born date, salary int,
+    create domain code as varchar(20) not null check (value ~ '^K' and value in ('K-canary', 'K-***ry', 'K-1'));
+    create type mood as enum ('low', 'high');
+    create type place as (street text, code code);
+    create table people (mood mood default 'low', codes code[], home place, shift interval, spans int4multirange,
+        opens timetz, id int primary key, name text, email mail, card varchar(19), born date, salary int,
         network inet, about jsonb, token uuid, tags text[], note text generated always as (upper(name)) stored);
-    insert into people (id, name, email, card, born, salary, network, about, token, tags) values
-      (1, 'Ana Canary', 'canary@example.com', '4111111111111111', '1980-05-17', 51234, '10.1.2.3',
+    insert into people (codes, home, shift, spans, opens, id, name, email, card, born, salary, network, about, token, tags)
+    values
+      ('{K-canary,K-1}', row('canary street', 'K-canary'), '3 days 10:11', '{[13,47)}', '10:11+02', 1, 'Ana Canary', 'canary@example.com', '4111111111111111', '1980-05-17', 51234, '10.1.2.3',
        '{\"home\": \"canary street\", \"n\": 1}', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{canary}'),
-      (2, null, null, null, null, null, null, null, null, null);
+      (null, null, null, null, null, 2, null, null, null, null, null, null, null, null, null);
     create table visits (id int primary key, person int references people, what text);
     insert into visits values (1, 1, 'came'), (2, 1, 'left');
     create view card_of as select p.id, p.card, v.what from people p join visits v on v.person = p.id;
@@ -38,7 +43,7 @@ tags = [\"secret\"]
 ";
 
 /// Each column with the mask it gets, and what of the first row is shown.
-const MASKS: [(&str, &str, &str); 9] = [
+const MASKS: [(&str, &str, &str); 15] = [
     ("name", "partial", "An***ry"),
     ("email", "email", "c***@e******.com"),
     ("card", "last4", "***1111"),
@@ -48,6 +53,12 @@ const MASKS: [(&str, &str, &str); 9] = [
     ("about", "json:home", "{\"n\": 1, \"home\": \"***\"}"),
     ("tags", "fixed:{}", "{}"),
     ("note", "null", "NULL"),
+    ("mood", "fixed:high", "high"),
+    ("codes", "partial", "{K-***ry,NULL}"),
+    ("home", "partial", "(ca***et,K-***ry)"),
+    ("shift", "day", "3 days"),
+    ("spans", "bucket:10", "{[10,40)}"),
+    ("opens", "hour", "10:00:00+02"),
 ];
 
 fn rules() -> String {
@@ -61,7 +72,7 @@ fn rules() -> String {
 }
 
 /// Server programs of other versions that are installed beside the tests.
-fn others() -> Vec<PathBuf> {
+pub(super) fn others() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/postgres/node_modules");
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut found: Vec<PathBuf> =

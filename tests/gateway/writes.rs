@@ -94,6 +94,40 @@ async fn a_share_is_of_what_others_have_put_there() {
 }
 
 #[tokio::test]
+async fn what_a_transaction_changes_adds_up_over_partitions_relations_and_actions() {
+    let parts = "create table events (id int, kind text, day int) partition by range (day);
+        create table events_1 partition of events for values from (1) to (2);
+        create table events_2 partition of events for values from (2) to (3);
+        insert into events select i, 'k', 1 + i % 2 from generate_series(1, 1000) i;
+        create table old_events () inherits (audit_trail); insert into old_events (what) select 'x' from generate_series(1, 500);
+        insert into audit_trail (what) select 'x' from generate_series(1, 500); analyze;";
+    let gate = Gate::start(&format!("{SHOP};{parts}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let (state, message) = refusal(&client, "update events set kind = kind where id <= 180").await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("90 of 500"), "{message}");
+    client.batch_execute("update events set kind = 'l' where id <= 90").await.expect("45 of each");
+    for sql in [
+        "with a as (delete from orders where id <= 60), b as (update customers set name = 'x' where id > 940) select 1",
+        "with a as (delete from events where id <= 60), b as (insert into events select i, 'n', 1 from generate_series(1, 60) i) select 1",
+        "insert into orders select i, 1, 0 from generate_series(9001, 9060) i; delete from orders where id <= 60",
+    ] {
+        assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+    }
+    client.batch_execute("begin; update orders set amount = 0 where id <= 60").await.expect("so far");
+    assert_eq!(refusal(&client, "update customers set name = 'y' where id <= 60").await.0, "42501");
+    client.batch_execute("rollback").await.expect("rolled back");
+    // Rows that are locked first and changed then are the same rows.
+    client.batch_execute("begin").await.expect("begin");
+    client.simple_query("select id from orders where id <= 80 for update").await.expect("locked");
+    client.batch_execute("update orders set amount = 0 where id <= 80").await.expect("the same");
+    client.batch_execute("rollback").await.expect("rolled back");
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn a_function_that_writes_is_counted_like_a_write() {
     let gate = Gate::start(SHOP).await;
     let grant = gate.grant(Access::Write).await;
@@ -124,9 +158,24 @@ async fn returning_shows_what_may_be_seen_of_a_masked_column() {
         ("with u as (update customers set name = 'n' where id = 5 returning *) select email from u", email.clone()),
         // The condition sees what may be seen, as in a SELECT.
         ("update customers set name = 'n' where email = 'user5@example.com' returning email", String::new()),
-        // Nothing of it in a new row, since a view takes no values for what it computes.
         (
             "insert into customers (id, name, email) values (5001, 'x', 'new@example.com') returning email",
+            "n***@e******.com".to_owned(),
+        ),
+        (
+            "insert into public.customers as c values (5001, 'x', 'new@example.com') on conflict (id) \
+             do update set name = excluded.name || c.status returning c.id, c.*",
+            "5001".to_owned(),
+        ),
+        (
+            "with i as (insert into customers values (5001, 'x') on conflict (id) do update set name = 'y' returning *) \
+             select email from i",
+            "n***@e******.com".to_owned(),
+        ),
+        // A view has no constraints that could be named, so nothing of it is shown here.
+        (
+            "insert into customers values (5001, 'x') on conflict on constraint customers_pkey do update set name = 'z' \
+             returning email",
             "-".to_owned(),
         ),
         ("delete from customers where id = 5001 returning id, email", "5001".to_owned()),

@@ -264,6 +264,7 @@ fn as_text(explanation: &Explanation, column: Option<&str>, sql: &[String]) -> S
         };
         let tags = if one.tags.is_empty() { String::new() } else { format!("  tags {}", one.tags.join(", ")) };
         text += &format!("  .{:<20} {seen:<18} {}{tags}\n", escape(&one.name), by(&one.rules));
+        one.lost.iter().for_each(|lost| text += &format!("    {}\n", escape(lost)));
     }
     if column.is_none() {
         sql.iter().for_each(|sql| text += &format!("    {};\n", escape(sql)));

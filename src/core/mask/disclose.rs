@@ -4,6 +4,7 @@
 //! fail on any of them: an error message would be a value's way out.
 
 use super::json::{self, Paths};
+use super::own;
 use super::shape::Shape;
 use super::{SALT_SCHEMA, SALT_TABLE, SCOPE_MARK, bucket_size, identifier, literal};
 
@@ -11,7 +12,11 @@ use super::{SALT_SCHEMA, SALT_TABLE, SCOPE_MARK, bucket_size, identifier, litera
 pub(super) fn value(mask: &str, value: &str, shape: &Shape) -> Option<String> {
     match shape {
         Shape::Array(element) => return each(mask, value, element),
-        Shape::Range { name, of } => return bounds(mask, value, name, of),
+        Shape::Range { .. } => return bounds(mask, value, shape),
+        Shape::Multirange(range) => return each_range(mask, value, range),
+        Shape::Record { name, fields } => return own::fields(mask, value, name, fields),
+        Shape::Guarded { of, .. } => return Some(own::guarded(&self::value(mask, value, of)?, shape)),
+        // All others hold one value.
         _ => {}
     }
     if let Some(size) = mask.strip_prefix("bucket:").and_then(bucket_size) {
@@ -28,7 +33,7 @@ pub(super) fn value(mask: &str, value: &str, shape: &Shape) -> Option<String> {
         "email" => text_only(shape).then(|| email(value)),
         "partial" => partial(value, shape),
         "last4" => last4(value, shape),
-        "year" | "month" => cut(mask, value, shape),
+        "year" | "month" | "day" | "hour" => cut(mask, value, shape),
         "hash" => hash(value, shape),
         _ => None,
     }
@@ -44,37 +49,50 @@ fn each(mask: &str, array: &str, element: &Shape) -> Option<String> {
     if matches!(element, Shape::Array(_)) {
         return None;
     }
-    let inner = value(mask, "e.v", element)?;
+    let (inner, null) = (value(mask, "e.v", element)?, own::null(element));
+    // In FROM a composite type would fall apart into its fields.
+    let elements = match own::has_fields(element) {
+        true => format!("(select u.v, row_number() over () from (select unnest({array}) as v) as u) as e(v, n)"),
+        false => format!("unnest({array}) with ordinality as e(v, n)"),
+    };
     Some(format!(
-        "coalesce((select array_agg(case when e.v is null then null else {inner} end order by e.n) \
-         from unnest({array}) with ordinality as e(v, n)), '{{}}')"
+        "coalesce((select array_agg(case when e.v is null then {null} else {inner} end order by e.n) from {elements}), \
+         '{{}}')"
     ))
 }
 
 /// Both bounds of a range; empty and open stay as they are. The end of a period moves to the end
-/// of its year or month.
-fn bounds(mask: &str, range: &str, name: &str, of: &Shape) -> Option<String> {
-    // The others do not keep the order of the bounds.
-    if !matches!(mask, "year" | "month") && !mask.starts_with("bucket:") {
+/// of its year, month, day or hour.
+fn bounds(mask: &str, range: &str, shape: &Shape) -> Option<String> {
+    let Shape::Range { name, bound: kind, of } = shape else { return None };
+    let is_period = match **of {
+        Shape::Integer(_) | Shape::Numeric | Shape::Float => false,
+        Shape::Date | Shape::Timestamp | Shape::TimestampTz => true,
+        // What is left of the others does not keep the order of the bounds: a range of them could be
+        // one that PostgreSQL refuses.
+        _ => return None,
+    };
+    // Nor do other masks keep it.
+    let is_fit =
+        if is_period { matches!(mask, "year" | "month" | "day" | "hour") } else { mask.starts_with("bucket:") };
+    if !is_fit {
         return None;
     }
     let bound = |which: &str| value(mask, &format!("{which}({range})"), of);
     let (lower, mut upper) = (bound("lower")?, bound("upper")?);
-    let kind = match of {
-        Shape::Integer(kind) => *kind,
-        Shape::Numeric => "numeric",
-        Shape::Date => "date",
-        Shape::Timestamp => "timestamp",
-        Shape::TimestampTz => "timestamptz",
-        _ => return None,
-    };
-    if matches!(mask, "year" | "month") {
+    if is_period {
         upper = format!("({upper}) + interval '1 {mask}'");
     }
     let open =
         |which: &str, bound: &str| format!("case when {which}_inf({range}) then null else ({bound})::{kind} end");
     let (lower, upper) = (open("lower", &lower), open("upper", &upper));
     Some(format!("case when isempty({range}) then {range} else {name}({lower}, {upper}) end"))
+}
+
+/// Every range of several; those that meet become one.
+fn each_range(mask: &str, ranges: &str, range: &Shape) -> Option<String> {
+    let inner = bounds(mask, "e.v", range)?;
+    Some(format!("coalesce((select range_agg({inner}) from unnest({ranges}) as e(v)), '{{}}')"))
 }
 
 /// First letters of name and domain, the domain's length and its ending: `u***@e******.com`.
@@ -122,10 +140,20 @@ fn last4(column: &str, shape: &Shape) -> Option<String> {
     }
 }
 
-/// The beginning of the year or month, without a detour through the session's time zone. Outside
-/// the centuries that a timestamp can be moved in, nothing.
+/// The beginning of the year, month, day or hour, without a detour through the session's time zone.
+/// Outside the centuries that a timestamp can be moved in, nothing.
 fn cut(unit: &str, column: &str, shape: &Shape) -> Option<String> {
+    let hour = |time: &str| format!("date_trunc('hour', ({time})::interval)");
     let (kind, moved) = match shape {
+        // What is smaller goes, towards zero: `1 year 2 mons` was more than a year.
+        Shape::Interval => return Some(format!("date_trunc('{unit}', {column})")),
+        Shape::Time if unit == "hour" => return Some(format!("({})::time", hour(column))),
+        Shape::TimeTz if unit == "hour" => {
+            let time = format!("({column})::time");
+            return Some(format!("{column} - (({time})::interval - {})", hour(&time)));
+        }
+        // The day of a date is the date.
+        Shape::Date if matches!(unit, "day" | "hour") => return None,
         Shape::Date => ("date", format!("date_trunc('{unit}', {column}::timestamp)")),
         Shape::Timestamp => ("timestamp", format!("date_trunc('{unit}', {column})")),
         Shape::TimestampTz => ("timestamptz", format!("date_trunc('{unit}', {column}, 'UTC')")),
@@ -138,14 +166,34 @@ fn cut(unit: &str, column: &str, shape: &Shape) -> Option<String> {
 fn bucket(size: u32, column: &str, shape: &Shape) -> Option<String> {
     match shape {
         Shape::Integer(kind) => Some(format!("({column} - {column}::int8 % {size})::{kind}")),
-        Shape::Numeric => Some(format!("{column} - mod({column}, {size})")),
+        // Not a number, and infinity, have no multiples and stay what they are.
+        Shape::Numeric => {
+            Some(format!("case when {column} - {column} = 0 then {column} - mod({column}, {size}) else {column} end"))
+        }
         // Close to the end of the range, rounding could leave it.
         Shape::Float => {
             Some(format!("case when abs({column}::float8) < 1e300 then trunc({column}::float8 / {size}) * {size} end"))
         }
         Shape::Money => Some(format!("{column}::numeric - mod({column}::numeric, {size})")),
+        // So many seconds. Days and months are counted as PostgreSQL compares them, and put together
+        // again; what is longer than seconds can be counted is left out.
+        Shape::Interval => Some(format!(
+            "case when abs(extract(epoch from {column})) < 9e12 then justify_interval({}) end",
+            seconds(size, column)
+        )),
+        Shape::Time => Some(format!("({})::time", seconds(size, column))),
+        Shape::TimeTz => {
+            let time = format!("({column})::time");
+            Some(format!("{column} - (({time})::interval - {})", seconds(size, &time)))
+        }
         _ => None,
     }
+}
+
+/// The whole multiple of so many seconds, towards zero.
+fn seconds(size: u32, column: &str) -> String {
+    let all = format!("extract(epoch from {column})");
+    format!("make_interval(secs => ({all} - mod({all}, {size}))::float8)")
 }
 
 /// SHA-256 under the salt of the database and the digest of the scope. Only where the result has

@@ -5,14 +5,14 @@ use time::{Date, Month, Time};
 use super::shape::Shape;
 
 /// Whether PostgreSQL would take the text as a value of the type. Types that cannot be judged
-/// here (enums, ranges, domains with conditions) count as misfits.
-pub(super) fn fits(value: &str, base: &str) -> bool {
-    match Shape::of(base) {
+/// here (composite types, ranges but the empty one) count as misfits.
+pub(super) fn fits(value: &str, shape: &Shape, type_name: &str) -> bool {
+    match shape {
         Shape::Text { .. } => !value.contains('\0'),
         Shape::Integer("int2") => value.parse::<i16>().is_ok(),
         Shape::Integer("int4") => value.parse::<i32>().is_ok(),
         Shape::Integer(_) => value.parse::<i64>().is_ok(),
-        Shape::Numeric => digits(value).is_some_and(|whole| whole <= room(base)),
+        Shape::Numeric => digits(value).is_some_and(|whole| whole <= room(type_name)),
         Shape::Float => digits(value).is_some_and(|whole| whole <= 15),
         Shape::Date => is_date(value),
         Shape::Timestamp | Shape::TimestampTz => is_date(value) || is_moment(value),
@@ -21,14 +21,21 @@ pub(super) fn fits(value: &str, base: &str) -> bool {
             // PostgreSQL refuses in `jsonb` what JSON allows: NUL and numbers without end.
             serde_json::from_str::<serde_json::Value>(value).is_ok() && !value.contains("\\u")
         }
-        Shape::Array(_) => value == "{}",
-        Shape::Opaque if base == "boolean" => matches!(value, "true" | "false"),
+        Shape::Array(_) | Shape::Multirange(_) => value == "{}",
+        Shape::Range { .. } => value == "empty",
+        Shape::Boolean => matches!(value, "true" | "false"),
+        Shape::Labels(labels) => labels.iter().any(|label| label == value),
+        Shape::Time => is_clock(value),
+        Shape::Address => is_address(value),
+        Shape::Bytes => value.strip_prefix("\\x").is_some_and(|hex| hex.len().is_multiple_of(2) && is_hex(hex)),
+        // How much money a text means depends on the server's locale.
         Shape::Money
-        | Shape::Address
+        | Shape::TimeTz
+        | Shape::Interval
         | Shape::Network
         | Shape::Hardware
-        | Shape::Bytes
-        | Shape::Range { .. }
+        | Shape::Record { .. }
+        | Shape::Guarded { .. }
         | Shape::Opaque => false,
     }
 }
@@ -61,11 +68,25 @@ fn is_date(value: &str) -> bool {
 
 /// `2025-02-28 23:59:59`
 fn is_moment(value: &str) -> bool {
-    let Some((date, clock)) = value.split_once(' ') else { return false };
-    let mut parts = clock.split(':').map(|part| part.parse::<u8>().ok());
+    value.split_once(' ').is_some_and(|(date, clock)| is_date(date) && is_clock(clock))
+}
+
+/// `23:59:59`
+fn is_clock(value: &str) -> bool {
+    let mut parts = value.split(':').map(|part| part.parse::<u8>().ok());
     let mut next = || parts.next().flatten();
     let (Some(hour), Some(minute), Some(second)) = (next(), next(), next()) else { return false };
-    is_date(date) && clock.len() == 8 && Time::from_hms(hour, minute, second).is_ok()
+    value.len() == 8 && Time::from_hms(hour, minute, second).is_ok()
+}
+
+fn is_hex(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `10.1.2.3`; a zero in front of a number means different things to different programs.
+fn is_address(value: &str) -> bool {
+    let is_number = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    value.split('.').count() == 4 && value.split('.').all(is_number)
 }
 
 fn is_uuid(value: &str) -> bool {

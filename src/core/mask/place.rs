@@ -1,6 +1,6 @@
 //! What stands in a FROM clause where a masked relation was named.
 
-use super::{identifier, null_of};
+use super::{Masked, identifier, null};
 use crate::core::scope::{ColumnScope, RelationName, RelationScope};
 use crate::core::statement::splice::Shown;
 
@@ -46,20 +46,32 @@ pub fn rebuilt(relation: &RelationName, scope: &RelationScope, definition: &str)
     format!("({definition}) as {} ({})", identifier(&relation.name), names.join(", "))
 }
 
+/// The view that takes new rows and shows their masks, where there is one: see
+/// [`RelationScope::rows_view`].
+pub fn rows_view(scope: &RelationScope) -> Option<String> {
+    scope.rows_view().map(|(schema, name)| format!("{}.{}", identifier(&schema), identifier(&name)))
+}
+
 /// The columns of a masked relation for RETURNING. A mask that discloses a part would have to read
 /// the column, which the role may not, so there nothing of it is shown where the write cannot go
-/// through the masking view.
-pub fn returned(scope: &RelationScope) -> Vec<Shown> {
+/// through a view.
+pub fn returned(relation: &RelationName, scope: &RelationScope) -> Vec<Shown> {
     let mask = |column: &ColumnScope| {
         let mask = column.mask.as_ref()?;
-        Some(if mask.discloses { null_of(&column.type_name) } else { mask.expression.clone() })
+        Some(if mask.discloses { null(masked(relation, column)).sql } else { mask.expression.clone() })
     };
     let shown = |column: &ColumnScope| Shown {
         name: column.name.clone(),
         mask: mask(column),
         discloses: column.mask.as_ref().is_some_and(|mask| mask.discloses),
+        by: scope.rows_view().and_then(|_| column.shown_by()),
     };
     scope.columns.iter().map(shown).collect()
+}
+
+fn masked<'a>(relation: &'a RelationName, column: &'a ColumnScope) -> Masked<'a> {
+    let (schema, relation) = (relation.schema.as_str(), relation.name.as_str());
+    Masked { schema, relation, column: &column.name, type_name: &column.type_name }
 }
 
 #[cfg(test)]

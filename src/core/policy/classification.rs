@@ -325,7 +325,6 @@ mod tests {
             number: 1,
             type_name: "text".into(),
             type_oid: 25,
-            base_type: "text".into(),
             not_null: false,
             has_default: false,
             is_generated: false,

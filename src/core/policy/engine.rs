@@ -4,6 +4,7 @@
 //! impact of a held write is known, so that the three cannot disagree. Deny by default, forbid
 //! overrides; a rule that cannot be evaluated denies.
 
+mod alike;
 mod guard;
 mod judge;
 mod question;
@@ -19,6 +20,8 @@ use crate::core::grant::{Access, Grant};
 use crate::core::identity::Identity;
 use crate::core::time::Moment;
 
+use alike::Sight;
+pub(crate) use alike::{About, Alike};
 pub use guard::RUNS_TEXT;
 pub use judge::ImpactRefusal;
 pub(crate) use question::{Answer, Asking};
@@ -46,6 +49,8 @@ pub struct Policy {
     digest: String,
     authorizer: Authorizer,
     vocabulary: question::Vocabulary,
+    /// What the rules can see of relations and columns.
+    sight: Sight,
 }
 
 /// What the annotations of a rule say.
@@ -167,6 +172,7 @@ impl Policy {
             set.add(policy).expect("ids are unique: the reader refuses a second one");
             rules.insert(rule.id.clone(), rule);
         }
+        let sight = Sight::of(all.policies().chain(filters.policies()));
         let policy = Self {
             all,
             permits,
@@ -178,6 +184,7 @@ impl Policy {
             digest: file::digest(sources),
             authorizer: Authorizer::new(),
             vocabulary: question::Vocabulary::new(),
+            sight,
         };
         // A folder whose own tests fail says something else than its author meant.
         selftest::hold(&policy, sources)?;

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::engine::Asking;
 use super::{Policy, Subject};
-use crate::core::scope::catalog::{Catalog, RelationKind};
+use crate::core::mask::{self, own_types::Types};
+use crate::core::scope::catalog::{self, Catalog, RelationKind};
+use crate::core::scope::compile;
 use crate::core::scope::explain::{self as rights, Extent, Granted};
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::{ColumnMask, RelationName, Scope};
 
 /// What may be done with one relation, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +50,8 @@ pub struct Column {
     pub mask: Option<String>,
     /// What stands for it in SQL.
     pub expression: Option<String>,
+    /// What comes back as NULL although the rule's mask would show something of it, and why.
+    pub lost: Vec<String>,
     pub rules: Vec<String>,
 }
 
@@ -124,6 +128,7 @@ pub fn relation(
             },
             mask: mask.map(|mask| mask.name.clone()),
             expression: mask.map(|mask| mask.expression.clone()),
+            lost: mask.map(|mask| lost(policy, mask, relation, column, &catalog.types)).unwrap_or_default(),
             rules,
         }
     });
@@ -135,4 +140,23 @@ pub fn relation(
         actions,
         columns: columns.collect(),
     })
+}
+
+/// What a mask leaves out that its rule would show.
+fn lost(
+    policy: &Policy,
+    shown: &ColumnMask,
+    relation: &catalog::Relation,
+    column: &catalog::Column,
+    types: &Types,
+) -> Vec<String> {
+    let named = policy.rules().find(|rule| rule.id == shown.rule).and_then(|rule| rule.mask.as_deref());
+    let named = named.unwrap_or("null");
+    match mask::expression(named, compile::masked(relation, column), types) {
+        Ok(expression) if named == shown.name => expression.lost,
+        Ok(_) => {
+            vec![format!("less than `{named}`: another rule, row-level security or what it is made of forbids that")]
+        }
+        Err(error) => vec![format!("NULL: {error}")],
+    }
 }

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classification::Classification;
-use super::engine::{Answer, Asking};
+use super::engine::{About, Alike, Answer, Asking};
 use super::file::{Problem, Source};
 use super::{Policy, Subject};
 use crate::core::grant::Access;
 use crate::core::identity::{Identity, Kind};
 use crate::core::mask;
-use crate::core::scope::catalog::Catalog;
+use crate::core::scope::catalog::{Catalog, Column, Relation};
+use crate::core::scope::compile;
 use crate::core::time::Moment;
 
 /// What can be seen in the files alone.
@@ -47,12 +48,13 @@ pub fn database(
     let mut problems = policy.classification().unmatched(catalog);
     let mut decided: BTreeSet<String> = BTreeSet::new();
     let mut unfit: BTreeMap<(String, String), String> = BTreeMap::new();
+    let tagged = tagged(policy.classification(), catalog);
     for identity in people(policy) {
         for access in [Access::Read, Access::Write, Access::Admin] {
             let subject = asking(&identity, target, environment, &catalog.database, access);
-            for (rule, mask, column) in masked(policy, &subject, catalog) {
-                if let Err(error) = mask::expression_of(&mask, &column.name, &column.type_name, &column.base_type) {
-                    unfit.insert((rule.clone(), column.place), error.to_string());
+            for (rule, mask, relation, column) in masked(policy, &subject, &tagged) {
+                if let Err(error) = mask::expression(&mask, compile::masked(relation, column), &catalog.types) {
+                    unfit.insert((rule.clone(), format!("{}.{}", relation.name, column.name)), error.to_string());
                 }
                 decided.insert(rule);
             }
@@ -69,31 +71,40 @@ pub fn database(
     problems
 }
 
-/// A column that a rule masks.
-struct Masked {
-    /// `schema.relation.column`.
-    place: String,
-    name: String,
-    type_name: String,
-    base_type: String,
+/// A relation with the tags of the classification: those of the relation are its columns' too.
+struct Tagged<'c> {
+    relation: &'c Relation,
+    own: BTreeSet<String>,
+    columns: Vec<BTreeSet<String>>,
 }
 
-/// Every mask that the rules give to somebody: the rule, the mask, the column.
-fn masked(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog) -> Vec<(String, String, Masked)> {
+fn tagged<'c>(classification: &Classification, catalog: &'c Catalog) -> Vec<Tagged<'c>> {
+    let tagged = |relation: &'c Relation| {
+        let own = classification.relation_tags(&relation.name);
+        let mut columns = classification.column_tags(relation);
+        columns.iter_mut().for_each(|tags| tags.extend(own.iter().cloned()));
+        Tagged { relation, own, columns }
+    };
+    catalog.relations.values().map(tagged).collect()
+}
+
+/// Every mask that the rules give to somebody: the rule, the mask, the relation, its column.
+fn masked<'c>(
+    policy: &Policy,
+    subject: &Subject<'_>,
+    tagged: &'c [Tagged<'c>],
+) -> Vec<(String, String, &'c Relation, &'c Column)> {
     let asking = Asking::new(policy, subject);
+    let mut alike = Alike::new(&asking);
     let mut found = Vec::new();
-    for relation in catalog.relations.values() {
-        let entities = asking.existing(relation);
-        for (column, answer) in relation.columns.iter().zip(asking.reveal(&entities)) {
+    for Tagged { relation, own, columns } in tagged {
+        let columns = relation.columns.iter().zip(columns);
+        let columns = columns.map(|(column, tags)| (column.name.as_str(), column.type_name.as_str(), tags)).collect();
+        let about = About { name: &relation.name, kind: relation.kind, tags: own, columns };
+        for (column, answer) in relation.columns.iter().zip(alike.questions(about).reveal()) {
             let Answer::Forbidden { rules, .. } = answer else { continue };
             for (rule, mask) in rules.iter().filter_map(|rule| Some((&rule.id, rule.mask.as_ref()?))) {
-                let masked = Masked {
-                    place: format!("{}.{}", relation.name, column.name),
-                    name: column.name.clone(),
-                    type_name: column.type_name.clone(),
-                    base_type: column.base_type.clone(),
-                };
-                found.push((rule.clone(), mask.clone(), masked));
+                found.push((rule.clone(), mask.clone(), *relation, column));
             }
         }
     }
@@ -180,7 +191,7 @@ mod tests {
     use super::*;
     use crate::core::policy::pack;
     use crate::core::scope::RelationName;
-    use crate::core::scope::catalog::{Column, Relation, RelationKind};
+    use crate::core::scope::catalog::RelationKind;
 
     const RULES: &str = "@id(\"a\")\npermit (principal in Group::\"staff\", action, resource);\n\
         @id(\"m\") @mask(\"email\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
@@ -220,7 +231,6 @@ mod tests {
             number: 1,
             type_name: "integer".into(),
             type_oid: 23,
-            base_type: "integer".into(),
             not_null: false,
             has_default: false,
             is_generated: false,
@@ -250,7 +260,7 @@ mod tests {
             [
                 "classification.toml:5: `public.u.*` matches nothing in database `shop`",
                 "a.cedar:6: the rule `n` masks no column of database `shop`",
-                "a.cedar:3: the mask `email` cannot give a value of type `integer`: public.t.number comes back as NULL",
+                "a.cedar:3: the mask `email` cannot give a value of type `integer`: it takes text: public.t.number comes back as NULL",
             ]
         );
     }

@@ -108,6 +108,9 @@ struct Did {
     relation: String,
     action: RowAction,
     rows: u64,
+    /// Rows of other relations that the transaction has changed as well.
+    #[serde(default)]
+    beside: u64,
     of: Option<u64>,
     #[serde(default = "yes")]
     direct: bool,
@@ -262,7 +265,8 @@ fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -
                 direct: did.direct,
                 own: 0,
             };
-            Ok(match policy.judge_impact(subject, &[impact], None, catalog) {
+            let beside = Impact { relation: format!("beside {}", impact.relation), rows: did.beside, ..impact.clone() };
+            Ok(match policy.judge_impact(subject, &[impact, beside], None, catalog) {
                 Ok(()) => Answered::plain(Expected::Allow),
                 Err(ImpactRefusal::Deny(denial)) => Answered::refused(Expected::Deny, denial),
                 Err(ImpactRefusal::NeedApproval(denial)) => Answered::refused(Expected::Approval, denial),
@@ -334,7 +338,6 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             number,
             type_name: type_name.clone(),
             type_oid: 0,
-            base_type: type_name.clone(),
             not_null: false,
             has_default: false,
             is_generated: false,

@@ -43,6 +43,11 @@ impl Cleared {
         &self.facts
     }
 
+    /// The same, to be kept.
+    pub fn shared_facts(&self) -> Arc<Facts> {
+        self.facts.clone()
+    }
+
     /// How far it may go.
     pub fn limits(&self) -> Limits {
         self.limits

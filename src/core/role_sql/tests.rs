@@ -9,7 +9,12 @@ use crate::core::scope::{ColumnMask, RelationScope};
 
 fn column(name: &str, masked_by: Option<&str>) -> ColumnScope {
     let mask = masked_by.map(|mask_name| {
-        let expression = mask::expression(mask_name, name, "text").expect("fits text");
+        let expression = mask::expression(
+            mask_name,
+            mask::Masked { schema: "public", relation: "customers", column: name, type_name: "text" },
+            &mask::own_types::Types::new(),
+        )
+        .expect("fits text");
         ColumnMask {
             name: mask_name.into(),
             expression: expression.sql,

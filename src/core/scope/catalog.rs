@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::RelationName;
+use crate::core::mask::own_types::Types;
 
 /// What `pg_class.relkind` says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +51,6 @@ pub struct Column {
     pub number: i16,
     pub type_name: String,
     pub type_oid: u32,
-    /// What a domain is over, if it sets no condition of its own; else the type itself.
-    pub base_type: String,
     pub not_null: bool,
     pub has_default: bool,
     pub is_generated: bool,
@@ -69,6 +68,9 @@ pub struct Catalog {
     /// `server_version`, as in `15.18`.
     pub server_version_text: String,
     pub relations: BTreeMap<RelationName, Relation>,
+    /// What the database's own types are made of, as far as columns have them.
+    #[serde(default)]
+    pub types: Types,
     /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
     pub volatile_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
@@ -84,6 +86,23 @@ impl Catalog {
     /// The relation with this OID.
     pub fn by_oid(&self, oid: u32) -> Option<&Relation> {
         self.relations.values().find(|relation| relation.oid == oid)
+    }
+
+    /// The tables that the relation is part of in the end, by partitioning or inheritance; itself where
+    /// it is part of none.
+    pub fn roots(&self, name: &RelationName) -> BTreeSet<RelationName> {
+        let (mut roots, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![name.clone()]);
+        while let Some(name) = next.pop() {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let parents = self.relations.get(&name).map_or(&[][..], |relation| &relation.parents);
+            match parents {
+                [] => drop(roots.insert(name)),
+                parents => next.extend(parents.iter().filter_map(|oid| self.by_oid(*oid)).map(|one| one.name.clone())),
+            }
+        }
+        roots
     }
 
     /// Whether no more than one row of the relation, those of its children included, can have these

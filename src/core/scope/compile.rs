@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalog::{Catalog, Column, Relation, RelationKind};
 use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
-use crate::core::mask;
-use crate::core::policy::engine::{Answer, Asking, DEFAULT_DENY};
+use crate::core::mask::{self, own_types::Types};
+use crate::core::policy::engine::{About, Alike, Answer, Asking, DEFAULT_DENY};
 use crate::core::policy::{Policy, Subject};
 use crate::core::statement::grammar;
 
@@ -44,12 +44,13 @@ pub fn compile_without(
 ) -> Scope {
     let asking = Asking::new(policy, subject);
     let tags = flow::tags(policy.classification(), catalog);
+    let mut alike = Alike::new(&asking);
     let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
     for relation in catalog.relations.values() {
         if is_system(&relation.name.schema) {
             continue;
         }
-        let mut decision = decide(&asking, subject.access, relation, &tags);
+        let mut decision = decide(&mut alike, subject.access, relation, &tags, &catalog.types);
         if let (true, Some(reason)) = (decision.scope.read, refused.get(&relation.name)) {
             decision.withheld.get_or_insert_with(|| reason.clone());
         }
@@ -80,29 +81,36 @@ pub fn compile_without(
     scope
 }
 
-fn decide(asking: &Asking<'_>, access: Access, relation: &Relation, tags: &flow::Tags) -> Decision {
-    let relation_tags = tags.relation(relation.oid);
-    let names: Vec<(&str, &str, &BTreeSet<String>)> = relation
+fn decide<'c>(
+    alike: &mut Alike<'_, 'c>,
+    access: Access,
+    relation: &'c Relation,
+    tags: &'c flow::Tags,
+    types: &Types,
+) -> Decision {
+    let columns = relation
         .columns
         .iter()
         .enumerate()
         .map(|(index, column)| (column.name.as_str(), column.type_name.as_str(), tags.column(relation.oid, index)))
         .collect();
-    let entities = asking.relation(&relation.name, Some(relation.kind), relation_tags, &names);
-    let allows = |action: &str| matches!(asking.on(action, &entities, None), Answer::Allow);
+    let about = About { name: &relation.name, kind: relation.kind, tags: tags.relation(relation.oid), columns };
+    let mut questions = alike.questions(about);
     // A filter that cannot be told lets no row through.
-    let filters = asking.filters(&entities);
+    let filters = questions.filters();
+    let revealed = questions.reveal();
+    let mut allows = |action: &'static str| matches!(questions.on(action), Answer::Allow);
     let read = allows("read") && filters.is_ok();
     // A read session holds no write privilege whatever a rule says: read-only mode can be left.
     let may_write = access != Access::Read && is_writable(relation.kind);
-    let columns = relation.columns.iter().zip(asking.reveal(&entities));
+    let columns = relation.columns.iter().zip(revealed);
     let columns: Vec<ColumnScope> = columns
         .map(|(column, answer)| ColumnScope {
             name: column.name.clone(),
             number: column.number,
             type_name: column.type_name.clone(),
             type_oid: column.type_oid,
-            mask: mask_of(&answer, column),
+            mask: mask_of(&answer, relation, column, types),
             is_generated: column.is_generated,
         })
         .collect();
@@ -148,7 +156,7 @@ fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String>
 ///
 /// Several rules may mask one column: the one that shows least wins, and two that show different
 /// parts show none. A rule that forbids without saying how masks with NULL.
-fn mask_of(answer: &Answer<'_>, column: &Column) -> Option<ColumnMask> {
+fn mask_of(answer: &Answer<'_>, relation: &Relation, column: &Column, types: &Types) -> Option<ColumnMask> {
     let (name, rule) = match answer {
         Answer::Allow => return None,
         Answer::Unpermitted => ("null", DEFAULT_DENY),
@@ -168,25 +176,31 @@ fn mask_of(answer: &Answer<'_>, column: &Column) -> Option<ColumnMask> {
                 "redact".to_owned()
             };
             let rule = rules.iter().find(|rule| named(rule) == chosen).or(rules.first());
-            return Some(made(&chosen, rule.map_or(DEFAULT_DENY, |rule| rule.id.as_str()), column));
+            return Some(made(&chosen, rule.map_or(DEFAULT_DENY, |rule| rule.id.as_str()), relation, column, types));
         }
     };
-    Some(made(name, rule, column))
+    Some(made(name, rule, relation, column, types))
 }
 
 /// A mask that does not fit the column's type shows nothing instead.
-fn made(name: &str, rule: &str, column: &Column) -> ColumnMask {
-    let (kind, base) = (&column.type_name, &column.base_type);
-    let (name, expression) = match mask::expression_of(name, &column.name, kind, base) {
-        Ok(expression) => (name, expression),
-        Err(_) => ("null", mask::expression("null", &column.name, kind).expect("NULL is of every type")),
-    };
+fn made(name: &str, rule: &str, relation: &Relation, column: &Column, types: &Types) -> ColumnMask {
+    let place = masked(relation, column);
+    let found = mask::expression(name, place, types).ok();
+    // A constant that must stand in a view is not worth one where a view is out of the question.
+    let found = found.filter(|found| found.discloses || !found.names_types || !relation.has_row_security);
+    let (name, expression) = found.map_or_else(|| ("null", mask::null(place)), |found| (name, found));
     ColumnMask {
         name: name.to_owned(),
         expression: expression.sql,
-        discloses: expression.discloses,
+        discloses: expression.discloses || expression.names_types,
         rule: rule.to_owned(),
     }
+}
+
+/// A column, as its mask must know it.
+pub(crate) fn masked<'a>(relation: &'a Relation, column: &'a Column) -> mask::Masked<'a> {
+    let (schema, name) = (relation.name.schema.as_str(), relation.name.name.as_str());
+    mask::Masked { schema, relation: name, column: &column.name, type_name: &column.type_name }
 }
 
 /// Names the view of every relation that needs one, by scope and OID, and puts what stands for masked

@@ -89,6 +89,22 @@ pub fn on_view(relation: &RelationScope, right: Right) -> Extent {
     }
 }
 
+/// The columns of the view that takes new rows, by right: those of the relation itself, and to be read
+/// those that show a part.
+pub fn on_rows_view(relation: &RelationScope) -> [(Right, Vec<String>); 3] {
+    [Right::Select, Right::Insert, Right::Update].map(|right| {
+        let mut names = match on_relation(relation, right) {
+            Extent::Columns(names) => names,
+            // A relation with such a view has masked columns: no right on them is whole.
+            Extent::Nothing | Extent::Whole => Vec::new(),
+        };
+        if right == Right::Select {
+            names.extend(relation.columns.iter().filter_map(ColumnScope::shown_by));
+        }
+        (right, names)
+    })
+}
+
 fn these(relation: &RelationScope, fits: impl Fn(&ColumnScope) -> bool) -> Extent {
     let names: Vec<String> =
         relation.columns.iter().filter(|column| fits(column)).map(|column| column.name.clone()).collect();

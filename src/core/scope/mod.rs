@@ -107,6 +107,15 @@ impl RelationScope {
         self.is_masked() || self.is_closed()
     }
 
+    /// The view that takes new rows, where RETURNING could show a part of a masked column. It has the
+    /// relation's columns in their order, to be written, and then those that show a part, to be read.
+    pub fn rows_view(&self) -> Option<(String, String)> {
+        let has_parts = self.columns.iter().any(|column| column.shown_by().is_some());
+        let (schema, name) =
+            self.view.as_ref().filter(|_| has_parts && self.insert && self.read && !self.is_closed())?;
+        Some((schema.clone(), format!("{name}_rows")))
+    }
+
     /// What the policy says, before masks and filters narrow it.
     pub fn allows(&self, right: explain::Right) -> bool {
         match right {
@@ -131,6 +140,13 @@ pub struct ColumnScope {
     pub is_generated: bool,
 }
 
+impl ColumnScope {
+    /// The name of the column that shows a part of this one beside it, in the view that takes new rows.
+    pub fn shown_by(&self) -> Option<String> {
+        self.mask.as_ref().filter(|mask| mask.discloses).map(|_| format!("dbgate mask {}", self.number))
+    }
+}
+
 /// How a column is masked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnMask {
@@ -138,7 +154,8 @@ pub struct ColumnMask {
     pub name: String,
     /// The SQL expression that stands for the column; refers to the column by its quoted name where it discloses.
     pub expression: String,
-    /// Whether the expression reads the column, and so needs a masking view.
+    /// Whether the expression has to stand in a masking view: it reads the column, or names types that
+    /// the reader may not be able to name.
     pub discloses: bool,
     /// The `@id` of the rule that decided.
     pub rule: String,

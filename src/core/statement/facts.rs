@@ -115,6 +115,31 @@ pub enum CopyDirection {
     Server,
 }
 
+/// How many rows FOR UPDATE and its kin lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowLocks {
+    None,
+    /// As many as the statement returns.
+    Returned,
+    /// No more than a LIMIT lets through.
+    AtMost(u64),
+    /// Nobody can tell from the text, and PostgreSQL does not count them.
+    Uncounted,
+}
+
+impl RowLocks {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, one) | (one, Self::None) => one,
+            (Self::AtMost(one), Self::AtMost(other)) => Self::AtMost(one.saturating_add(other)),
+            (Self::Returned, Self::Returned) => Self::Returned,
+            _ => Self::Uncounted,
+        }
+    }
+}
+
 /// How definitions and maintenance get along with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
@@ -148,6 +173,10 @@ pub struct Facts {
     pub if_exists: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
+    /// Rows that it locks by clauses of its own.
+    pub row_locks: RowLocks,
+    /// It draws from a sequence, takes an advisory lock or notifies once a row: see `effects`.
+    pub effects_per_row: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
@@ -182,6 +211,8 @@ impl Facts {
             objects: Vec::new(),
             if_exists: false,
             locks: false,
+            row_locks: RowLocks::None,
+            effects_per_row: false,
             unbounded: false,
             pinned: Vec::new(),
             channel: None,
@@ -225,6 +256,13 @@ impl Facts {
             objects: Vec::new(),
             if_exists: false,
             locks: self.locks || outer.locks,
+            row_locks: match (self.row_locks, outer.verb.as_str()) {
+                (RowLocks::None, _) => outer.row_locks,
+                (inner, "EXECUTE") => inner.and(outer.row_locks),
+                // Its rows go elsewhere, or nowhere.
+                _ => RowLocks::Uncounted,
+            },
+            effects_per_row: self.effects_per_row || outer.effects_per_row,
             unbounded: self.unbounded || outer.unbounded,
             pinned: self.pinned.clone(),
             channel: None,

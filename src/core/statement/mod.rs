@@ -6,6 +6,8 @@
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
 //! [`plain`] tells where that is not needed.
 
+#[cfg(feature = "server")]
+mod effects;
 pub mod facts;
 #[cfg(feature = "server")]
 pub mod grammar;
@@ -14,6 +16,8 @@ pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;
 pub mod local;
+#[cfg(feature = "server")]
+mod locks;
 #[cfg(feature = "server")]
 pub mod plain;
 #[cfg(feature = "server")]

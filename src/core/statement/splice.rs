@@ -32,6 +32,8 @@ pub enum Spot {
     Target,
     /// The same, and what was written is shown, columns of which a mask shows a part among it.
     ShownTarget,
+    /// The same of an INSERT, which may give those columns values.
+    ShownRows,
 }
 
 /// Why a statement that names a masked relation cannot be rewritten.
@@ -128,10 +130,11 @@ impl Editor<'_> {
                 let kind = *kind;
                 let before = self.scope.len();
                 let qualified = self.unaliased(tree);
+                let returned = self.returned(tree, kind);
                 self.common_tables(tree);
                 self.fields(tree, kind);
-                if matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt") {
-                    self.returning(tree);
+                if let Some(columns) = returned {
+                    self.returning(tree, &columns);
                 }
                 for name in qualified {
                     self.shorten(tree, &name);
@@ -193,19 +196,23 @@ impl Editor<'_> {
         (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot)
     }
 
-    /// Whether a part of a masked column of the target is to be shown. Only UPDATE and DELETE can do to a
-    /// view all that they do to its relation, and a view has no form without the relation's children.
+    /// Whether a part of a masked column of the target is to be shown. MERGE cannot write to a view in
+    /// every version, a view has no form without the relation's children, and no constraints to name.
     fn target_spot(&self, tree: &Tree, kind: &str) -> Spot {
         let (target, returned) = (tree.get("relation"), tree.get("returning_clause"));
-        let is_fit = matches!(kind, "UpdateStmt" | "DeleteStmt") && target.get("inh").flag();
-        if !is_fit || returned.is_nothing() {
+        let shown = match kind {
+            "UpdateStmt" | "DeleteStmt" => Spot::ShownTarget,
+            "InsertStmt" if tree.get("on_conflict_clause").get("infer").get("conname").text().is_empty() => {
+                Spot::ShownRows
+            }
+            _ => return Spot::Target,
+        };
+        if returned.is_nothing() || !target.get("inh").flag() {
             return Spot::Target;
         }
-        let schema = target.get("schemaname").text();
-        let columns = (self.masks.columns)((!schema.is_empty()).then_some(schema), target.get("relname").text());
-        let disclosed = columns.unwrap_or_default().into_iter().filter(|column| column.discloses);
+        let disclosed = self.columns_of(target).unwrap_or_default().into_iter().filter(|column| column.discloses);
         let names: Vec<String> = disclosed.map(|column| column.name).collect();
-        if !names.is_empty() && shows(returned, &names) { Spot::ShownTarget } else { Spot::Target }
+        if !names.is_empty() && shows(returned, &names) { shown } else { Spot::Target }
     }
 
     fn target(&mut self, range: &mut Tree, spot: Spot) {
@@ -407,6 +414,7 @@ mod tests {
                 Spot::RowsOfItself if known => Some(MASKED.replace("FROM", "FROM ONLY")),
                 Spot::Rows | Spot::RowsOfItself | Spot::Target => None,
                 Spot::ShownTarget => Some("m.v".to_owned()),
+                Spot::ShownRows => Some("m.r".to_owned()),
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
@@ -414,6 +422,7 @@ mod tests {
                 name: name.into(),
                 mask: mask.map(str::to_owned),
                 discloses: name == "card",
+                by: (name == "card").then(|| "part".to_owned()),
             };
             let all = || vec![shown("id", None), shown("email", Some("null::text"))];
             let is_ours = matches!(schema, None | Some("public"));
@@ -492,7 +501,20 @@ mod tests {
             ("delete from payers returning email", "delete from payers returning null::text AS \"email\""),
             (
                 "insert into payers values (1) returning card",
-                "insert into payers values (1) returning null::text AS \"card\"",
+                "insert into m.r AS \"payers\" values (1) returning \"part\" AS \"card\"",
+            ),
+            (
+                "insert into public.payers as p (card) values ('4') on conflict (id) do update set id = 2 where p.id = 1 returning p.*",
+                "insert into m.r as p (card) values ('4') on conflict (id) do update set id = 2 where p.id = 1 \
+                 returning \"p\".\"id\", null::text AS \"email\", \"p\".\"part\" AS \"card\"",
+            ),
+            (
+                "insert into payers values (1) on conflict on constraint k do nothing returning card x",
+                "insert into payers values (1) on conflict on constraint k do nothing returning null::text x",
+            ),
+            (
+                "insert into payers values (1) returning email",
+                "insert into payers values (1) returning null::text AS \"email\"",
             ),
             ("delete from only payers returning card", "delete from only payers returning null::text AS \"card\""),
         ] {

@@ -181,6 +181,11 @@ impl Log {
         self.writer.durable(pending).await.map(Position).ok_or(LogError::Stopped)
     }
 
+    /// The same for who does not mind to wait for others' lines.
+    pub(super) async fn durable_in_turn(&self, pending: Pending) -> Result<Position, LogError> {
+        self.writer.durable_in_turn(pending).await.map(Position).ok_or(LogError::Stopped)
+    }
+
     /// Records a grant, with the proof that the client holds its key. Durable, and under a signed
     /// checkpoint, when it returns: only then may the credential be handed out.
     pub async fn grant(&self, grant: &Grant, proof: Option<&KeyProof>) -> Result<GrantRecorded, LogError> {

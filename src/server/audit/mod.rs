@@ -14,7 +14,7 @@ mod wording;
 mod writer;
 
 pub use log::{GrantRecorded, Log, LogError, Position};
-pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
+pub use session::{Opening, Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
 pub use stored::Kind;
 pub use wording::Wording;
 

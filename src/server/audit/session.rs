@@ -100,6 +100,20 @@ pub struct ResultRecord<'a> {
     pub transaction: char,
 }
 
+/// The first line of an account, which may not be durable yet.
+#[must_use]
+pub struct Opening {
+    log: std::sync::Arc<Log>,
+    line: Pending,
+}
+
+impl Opening {
+    /// Waits until it is.
+    pub async fn durable(self) -> Result<(), LogError> {
+        self.log.durable(self.line).await.map(drop)
+    }
+}
+
 /// The account of one connection.
 pub struct SessionRecord {
     log: std::sync::Arc<Log>,
@@ -110,7 +124,7 @@ pub struct SessionRecord {
     key: SessionKey,
     who: String,
     opened: Instant,
-    open_line: Line,
+    open_leaf: Leaf,
     durability: Durability,
     level: u8,
     statements: u64,
@@ -128,7 +142,7 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
-    /// Opens the account; durable when it returns.
+    /// Opens the account. Nobody is told so before [`Opening::durable`] has returned.
     pub async fn open(
         log: &std::sync::Arc<Log>,
         grant: &Grant,
@@ -137,7 +151,7 @@ impl SessionRecord {
         about: SessionOpen,
         session: SessionId,
         now: Moment,
-    ) -> Result<Self, LogError> {
+    ) -> Result<(Self, Opening), LogError> {
         let mut chain = Chain::new(session.clone(), grant_leaf);
         let mut members = json!({
             "grant_h": grant_leaf.hex(), "gr": grant.id.as_str(), "cred": grant.user, "level": about.level,
@@ -152,8 +166,8 @@ impl SessionRecord {
         }
         let line = chain.append("session.open", now, std::time::Duration::ZERO, fields(members))?;
         let name = std::sync::Arc::from(session.as_str());
-        log.append(&line, &name, Kind::Other).await?;
-        Ok(Self {
+        let opening = Opening { log: log.clone(), line: log.queue_in_turn(&line, &name, Kind::Other).await? };
+        let record = Self {
             log: log.clone(),
             chain,
             session,
@@ -161,7 +175,7 @@ impl SessionRecord {
             key,
             who: grant.identity.subject.clone(),
             opened: Instant::now(),
-            open_line: line,
+            open_leaf: line.leaf(),
             durability: about.durability,
             level: about.level,
             statements: 0,
@@ -173,12 +187,13 @@ impl SessionRecord {
             unsettled: None,
             members: Members::new(),
             is_closed: false,
-        })
+        };
+        Ok((record, opening))
     }
 
     /// The first line of the account: the client's first line names its hash.
-    pub fn open_line(&self) -> &Line {
-        &self.open_line
+    pub fn open_leaf(&self) -> Leaf {
+        self.open_leaf
     }
 
     pub fn session(&self) -> &SessionId {
@@ -362,7 +377,7 @@ impl SessionRecord {
         now: Moment,
     ) -> Result<Position, LogError> {
         let pending = self.queue_close(reason, role, head, now)?;
-        self.log.durable(pending).await
+        self.log.durable_in_turn(pending).await
     }
 
     fn queue_close(

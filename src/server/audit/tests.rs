@@ -124,7 +124,10 @@ pub async fn session(log: &Arc<Log>, grant: &Grant) -> SessionRecord {
         durability: Durability::Strict,
     };
     let leaf = Leaf(recorded.leaf);
-    SessionRecord::open(log, grant, leaf, key(), about, grant.session.clone(), clock::now()).await.expect("opened")
+    let opened = SessionRecord::open(log, grant, leaf, key(), about, grant.session.clone(), clock::now()).await;
+    let (record, opening) = opened.expect("opened");
+    opening.durable().await.expect("durable");
+    record
 }
 
 fn cleared(verb: &str) -> Cleared {

@@ -71,6 +71,8 @@ struct Inbox {
     /// The index that the next line will have.
     next: u64,
     is_urgent: bool,
+    /// How many wait for a line that is not there yet: no line is let wait meanwhile.
+    expecting: usize,
     is_stopped: bool,
     sleep: Sleep,
 }
@@ -130,13 +132,22 @@ impl Writer {
         inbox.entries.push(Entry { leaf: line.leaf(), length, session: session.clone(), kind });
         let pending = Pending(inbox.next);
         inbox.next += 1;
-        inbox.is_urgent |= inbox.entries.len() >= BATCH;
+        inbox.is_urgent |= inbox.entries.len() >= BATCH || inbox.expecting > 0;
         self.shared.rouse(&mut inbox);
         Ok(pending)
     }
 
     /// The line's index once it is durable, `None` when it is not and will not be.
-    pub async fn durable(&self, Pending(index): Pending) -> Option<u64> {
+    pub async fn durable(&self, pending: Pending) -> Option<u64> {
+        self.acknowledged(pending, true).await
+    }
+
+    /// The same, but lets more lines gather first.
+    pub async fn durable_in_turn(&self, pending: Pending) -> Option<u64> {
+        self.acknowledged(pending, false).await
+    }
+
+    async fn acknowledged(&self, Pending(index): Pending, is_urgent: bool) -> Option<u64> {
         let done = {
             let mut inbox = self.shared.inbox();
             // Looked at under the lock: the thread says so first, and then looks who waits.
@@ -148,7 +159,7 @@ impl Writer {
             }
             let (wake, done) = oneshot::channel();
             inbox.waiters.push((index, wake));
-            inbox.is_urgent = true;
+            inbox.is_urgent |= is_urgent;
             self.shared.rouse(&mut inbox);
             done
         };
@@ -184,6 +195,7 @@ impl Writer {
 
     /// Waits until something `is_there`; as long as it takes.
     pub async fn wait_until(&self, is_there: impl Fn(&Stored) -> bool) {
+        let _expecting = Expecting::new(&self.shared);
         loop {
             let grown = self.shared.grown.notified();
             tokio::pin!(grown);
@@ -256,6 +268,25 @@ impl Shared {
             let _ = wake.send(());
         }
         self.grown.notify_waiters();
+    }
+}
+
+/// Somebody waits for a line that may not have been queued: while this lives, lines do not gather.
+struct Expecting<'s>(&'s Shared);
+
+impl<'s> Expecting<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        let mut inbox = shared.inbox();
+        inbox.expecting += 1;
+        inbox.is_urgent |= !inbox.entries.is_empty();
+        shared.rouse(&mut inbox);
+        Self(shared)
+    }
+}
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        self.0.inbox().expecting -= 1;
     }
 }
 
@@ -439,6 +470,35 @@ mod tests {
         (0..QUEUE).for_each(|_| assert!(go.send(()).is_ok()));
         writer.wait_until(|stored| stored.size() >= u64::try_from(QUEUE).unwrap_or(0)).await;
         assert!(queue(&writer, &next()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_is_in_no_hurry_hurries_nobody_and_is_told_all_the_same() {
+        let (go, words) = mpsc::channel();
+        let mut next = lines();
+        let (writer, _folder) = start(Slow(words));
+        // While the thread waits for the disk, nobody looks at what gathers.
+        let first = queue(&writer, &next()).expect("room");
+        let mut hurried = Box::pin(writer.durable(first));
+        assert!(futures_util::poll!(&mut hurried).is_pending());
+        while writer.shared.inbox().is_urgent {
+            tokio::task::yield_now().await;
+        }
+        let second = queue(&writer, &next()).expect("room");
+        let mut in_turn = Box::pin(writer.durable_in_turn(second));
+        assert!(futures_util::poll!(&mut in_turn).is_pending());
+        assert!(!writer.shared.inbox().is_urgent);
+        {
+            let mut expected = Box::pin(writer.wait_until(|stored| stored.size() == 3));
+            assert!(futures_util::poll!(&mut expected).is_pending());
+            assert!(std::mem::take(&mut writer.shared.inbox().is_urgent), "what is there may be what is expected");
+            queue(&writer, &next()).expect("room");
+            assert!(std::mem::take(&mut writer.shared.inbox().is_urgent), "or what comes");
+        }
+        queue(&writer, &next()).expect("room");
+        assert!(!writer.shared.inbox().is_urgent, "nobody expects anything any more");
+        (0..4).for_each(|_| assert!(go.send(()).is_ok()));
+        assert_eq!(in_turn.await, Some(1));
     }
 
     #[tokio::test]

@@ -207,7 +207,7 @@ impl Session {
         self.target.rest();
         self.description.rest();
         for buffer in [&mut self.up, &mut self.held_out] {
-            if buffer.capacity() > 4096 {
+            if buffer.capacity() > 1024 {
                 *buffer = BytesMut::new();
             }
         }

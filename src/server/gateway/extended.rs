@@ -29,8 +29,10 @@ use crate::server::check::{Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
-/// Requests that may gather before they are sent on without a Flush of the client's.
+/// Requests that may be on their way without an answer before one is waited for without a Flush of the client's.
 const LONGEST_GATHERED: usize = 1024 * 1024;
+/// Requests that may gather before they are sent on: the target can work while the client says more.
+const SENT_AHEAD: usize = 16 * 1024;
 /// Prepared statements that a session may keep.
 const MOST_PREPARED: usize = 10_000;
 /// Names that only the gateway uses.
@@ -64,10 +66,19 @@ impl Session {
             Frontend::Sync => self.on_sync().await?,
             _ => return Err(End::Protocol),
         }
-        if self.up.len() > LONGEST_GATHERED && !self.is_skipping {
-            seldom(self.on_flush()).await?;
+        if self.up.len() > SENT_AHEAD && !self.is_skipping {
+            seldom(self.send_ahead()).await?;
         }
         Ok(())
+    }
+
+    /// Sends on what has gathered, recorded as everything is. Its answers are read at the Flush or Sync.
+    async fn send_ahead(&mut self) -> Result<(), End> {
+        self.ahead += self.up.len();
+        match self.ahead > LONGEST_GATHERED {
+            true => self.on_flush().await,
+            false => self.send().await,
+        }
     }
 
     async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {
@@ -335,6 +346,7 @@ impl Session {
 
     /// The client wants what there is so far; held writes are judged first.
     async fn on_flush(&mut self) -> Result<(), End> {
+        self.ahead = 0;
         if self.answered_so_far(Asked::SoFar).await? {
             self.release();
         }
@@ -391,6 +403,7 @@ impl Session {
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {
+        self.ahead = 0;
         self.sync_up().await?;
         self.people.forget();
         self.after_statement().await;

@@ -5,6 +5,8 @@
 //! counts are differences against a baseline taken before the first write; what is deferred to
 //! commit is made to happen before the last count.
 
+use std::sync::Arc;
+
 use super::before::Pending;
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
@@ -15,7 +17,7 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
+use crate::core::statement::facts::{Facts, Name, RowAction, RowLocks};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -38,7 +40,7 @@ pub struct Held {
     /// The same once the open transaction commits.
     own_next: Option<Own>,
     /// What was judged in this transaction.
-    facts: Vec<Facts>,
+    facts: Vec<Arc<Facts>>,
     /// The statements' numbers in the record.
     numbers: Vec<u64>,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
@@ -162,7 +164,11 @@ impl Session {
         }
         self.held.is_active = true;
         self.held.undo = planned.cleared.limits().undo;
-        self.held.facts.push(planned.cleared.facts().clone());
+        let facts = planned.cleared.shared_facts();
+        // Of one statement that is run a thousand times the facts are kept once.
+        if !self.held.facts.last().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
+            self.held.facts.push(facts);
+        }
         self.held.numbers.push(number);
         Ok(())
     }
@@ -221,7 +227,7 @@ impl Session {
         if now.len() != rows.len() {
             return Err(End::Protocol);
         }
-        let facts: Vec<&Facts> = self.held.facts.iter().collect();
+        let facts: Vec<&Facts> = self.held.facts.iter().map(|facts| &**facts).collect();
         let before = self.held.baseline.clone().unwrap_or_default();
         let own = match self.held.has_undone {
             true => Own::new(),
@@ -246,9 +252,10 @@ impl Session {
     }
 
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
-        impacts.extend(self.locked());
+        impacts.extend(self.locked(&impacts));
         let subject = self.subject();
-        let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.last(), &self.catalog);
+        let judged =
+            self.policy.judge_impact(&subject, &impacts, self.held.facts.last().map(|facts| &**facts), &self.catalog);
         let verdict = match judged {
             Ok(()) => Verdict::Stands,
             Err(ImpactRefusal::Deny(denial)) => Verdict::Denied(Box::new(denial)),
@@ -284,29 +291,47 @@ impl Session {
 
     /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
     /// gone with the statement. What is read on from a cursor counts where the cursor locks.
-    pub(super) fn note_locks(&mut self, facts: &Facts, tag: &str) {
+    pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
         if !self.is_block {
             return;
         }
         if facts.locks {
             self.held.locked_relation = facts.touches.first().map(|touch| touch.relation.clone());
         }
-        let is_read = facts.effect == Effect::Read && self.held.locked_relation.is_some();
-        if is_read && (facts.locks || facts.verb == "FETCH") {
-            let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
-            self.held.locked = self.held.locked.saturating_add(rows);
-        }
+        let is_fetch = facts.verb == "FETCH" && self.held.locked_relation.is_some();
+        let rows = match facts.row_locks {
+            RowLocks::None => 0,
+            _ if !facts.locks && !is_fetch => 0,
+            RowLocks::Returned => returned,
+            RowLocks::AtMost(rows) => rows.max(if is_fetch { returned } else { 0 }),
+            // A cursor that went to its end has locked all there is.
+            RowLocks::Uncounted => self.of_locked().map_or(returned, |all| all.max(returned)),
+        };
+        self.held.locked = self.held.locked.saturating_add(rows);
     }
 
-    /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for.
-    fn locked(&self) -> Option<Impact> {
+    /// Rows of the relation that is locked, by the target's statistics.
+    fn of_locked(&self) -> Option<u64> {
+        let name = self.held.locked_relation.as_ref()?;
+        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        u64::try_from(relation.estimated_rows).ok()
+    }
+
+    /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
+    /// that those which were changed meanwhile do not count twice.
+    fn locked(&self, changed: &[Impact]) -> Option<Impact> {
         let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
         let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        let is_of = |impact: &&Impact| {
+            let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
+            is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
+        };
+        let changed: u64 = changed.iter().filter(is_of).map(|impact| impact.rows).sum();
         Some(Impact {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
             action: RowAction::Update,
-            rows: self.held.locked,
+            rows: self.held.locked.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
             own: 0,
@@ -392,8 +417,8 @@ impl Held {
     }
 
     /// What was judged in the open transaction.
-    pub fn judged(&self) -> &[Facts] {
-        &self.facts
+    pub fn judged(&self) -> impl Iterator<Item = &Facts> {
+        self.facts.iter().map(|facts| &**facts)
     }
 
     /// Whether the open transaction has written anything that COMMIT must be judged for.

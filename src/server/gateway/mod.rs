@@ -74,7 +74,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Re
 async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     // Latency matters more than a few packets; a socket that refuses the option still works.
     let _ = tcp.set_nodelay(true);
-    let entered = tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state)).await;
+    let entered = seldom(tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state))).await;
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(*signed_in, &state).await,
         Ok(Ok(Entered::Cancel(other))) => {
@@ -88,5 +88,22 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
         Ok(Ok(Entered::Nobody)) => {}
         Ok(Err(end)) => tracing::debug!(%address, reason = %end, "not let in"),
         Err(_) => tracing::debug!(%address, "took too long at the door"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every session keeps one for as long as it lives: what happens once in it has a place of its own.
+    #[test]
+    fn what_a_session_keeps_while_it_waits_is_small() {
+        let kept = size(|(tcp, address, state): (TcpStream, SocketAddr, Arc<State>)| connection(tcp, address, state));
+        assert!(kept <= 6 * 1024, "{kept} bytes");
+        assert!(size_of::<session::Session>() <= 2560);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::session::{Bound, Judged, Parsed, Session};
+use crate::core::policy::limit::Limits;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::server::audit::Wording;
@@ -102,6 +103,7 @@ impl Session {
             ("DISCARD ALL", _) | ("DEALLOCATE", Some("")) => {
                 self.own.forget();
                 self.prepared.clear();
+                self.cursors.clear();
             }
             ("DEALLOCATE", Some(name)) => drop(self.prepared.remove(name)),
             ("PREPARE", Some(name)) => {
@@ -111,7 +113,10 @@ impl Session {
             }
             ("CLOSE", Some("")) => self.portals.clear(),
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
-            (verb, Some(name)) if verb.starts_with("DECLARE") => drop(self.portals.remove(name)),
+            (verb, Some(name)) if verb.starts_with("DECLARE") => {
+                self.portals.remove(name);
+                self.cursors.insert(name.to_owned(), planned.cleared.limits());
+            }
             _ => {}
         }
         if redefines(facts) || hides_names {
@@ -120,6 +125,24 @@ impl Session {
                 self.context = self.remembering();
             }
             self.doubt_names();
+        }
+    }
+
+    /// How far a statement may go. FETCH runs what its cursor stands for, and COMMIT what is left of
+    /// cursors that outlive it.
+    pub(super) fn limits_of(&self, planned: &Planned) -> Limits {
+        let (facts, own) = (planned.cleared.facts(), planned.cleared.limits());
+        match (facts.verb.as_str(), facts.prepared.as_deref()) {
+            ("FETCH", Some(name)) => {
+                let portal = self.portals.get(name).and_then(|bound| bound.planned.as_ref());
+                let of = self.cursors.get(name).copied().or(portal.map(|planned| planned.cleared.limits()));
+                of.map_or(own, |of| own.and(of))
+            }
+            _ if facts.transaction == Some(TransactionVerb::Commit) => {
+                let time = self.cursors.values().filter_map(|limits| limits.time).min();
+                own.and(Limits { time, ..Limits::default() })
+            }
+            _ => own,
         }
     }
 

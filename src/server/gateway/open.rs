@@ -16,9 +16,10 @@ use super::door::SignedIn;
 use super::held::Held;
 use super::net::Netting;
 use super::people::People;
+use super::seldom;
 use super::session::{End, Session};
 use super::stop::Alarm;
-use super::upstream::{self, UpstreamError};
+use super::upstream::{self, OpenRole, UpstreamError};
 use crate::core::grant::SessionId;
 use crate::core::policy::{Policy, Subject, Verdict};
 use crate::core::scope::catalog::Catalog;
@@ -27,7 +28,7 @@ use crate::core::statement::facts::{Effect, Facts};
 use crate::core::transcript::{Leaf, SessionKey};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::startup::{self, Startup};
-use crate::server::audit::{SessionOpen, SessionRecord};
+use crate::server::audit::{Opening, SessionOpen, SessionRecord};
 use crate::server::decisions::Context;
 use crate::server::grants::LiveGrant;
 use crate::server::grants::leases::Lease;
@@ -76,11 +77,17 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         return turn_away(&mut client, &has_ended()).await;
     };
     let about = About { session, address: address.to_string(), tls_version, is_first };
-    match connected(client, &startup, &mut lease, served, policy, wishes, registered, about, state).await {
-        Ok((mut open, end)) => close(&mut open, &end, served, lease, state).await,
+    match seldom(connected(client, startup, &mut lease, served, policy, wishes, registered, about, state)).await {
+        Ok((mut open, begun)) => {
+            let end = match begun {
+                Ok(()) => open.serve().await,
+                Err(end) => end,
+            };
+            seldom(close(&mut open, &end, served, lease, state)).await;
+        }
         // Who may still be on the way in is ended with the role.
         Err(()) => {
-            upstream::end(served, lease).await;
+            seldom(upstream::end(served, lease)).await;
         }
     }
 }
@@ -96,6 +103,9 @@ struct About {
 /// Settings for the target, and how long the client says it may be held.
 struct Wishes {
     settings: BTreeMap<String, String>,
+    /// Those that were judged now, as `name=value`, and what they were judged with.
+    judged: Vec<String>,
+    catalog: Arc<Catalog>,
     hold: Option<Duration>,
 }
 
@@ -108,7 +118,8 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         .ok_or_else(|| Box::new(ErrorFields::fatal("3D000", "the target is not configured any more")))?;
     let policy = served.policy();
     let catalog = served.catalog(&live.grant.database).await.map_err(|_| Box::new(unreachable_target(served)))?;
-    let (mut settings, mut hold) = (BTreeMap::new(), None);
+    let known = live.kept_decisions(&policy, &catalog);
+    let (mut settings, mut judged, mut hold) = (BTreeMap::new(), Vec::new(), None);
     for (name, value) in asked_settings(startup)? {
         if name.eq_ignore_ascii_case(HOLD) {
             let seconds = value.parse().map_err(|_| {
@@ -117,19 +128,20 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
             hold = Some(Duration::from_secs(seconds));
             continue;
         }
-        let facts = Facts {
-            settings: vec![format!("{}={}", name.to_lowercase(), value.to_lowercase())],
-            ..Facts::plain("SET", Effect::Session)
-        };
-        match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
-            Verdict::Allow(_) => settings.insert(name, value),
-            Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
-                return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
+        let setting = format!("{}={}", name.to_lowercase(), value.to_lowercase());
+        if !known.as_ref().is_some_and(|known| known.lets_set(&setting)) {
+            let facts = Facts { settings: vec![setting.clone()], ..Facts::plain("SET", Effect::Session) };
+            match policy.judge(&subject(live), facts, &live.scope, &catalog, &[]) {
+                Verdict::Allow(_) => judged.push(setting),
+                Verdict::Deny(denial) | Verdict::NeedApproval(denial) => {
+                    return Err(Box::new(ErrorFields::fatal("42501", denial.message)));
+                }
             }
-        };
+        }
+        settings.insert(name, value);
     }
     settings.entry("client_encoding".to_owned()).or_insert_with(|| "UTF8".to_owned());
-    Ok((Wishes { settings, hold }, served, policy))
+    Ok((Wishes { settings, judged, catalog, hold }, served, policy))
 }
 
 /// Settings in the startup message: by themselves, and as `-c name=value` in `options`.
@@ -228,11 +240,11 @@ async fn turn_away(client: &mut Client, error: &ErrorFields) {
     client.shut().await;
 }
 
-/// Connects to the target, opens the record, greets the client, serves it.
+/// Connects to the target, opens the record, greets the client. With the session comes whether it can be served.
 #[expect(clippy::too_many_arguments, reason = "the parts of a session come together here, once")]
 async fn connected(
     mut client: Client,
-    startup: &Startup,
+    startup: Startup,
     lease: &mut Lease,
     served: &ServedTarget,
     policy: Arc<Policy>,
@@ -240,35 +252,35 @@ async fn connected(
     registered: Registered,
     about: About,
     state: &Arc<State>,
-) -> Result<(Session, End), ()> {
+) -> Result<(Box<Session>, Result<(), End>), ()> {
     let live = &lease.grant().clone();
     let settings = asked.settings.into_iter().chain(own_settings(live, &about)).collect();
-    let connection = match upstream::connect(served, lease, &settings).await {
-        Ok(connection) => connection,
+    let (connection, role) = match upstream::connect(served, lease, &settings).await {
+        Ok(connected) => connected,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
             turn_away(&mut client, &no_session(served, &error)).await;
             return Err(());
         }
     };
-    let cancel = cancellable(registered.handle(), connection.cancel_handle(), startup);
-    let catalog = served.catalog(&live.grant.database).await.map_err(|_| ())?;
+    let cancel = cancellable(registered.handle(), connection.cancel_handle(), &startup);
+    let Ok(catalog) = served.catalog(&live.grant.database).await else { return given_up(role).await };
     let (target, parameters) = connection.into_link();
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
-    let opening = opening(&about, startup, live, &catalog, lease.name().to_owned(), state);
+    let opening = opening(&about, &startup, live, &catalog, lease.name().to_owned(), state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
     let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
-    let record = match record {
-        Ok(record) => record,
+    let (record, opened) = match record {
+        Ok(opened) => opened,
         Err(error) => {
             let end = End::Unrecorded(error);
             turn_away(&mut client, &end.farewell().unwrap_or_default()).await;
-            return Err(());
+            return given_up(role).await;
         }
     };
-    greet(&mut client, startup, &parameters, &record, &cancel);
+    let welcome = welcome(&startup, &parameters, &record, &cancel);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
-    let mut session = Session {
+    let mut session = Box::new(Session {
         people: People::new(state, live, wishes, asked.hold),
         client,
         target,
@@ -287,6 +299,7 @@ async fn connected(
         late_description: BytesMut::new(),
         expiry: Box::pin(tokio::time::sleep(live.grant.expires.since(clock::now()))),
         status: b'I',
+        ahead: 0,
         is_block: false,
         is_dirty: false,
         is_skipping: false,
@@ -308,17 +321,55 @@ async fn connected(
         counts_rows: false,
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
+        cursors: BTreeMap::new(),
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
-    };
-    let end = match session.refresh().await {
-        Ok(()) => {
-            backend::write_ready(b'I', session.client.out());
-            session.serve().await
+    });
+    let begun = begin(&mut session, role, lease, opened, &welcome).await;
+    if begun.is_ok() && session.context.is_for(&session.policy, &asked.catalog) {
+        asked.judged.iter().for_each(|setting| session.context.remember_set(setting));
+    }
+    Ok((session, begun))
+}
+
+/// Lets the client hear that it is in, once nobody else can log in as its role and the opening is on the
+/// disk. What its names mean is asked of the target meanwhile.
+async fn begin(
+    session: &mut Session,
+    role: OpenRole<'_>,
+    lease: &mut Lease,
+    opened: Opening,
+    welcome: &[u8],
+) -> Result<(), End> {
+    let asked = session.ask_facts().await;
+    let handle = session.registered.handle();
+    let answer = async {
+        tokio::select! {
+            biased;
+            more = session.target.exchange() => more.map_err(|_| End::TargetLost),
+            reason = handle.kill.told(true) => Err(End::Killed(reason)),
         }
-        Err(end) => end,
     };
-    Ok((session, end))
+    let (closed, recorded, answered) = tokio::join!(role.close(), opened.durable(), answer);
+    if let Err(error) = closed {
+        tracing::warn!(role = lease.name(), error = %chain(&error), "the login role may be open: it is dropped, and its session with it");
+        lease.distrust();
+        return Err(End::TargetLost);
+    }
+    recorded?;
+    asked.and(answered)?;
+    session.client.out().extend_from_slice(welcome);
+    session.learn_facts().await?;
+    backend::write_ready(b'I', session.client.out());
+    Ok(())
+}
+
+/// A session that comes to nothing after its role was opened.
+async fn given_up<T>(role: OpenRole<'_>) -> Result<T, ()> {
+    if let Err(error) = role.close().await {
+        tracing::warn!(error = %chain(&error), "the login role is ended with its lease");
+    }
+    Err(())
 }
 
 /// What `SHOW dbgate.session` and its kin answer, and what triggers of the owner's can write down:
@@ -371,22 +422,22 @@ fn cancellable(handle: &SessionHandle, upstream: CancelHandle, startup: &Startup
 }
 
 /// What PostgreSQL says after sign-in: settings, and a key to cancel with, whose secret is ours.
-fn greet(
-    client: &mut Client,
+fn welcome(
     startup: &Startup,
     parameters: &BTreeMap<String, String>,
     record: &SessionRecord,
     key: &CancelKey,
-) {
+) -> BytesMut {
+    let mut out = BytesMut::new();
     for (name, value) in parameters {
-        backend::write_parameter(name, value, client.out());
+        backend::write_parameter(name, value, &mut out);
     }
     if startup.parameters.contains_key(EXTENSION) {
-        let line = record.open_line();
-        backend::write_parameter("dbgate.session", record.session().as_str(), client.out());
-        backend::write_parameter("dbgate.open", &line.leaf().hex(), client.out());
+        backend::write_parameter("dbgate.session", record.session().as_str(), &mut out);
+        backend::write_parameter("dbgate.open", &record.open_leaf().hex(), &mut out);
     }
-    backend::write_key(key.process, &key.secret, client.out());
+    backend::write_key(key.process, &key.secret, &mut out);
+    out
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.

@@ -426,7 +426,11 @@ impl Session {
         }
         if message.tag == b'C' {
             self.follow(&execution.planned, tag);
-            self.note_locks(execution.planned.cleared.facts(), tag);
+        }
+        if matches!(message.tag, b'C' | b's') {
+            // A portal that was read in part says no number, and neither does MOVE show rows.
+            let told = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+            self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;
         let result = ResultRecord {

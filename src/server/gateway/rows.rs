@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
+use crate::core::policy::limit::Limits;
 use crate::core::scope::{ColumnScope, RelationScope};
 use crate::core::transcript::RowsDigest;
 use crate::core::wire::backend::Field;
@@ -30,6 +31,8 @@ pub struct Execution {
     pub rows: u64,
     pub bytes: u64,
     pub started: Instant,
+    /// How far it may go: as it was judged, and as the cursor that it reads on from was.
+    pub limits: Limits,
     /// When its time is up.
     pub deadline: Option<tokio::time::Instant>,
     /// Rows and lines of COPY.
@@ -41,8 +44,8 @@ pub struct Execution {
 impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
-        let time = planned.cleared.limits().time;
-        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+        let limits = self.limits_of(planned);
+        let deadline = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         self.executions.push_back(Execution {
             number,
             part,
@@ -52,6 +55,7 @@ impl Session {
             rows: 0,
             bytes: 0,
             started: Instant::now(),
+            limits,
             deadline,
             messages: 0,
             rest: 0,
@@ -65,7 +69,7 @@ impl Session {
             return Ok(0);
         }
         let Some(execution) = self.executions.front_mut() else { return Ok(0) };
-        let limits = execution.planned.cleared.limits();
+        let limits = execution.limits;
         let is_going = self.stop.is_going();
         let longest = if self.net.is_some() { LONGEST_ROW } else { LONGEST_WHOLE };
         let (mut taken, mut exceeded, mut is_unreadable) = (0, None, false);
@@ -248,17 +252,23 @@ fn constant_of(relation: &RelationScope, field: &Field) -> Option<(u32, i16)> {
     relation.columns.iter().find(is_it).map(|column| (relation.oid, column.number))
 }
 
-/// The column behind one of a masking view: the view has the relation's columns in their order.
-/// Where several relations have views, the name decides.
+/// The column behind one of a masking view: the view has the relation's columns in their order, and
+/// the one that takes new rows after them those that show a part. Where several relations have views,
+/// the name decides.
 fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
     let with_view: Vec<_> = masked.iter().filter(|relation| relation.view.is_some()).collect();
     let place = usize::try_from(field.attribute).ok()?.checked_sub(1)?;
-    let column = |relation: &RelationScope| Some((relation.oid, relation.columns.get(place)?.number));
+    let at = |relation: &RelationScope| {
+        let (own, beyond) = (relation.columns.get(place), place.checked_sub(relation.columns.len()));
+        let part = || relation.columns.iter().filter(|column| column.shown_by().is_some()).nth(beyond?);
+        own.or_else(part).map(|column| (column.name.clone(), (relation.oid, column.number)))
+    };
+    let column = |relation: &RelationScope| at(relation).map(|(_, found)| found);
     match with_view.as_slice() {
         [only] => column(only),
         several => several
             .iter()
-            .find(|relation| relation.columns.get(place).is_some_and(|column| column.name == field.name))
+            .find(|relation| at(relation).is_some_and(|(name, _)| name == field.name))
             .and_then(|relation| column(relation)),
     }
 }

@@ -13,6 +13,7 @@ use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
 use crate::core::approval::Lift;
+use crate::core::policy::limit::Limits;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -30,6 +31,9 @@ use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
 use crate::sys::link::Link;
+
+/// Bytes of the target's answers that are kept while the client asks for more.
+const MOST_AHEAD: usize = 64 * 1024;
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +176,8 @@ pub struct Session {
     pub(super) expiry: Pin<Box<tokio::time::Sleep>>,
     /// `I`, `T` or `E` as the target last said.
     pub(super) status: u8,
+    /// Bytes of requests that were sent before the client asked for their answers.
+    pub(super) ahead: usize,
     /// A block was opened in requests that no Sync has closed yet.
     pub(super) is_block: bool,
     /// Something ran that no Sync has been answered for yet: it can still be rolled back.
@@ -202,6 +208,8 @@ pub struct Session {
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// Changes of the two that the target has been asked for and has not answered.
+    /// How far the cursors that DECLARE has made may go, by name.
+    pub(super) cursors: BTreeMap<String, Limits>,
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
 }
@@ -288,12 +296,14 @@ impl Session {
             self.rest();
         }
         let is_idle = self.pipeline.is_empty() && self.status == b'I';
+        // Answers to what was sent ahead are read when the client asks for them; until then few are kept.
+        let has_room = self.pipeline.is_empty() || self.target.input.len() < MOST_AHEAD;
         let idle = self.idle.filter(|_| self.status != b'I');
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         tokio::select! {
             biased;
             message = self.client.receive() => self.act(message?).await,
-            more = self.target.exchange() => {
+            more = self.target.exchange(), if has_room => {
                 more.map_err(|_| End::TargetLost)?;
                 self.unasked().await
             }
@@ -355,6 +365,10 @@ impl Session {
         // The shortest of the transaction's statements; one that begins it begins anew.
         let begins = self.status == b'I';
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
+        if begins || matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::Rollback)) {
+            // What outlives its transaction has been filled by now.
+            self.cursors.clear();
+        }
         let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         let hides_names = self.may_hide_names(planned);
         let moves_names = hides_names
@@ -411,8 +425,19 @@ impl Session {
         if !self.facts_stale || self.status == b'E' || self.is_dirty {
             return Ok(());
         }
+        self.ask_facts().await?;
+        self.learn_facts().await
+    }
+
+    /// Asks what the session's names mean.
+    pub(super) async fn ask_facts(&mut self) -> Result<(), End> {
         self.ask_own("dbgate_facts", &[]);
         self.ask_sync(crate::core::session::Owner::Gateway);
+        self.send().await
+    }
+
+    /// Reads the answer to that.
+    pub(super) async fn learn_facts(&mut self) -> Result<(), End> {
         let drained = super::seldom(self.round(Mode::Extended)).await?;
         let row = drained.rows.into_iter().next().unwrap_or_default();
         let mut values = row.into_iter().flatten();

@@ -84,7 +84,7 @@ impl Alarm {
 impl Session {
     /// The statement has used up its time.
     pub(super) fn time_is_up(&mut self) {
-        let time = self.executions.front().and_then(|execution| execution.planned.cleared.limits().time);
+        let time = self.executions.front().and_then(|execution| execution.limits.time);
         let seconds = time.unwrap_or_default().as_secs_f64();
         self.stop(
             "57014",

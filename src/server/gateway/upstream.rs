@@ -5,8 +5,9 @@
 //! made and that nobody runs as it; a role that is not is dropped and never used again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::SemaphorePermit;
 use tokio_postgres::Client;
 
 use crate::core::encoding;
@@ -20,11 +21,15 @@ use crate::server::roles::{self, Ended, RoleError};
 use crate::server::scopes::{ScopeError, ScopeRole};
 use crate::server::state::ServedTarget;
 use crate::server::targets::TargetError;
-use crate::sys::dial::{Connection, Dial, DialError, Tls};
+use crate::sys::dial::{Channel, Connection, Dial, DialError, Tls};
 use crate::sys::random;
 
 /// How long the target may take to let us in.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long the target may have been left waiting for a name: it hangs up on who takes longer, by
+/// its `authentication_timeout`, which is a second at least.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// How often the password is hashed. Many rounds slow down who guesses passwords; nobody guesses
 /// 256 random bits that are good for one dial, and each round would slow that dial down.
@@ -45,34 +50,68 @@ pub enum UpstreamError {
     Dial(#[from] DialError),
 }
 
-/// Opens the lease's role, connects as it, and takes its LOGIN away again.
-pub async fn connect(
-    served: &ServedTarget,
+/// A role that can still log in. Nobody is told that a session is there before it cannot any more.
+#[must_use]
+pub struct OpenRole<'s> {
+    served: &'s ServedTarget,
+    admin: Client,
+    role: String,
+    database: String,
+    /// Held until the server's own connection is free again.
+    _turn: Option<SemaphorePermit<'s>>,
+}
+
+impl OpenRole<'_> {
+    /// Takes the role's LOGIN away.
+    pub async fn close(self) -> Result<(), RoleError> {
+        roles::disable_login(&self.admin, &self.role).await?;
+        self.served.admins().keep(self.admin, &self.database);
+        Ok(())
+    }
+}
+
+/// Opens the lease's role and connects as it.
+pub async fn connect<'s>(
+    served: &'s ServedTarget,
     lease: &mut Lease,
     settings: &BTreeMap<String, String>,
-) -> Result<Connection, UpstreamError> {
+) -> Result<(Connection, OpenRole<'s>), UpstreamError> {
+    let turn = served.admins().turn().await;
+    let (password, verifier) = credential();
+    let begun = Instant::now();
+    // The target makes ready for somebody while it is asked about the role: who it is, it hears later.
+    let (opened, early) = tokio::join!(let_in(served, lease, &verifier), reach(served));
+    let admin = opened?;
+    let early = early.ok().filter(|_| begun.elapsed() < FRESH);
+    let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let dialled = dial(served, early, lease, &password, &parameters).await;
+    let (role, database) = (lease.name().to_owned(), lease.grant().grant.database.clone());
+    let open = OpenRole { served, admin, role, database, _turn: turn };
+    match dialled {
+        Ok(connection) if !lease.grant().has_ended() => Ok((connection, open)),
+        // Whether it worked or not, nobody logs in as this role again.
+        Ok(_) => open.close().await.map_err(UpstreamError::from).and(Err(UpstreamError::Ended)),
+        Err(error) => open.close().await.map_err(UpstreamError::from).and(Err(error.into())),
+    }
+}
+
+/// Lets the lease's role log in, and returns the connection of the server's own that it takes to end that.
+async fn let_in(served: &ServedTarget, lease: &mut Lease, verifier: &str) -> Result<Client, UpstreamError> {
     let live = lease.grant().clone();
     let (target, database) = (served.target(), &live.grant.database);
-    let _turn = served.admins().turn().await;
     let mut admin = served.admins().borrow(target, database).await?;
-    let (password, verifier) = credential();
     // Until the login role belongs to it, nothing else holds on to the scope.
     let making = served.making().await;
-    match open(served, &admin, lease, &verifier).await {
+    match open(served, &admin, lease, verifier).await {
         Err(_) if admin.is_closed() => {
             admin = target.admin(database).await?;
-            open(served, &admin, lease, &verifier).await?;
+            open(served, &admin, lease, verifier).await?;
         }
         opened => opened?,
     }
     drop(making);
     // Whoever ended the grant meanwhile may have looked for the role before it was there.
-    if live.has_ended() {
-        return Err(UpstreamError::Ended);
-    }
-    let parameters: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let connection = dial(served, admin, lease, &password, &parameters).await?;
-    if live.has_ended() { Err(UpstreamError::Ended) } else { Ok(connection) }
+    if live.has_ended() { Err(UpstreamError::Ended) } else { Ok(admin) }
 }
 
 /// Lets the lease's role log in, once the target has said that scope and role are as they were made.
@@ -113,7 +152,11 @@ pub async fn lend(
     let owner = ScopeRole { name: owner.to_owned(), access: Access::Admin, missing: Vec::new() };
     let look = roles::look(&admin, lease.name()).await?;
     roles::make_login(&admin, &lease.purpose(&owner), &look, Some(&verifier)).await?;
-    dial(served, admin, lease, &password, parameters).await
+    let dialled = dial(served, None, lease, &password, parameters).await;
+    // Whether it worked or not, nobody logs in as this role again.
+    roles::disable_login(&admin, lease.name()).await?;
+    served.admins().keep(admin, &lease.grant().grant.database);
+    Ok(dialled?)
 }
 
 /// The connection is over, and where `has_left` the target has closed it: leaves the role to the
@@ -167,27 +210,37 @@ fn credential() -> (Secret, String) {
     (password, verifier.to_string())
 }
 
+/// A channel to the target, over which nobody has been named yet.
+async fn reach(served: &ServedTarget) -> Result<Channel, DialError> {
+    let target = served.target();
+    Channel::open(target.host(), target.port(), &tls(served), DEADLINE).await
+}
+
+fn tls(served: &ServedTarget) -> Tls {
+    served.target().tls().map_or(Tls::Off, |config| Tls::Verified(config.clone()))
+}
+
+/// Signs in as the lease's role, through a channel that is there or a new one.
 async fn dial(
     served: &ServedTarget,
-    admin: Client,
+    channel: Option<Channel>,
     lease: &Lease,
     password: &Secret,
     parameters: &[(&str, &str)],
-) -> Result<Connection, UpstreamError> {
-    let (target, database, user) = (served.target(), lease.grant().grant.database.as_str(), lease.name());
-    let dialled = Connection::open(&Dial {
+) -> Result<Connection, DialError> {
+    let target = served.target();
+    let dial = Dial {
         host: target.host(),
         port: target.port(),
-        database,
-        user,
+        database: &lease.grant().grant.database,
+        user: lease.name(),
         password,
-        tls: target.tls().map_or(Tls::Off, |config| Tls::Verified(config.clone())),
+        tls: tls(served),
         parameters,
         deadline: DEADLINE,
-    })
-    .await;
-    // Whether it worked or not, nobody logs in as this role again.
-    roles::disable_login(&admin, user).await?;
-    served.admins().keep(admin, database);
-    Ok(dialled?)
+    };
+    match channel {
+        Some(channel) => Connection::open_through(channel, &dial).await,
+        None => Connection::open(&dial).await,
+    }
 }

@@ -41,7 +41,7 @@ impl Session {
             // in one that was written. Rows that were only read came with their masks.
             (Some("23"), Some(schema), Some(table)) => {
                 let is_own = |touch: &Touch| schema.starts_with(OWN) && touch.relation.name == *table;
-                let written = self.held.judged().iter().chain(front).flat_map(|facts| &facts.touches);
+                let written = self.held.judged().chain(front).flat_map(|facts| &facts.touches);
                 self.shows_all(&RelationName::new(schema, table))
                     && written
                         .filter(|touch| touch.action != RowAction::Read)

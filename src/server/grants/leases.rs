@@ -126,6 +126,11 @@ impl Lease {
         self.as_made = Some(as_made);
     }
 
+    /// The role may not be what it should be: nobody uses it after this.
+    pub fn distrust(&mut self) {
+        self.as_made = None;
+    }
+
     /// Gives up the role, which cannot be dropped yet, for one that is still to be made. False when the
     /// grant has ended.
     pub fn renew(&mut self) -> bool {
@@ -226,6 +231,15 @@ mod tests {
         drop(one_shot);
         assert!(live.lost_roles().contains(&name), "whoever forgets it leaves it to be cleared away");
         assert_ne!(live.lease().expect("a role").name(), name);
+    }
+
+    #[test]
+    fn one_that_may_be_open_is_not_kept() {
+        let live = live(1);
+        let mut lease = made(&live);
+        lease.distrust();
+        assert!(lease.as_made().is_none() && lease.give_back().is_err());
+        assert_eq!(live.lost_roles().len(), 1, "it is to be dropped");
     }
 
     #[test]

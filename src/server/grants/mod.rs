@@ -74,6 +74,12 @@ impl LiveGrant {
         *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.clone());
     }
 
+    /// What was decided in a session before, by this policy and catalog.
+    pub fn kept_decisions(&self, policy: &Arc<Policy>, catalog: &Arc<Catalog>) -> Option<Arc<Context>> {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.clone().filter(|context| context.is_for(policy, catalog))
+    }
+
     /// Lets go of decisions by another policy or catalog.
     pub(in crate::server) fn drop_decisions(&self, policy: &Arc<Policy>, catalog: &Arc<Catalog>) {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
@@ -330,6 +336,8 @@ pub mod tests {
         let kept = Arc::downgrade(&first);
         drop(first);
         assert!(kept.upgrade().is_some_and(|kept| Arc::ptr_eq(&kept, &context())));
+        assert!(live.kept_decisions(&policy, &catalog).is_some_and(|kept| Arc::ptr_eq(&kept, &context())));
+        assert!(live.kept_decisions(&policy, &Arc::new(Catalog::default())).is_none(), "of another catalog");
         live.drop_decisions(&policy, &catalog);
         assert!(kept.upgrade().is_some());
         live.drop_decisions(&policy, &Arc::new(Catalog::default()));

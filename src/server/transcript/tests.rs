@@ -28,7 +28,7 @@ struct Client {
 
 impl Client {
     fn new(record: &SessionRecord) -> Self {
-        let opened = record.open_line().leaf();
+        let opened = record.open_leaf();
         let session = record.session().clone();
         let chain = Chain::new(session.clone(), opened);
         let mut client = Self { signing: client_key(), session, chain, lines: Vec::new() };
@@ -150,7 +150,8 @@ async fn a_grant_with_its_proof_verifies_and_a_false_proof_does_not() {
         };
         let (leaf, id) = (Leaf(recorded.leaf), stage.grant.session.clone());
         let opened = SessionRecord::open(&stage.log, &stage.grant, leaf, key(), about, id, clock::now()).await;
-        let mut record = opened.expect("opened");
+        let (mut record, opening) = opened.expect("opened");
+        opening.durable().await.expect("durable");
         let mut client = Client::new(&record);
         client.write("end", json!({}));
         stage.accept(&client.whole()).await.expect("taken in");

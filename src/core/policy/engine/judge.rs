@@ -6,9 +6,9 @@ use super::question::{ImpactView, Matter, StatementView, relation_tags};
 use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
 use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
-use crate::core::scope::catalog::{Catalog, Relation};
+use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::statement::facts::{Effect, Facts, RowAction, RowLocks, Touch};
 use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
@@ -50,6 +50,7 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
+        let facts = through_views(facts, catalog, search_path);
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
@@ -109,8 +110,8 @@ impl Policy {
         let asking = Asking::new(self, subject);
         let story = story(impacts, facts);
         // A temporary relation is the session's own and gone with it.
-        let lasting = changed(impacts).filter(|impact| !impact.schema.starts_with("pg_temp"));
-        let refusals = lasting.filter_map(|impact| {
+        let lasting: Vec<&Impact> = changed(impacts).filter(|impact| !impact.schema.starts_with("pg_temp")).collect();
+        let refusals = lasting.iter().filter_map(|impact| {
             let name = RelationName::new(&impact.schema, &impact.relation);
             let relation = catalog.relations.get(&name);
             let tags = match relation {
@@ -118,7 +119,7 @@ impl Policy {
                 None => self.classification.relation_tags(&name),
             };
             let entities = asking.relation(&name, relation.map(|relation| relation.kind), &tags, &[]);
-            let view = measured(impact);
+            let view = measured(impact, &lasting, catalog);
             let answer = asking.on(impact.action.word(), &entities, Some(Matter::Impact(&view)));
             refused(subject, &answer, &story, vec![name.to_string()], None)
         });
@@ -128,6 +129,18 @@ impl Policy {
             Some((denial, false)) => Err(ImpactRefusal::Deny(denial)),
         }
     }
+}
+
+/// A view may lock more than it shows.
+fn through_views(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let is_table = |touch: &Touch| {
+        let relation = catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
+        relation.is_none_or(|one| matches!(one.kind, RelationKind::Table | RelationKind::Partitioned))
+    };
+    if facts.row_locks != RowLocks::None && !facts.touches.iter().all(is_table) {
+        facts.row_locks = RowLocks::Uncounted;
+    }
+    facts
 }
 
 /// Questions about the statement as a whole rather than about one relation.
@@ -144,7 +157,9 @@ fn whole(asking: &Asking<'_>, subject: &Subject<'_>, facts: &Facts) -> Option<Re
         // Rows are judged relation by relation; what stays in the session was judged at connect.
         Effect::Read | Effect::Write | Effect::Session | Effect::Transaction => None,
     };
-    effect.or_else(|| if facts.functions.is_empty() { None } else { ask("execute", "a function call") })
+    effect
+        .or_else(|| if facts.functions.is_empty() { None } else { ask("execute", "a function call") })
+        .or_else(|| if view.locks_uncounted { ask("execute", &facts.verb) } else { None })
 }
 
 /// Nothing where the answer allows; else the denial, and whether a group may lift it.
@@ -238,6 +253,9 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        // Of FETCH only the session knows whether its cursor locks.
+        locks_uncounted: facts.row_locks == RowLocks::Uncounted && facts.locks,
+        effects_per_row: facts.effects_per_row,
         unbounded: facts.unbounded,
     }
 }
@@ -246,14 +264,21 @@ fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
-/// The share is that of rows which were not the session's own; where the size is not known it counts as whole.
-fn measured(impact: &Impact) -> ImpactView {
+/// The share is that of rows which were not the session's own; where the size is not known it counts
+/// as whole. Rows of partitions and of children add up: whoever names the table they are part of
+/// reaches all of them.
+fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
+    let table = |impact: &Impact| catalog.roots(&RelationName::new(&impact.schema, &impact.relation));
+    let roots = table(impact);
+    let alike = all.iter().filter(|other| other.action == impact.action && !table(other).is_disjoint(&roots));
+    let sum = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
     let share = match impact.rows.saturating_sub(impact.own) {
         0 => Some(0),
         rows => impact.of.and_then(|of| rows.saturating_mul(100).checked_div(of)),
     };
     ImpactView {
-        rows: i64::try_from(impact.rows).unwrap_or(i64::MAX),
+        rows: sum(alike.map(|other| other.rows).sum::<u64>().max(impact.rows)),
+        total: sum(all.iter().map(|other| other.rows).sum()),
         percent: share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100)),
         direct: impact.direct,
     }
@@ -266,7 +291,7 @@ fn story(impacts: &[Impact], facts: Option<&Facts>) -> String {
     sorted.sort_by_key(|impact| (!impact.direct, impact.action, std::cmp::Reverse(impact.rows)));
     let mut parts = Vec::new();
     let mut last = None;
-    let only_locks = facts.is_some_and(|facts| facts.locks && facts.effect == Effect::Read);
+    let only_locks = facts.is_some_and(|facts| (facts.locks || facts.verb == "FETCH") && facts.effect == Effect::Read);
     for impact in sorted {
         // The verb is said again only where it changes.
         let lead =

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use cedar_policy::{Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request};
 use cedar_policy::{PolicySet, RestrictedExpression};
 
-use super::{Policy, Rule, Subject};
+use super::{Policy, Rule, Sight, Subject};
 use crate::core::identity::Kind;
 use crate::core::policy::Limits;
 use crate::core::scope::RelationName;
@@ -44,7 +44,7 @@ impl Vocabulary {
 }
 
 /// What the rules say to one question.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub(crate) enum Answer<'p> {
     Allow,
@@ -68,6 +68,8 @@ pub(crate) struct StatementView {
     pub functions: Vec<String>,
     pub settings: Vec<String>,
     pub locks: bool,
+    pub locks_uncounted: bool,
+    pub effects_per_row: bool,
     pub unbounded: bool,
 }
 
@@ -75,6 +77,7 @@ pub(crate) struct StatementView {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImpactView {
     pub rows: i64,
+    pub total: i64,
     pub percent: i64,
     pub direct: bool,
 }
@@ -158,21 +161,20 @@ impl<'a> Asking<'a> {
         columns: &[(&str, &str, &BTreeSet<String>)],
     ) -> RelationEntities {
         let words = &self.policy.vocabulary;
-        let schema_id = format!("{}/{}", self.database_id, escaped(&name.schema));
-        let relation_id = format!("{schema_id}/{}", escaped(&name.name));
+        let (schema_id, relation_id, _) = self.ids(name, None);
         let (schema, relation) = (uid(&words.schema, &schema_id), uid(&words.relation, &relation_id));
         let mut all = self.base.clone();
         all.push(entity(schema.clone(), [("name", text(&name.schema))], HashSet::from([self.database.clone()])));
         let attributes = [
             ("schema", text(&name.schema)),
             ("name", text(&name.name)),
-            ("kind", text(kind_word(kind))),
+            ("kind", text(kind.map_or("unknown", RelationKind::word))),
             ("tags", set(tags.iter())),
         ];
         all.push(entity(relation.clone(), attributes, HashSet::from([schema])));
         let mut uids = Vec::with_capacity(columns.len());
         for (column, type_name, tags) in columns {
-            let column_uid = uid(&words.column, &format!("{relation_id}/{}", escaped(column)));
+            let column_uid = uid(&words.column, &column_id(&relation_id, column));
             let attributes = [
                 ("schema", text(&name.schema)),
                 ("relation", text(&name.name)),
@@ -187,6 +189,19 @@ impl<'a> Asking<'a> {
         RelationEntities { entities, relation, columns: uids }
     }
 
+    /// The ids of a relation's schema, of itself, and of one of its columns.
+    pub fn ids(&self, name: &RelationName, column: Option<&str>) -> (String, String, Option<String>) {
+        let schema = format!("{}/{}", self.database_id, escaped(&name.schema));
+        let relation = format!("{schema}/{}", escaped(&name.name));
+        let column = column.map(|column| column_id(&relation, column));
+        (schema, relation, column)
+    }
+
+    /// What the policy's rules can see of relations and columns.
+    pub const fn sight(&self) -> &Sight {
+        &self.policy.sight
+    }
+
     /// Asks about a relation as a whole.
     pub fn on(&self, action: &str, relation: &RelationEntities, matter: Option<Matter<'_>>) -> Answer<'a> {
         self.ask(action, relation.relation.clone(), &relation.entities, matter)
@@ -196,6 +211,14 @@ impl<'a> Asking<'a> {
     pub fn reveal(&self, relation: &RelationEntities) -> Vec<Answer<'a>> {
         let columns = relation.columns.iter();
         columns.map(|column| self.ask("reveal", column.clone(), &relation.entities, None)).collect()
+    }
+
+    /// Asks whether one column may be seen, by its place.
+    pub fn reveal_at(&self, relation: &RelationEntities, at: usize) -> Answer<'a> {
+        match relation.columns.get(at) {
+            Some(column) => self.ask("reveal", column.clone(), &relation.entities, None),
+            None => Answer::Unpermitted,
+        }
     }
 
     /// Ids of the rules that decide about a relation or one of its columns: those that forbid, else
@@ -295,6 +318,8 @@ impl StatementView {
             ("functions", set(self.functions.iter())),
             ("settings", set(self.settings.iter())),
             ("locks", RestrictedExpression::new_bool(self.locks)),
+            ("locks_uncounted", RestrictedExpression::new_bool(self.locks_uncounted)),
+            ("effects_per_row", RestrictedExpression::new_bool(self.effects_per_row)),
             ("unbounded", RestrictedExpression::new_bool(self.unbounded)),
         ])
     }
@@ -304,6 +329,7 @@ impl ImpactView {
     fn record(self) -> RestrictedExpression {
         record([
             ("rows", RestrictedExpression::new_long(self.rows)),
+            ("total", RestrictedExpression::new_long(self.total)),
             ("percent", RestrictedExpression::new_long(self.percent)),
             ("direct", RestrictedExpression::new_bool(self.direct)),
         ])
@@ -322,17 +348,22 @@ pub(crate) fn relation_tags(policy: &Policy, catalog: &Catalog, relation: &Relat
     tags
 }
 
-/// The word that rules use for a kind of relation.
-fn kind_word(kind: Option<RelationKind>) -> &'static str {
-    match kind {
-        Some(RelationKind::Table) => "table",
-        Some(RelationKind::Partitioned) => "partitioned",
-        Some(RelationKind::View) => "view",
-        Some(RelationKind::MaterializedView) => "materialized_view",
-        Some(RelationKind::Foreign) => "foreign",
-        Some(RelationKind::Sequence) => "sequence",
-        None => "unknown",
+impl RelationKind {
+    /// The word that rules use for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Partitioned => "partitioned",
+            Self::View => "view",
+            Self::MaterializedView => "materialized_view",
+            Self::Foreign => "foreign",
+            Self::Sequence => "sequence",
+        }
     }
+}
+
+fn column_id(relation: &str, column: &str) -> String {
+    format!("{relation}/{}", escaped(column))
 }
 
 /// A part of an id: `/` separates parts, so it cannot stand in one.

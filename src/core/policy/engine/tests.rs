@@ -40,7 +40,6 @@ fn catalog() -> Catalog {
         number,
         type_name: "text".into(),
         type_oid: 25,
-        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,
@@ -250,7 +249,7 @@ fn a_write_is_judged_by_what_it_did_cascades_included() {
     assert_eq!(
         denial.message,
         "DELETE would remove 10,000 of 20,000 rows (50 %) of public.customers and 41,230 rows of public.orders by \
-         cascade: more than 100 rows of one relation"
+         cascade: more than 100 rows in one transaction"
     );
     assert_eq!((denial.code.as_str(), denial.rule.as_str()), ("impact_too_large", "impact-limit"));
     assert_eq!(denial.approvers.as_deref(), Some("dba"));

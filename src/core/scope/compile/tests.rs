@@ -43,7 +43,6 @@ fn column(number: i16, name: &str) -> Column {
         number,
         type_name: "text".into(),
         type_oid: 25,
-        base_type: "text".into(),
         not_null: false,
         has_default: false,
         is_generated: false,

@@ -63,7 +63,9 @@ pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisio
             match (decisions.get_mut(&oid), fate) {
                 (Some(decision), Fate::Withheld(reason)) => _ = decision.withheld.get_or_insert(reason),
                 (Some(decision), Fate::Rebuilt(definition)) => decision.scope.rebuilt = Some(definition),
-                (Some(decision), Fate::Masked(columns, rule)) => hide(decision, &columns, &rule),
+                (Some(decision), Fate::Masked(columns, rule)) => {
+                    by_oid.get(&oid).iter().for_each(|view| hide(view, decision, &columns, &rule));
+                }
                 (None, _) => {}
             }
         }
@@ -93,14 +95,15 @@ fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
 }
 
 /// Masks columns with NULL. What is masked already stays so if nothing of it is shown.
-fn hide(decision: &mut Decision, columns: &[usize], rule: &str) {
+fn hide(view: &Relation, decision: &mut Decision, columns: &[usize], rule: &str) {
     for at in columns {
-        let Some(column) = decision.scope.columns.get_mut(*at) else { continue };
+        let (Some(column), Some(known)) = (decision.scope.columns.get_mut(*at), view.columns.get(*at)) else {
+            continue;
+        };
         if column.mask.as_ref().is_none_or(|mask| mask.discloses) {
-            let null = mask::expression("null", &column.name, &column.type_name).expect("NULL is of every type");
             column.mask = Some(ColumnMask {
                 name: "null".to_owned(),
-                expression: null.sql,
+                expression: mask::null(super::masked(view, known)).sql,
                 discloses: false,
                 rule: rule.to_owned(),
             });
@@ -209,7 +212,7 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
         let replace = |schema: Option<&str>, name: &str, spot: Spot| match spot {
             Spot::Rows => text(schema?, name),
             // What stands for a relation shows its children too.
-            Spot::RowsOfItself | Spot::Target | Spot::ShownTarget => None,
+            Spot::RowsOfItself | Spot::Target | Spot::ShownTarget | Spot::ShownRows => None,
         };
         splice::splice(statement, Masks { source: &replace, columns: &|_, _| None })
             .ok()

@@ -3,19 +3,40 @@
 //! Only whole entries are replaced: `*`, `alias.*`, and a masked column by itself. A masked column
 //! inside an expression is left to PostgreSQL, which denies it.
 
-use super::{Cut, Editor, quoted};
+use super::{Cut, Editor, Spot, quoted, writes};
 use crate::core::statement::grammar;
 use crate::core::statement::tree::Tree;
 
 impl Editor<'_> {
+    /// The columns of a masked target.
+    pub(super) fn columns_of(&self, target: &Tree) -> Option<Vec<Shown>> {
+        let schema = target.get("schemaname").text();
+        (self.masks.columns)((!schema.is_empty()).then_some(schema), target.get("relname").text())
+    }
+
+    /// The columns of a masked target that RETURNING has to show in another way: with constants where
+    /// the relation itself is written, by the names of their masks where a view takes its rows. The view
+    /// that UPDATE and DELETE write through shows them by their own names.
+    pub(super) fn returned(&self, tree: &Tree, kind: &str) -> Option<Vec<Shown>> {
+        if !writes(kind) || tree.get("returning_clause").is_nothing() {
+            return None;
+        }
+        let (target, spot) = (tree.get("relation"), self.target_spot(tree, kind));
+        let mut columns = self.columns_of(target)?;
+        match (spot, self.replaced_target(target, spot)) {
+            (_, None) => {}
+            (Spot::ShownRows, Some(_)) => columns.iter_mut().for_each(Shown::take_rows),
+            (Spot::Rows | Spot::RowsOfItself | Spot::Target | Spot::ShownTarget, Some(_)) => return None,
+        }
+        Some(columns)
+    }
+
     /// Rewrites the RETURNING list of an INSERT, UPDATE, DELETE or MERGE whose target is masked.
-    pub(super) fn returning(&mut self, tree: &mut Tree) {
+    pub(super) fn returning(&mut self, tree: &mut Tree, columns: &[Shown]) {
         let target = tree.get("relation");
-        let (schema, name) = (target.get("schemaname").text(), target.get("relname").text());
-        let columns = (self.masks.columns)((!schema.is_empty()).then_some(schema), name);
-        let Some(columns) = columns.filter(|_| !tree.get("returning_clause").is_nothing()) else { return };
+        // A target that was replaced goes by the name it had.
         let alias = target.get("alias").get("aliasname").text();
-        let alias = if alias.is_empty() { name.to_owned() } else { alias.to_owned() };
+        let alias = if alias.is_empty() { target.get("relname").text() } else { alias }.to_owned();
         // Beside other relations a bare name or star may mean theirs.
         let is_alone = ["from_clause", "using_clause"].iter().all(|clause| tree.get(clause).items().is_empty())
             && tree.get("source_relation").is_nothing();
@@ -26,7 +47,7 @@ impl Editor<'_> {
         };
         let old = std::mem::take(entries);
         for entry in old {
-            match self.entry(&entry, &alias, is_alone, &columns) {
+            match self.entry(&entry, &alias, is_alone, columns) {
                 Some(shown) => entries.extend(shown),
                 None => entries.push(entry),
             }
@@ -50,7 +71,7 @@ impl Editor<'_> {
             all.collect::<Vec<_>>().join(", ")
         } else {
             let name = last.get("sval").text();
-            let column = columns.iter().find(|column| column.name == name && column.mask.is_some())?;
+            let column = columns.iter().find(|column| column.name == name && column.is_replaced())?;
             column.text(qualifier, entry.get("name").text().is_empty())
         };
         let first = self.token_at(reference)?;
@@ -81,16 +102,31 @@ pub struct Shown {
     pub mask: Option<String>,
     /// A masking view would show a part of it.
     pub discloses: bool,
+    /// The column that shows this part in the view that takes new rows.
+    pub by: Option<String>,
 }
 
 impl Shown {
+    /// Through the view that takes new rows: no mask in place of a part that the view shows.
+    fn take_rows(&mut self) {
+        if self.by.is_some() {
+            self.mask = None;
+        }
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.mask.is_some() || self.by.is_some()
+    }
+
     fn text(&self, qualifier: &str, with_name: bool) -> String {
         let name = quoted(&self.name);
-        match (&self.mask, qualifier) {
-            (Some(mask), _) if with_name => format!("{mask} AS {name}"),
+        let of =
+            |name: &str| if qualifier.is_empty() { name.to_owned() } else { format!("{}.{name}", quoted(qualifier)) };
+        let shown = match (&self.mask, &self.by) {
             (Some(mask), _) => mask.clone(),
-            (None, "") => name,
-            (None, qualifier) => format!("{}.{name}", quoted(qualifier)),
-        }
+            (None, Some(by)) => of(&quoted(by)),
+            (None, None) => return of(&name),
+        };
+        if with_name { format!("{shown} AS {name}") } else { shown }
     }
 }

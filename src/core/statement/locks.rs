@@ -1,0 +1,181 @@
+//! How many rows the locking clauses of a statement lock: FOR UPDATE, FOR SHARE and their kin.
+//!
+//! PostgreSQL counts changed rows, not locked ones, so the number must follow from where the clause
+//! stands. At the top of a SELECT over tables a row is locked as it is returned. Below that, or with
+//! rows passed over, any number can be locked behind a result of one row.
+
+use super::facts::RowLocks;
+use super::tree::Tree;
+
+/// A LIMIT above this is no bound worth the name.
+const MOST: i64 = 1_000;
+
+/// What can be said of all locking clauses in the statement together.
+pub(super) fn of(statement: &Tree) -> RowLocks {
+    if statement.kind() == "FetchStmt" {
+        return passed(statement);
+    }
+    let mut locks = RowLocks::None;
+    let top = match statement.kind() {
+        "DeclareCursorStmt" | "PrepareStmt" | "CopyStmt" => statement.get("query"),
+        _ => statement,
+    };
+    if top.kind() == "SelectStmt" && has_clause(top) && top.get("into_clause").is_nothing() {
+        let is_plain = top.get("limit_offset").is_nothing() && top.get("from_clause").items().iter().all(is_tables);
+        locks = locks.and(if is_plain { RowLocks::Returned } else { RowLocks::Uncounted });
+    }
+    let mut places: Vec<&Tree> = vec![top];
+    let with = top.get("with_clause");
+    if !with.get("recursive").flag() {
+        places.extend(with.get("ctes").items().iter().map(|table| table.get("ctequery")));
+    }
+    let beside = ["from_clause", "using_clause"].iter().flat_map(|name| top.get(name).items());
+    let beside = beside.filter(|item| item.kind() == "RangeSubselect" && !item.get("lateral").flag());
+    places.extend(beside.map(|item| item.get("subquery")));
+    if matches!(top.kind(), "UpdateStmt" | "DeleteStmt") {
+        let target = top.get("relation");
+        top.get("where_clause").visit(&mut |node| {
+            let inner = node.get("subselect");
+            if node.kind() == "SubLink" && looks_at_itself(inner, target) {
+                places.push(inner);
+            }
+        });
+    }
+    statement.visit(&mut |node| {
+        if node.kind() != "SelectStmt" || !has_clause(node) || (std::ptr::eq(node, top) && locks != RowLocks::None) {
+            return;
+        }
+        let runs_once = places.iter().any(|place| std::ptr::eq(*place, node));
+        locks = locks.and(bound(node).filter(|_| runs_once).map_or(RowLocks::Uncounted, RowLocks::AtMost));
+    });
+    locks
+}
+
+/// ABSOLUTE (3) and RELATIVE (4) pass rows over without returning them: a cursor that
+/// locks has locked them all the same.
+fn passed(tree: &Tree) -> RowLocks {
+    let number = tree.get("how_many").int();
+    match (tree.get("direction").int(), u64::try_from(number)) {
+        (3 | 4, Ok(rows)) => RowLocks::AtMost(rows),
+        (3 | 4, Err(_)) => RowLocks::Uncounted,
+        _ => RowLocks::Returned,
+    }
+}
+
+fn has_clause(select: &Tree) -> bool {
+    !select.get("locking_clause").items().is_empty()
+}
+
+/// Tables by their names, joined or not. What a sub-select reads is locked before anything is left out.
+fn is_tables(item: &Tree) -> bool {
+    match item.kind() {
+        "RangeVar" => true,
+        "JoinExpr" => is_tables(item.get("larg")) && is_tables(item.get("rarg")),
+        _ => false,
+    }
+}
+
+/// The LIMIT of a SELECT over one table, as a constant: no row is locked that it does not let through.
+fn bound(select: &Tree) -> Option<u64> {
+    let is_one = matches!(select.get("from_clause").items(), [table] if table.kind() == "RangeVar");
+    let number = select.get("limit_count").get("val").get("ival").int();
+    let is_bound = is_one && select.get("limit_offset").is_nothing() && (1..=MOST).contains(&number);
+    u64::try_from(number).ok().filter(|_| is_bound)
+}
+
+/// Whether a sub-select reads the table around it, and nothing of the row around it: then it is run once,
+/// and every name without a table is the sub-select's own.
+fn looks_at_itself(inner: &Tree, target: &Tree) -> bool {
+    let [table] = inner.get("from_clause").items() else { return false };
+    let text = |tree: &Tree, field: &str| tree.get(field).text().to_owned();
+    let is_same = ["schemaname", "relname"].iter().all(|field| text(table, field) == text(target, field));
+    let alias = table.get("alias").get("aliasname").text();
+    let name = if alias.is_empty() { table.get("relname").text() } else { alias };
+    let mut is_own = true;
+    inner.visit(&mut |node| {
+        if let ("ColumnRef", [.., relation, _]) = (node.kind(), node.get("fields").items()) {
+            is_own &= relation.get("sval").text() == name;
+        }
+    });
+    is_same && is_own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::statement::grammar;
+
+    fn locks(sql: &str) -> RowLocks {
+        let statements = grammar::parse(sql).expect(sql);
+        statements.iter().fold(RowLocks::None, |all, one| all.and(one.facts.row_locks))
+    }
+
+    #[test]
+    fn at_the_top_over_tables_a_row_is_locked_as_it_is_returned() {
+        for sql in [
+            "select * from a where id = 1 for update",
+            "select a.id from a join b using (id), c where a.id = c.id order by 1 limit 5 for no key update of a",
+            "declare c cursor for select * from a for share",
+            "prepare p as select * from a for update",
+            "copy (select * from a for update) to stdout",
+            "with x as (select 1) select * from a for update",
+        ] {
+            assert_eq!(locks(sql), RowLocks::Returned, "{sql}");
+        }
+        for sql in ["select * from a", "explain select * from a for update", "update a set x = 1 where id = 2"] {
+            assert_eq!(locks(sql), RowLocks::None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_its_limit() {
+        for (sql, most) in [
+            (
+                "update q set x = 1 where id = (select id from q where x = 0 order by id for update skip locked limit 1)",
+                1,
+            ),
+            ("delete from s.q where id in (select j.id from s.q j where j.x = 0 limit 20 for update)", 20),
+            ("with n as (select id from q limit 3 for update) update q set x = 1 from n where q.id = n.id", 3),
+            ("with n as (select id from q limit 3 for update) select * from n", 3),
+            ("update q set x = 1 from (select id from q limit 8 for update skip locked) n where q.id = n.id", 8),
+            ("delete from q using (select id from q limit 9 for update) n where q.id = n.id", 9),
+            (
+                "with n as (select 1 from q limit 3 for update), m as (select 1 from r limit 4 for share) select 1 from n, m",
+                7,
+            ),
+        ] {
+            assert_eq!(locks(sql), RowLocks::AtMost(most), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_locks_behind_its_result_is_not_counted() {
+        for sql in [
+            "select count(*) from (select id from a where id > 0 for update) x",
+            "with x as (select id from a where id > 0 for update) select count(*) from x",
+            "with recursive x as (select id from a limit 1 for update) select count(*) from x",
+            "select (select max(id) from (select id from a for update) q)",
+            "select (select id from a where a.id = b.id for update limit 1) from b",
+            "select id from a order by id offset 2499 for update",
+            "select * from (select id from a offset 0) x where id = 1 for update",
+            "with n as (select id from q limit 3 offset 2000 for update) select * from n",
+            "select 1 from r, lateral (select id from q where q.id = r.id limit 1 for update) n",
+            "with n as (select id from q limit $1 for update) select * from n",
+            "with n as (select q.id from q, r limit 3 for update) select * from n",
+            "with n as (select id from q limit 100000 for update) select * from n",
+            "create temp table q as select id from a for update",
+            "select id into temp q from a for update",
+            "create temp view v as select id from a where id > 0 for update",
+            "explain analyze select id from a where id > 0 for update",
+            "update s set v = (select count(*) from (select id from a for update) q) where k = 1",
+            "update q set x = 1 where id = (select id from r limit 1 for update)",
+            "update q set x = 1 where id = (select n.id from q n where n.id = q.id limit 1 for update)",
+            "update q set x = (select id from q limit 1 for update) where id > 0",
+            "insert into o select max(id) from (select id from a for update) q",
+            "declare c cursor for select count(*) from (select id from a for update) q",
+            "prepare p as select count(*) from (select id from a for update) q",
+        ] {
+            assert_eq!(locks(sql), RowLocks::Uncounted, "{sql}");
+        }
+    }
+}
