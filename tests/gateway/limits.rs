@@ -195,6 +195,13 @@ async fn locks_that_a_result_does_not_show_are_refused_or_counted() {
     let take = "update orders set amount = 0 where id in (select id from orders where id > 5 order by id limit 40 for update skip locked)";
     client.batch_execute("begin").await.expect("begin");
     client.batch_execute(take).await.expect("forty of a hundred");
+    client.batch_execute("rollback").await.expect("rollback");
+    // With a parameter nobody knows; outside of a block the locks are gone with the statement.
+    let asked = take.replace("limit 40", "limit $1");
+    assert_eq!(client.execute(&asked, &[&3i64]).await.expect("three"), 3);
+    client.batch_execute("begin").await.expect("begin");
+    let error = client.execute(&asked, &[&3i64]).await.expect_err("as many as there are");
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{error}");
     client
         .batch_execute("rollback; begin; declare c cursor for select id from orders where id > 0 for update")
         .await

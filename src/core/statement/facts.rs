@@ -121,7 +121,7 @@ pub enum RowLocks {
     None,
     /// As many as the statement returns.
     Returned,
-    /// No more than a LIMIT lets through.
+    /// No more than a LIMIT lets through; all there are where that is a parameter.
     AtMost(u64),
     /// Nobody can tell from the text, and PostgreSQL does not count them.
     Uncounted,

@@ -8,7 +8,7 @@ use super::facts::RowLocks;
 use super::tree::Tree;
 
 /// A LIMIT above this is no bound worth the name.
-const MOST: i64 = 1_000;
+const MOST: u64 = 1_000;
 
 /// What can be said of all locking clauses in the statement together.
 pub(super) fn of(statement: &Tree) -> RowLocks {
@@ -75,12 +75,16 @@ fn is_tables(item: &Tree) -> bool {
     }
 }
 
-/// The LIMIT of a SELECT over one table, as a constant: no row is locked that it does not let through.
+/// The LIMIT of a SELECT over one table: no row is locked that it does not let through.
 fn bound(select: &Tree) -> Option<u64> {
     let is_one = matches!(select.get("from_clause").items(), [table] if table.kind() == "RangeVar");
-    let number = select.get("limit_count").get("val").get("ival").int();
-    let is_bound = is_one && select.get("limit_offset").is_nothing() && (1..=MOST).contains(&number);
-    u64::try_from(number).ok().filter(|_| is_bound)
+    let limit = select.get("limit_count");
+    let number = match limit.kind() {
+        // Whoever binds it may bind any number.
+        "ParamRef" => Some(u64::MAX),
+        _ => u64::try_from(limit.get("val").get("ival").int()).ok().filter(|number| (1..=MOST).contains(number)),
+    };
+    number.filter(|_| is_one && select.get("limit_offset").is_nothing())
 }
 
 /// Whether a sub-select reads the table around it, and nothing of the row around it: then it is run once,
@@ -138,6 +142,7 @@ mod tests {
             ("with n as (select id from q limit 3 for update) update q set x = 1 from n where q.id = n.id", 3),
             ("with n as (select id from q limit 3 for update) select * from n", 3),
             ("update q set x = 1 from (select id from q limit 8 for update skip locked) n where q.id = n.id", 8),
+            ("with n as (select id from q limit $1 for update) select * from n", u64::MAX),
             ("delete from q using (select id from q limit 9 for update) n where q.id = n.id", 9),
             (
                 "with n as (select 1 from q limit 3 for update), m as (select 1 from r limit 4 for share) select 1 from n, m",
@@ -160,7 +165,6 @@ mod tests {
             "select * from (select id from a offset 0) x where id = 1 for update",
             "with n as (select id from q limit 3 offset 2000 for update) select * from n",
             "select 1 from r, lateral (select id from q where q.id = r.id limit 1 for update) n",
-            "with n as (select id from q limit $1 for update) select * from n",
             "with n as (select q.id from q, r limit 3 for update) select * from n",
             "with n as (select id from q limit 100000 for update) select * from n",
             "create temp table q as select id from a for update",

@@ -303,9 +303,9 @@ impl Session {
             RowLocks::None => 0,
             _ if !facts.locks && !is_fetch => 0,
             RowLocks::Returned => returned,
-            RowLocks::AtMost(rows) => rows.max(if is_fetch { returned } else { 0 }),
-            // A cursor that went to its end has locked all there is.
-            RowLocks::Uncounted => self.of_locked().map_or(returned, |all| all.max(returned)),
+            RowLocks::AtMost(rows) if rows < u64::MAX => rows.max(if is_fetch { returned } else { 0 }),
+            // A cursor that went to its end has locked all there is, and a parameter may say as much.
+            RowLocks::AtMost(_) | RowLocks::Uncounted => self.of_locked().map_or(returned, |all| all.max(returned)),
         };
         self.held.locked = self.held.locked.saturating_add(rows);
     }

@@ -264,9 +264,9 @@ fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
-/// The share is that of rows which were not the session's own; where the size is not known it counts
-/// as whole. Rows of partitions and of children add up: whoever names the table they are part of
-/// reaches all of them.
+/// The share is that of rows which were not the session's own; where the size is not known it counts as
+/// whole. Rows of partitions and of children add up: whoever names the table they are part of reaches
+/// all of them.
 fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
     let table = |impact: &Impact| catalog.roots(&RelationName::new(&impact.schema, &impact.relation));
     let roots = table(impact);
