@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -45,10 +46,10 @@ pub enum RoleError {
     Scope(#[from] ScopeError),
 }
 
-/// Everything that made a login role what it was when it was made, in PostgreSQL's words: to be
-/// compared, never read.
+/// The hash of everything that made a login role what it was when it was made, in PostgreSQL's
+/// words: to be compared, never read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AsMade(String);
+pub struct AsMade([u8; 32]);
 
 /// What there is of a login role.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ fn seen(messages: &[SimpleQueryMessage], name: &str) -> Result<Look, RoleError> 
     let look = |row: &SimpleQueryRow| {
         Some(Look {
             server_version: row.try_get(0).ok()??.parse().ok()?,
-            state: row.try_get(1).ok()?.map(|state| AsMade(state.to_owned())),
+            state: row.try_get(1).ok()?.map(|state| AsMade(Sha256::digest(state).into())),
             backends: row.try_get(2).ok()??.parse().ok()?,
         })
     };

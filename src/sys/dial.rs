@@ -116,7 +116,8 @@ impl Connection {
     }
 
     /// The link itself, for those who do the framing; and what the server said of itself.
-    pub fn into_link(self) -> (Link, BTreeMap<String, String>) {
+    pub fn into_link(mut self) -> (Link, BTreeMap<String, String>) {
+        self.link.forget_room();
         (self.link, self.parameters)
     }
 }
@@ -302,7 +303,8 @@ async fn until_ready(link: &mut Link) -> Result<(BTreeMap<String, String>, i32, 
             }
             b'K' => {
                 process = Reader::new(b'K', &message.body).i32()?;
-                secret = message.body.slice(4..);
+                // A piece of it would keep all that came along.
+                secret = Bytes::copy_from_slice(message.body.get(4..).unwrap_or_default());
             }
             b'Z' => return Ok((parameters, process, secret)),
             _ => {}

@@ -122,6 +122,15 @@ impl Link {
         }
     }
 
+    /// Gives back all that is not in use, whatever its size.
+    pub fn forget_room(&mut self) {
+        for buffer in [&mut self.input, &mut self.out] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// Says goodbye to the transport.
     pub async fn shut(&mut self) {
         // The peer may be gone already.

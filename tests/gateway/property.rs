@@ -173,7 +173,7 @@ fn query(dice: &mut Dice, world: &World) -> String {
     let (other, others) = any(dice, &world.tables, &world.views);
     let (one, two) = (dice.one(&columns).clone(), dice.one(&columns).clone());
     let third = dice.one(&others).clone();
-    match dice.below(20) {
+    match dice.below(21) {
         0 => format!("select * from {from}"),
         1 => format!("select {one}, {two} from {from} order by {two}::text"),
         2 => format!("select x from {from} x"),
@@ -193,6 +193,9 @@ fn query(dice: &mut Dice, world: &World) -> String {
         16 => format!("select 1 / (case when {one}::text like 'QX%' then 0 else 1 end) from {from}"),
         17 => format!("do $$ begin raise exception '%', (select {one} from {from} limit 1); end $$"),
         18 => format!("table {from}"),
+        19 => format!(
+            "insert into {from} (id, {one}) select id + 500, {one} from {from} where id < 3 on conflict do nothing returning *"
+        ),
         _ => format!("select array_agg(x.{one}), json_agg(x) from {from} as x where {two}::text > ''"),
     }
 }

@@ -74,6 +74,20 @@ impl From<NotTaken> for LogError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
+/// The first line of an account, which may not be durable yet.
+#[must_use]
+pub struct Opening {
+    pub(super) log: Arc<Log>,
+    pub(super) line: Pending,
+}
+
+impl Opening {
+    /// Waits until it is.
+    pub async fn durable(self) -> Result<(), LogError> {
+        self.log.durable(self.line).await.map(drop)
+    }
+}
+
 /// A grant that stands in the log.
 pub struct GrantRecorded {
     pub line: String,

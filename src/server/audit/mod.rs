@@ -13,8 +13,8 @@ mod stored;
 mod wording;
 mod writer;
 
-pub use log::{GrantRecorded, Log, LogError, Position};
-pub use session::{Opening, Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
+pub use log::{GrantRecorded, Log, LogError, Opening, Position};
+pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
 pub use stored::Kind;
 pub use wording::Wording;
 

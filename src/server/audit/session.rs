@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::log::{Log, LogError, Position, fields};
+use super::log::{Log, LogError, Opening, Position, fields};
 use super::stored::Kind;
 use super::wording::Wording;
 use super::writer::Pending;
@@ -98,20 +98,6 @@ pub struct ResultRecord<'a> {
     pub micros: u64,
     /// `I`, `T` or `E`.
     pub transaction: char,
-}
-
-/// The first line of an account, which may not be durable yet.
-#[must_use]
-pub struct Opening {
-    log: std::sync::Arc<Log>,
-    line: Pending,
-}
-
-impl Opening {
-    /// Waits until it is.
-    pub async fn durable(self) -> Result<(), LogError> {
-        self.log.durable(self.line).await.map(drop)
-    }
 }
 
 /// The account of one connection.

@@ -75,10 +75,7 @@ impl Session {
     /// Sends on what has gathered, recorded as everything is. Its answers are read at the Flush or Sync.
     async fn send_ahead(&mut self) -> Result<(), End> {
         self.ahead += self.up.len();
-        match self.ahead > LONGEST_GATHERED {
-            true => self.on_flush().await,
-            false => self.send().await,
-        }
+        if self.ahead > LONGEST_GATHERED { self.on_flush().await } else { self.send().await }
     }
 
     async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {

@@ -50,7 +50,24 @@ const HOLD: &str = "dbgate.hold";
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves a client that has signed in until its session ends.
-pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
+pub async fn session(signed_in: Box<SignedIn>, state: &Arc<State>) {
+    // What opening takes is given back before the session waits for its client.
+    let Some(Opened { mut session, begun, served, lease }) = seldom(open(*signed_in, state)).await else { return };
+    let end = if let Err(end) = begun { end } else { session.serve().await };
+    seldom(close(&mut session, &end, served, lease, state)).await;
+}
+
+/// A session with all that it takes to end it.
+struct Opened<'s> {
+    session: Box<Session>,
+    /// Whether it can be served.
+    begun: Result<(), End>,
+    served: &'s ServedTarget,
+    lease: Lease,
+}
+
+/// Opens a session, or tells the client why there is none.
+async fn open(signed_in: SignedIn, state: &Arc<State>) -> Option<Opened<'_>> {
     let SignedIn { mut client, grant, startup, address, tls_version } = signed_in;
     let (wishes, served, policy) = match settle(&startup, &grant, state).await {
         Ok(settled) => settled,
@@ -77,17 +94,12 @@ pub async fn session(signed_in: SignedIn, state: &Arc<State>) {
         return turn_away(&mut client, &has_ended()).await;
     };
     let about = About { session, address: address.to_string(), tls_version, is_first };
-    match seldom(connected(client, startup, &mut lease, served, policy, wishes, registered, about, state)).await {
-        Ok((mut open, begun)) => {
-            let end = match begun {
-                Ok(()) => open.serve().await,
-                Err(end) => end,
-            };
-            seldom(close(&mut open, &end, served, lease, state)).await;
-        }
+    match connected(client, startup, &mut lease, served, policy, wishes, registered, about, state).await {
+        Ok((session, begun)) => Some(Opened { session, begun, served, lease }),
         // Who may still be on the way in is ended with the role.
         Err(()) => {
-            seldom(upstream::end(served, lease)).await;
+            upstream::end(served, lease).await;
+            None
         }
     }
 }
@@ -233,11 +245,12 @@ fn has_ended() -> ErrorFields {
     ErrorFields::fatal("57P01", "the grant has ended")
 }
 
-async fn turn_away(client: &mut Client, error: &ErrorFields) {
+async fn turn_away<T>(client: &mut Client, error: &ErrorFields) -> Option<T> {
     client.error(error);
     // A client that is gone need not be told.
     let _ = client.flush().await;
     client.shut().await;
+    None
 }
 
 /// Connects to the target, opens the record, greets the client. With the session comes whether it can be served.
@@ -259,8 +272,7 @@ async fn connected(
         Ok(connected) => connected,
         Err(error) => {
             tracing::warn!(target = served.name(), error = %chain(&error), "no connection to the target");
-            turn_away(&mut client, &no_session(served, &error)).await;
-            return Err(());
+            return turn_away(&mut client, &no_session(served, &error)).await.ok_or(());
         }
     };
     let cancel = cancellable(registered.handle(), connection.cancel_handle(), &startup);
@@ -274,7 +286,7 @@ async fn connected(
         Ok(opened) => opened,
         Err(error) => {
             let end = End::Unrecorded(error);
-            turn_away(&mut client, &end.farewell().unwrap_or_default()).await;
+            turn_away::<()>(&mut client, &end.farewell().unwrap_or_default()).await;
             return given_up(role).await;
         }
     };

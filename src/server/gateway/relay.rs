@@ -230,7 +230,8 @@ impl Session {
             let (name, value) = backend::parameter(message.body)?;
             // The gateway reads texts as these settings say; with others it would misread them.
             let is_pinned = match name {
-                "client_encoding" => value == "UTF8",
+                // PostgreSQL keeps this older name of UTF8 as it was written.
+                "client_encoding" => matches!(value, "UTF8" | "UNICODE"),
                 "standard_conforming_strings" => value == "on",
                 _ => true,
             };

@@ -277,7 +277,7 @@ impl Session {
     pub async fn serve(&mut self) -> End {
         loop {
             if let Err(end) = self.turn().await {
-                self.abandon_account().await;
+                super::seldom(self.abandon_account()).await;
                 return end;
             }
         }

@@ -40,13 +40,20 @@ const UNUSABLE: &str = "select exists (select from pg_catalog.pg_class c where c
       join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind = 'S' \
       where case when c.relkind = 'S' then not has_sequence_privilege($2::name, c.oid, 'USAGE') end)";
 
+/// Which rights to write the broker may hand out, where a scope gives some: reading is looked at before.
+const MAY_GRANT: &str = "select c.oid, p.name from pg_catalog.pg_class c \
+    cross join (values ('INSERT'), ('UPDATE'), ('DELETE')) p (name) \
+    where c.oid = any ($1) and has_table_privilege(c.oid, p.name || ' WITH GRANT OPTION')";
+
 /// What is held of a privilege.
 struct Held<C> {
     whole: bool,
     columns: BTreeSet<C>,
 }
 
-/// Whether the role lacks something of the scope: a right on a column, a view that stands for a relation.
+/// Whether the role lacks something of the scope that can be given: a right on a column, a view that
+/// stands for a relation. What the broker may not hand out is not lacking, or it would be made anew at
+/// every connection.
 pub(super) async fn is_incomplete(
     client: &Client,
     scope: &Scope,
@@ -63,19 +70,32 @@ pub(super) async fn is_incomplete(
     }
     let views: Vec<String> = mine.iter().flat_map(|relation| views_of(relation)).map(|(view, _)| view).collect();
     let on_relations = held::<u32, i16>(&client.query(ON_RELATIONS, &[&oids, &role]).await?)?;
+    let may_grant = may_grant(client, &mine).await?;
     let on_views = held::<String, String>(&client.query(ON_VIEWS, &[&views, &VIEWS_SCHEMA, &role]).await?)?;
     Ok(mine.iter().any(|relation| {
         let number = |name: &String| relation.columns.iter().find(|column| column.name == *name).map(|one| one.number);
         let on_itself = role_sql::rights(relation, grantable.known.contains(&relation.oid));
         let lacks_own = on_itself
             .into_iter()
-            .any(|(right, extent)| !covers(on_relations.get(&(relation.oid, right.to_owned())), &extent, number));
+            .map(|(right, extent)| ((relation.oid, right.to_owned()), extent))
+            .filter(|(place, _)| {
+                !matches!(place.1.as_str(), "INSERT" | "UPDATE" | "DELETE") || may_grant.contains(place)
+            })
+            .any(|(place, extent)| !covers(on_relations.get(&place), &extent, number));
         lacks_own
             || views_of(relation).into_iter().any(|(view, rights)| {
                 let held = |right: Right| on_views.get(&(view.clone(), right.word().to_owned()));
                 rights.iter().any(|(right, extent)| !covers(held(*right), extent, |name| Some(name.clone())))
             })
     }))
+}
+
+/// Which rights to write the broker may hand out on which of these relations.
+async fn may_grant(client: &Client, mine: &[&RelationScope]) -> Result<BTreeSet<(u32, String)>, tokio_postgres::Error> {
+    let is_written = |one: &&&RelationScope| one.insert || one.update || one.delete;
+    let written: Vec<u32> = mine.iter().filter(is_written).map(|relation| relation.oid).collect();
+    let rows = client.query(MAY_GRANT, &[&written]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// The views that stand for a relation, with the rights on each.
