@@ -187,7 +187,14 @@ pub struct Grantable {
     /// What the scope withholds and may be made known by name.
     pub withheld: BTreeSet<RelationName>,
     pub sequences: BTreeSet<RelationName>,
+    /// Those that hold rows themselves, and so have columns of the system's own. OIDs.
+    pub stored: BTreeSet<u32>,
 }
+
+/// Columns of the system's own that statements use to find rows and versions of rows again. They say
+/// where a row lies and which transactions made it, and nothing of what is in it. `tableoid` is not among
+/// them: it would tell in which partition a row is, and so something of a masked key.
+const SYSTEM: [&str; 3] = ["ctid", "xmin", "xmax"];
 
 /// Gives a scope role its privileges. Running it again changes nothing.
 ///
@@ -212,7 +219,10 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
             match extent {
                 Extent::Whole => list.push(place.clone()),
                 Extent::Nothing => {}
-                Extent::Columns(names) => {
+                Extent::Columns(mut names) => {
+                    if privilege == Right::Select.word() && grantable.stored.contains(&relation.oid) {
+                        names.extend(SYSTEM.map(str::to_owned));
+                    }
                     columns.entry(on_columns(privilege, &names)).or_default().push(place.clone());
                 }
             }

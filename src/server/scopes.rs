@@ -250,13 +250,15 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
     let oids: Vec<u32> = candidates.map(|relation| relation.oid).collect();
     let relations = client
         .query(
-            "select c.oid from pg_catalog.pg_class c where c.oid = any($1) \
+            "select c.oid, c.relkind in ('r', 'p', 'm') from pg_catalog.pg_class c where c.oid = any($1) \
          and has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION') \
          and has_schema_privilege(c.relnamespace, 'USAGE WITH GRANT OPTION')",
             &[&oids],
         )
         .await;
-    let relations: BTreeSet<u32> = relations?.iter().map(|row| row.get(0)).collect();
+    let relations = relations?;
+    let stored = relations.iter().filter(|row| row.get(1)).map(|row| row.get(0)).collect();
+    let relations: BTreeSet<u32> = relations.iter().map(|row| row.get(0)).collect();
     let known = known(client, &relations).await?;
     let withheld = known_withheld(client, scope).await?;
     let named: Vec<&(String, String)> = scope.relations.values().flat_map(|relation| &relation.sequences).collect();
@@ -273,7 +275,7 @@ async fn grantable(client: &Client, scope: &Scope) -> Result<Grantable, ScopeErr
         .await;
     let sequences = sequences?;
     let sequences = sequences.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect();
-    Ok(Grantable { relations, known, withheld, sequences })
+    Ok(Grantable { relations, known, withheld, sequences, stored })
 }
 
 /// Whether a right on foreign keys to a relation `c` can be given and is worth nothing.

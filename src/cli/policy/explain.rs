@@ -13,7 +13,7 @@ use crate::core::identity::{Identity, Kind};
 use crate::core::policy::explain::{Explanation, Seen};
 use crate::core::policy::{Denial, Policy, Subject, explain};
 use crate::core::role_sql::{self, Grantable};
-use crate::core::scope::catalog::Catalog;
+use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope, compile};
 use crate::core::statement::grammar;
 use crate::core::text::escape;
@@ -197,7 +197,7 @@ fn relations(known: &Known, subject: &Subject<'_>, scope: &Scope, object: Option
             if column.as_ref().is_some_and(|column| !is_there(column)) {
                 return None;
             }
-            Some((explanation, column, sql_of(&only(scope, &name), known.catalog.server_version).split_off(3)))
+            Some((explanation, column, sql_of(&only(scope, &name), &known.catalog).split_off(3)))
         })
         .collect();
     match (object, explained.is_empty()) {
@@ -218,18 +218,22 @@ fn only(scope: &Scope, name: &RelationName) -> Scope {
 }
 
 /// What the target is told for a scope: three statements make the role, the rest is its rights.
-fn sql_of(scope: &Scope, server_version: u32) -> Vec<String> {
+fn sql_of(scope: &Scope, catalog: &Catalog) -> Vec<String> {
     let digest = scope.digest();
     let role = role_sql::scope_role(&digest);
     let sequences = scope.relations.values().flat_map(|relation| &relation.sequences);
     let relations: BTreeSet<u32> = scope.relations.values().map(|relation| relation.oid).collect();
+    let is_stored = |relation: &&Relation| {
+        matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView)
+    };
     let grantable = Grantable {
+        stored: catalog.relations.values().filter(is_stored).map(|relation| relation.oid).collect(),
         known: relations.clone(),
         relations,
         withheld: scope.withheld.keys().cloned().collect(),
         sequences: sequences.map(|(schema, name)| RelationName::new(schema, name)).collect(),
     };
-    let mut sql = role_sql::make_scope(&digest, &scope.database, server_version);
+    let mut sql = role_sql::make_scope(&digest, &scope.database, catalog.server_version);
     sql.extend(role_sql::grant_scope(&role, scope, &grantable));
     sql.extend(role_sql::make_views(&role, scope, &grantable).into_iter().map(|step| step.sql));
     sql
@@ -318,7 +322,7 @@ pub async fn show_scope(arguments: &ShowScopeArguments, form: Form) -> Result<Ex
         print!("{}", serde_json::to_string(&scope).map_err(failed)?);
         return Ok(Exit::Ok);
     }
-    let sql = sql_of(&scope, known.catalog.server_version);
+    let sql = sql_of(&scope, &known.catalog);
     match form {
         Form::Json => println!(
             "{:#}",

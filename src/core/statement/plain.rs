@@ -87,21 +87,24 @@ impl Seen {
     fn allows(&self, fields: &[Tree]) -> bool {
         let names: Vec<&str> = fields.iter().map(|field| field.get("sval").text()).collect();
         let Some((column, before)) = names.split_last() else { return false };
-        // A star, a whole row by its name, what every table has though nobody is granted it.
+        // A star, or a whole row by its name.
         let is_row = self.relations.contains_key(*column) || self.joins.contains(*column);
-        if column.is_empty() || is_row || SYSTEM.contains(column) || self.hides(column) {
+        if column.is_empty() || is_row || self.hides(column) {
             return false;
         }
         match before.last() {
             None => true,
             Some(row) if self.joins.contains(*row) => false,
             // Any other name would be a function of the whole row.
-            Some(row) => self.relations.get(*row).is_none_or(|columns| columns.shown.contains(*column)),
+            Some(row) => {
+                SYSTEM.contains(column)
+                    || self.relations.get(*row).is_none_or(|columns| columns.shown.contains(*column))
+            }
         }
     }
 }
 
-/// Columns of the system's own.
+/// Columns of the system's own. Those that would tell something are not granted.
 const SYSTEM: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
 #[cfg(test)]
@@ -127,6 +130,7 @@ mod tests {
             "select o.total from orders o, (select id from people) p where o.person = p.id",
             "select name from people join orders using (id) order by 1",
             "with p as (select id from people) select p.id from p",
+            "select ctid, p.xmin, xmax::text from people p where p.ctid = '(0,1)'",
             "explain select id from people",
             "prepare q as select id from people where id = $1",
         ] {
@@ -146,7 +150,6 @@ mod tests {
             "select public.people from public.people",
             "select p.label from people p",
             "select to_jsonb(p) from people p",
-            "select ctid from people",
             "table people",
             "select x from people as p(a, b, x)",
             "select id from people natural join orders",

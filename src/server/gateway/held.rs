@@ -221,34 +221,45 @@ impl Session {
 
     /// Judges everything since the transaction began by the rows that [`Session::ask_counts`] has brought.
     pub(super) async fn judge_counts(&mut self, rows: &[Vec<Option<String>>]) -> Result<Verdict, End> {
+        self.held.own_next = None;
+        let (changed, left) = self.changed(rows)?;
+        let verdict = match changed {
+            Ok(impacts) => self.judge(impacts).await?,
+            Err(denial) => Verdict::Denied(denial),
+        };
+        if matches!(verdict, Verdict::Stands) {
+            self.held.own_next = Some(left);
+            self.held.is_active = false;
+        }
+        Ok(verdict)
+    }
+
+    /// What those rows say: what was changed, and what will be the session's own if it stands.
+    fn changed(&mut self, rows: &[Vec<Option<String>>]) -> Result<(Result<Vec<Impact>, Box<Denial>>, Own), End> {
         // What else was asked along the way brings rows as well.
         let rows: Vec<_> = rows.iter().filter(|row| is_marked(row, "now")).collect();
         let now: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
         if now.len() != rows.len() {
             return Err(End::Protocol);
         }
-        let facts: Vec<&Facts> = self.held.facts.iter().map(|facts| &**facts).collect();
-        let before = self.held.baseline.clone().unwrap_or_default();
+        let nothing = Baseline::new();
+        let before = self.held.baseline.as_ref().unwrap_or(&nothing);
         let own = match self.held.has_undone {
             true => Own::new(),
-            false => impact::own(&self.held.own, &before, &now),
+            false => impact::own(&self.held.own, before, &now),
         };
-        let verdict = match impact::difference(&before, &now, &facts, &own) {
-            Ok(impacts) => self.judge(impacts).await?,
-            Err(error) => Verdict::Denied(refused(
+        let facts: Vec<&Facts> = self.held.judged().collect();
+        let changed = impact::difference(before, &now, &facts, &own).map_err(|error| {
+            refused(
                 "uncountable",
                 &format!("{error}, so nothing of it was committed"),
                 "run the statement by itself, outside a function",
-            )),
-        };
+            )
+        });
+        let left = impact::own_left(&own, before, &now);
         // Counters of relations that earlier transactions wrote to may linger on.
         self.held.last.extend(impact::baseline(&now));
-        let stands = matches!(verdict, Verdict::Stands);
-        self.held.own_next = stands.then(|| impact::own_left(&own, &before, &now));
-        if stands {
-            self.held.is_active = false;
-        }
-        Ok(verdict)
+        Ok((changed, left))
     }
 
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
