@@ -24,6 +24,7 @@ mod gateway {
     mod differential;
     mod disguise;
     mod drivers;
+    mod ended;
     mod explained;
     mod failover;
     mod holes;

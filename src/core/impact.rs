@@ -83,8 +83,9 @@ pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts], own: &Ow
                     of: relation.of,
                     direct: facts.iter().any(|facts| names(facts, relation, action)),
                     own: match action {
-                        RowAction::Update | RowAction::Delete => own.get(&relation.oid).copied().unwrap_or_default(),
-                        RowAction::Read | RowAction::Insert => 0,
+                        RowAction::Delete => own.get(&relation.oid).copied().unwrap_or_default(),
+                        // Changing it uses nothing of it up.
+                        RowAction::Read | RowAction::Insert | RowAction::Update => 0,
                     },
                 });
             }

@@ -191,10 +191,10 @@ pub struct Grantable {
     pub stored: BTreeSet<u32>,
 }
 
-/// Columns of the system's own that statements use to find rows and versions of rows again. They say
-/// where a row lies and which transactions made it, and nothing of what is in it. `tableoid` is not among
-/// them: it would tell in which partition a row is, and so something of a masked key.
-const SYSTEM: [&str; 3] = ["ctid", "xmin", "xmax"];
+/// The column of the system's own that statements use to find rows again: it says where a row lies. Not
+/// `tableoid`, which tells in which partition a row is, and so something of a masked key; nor `xmin` and
+/// `xmax`, which tell who refers to whom: a new reference leaves its transaction's number in both rows.
+const SYSTEM: [&str; 1] = ["ctid"];
 
 /// Gives a scope role its privileges. Running it again changes nothing.
 ///

@@ -92,7 +92,7 @@ fn privileges_are_granted_whole_without_masks_and_by_column_with_them() {
             "GRANT DELETE ON \"public\".\"customers\", \"public\".\"orders\" TO \"dbgate_s_1\"",
             "GRANT INSERT (\"id\", \"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT REFERENCES (\"ssn\", \"tax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
-            "GRANT SELECT (\"id\", \"ctid\", \"xmin\", \"xmax\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
+            "GRANT SELECT (\"id\", \"ctid\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT UPDATE (\"id\") ON \"public\".\"customers\" TO \"dbgate_s_1\"",
             "GRANT REFERENCES ON \"public\".\"notes\" TO \"dbgate_s_1\"",
             "GRANT USAGE ON SEQUENCE \"public\".\"s\" TO \"dbgate_s_1\"",

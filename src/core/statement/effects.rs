@@ -133,9 +133,20 @@ fn has_set(column: &Tree) -> bool {
     column.visit(&mut |node| {
         let name = if node.kind() == "FuncCall" { function(node) } else { "" };
         let is_set = matches!(name, "generate_series" | "unnest" | "generate_subscripts")
-            || ["_to_table", "_array_elements", "_array_elements_text", "_each", "_each_text", "_object_keys"]
-                .iter()
-                .any(|end| name.ends_with(end))
+            || [
+                "_to_table",
+                "_array_elements",
+                "_array_elements_text",
+                "_each",
+                "_each_text",
+                "_object_keys",
+                "_recordset",
+                "_expandarray",
+                "_path_query",
+                "_path_query_tz",
+            ]
+            .iter()
+            .any(|end| name.ends_with(end))
             || name == "regexp_matches";
         found |= is_set && !is_written_out(node);
     });
@@ -149,10 +160,14 @@ fn is_written_out(call: &Tree) -> bool {
     let value = |tree: &Tree| tree.get("val").get("ival").int();
     match (function(call), arguments) {
         ("generate_series", [from, to]) if number(from) && number(to) => value(to).saturating_sub(value(from)) < BLOCK,
-        ("unnest", [array]) => array.kind() == "AArrayExpr",
+        ("unnest", [array]) => array.kind() == "AArrayExpr" && is_of_constants(array),
         // A function that answers with one value is one row.
         (name, _) => has_effect(call) || name == "now",
     }
+}
+
+fn is_of_constants(array: &Tree) -> bool {
+    array.get("elements").items().iter().all(|element| element.kind() == "AConst")
 }
 
 /// A few rows, and nothing that looks at more of them before they are chosen.
@@ -205,6 +220,8 @@ mod tests {
             "merge into t using s on pg_try_advisory_lock(s.id) when matched then delete",
             "create temp table q as select nextval('s') from orders",
             "select nextval('s') from (select 1 from orders) x",
+            "select nextval('s'), jsonb_path_query(repeat('[1,', 999)::jsonb, '$[*]')",
+            "select nextval('s') from unnest(array[(select array_agg(g) from generate_series(1, 100000) g)])",
         ] {
             assert!(per_row(sql), "{sql}");
         }

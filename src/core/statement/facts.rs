@@ -164,6 +164,8 @@ pub struct Facts {
     /// column, PostgreSQL calls the function of that name.
     pub fields: Vec<String>,
     pub transaction: Option<TransactionVerb>,
+    /// COMMIT or ROLLBACK that begins the next transaction at once.
+    pub chains: bool,
     pub copy: Option<CopyDirection>,
     /// The setting that SET, RESET or `set_config('literal', …)` changes, in lower case.
     pub settings: Vec<String>,
@@ -206,6 +208,7 @@ impl Facts {
             operators: Vec::new(),
             fields: Vec::new(),
             transaction: None,
+            chains: false,
             copy: None,
             settings: Vec::new(),
             objects: Vec::new(),
@@ -251,6 +254,7 @@ impl Facts {
             operators: both(&self.operators, &outer.operators),
             fields: both(&self.fields, &outer.fields),
             transaction: None,
+            chains: false,
             copy: None,
             settings: both(&self.settings, &outer.settings),
             objects: Vec::new(),

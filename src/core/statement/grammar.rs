@@ -221,7 +221,7 @@ fn transaction(tree: &Tree) -> Facts {
         8..=10 => ("PREPARE TRANSACTION", TransactionVerb::TwoPhase),
         _ => return Facts::plain("TRANSACTION", Effect::Unknown),
     };
-    Facts { transaction: Some(kind), ..Facts::plain(verb, Effect::Transaction) }
+    Facts { transaction: Some(kind), chains: tree.get("chain").flag(), ..Facts::plain(verb, Effect::Transaction) }
 }
 
 /// SET and RESET. `settings` names what changes as `name` or `name=value`, in lower case.

@@ -84,7 +84,9 @@ fn bound(select: &Tree) -> Option<u64> {
         "ParamRef" => Some(u64::MAX),
         _ => u64::try_from(limit.get("val").get("ival").int()).ok().filter(|number| (1..=MOST).contains(number)),
     };
-    number.filter(|_| is_one && select.get("limit_offset").is_nothing())
+    // WITH TIES (3) lets through whatever is equal to the last.
+    let is_exact = select.get("limit_option").int() != 3;
+    number.filter(|_| is_one && is_exact && select.get("limit_offset").is_nothing())
 }
 
 /// Whether a sub-select reads the table around it, and nothing of the row around it: then it is run once,
@@ -167,6 +169,7 @@ mod tests {
             "select 1 from r, lateral (select id from q where q.id = r.id limit 1 for update) n",
             "with n as (select q.id from q, r limit 3 for update) select * from n",
             "with n as (select id from q limit 100000 for update) select * from n",
+            "with n as (select id from q order by id * 0 fetch first 1 rows with ties for update) select * from n",
             "create temp table q as select id from a for update",
             "select id into temp q from a for update",
             "create temp view v as select id from a where id > 0 for update",

@@ -25,7 +25,7 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{Planned, refused};
+use crate::server::check::{Hold, Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
@@ -263,6 +263,10 @@ impl Session {
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
         let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
+        // Whether a block is open decides who commits it: only the answers say.
+        if planned.hold == Hold::OwnBlock && self.held.has_moved && !seldom(self.answered_so_far(Asked::SoFar)).await? {
+            return Ok(());
+        }
         if let Err(denial) = self.guard(&planned, recorded.number()) {
             seldom(self.record.vetoed(recorded.number(), "42501", &denial, clock::now())).await?;
             return seldom(self.turn_down(&denial, &text)).await;
@@ -342,8 +346,10 @@ impl Session {
     }
 
     /// The client wants what there is so far; held writes are judged first.
-    async fn on_flush(&mut self) -> Result<(), End> {
+    pub(super) async fn on_flush(&mut self) -> Result<(), End> {
         self.ahead = 0;
+        // No Sync ends what is answered now: its locks stay.
+        self.held.is_kept_open = true;
         if self.answered_so_far(Asked::SoFar).await? {
             self.release();
         }
@@ -389,14 +395,18 @@ impl Session {
     /// Judges what is held before a Sync: it commits, unless the client's block goes on.
     async fn judged_before_sync(&mut self) -> Result<bool, End> {
         if !self.held.has_moved {
-            let asked = if self.is_block { Asked::SoFar } else { Asked::BeforeCommit };
-            return self.answered_so_far(asked).await;
+            return self.answered_so_far(self.asked_at_sync()).await;
         }
         if !self.answered().await? {
             return Ok(false);
         }
-        let asked = if self.is_block { Asked::SoFar } else { Asked::BeforeCommit };
+        let asked = self.asked_at_sync();
         Ok(!self.awaits_commit() || self.settle(Mode::Extended, asked).await?)
+    }
+
+    /// A Sync commits, unless the client's own block goes on.
+    fn asked_at_sync(&self) -> Asked {
+        if self.is_block && !self.held.own_block { Asked::SoFar } else { Asked::BeforeCommit }
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {

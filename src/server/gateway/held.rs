@@ -45,6 +45,8 @@ pub struct Held {
     numbers: Vec<u64>,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
     locked: u64,
+    /// What ran was answered before any Sync: what it locks stays locked although no block is open.
+    pub is_kept_open: bool,
     /// The relation they are of.
     locked_relation: Option<Name>,
     /// What is kept of the write, where policy wants it to be taken back.
@@ -303,7 +305,7 @@ impl Session {
     /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
     /// gone with the statement. What is read on from a cursor counts where the cursor locks.
     pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
-        if !self.is_block {
+        if !self.is_block && !self.held.is_kept_open {
             return;
         }
         if facts.locks {
@@ -316,16 +318,20 @@ impl Session {
             RowLocks::Returned => returned,
             RowLocks::AtMost(rows) if rows < u64::MAX => rows.max(if is_fetch { returned } else { 0 }),
             // A cursor that went to its end has locked all there is, and a parameter may say as much.
-            RowLocks::AtMost(_) | RowLocks::Uncounted => self.of_locked().map_or(returned, |all| all.max(returned)),
+            RowLocks::AtMost(_) | RowLocks::Uncounted => self.most_locked(facts).max(returned),
         };
         self.held.locked = self.held.locked.saturating_add(rows);
     }
 
-    /// Rows of the relation that is locked, by the target's statistics.
-    fn of_locked(&self) -> Option<u64> {
-        let name = self.held.locked_relation.as_ref()?;
-        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
-        u64::try_from(relation.estimated_rows).ok()
+    /// All rows there may be, by the target's statistics, of what the statement reads or its cursor locks.
+    fn most_locked(&self, facts: &Facts) -> u64 {
+        let named = facts.touches.iter().map(|touch| &touch.relation).chain(&self.held.locked_relation);
+        let rows = named.map(|name| {
+            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path);
+            // Nobody may have counted them.
+            relation.map_or(0, |one| u64::try_from(one.estimated_rows).unwrap_or(u64::MAX))
+        });
+        rows.max().unwrap_or_default()
     }
 
     /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
@@ -369,7 +375,7 @@ impl Session {
         self.held.facts.clear();
         self.held.numbers.clear();
         self.held.impacts.clear();
-        (self.held.locked, self.held.locked_relation) = (0, None);
+        (self.held.locked, self.held.locked_relation, self.held.is_kept_open) = (0, None, false);
         self.held.own_block = false;
         self.held.commit_failed = false;
     }

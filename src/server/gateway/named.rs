@@ -115,7 +115,11 @@ impl Session {
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
             (verb, Some(name)) if verb.starts_with("DECLARE") => {
                 self.portals.remove(name);
-                self.cursors.insert(name.to_owned(), planned.cleared.limits());
+                let limits = planned.cleared.limits();
+                self.cursors.insert(name.to_owned(), limits);
+                if verb == "DECLARE WITH HOLD" {
+                    self.filling = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+                }
             }
             _ => {}
         }

@@ -284,6 +284,7 @@ async fn connected(
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
         cursors: BTreeMap::new(),
+        filling: None,
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     });
@@ -306,6 +307,7 @@ async fn begin(
     let asked = session.ask_facts().await;
     let handle = session.registered.handle();
     let answer = async {
+        asked?;
         tokio::select! {
             biased;
             more = session.target.exchange() => more.map_err(|_| End::TargetLost),
@@ -319,7 +321,7 @@ async fn begin(
         return Err(End::TargetLost);
     }
     recorded?;
-    asked.and(answered)?;
+    answered?;
     session.client.out().extend_from_slice(welcome);
     session.learn_facts().await?;
     backend::write_ready(b'I', session.client.out());

@@ -136,7 +136,7 @@ impl Session {
     async fn wait(&mut self) -> Result<(), End> {
         self.flush_client().await?;
         loop {
-            let deadline = self.executions.front().and_then(|execution| execution.deadline);
+            let deadline = self.executions.front().map_or(self.filling, |execution| execution.deadline);
             let is_limited = deadline.is_some() && !self.stop.is_going();
             tokio::select! {
                 biased;

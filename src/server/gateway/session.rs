@@ -210,6 +210,8 @@ pub struct Session {
     /// Changes of the two that the target has been asked for and has not answered.
     /// How far the cursors that DECLARE has made may go, by name.
     pub(super) cursors: BTreeMap<String, Limits>,
+    /// Until when a Sync may fill cursors that outlive their transaction.
+    pub(super) filling: Option<tokio::time::Instant>,
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
 }
@@ -298,8 +300,15 @@ impl Session {
         let is_idle = self.pipeline.is_empty() && self.status == b'I';
         // Answers to what was sent ahead are read when the client asks for them; until then few are kept.
         let has_room = self.pipeline.is_empty() || self.target.input.len() < MOST_AHEAD;
-        let idle = self.idle.filter(|_| self.status != b'I');
+        // Also what was flushed without a Sync holds a transaction open.
+        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty();
+        let idle = self.idle.filter(|_| is_open);
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
+        // What was sent ahead runs already.
+        let running = self.executions.front().and_then(|execution| execution.deadline);
+        let running = running.filter(|_| !self.pipeline.is_empty() && !self.is_skipping);
+        let is_over = running.is_some_and(|running| idle.is_none_or(|idle| running <= idle));
+        let alarm = if is_over { running } else { idle };
         tokio::select! {
             biased;
             message = self.client.receive() => self.act(message?).await,
@@ -309,7 +318,11 @@ impl Session {
             }
             reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = self.alarm.at(idle), if idle.is_some() => Err(End::Idle),
+            () = self.alarm.at(alarm), if alarm.is_some() => match is_over {
+                // Reading the answer finds that its time is up.
+                true => super::seldom(self.on_flush()).await,
+                false => Err(End::Idle),
+            },
         }
     }
 
@@ -363,7 +376,7 @@ impl Session {
         let facts = planned.cleared.facts();
         let limits = planned.cleared.limits();
         // The shortest of the transaction's statements; one that begins it begins anew.
-        let begins = self.status == b'I';
+        let begins = self.status == b'I' && !self.is_block;
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         if begins || matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::Rollback)) {
             // What outlives its transaction has been filled by now.
@@ -391,7 +404,9 @@ impl Session {
         match facts.transaction {
             Some(TransactionVerb::Begin) => self.is_block = true,
             Some(verb @ (TransactionVerb::Commit | TransactionVerb::Rollback)) => {
-                self.is_block = false;
+                // What comes behind it in the pipeline is judged by what is so now; ReadyForQuery says it later.
+                self.is_block = facts.chains;
+                self.status = if facts.chains { b'T' } else { b'I' };
                 if verb == TransactionVerb::Rollback || tag != "COMMIT" {
                     self.held.undone();
                 }
@@ -401,6 +416,7 @@ impl Session {
             }
             // What rolled back to a savepoint took with it is still in the counters.
             Some(TransactionVerb::RollbackTo) => {
+                self.status = b'T';
                 self.facts_stale |= self.held.has_moved_names;
                 self.held.undone();
             }

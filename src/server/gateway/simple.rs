@@ -156,7 +156,8 @@ impl Session {
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
             let planned = self.plan(statement, &prepared, lift)?;
-            if planned.hold == Hold::OwnBlock && statements.len() > 1 && self.status == b'I' {
+            let moves = || statements.iter().any(|statement| statement.facts.transaction.is_some());
+            if planned.hold == Hold::OwnBlock && statements.len() > 1 && (self.status == b'I' || moves()) {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
             }
             // What stands behind it was planned without it.

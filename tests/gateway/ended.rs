@@ -1,0 +1,132 @@
+//! What comes behind the end of a transaction in one pipeline is judged by how things stand then: the
+//! target says so with its next ReadyForQuery only.
+
+use bytes::BytesMut;
+use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
+
+use crate::support::gate::{Gate, SHOP};
+use crate::support::wire::{Peer, error, rows};
+
+const OPEN: &str = r#"
+@id("all")
+permit (principal, action, resource);
+
+@id("at-most-100")
+forbid (principal, action in [Action::"insert", Action::"update", Action::"delete"], resource)
+when { context has impact && context.impact.rows > 100 };
+"#;
+
+const ROWS: &str = "select count(*) from orders";
+const DELETE: &str = "delete from orders where id > 0";
+
+/// Statements of the extended protocol, without a Sync.
+fn requests(texts: &[&str]) -> BytesMut {
+    let mut out = BytesMut::new();
+    for sql in texts {
+        frontend::parse_statement("", sql, &mut out);
+        frontend::bind("", "", &[], &mut out);
+        frontend::execute("", 0, &mut out);
+    }
+    out
+}
+
+async fn synced(peer: &mut Peer, texts: &[&str]) -> Option<String> {
+    let mut out = requests(texts);
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    error(&peer.until(b'Z').await).map(|error| error.sqlstate)
+}
+
+#[tokio::test]
+async fn a_commit_behind_the_end_of_a_failed_block_is_judged() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    for (begins, ends) in [
+        ("begin", &["rollback", "begin", DELETE, "commit"][..]),
+        ("begin; savepoint s", &["rollback to s", DELETE, "commit"][..]),
+        ("begin", &["rollback and chain", DELETE, "commit"][..]),
+    ] {
+        let mut peer = Peer::through(&grant).await;
+        peer.query(begins).await;
+        assert_eq!(error(&peer.query("select 1/0").await).expect("fails").sqlstate, "22012");
+        assert_eq!(synced(&mut peer, ends).await.as_deref(), Some("42501"), "{ends:?}");
+        peer.query("rollback").await;
+        peer.query(begins).await;
+        peer.query("select 1/0").await;
+        let told = peer.query(&ends.join("; ")).await;
+        assert_eq!(error(&told).expect("refused").sqlstate, "42501", "{ends:?}");
+        peer.query("rollback").await;
+        // What is small goes through.
+        peer.query(begins).await;
+        peer.query("select 1/0").await;
+        let small: Vec<&str> = ends
+            .iter()
+            .map(|sql| if *sql == DELETE { "update orders set amount = amount where id = 1" } else { sql })
+            .collect();
+        assert_eq!(synced(&mut peer, &small).await, None, "{small:?}");
+        assert_eq!(gate.count(ROWS).await, 3000);
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn code_behind_a_commit_runs_where_it_cannot_commit_by_itself() {
+    let gate = Gate::without_pack("ended_blocks", SHOP, &[("classification.toml", ""), ("open.cedar", OPEN)]).await;
+    let grant = gate.grant(Access::Write).await;
+    let code = "do $$ begin delete from orders; commit; end $$";
+    for begins in [&["commit", code][..], &["commit and chain", code][..]] {
+        let mut peer = Peer::through(&grant).await;
+        peer.query("begin").await;
+        assert!(synced(&mut peer, begins).await.is_some(), "{begins:?}");
+        let mut peer = Peer::through(&grant).await;
+        peer.query("begin").await;
+        assert!(error(&peer.query(&begins.join("; ")).await).is_some(), "{begins:?}");
+    }
+    // A block that the client has only begun is the client's to end.
+    let mut peer = Peer::through(&grant).await;
+    let small = "do $$ begin update orders set amount = 0 where id = 1; end $$";
+    assert_eq!(synced(&mut peer, &["begin", small]).await, None);
+    peer.query("rollback").await;
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    assert_eq!(gate.count(ROWS).await, 3000);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_ahead_or_flushed_has_the_limits_of_what_is_asked_for() {
+    let rules =
+        "@id(\"short\") @limit(\"300 ms, 400 ms idle\") forbid (principal, action == Action::\"execute\", resource);";
+    let policy = [("classification.toml", ""), ("short.cedar", rules)];
+    let gate = Gate::start_under(SHOP, &policy).await;
+    let grant = gate.grant(Access::Write).await;
+    // So long that it goes out before its Sync, which never comes.
+    let mut peer = Peer::through(&grant).await;
+    let padding = "x".repeat(40_000);
+    peer.send(&requests(&[&format!("/* {padding} */ select pg_sleep(60)")])).await;
+    assert_eq!(error(&peer.until(b'E').await).expect("stopped").sqlstate, "57014");
+    // Rows that a flushed statement has locked count, and its transaction does not stay open.
+    let mut peer = Peer::through(&grant).await;
+    let mut out = requests(&["select id from orders where id > 0 for update"]);
+    frontend::flush(&mut out);
+    peer.send(&out).await;
+    assert_eq!(error(&peer.until(b'E').await).expect("too many").sqlstate, "42501");
+    peer.until_closed().await;
+    let mut peer = Peer::through(&grant).await;
+    let mut out = requests(&["update orders set amount = 0 where id = 1"]);
+    frontend::flush(&mut out);
+    peer.send(&out).await;
+    peer.until(b'C').await;
+    peer.until_closed().await;
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    // Cursors that outlive their transaction are filled at the Sync.
+    let mut peer = Peer::through(&grant).await;
+    let hold = "declare c cursor with hold for select * from generate_series(1, 1000000000)";
+    assert_eq!(synced(&mut peer, &[hold]).await.as_deref(), Some("57014"));
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    let two = ["begin", &hold.replace("with hold ", ""), "declare d cursor for select 1", "fetch all c"];
+    assert_eq!(synced(&mut peer, &two).await.as_deref(), Some("57014"));
+    drop(peer);
+    gate.stop().await;
+}
