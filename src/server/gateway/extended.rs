@@ -316,23 +316,6 @@ impl Session {
         Ok(())
     }
 
-    /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
-    /// FETCH, which is judged. Of what the gateway knows nothing, nothing runs: the target closes
-    /// whatever it may have under the name, and then says itself that there is none.
-    async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
-        if self.is_cursor(portal) {
-            let denial = refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor");
-            return self.deny(&denial, "").await;
-        }
-        self.ask_close(Owner::Gateway, Named::Portal, portal);
-        self.pass(message, Step::Execute);
-        Ok(())
-    }
-
-    fn is_cursor(&self, portal: &str) -> bool {
-        !portal.is_empty() && !self.portals.contains_key(portal) && self.is_block
-    }
-
     async fn on_close(&mut self, message: &Message, what: Named, name: &str) -> Result<(), End> {
         if name.starts_with(RESERVED) {
             return seldom(self.deny(&reserved(name), "")).await;
@@ -441,7 +424,7 @@ impl Session {
     }
 
     /// Refuses a statement that was not recorded yet.
-    async fn deny(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
+    pub(super) async fn deny(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
         self.record.denied(denial, sql, Protocol::Extended, clock::now()).await?;
         self.turn_down(denial, sql).await
     }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::session::{Bound, Judged, Parsed, Session};
+use super::session::{Bound, End, Judged, Parsed, Session};
 use crate::core::policy::limit::Limits;
+use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
+use crate::core::wire::frame::Message;
+use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
-use crate::server::check::{Hold, Planned};
+use crate::server::check::{Hold, Planned, refused};
 
 /// Changes that the target was asked for, in the order of the requests.
 #[derive(Default)]
@@ -130,6 +133,23 @@ impl Session {
             }
             self.doubt_names();
         }
+    }
+
+    /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
+    /// FETCH, which is judged. Of what the gateway knows nothing, nothing runs: the target closes
+    /// whatever it may have under the name, and then says itself that there is none.
+    pub(super) async fn execute_unknown(&mut self, message: &Message, portal: &str) -> Result<(), End> {
+        if self.is_cursor(portal) {
+            let denial = refused("cursor_by_execute", "read from a cursor with FETCH", "FETCH ALL FROM cursor");
+            return self.deny(&denial, "").await;
+        }
+        self.ask_close(Owner::Gateway, Named::Portal, portal);
+        self.pass(message, Step::Execute);
+        Ok(())
+    }
+
+    fn is_cursor(&self, portal: &str) -> bool {
+        !portal.is_empty() && !self.portals.contains_key(portal) && self.is_block
     }
 
     /// How far a statement may go beside what it was judged for itself: FETCH runs what its cursor stands
