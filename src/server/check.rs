@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::approval::Lift;
 use crate::core::grant::Access;
 use crate::core::mask;
-use crate::core::policy::{Cleared, Denial, Policy, RUNS_TEXT, Subject, Verdict};
+use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowLocks};
@@ -236,7 +236,7 @@ impl Check<'_> {
             Effect::Session if facts.verb.starts_with("VACUUM") => Hold::Not,
             Effect::Read | Effect::Session if !self.is_pure(facts) => match self.subject.access {
                 // SQL in a text could lift the mode again.
-                Access::Read if facts.effect == Effect::Read && !runs_text(facts) => Hold::ReadOnly,
+                Access::Read if facts.effect == Effect::Read && text_runner(facts).is_none() => Hold::ReadOnly,
                 _ => Hold::Counted,
             },
             // DDL that policy lets through commits by its own word; unknown never gets this far.
@@ -277,10 +277,6 @@ impl Check<'_> {
             None => name.schema.is_none() && (name.name.starts_with("pg_") || self.temporary.contains(&name.name)),
         }
     }
-}
-
-fn runs_text(facts: &Facts) -> bool {
-    facts.functions.iter().any(|function| RUNS_TEXT.contains(&function.name.as_str()))
 }
 
 /// A denial that no policy rule made.

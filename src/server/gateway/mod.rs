@@ -96,7 +96,8 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
 mod tests {
     use super::*;
 
-    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+    /// The size of what an `async fn` returns.
+    pub(super) fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -163,11 +164,15 @@ impl Session {
                 declared.or_else(|| portal().map(|planned| planned.cleared.limits())).map(Box::new)
             }
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
-                let time = self.cursors.values().filter_map(|limits| limits.time).min();
-                Some(Box::new(Limits { time, ..Limits::default() }))
+                Some(Box::new(Limits { time: self.time_to_fill(), ..Limits::default() }))
             }
             _ => None,
         }
+    }
+
+    /// How long the cursors there are may take to be filled.
+    pub(super) fn time_to_fill(&self) -> Option<Duration> {
+        self.cursors.values().filter_map(|limits| limits.time).min()
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted

@@ -472,11 +472,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::size;
     use super::*;
-
-    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
-        size_of::<F>()
-    }
 
     /// It is moved with every message, and every session keeps one.
     #[test]

@@ -84,8 +84,8 @@ impl Alarm {
 impl Session {
     /// The statement has used up its time.
     pub(super) fn time_is_up(&mut self) {
-        let filling = || self.cursors.values().filter_map(|limits| limits.time).min();
-        let time = self.executions.front().map_or_else(filling, |execution| execution.limits().time);
+        let running = self.executions.front();
+        let time = running.map_or_else(|| self.time_to_fill(), |execution| execution.limits().time);
         let seconds = time.unwrap_or_default().as_secs_f64();
         self.stop(
             "57014",

@@ -112,6 +112,11 @@ pub const RUNS_TEXT: [&str; 12] = [
     "xpath_table",
 ];
 
+/// The first of them that the statement calls.
+pub fn text_runner(facts: &Facts) -> Option<&Name> {
+    facts.functions.iter().find(|function| RUNS_TEXT.contains(&function.name.as_str()))
+}
+
 /// Commands whose effect outlives the session although any role may give them for itself.
 const OUTLIVES: [&str; 4] = ["ALTER ROLE", "ALTER USER", "ALTER DEFAULT PRIVILEGES", "ALTER SYSTEM"];
 
@@ -211,8 +216,7 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Cla
         denial.objects = vec![function.to_string()];
         return Some(denial);
     }
-    let runs_text = facts.functions.iter().find(|function| RUNS_TEXT.contains(&function.name.as_str()));
-    let hidden = match runs_text {
+    let hidden = match text_runner(facts) {
         Some(function) => format!("{function}()"),
         None if matches!(facts.verb.as_str(), "DO" | "CALL") => facts.verb.clone(),
         None => return None,
