@@ -22,12 +22,17 @@ forbid (principal, action == Action::"reveal", resource)
 when { resource.tags.contains("listed") };
 "#;
 
-/// So many of a thousand honest statements must be answered as without the gate, but for those that
-/// ask who the session is: it has a role of its own, and the answer says so.
+/// So many of a thousand honest statements must be answered as without the gate: as another role with
+/// the same rights is answered, or, where they ask who the session is, as the session's own role is.
 const LEAST_HONEST: usize = 995;
 
 /// What a statement names that asks who the session is, what was granted to it, and what it ran.
 const WHO: [&str; 5] = ["current_user", "session_user", "enabled_roles", "role_table_grants", "pg_stat_statements"];
+
+fn asks_who(entry: &Value) -> bool {
+    let steps = entry.get("steps").map(ToString::to_string).unwrap_or_default();
+    WHO.iter().any(|word| steps.contains(word))
+}
 
 /// Where the corpora are; none on a machine that has only this repository.
 fn source() -> Option<PathBuf> {
@@ -146,10 +151,11 @@ impl Rig {
         let admin = format!("postgres://rt_super:rt_super_pw@127.0.0.1:{}/rt_target", self.cluster.port());
         let mut command = tokio::process::Command::new("python3");
         command.arg(self.folder.join("run_corpus.py")).args(["--corpus", corpus, "--dsn", through]);
-        command.args(["--admin-dsn", &admin, "--details"]).arg(&details).args(more);
+        command.args(["--admin-dsn", &admin, "--details"]).arg(&details);
         if let Ok(only) = std::env::var("DBGATE_CORPUS_ONLY") {
             command.args(["--only", &only]);
         }
+        command.args(more);
         let output = command.output().await.expect("python3");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -168,6 +174,24 @@ impl Rig {
         }
     }
 
+    /// The honest statements that ask who the session is, each beside what the session's own role is
+    /// told straight at the target: another role is somebody else.
+    async fn run_own(&self) {
+        let text = std::fs::read_to_string(self.folder.join("legit.jsonl")).expect("text");
+        let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let mut all = String::new();
+        for entry in entries.filter(asks_who) {
+            let only = format!("^{}$", entry.get("id").and_then(Value::as_str).expect("an id"));
+            // It waits for its next session, which is the one that is run, and could not sign in by itself.
+            let role = ask(&self.through, "select session_user");
+            psql(&self.cluster, &format!("alter role {role} login password 'own_pw'"));
+            let own = format!("postgres://{role}:own_pw@127.0.0.1:{}/rt_target", self.cluster.port());
+            self.run("legit", &self.through, "own", &["--direct-dsn", &own, "--only", &only, "--no-restore"]).await;
+            all += &std::fs::read_to_string(self.folder.join("own.out")).expect("details");
+        }
+        std::fs::write(self.folder.join("own.out"), all).expect("written");
+    }
+
     /// What went wrong in a run, an entry each. Past the gate, functions with their owner's rights
     /// are what the threat model names as held by the gate alone. An entry may find what an earlier one
     /// was allowed to change: the runner restores only after what was not.
@@ -178,8 +202,7 @@ impl Rig {
         };
         let text = |entry: &Value, name: &str| entry.get(name).map(ToString::to_string).unwrap_or_default();
         let list = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let (attacks, full) = (lines("guard_attacks.jsonl"), lines("legit.jsonl"));
-        let asks = |entry: &Value| WHO.iter().any(|word| text(entry, "steps").contains(word));
+        let attacks = lines("guard_attacks.jsonl");
         let allowed: Vec<Value> = attacks.iter().flat_map(|attack| list(attack, "allow_changed")).collect();
         let is_fine = |entry: &Value| match entry.get("outcome").and_then(Value::as_str).unwrap_or_default() {
             "breach" => {
@@ -191,25 +214,28 @@ impl Rig {
             _ => true,
         };
         let details = lines(&format!("{kind}.out"));
-        // Refusing wholesale is not a pass.
-        let is_pass = |entry: &&Value| entry.get("outcome").and_then(Value::as_str) == Some("pass");
-        let asks_who = |id: &str| full.iter().any(|entry| text(entry, "id") == id && asks(entry));
-        let (who, honest): (Vec<&Value>, Vec<&Value>) = details.iter().partition(|entry| asks_who(&text(entry, "id")));
-        let (passed, of) = (honest.iter().filter(|entry| is_pass(entry)).count(), honest.len());
-        if kind == "legit" {
-            let differing = honest.iter().filter(|entry| !is_pass(entry)).map(|entry| text(entry, "id"));
-            println!(
-                "honest: {passed} of {of} alike, {} ask who the session is; not alike: {:?}",
-                who.len(),
-                differing.collect::<Vec<_>>()
-            );
-        }
-        if kind == "legit" && passed * 1000 < of * LEAST_HONEST {
-            return vec![format!("{passed} of {of} honest statements are answered as without the gate")];
-        }
         let bad = details.iter().filter(|entry| !is_fine(entry));
         bad.map(|entry| format!("{kind} {} {} {}", text(entry, "id"), text(entry, "outcome"), text(entry, "sql")))
             .collect()
+    }
+
+    /// What honest statements are answered. Refusing wholesale is not a pass.
+    fn honest(&self) -> Option<String> {
+        let lines = |file: &str| -> Option<Vec<Value>> {
+            let text = std::fs::read_to_string(self.folder.join(file)).ok()?;
+            Some(text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+        };
+        let id = |entry: &Value| entry.get("id").map(ToString::to_string).unwrap_or_default();
+        let (mut all, own) = (lines("legit.out")?, lines("own.out").unwrap_or_default());
+        all.retain(|entry| own.iter().all(|other| id(other) != id(entry)));
+        all.extend(own);
+        let differing: Vec<_> =
+            all.iter().filter(|entry| entry.get("outcome").and_then(Value::as_str) != Some("pass")).map(id).collect();
+        let alike = all.len() - differing.len();
+        let told =
+            format!("{alike} of {} honest statements are answered as without the gate, not {differing:?}", all.len());
+        println!("{told}");
+        (alike * 1000 < all.len() * LEAST_HONEST).then_some(told)
     }
 
     async fn stop(self) {
@@ -236,6 +262,13 @@ async fn scope_role(cluster: &Cluster) -> String {
     client.query_one(sql, &[]).await.expect("one scope role").get(0)
 }
 
+/// One value, by an address.
+fn ask(address: &str, sql: &str) -> String {
+    let output = Command::new("psql").args(["-XAtq", address, "-c", sql]).output().expect("psql");
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 fn psql(cluster: &Cluster, sql: &str) {
     let mut command = Command::new("psql");
     command.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql]).envs(environment(cluster));
@@ -250,7 +283,7 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
     };
     let rig = Rig::start(&source).await;
     let kinds = std::env::var("DBGATE_CORPUS_KINDS")
-        .unwrap_or_else(|_| "mask extended binary past guard guard-extended legit".into());
+        .unwrap_or_else(|_| "mask extended binary past guard guard-extended legit own".into());
     let mut wrong = Vec::new();
     for kind in kinds.split(' ') {
         if kind == "keep" {
@@ -273,9 +306,13 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
             "past" => ("mask".to_owned(), &rig.past),
             _ => (kind.to_owned(), &rig.through),
         };
-        rig.run(&corpus, through, kind, &more).await;
+        match kind {
+            "own" => rig.run_own().await,
+            _ => drop(rig.run(&corpus, through, kind, &more).await),
+        }
         wrong.extend(rig.wrong(kind));
     }
+    wrong.extend(rig.honest());
     rig.stop().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
