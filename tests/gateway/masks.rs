@@ -72,6 +72,29 @@ async fn rows_that_a_filter_leaves_out_can_neither_be_read_nor_written() {
 }
 
 #[tokio::test]
+async fn no_way_goes_round_a_filter() {
+    let gate = Gate::start_under(TENANTS, &[("filter.cedar", ONE_TENANT)]).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    for sql in [
+        "insert into ten (id, tenant, note) values (1, 'a', 'x') on conflict (id) do update set tenant = 'a' returning *",
+        "insert into ten (id, tenant, note) values (1, 'a', 'x') on conflict (id) do update set note = 'x' where ten.note > ''",
+        "with w as (insert into ten (id, tenant) values (1, 'a') on conflict (id) do update set tenant = 'a' returning id) select * from w",
+        "explain (analyze) select 1 from ten where id = 1",
+        "explain (analyze, costs off, timing off) select 1 from ten where note = 'note 1'",
+        "explain analyze update ten set note = note where id = 1",
+    ] {
+        let (code, message) = refusal(&client, sql).await;
+        assert_eq!((code.as_str(), message.contains("filter")), ("42501", true), "{sql}: {message}");
+    }
+    let allowed = "insert into ten (id, tenant, note) values (2, 'a', 'x') on conflict (id) do nothing";
+    assert_eq!(client.execute(allowed, &[]).await.expect("nothing to do"), 0);
+    client.batch_execute("explain select 1 from ten where id = 1").await.expect("a plan that has not run");
+    assert_eq!(gate.count("select count(*) from ten where tenant = 'b' and note like 'note %'").await, 5);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn past_the_gate_the_filtered_table_is_out_of_reach_altogether() {
     let bench = bench(TENANTS, "").await;
     let scope = bench.scope(Access::Write, ONE_TENANT).await;
