@@ -27,6 +27,7 @@ mod gateway {
     mod ended;
     mod explained;
     mod failover;
+    mod guesses;
     mod holes;
     mod hostile;
     mod lease_versions;

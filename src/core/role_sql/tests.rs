@@ -37,6 +37,7 @@ fn scope() -> Scope {
         filter: None,
         rebuilt: None,
         sequences: vec![("public".into(), "s".into())],
+        untold: Vec::new(),
     };
     let read_only = RelationScope {
         insert: false,

@@ -98,6 +98,7 @@ mod tests {
             filter: None,
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 

@@ -3,10 +3,13 @@
 //! One function decides the extent of every right: the GRANTs are written from it and the
 //! explanation is read from it, so what a person is told and what PostgreSQL holds cannot differ.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ColumnScope, RelationName, RelationScope, Scope};
 
 /// A privilege on rows, in PostgreSQL's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Right {
     Select,
     Insert,
@@ -58,34 +61,44 @@ impl Extent {
 /// Whole where nothing of it is masked, so that system columns and LOCK work as usual; column by
 /// column otherwise. None where rows are filtered or a view is rebuilt: the view is the only door.
 pub fn on_relation(relation: &RelationScope, right: Right) -> Extent {
-    if relation.is_closed() || !relation.allows(right) {
+    if relation.is_closed() || !relation.allows(right) || relation.keeps_back(right, None) {
         return Extent::Nothing;
     }
-    if right == Right::Delete || !relation.is_masked() {
+    if right == Right::Delete || (!relation.is_masked() && relation.gives_all(right)) {
         return Extent::Whole;
     }
     these(relation, |column| match right {
         // A new row may hold what its writer knows already.
-        Right::Insert => !column.is_generated,
-        // A change to a masked column would be blind, and its error messages an oracle.
-        Right::Update => column.mask.is_none() && !column.is_generated,
+        Right::Insert => !column.is_generated && !is_kept_back(relation, right, column),
+        Right::Update => is_changed(relation, column),
         Right::Select | Right::Delete => column.mask.is_none(),
     })
 }
 
+/// Whether a column may be changed. A change to a masked one would be blind, and its error messages an
+/// oracle.
+fn is_changed(relation: &RelationScope, column: &ColumnScope) -> bool {
+    column.mask.is_none() && !column.is_generated && !is_kept_back(relation, Right::Update, column)
+}
+
+fn is_kept_back(relation: &RelationScope, right: Right, column: &ColumnScope) -> bool {
+    relation.keeps_back(right, Some(&column.name))
+}
+
 /// The extent of a right on the masking view that stands for the relation.
 pub fn on_view(relation: &RelationScope, right: Right) -> Extent {
-    if relation.view.is_none() || !relation.allows(right) {
+    if relation.view.is_none() || !relation.allows(right) || relation.keeps_back(right, None) {
         return Extent::Nothing;
     }
-    let writes = |column: &ColumnScope| column.mask.is_none() && !column.is_generated;
     match right {
         Right::Select | Right::Delete => Extent::Whole,
         // Elsewhere INSERT goes to the table itself: a view takes no values for what it computes.
         Right::Insert if !relation.is_closed() => Extent::Nothing,
-        Right::Insert => these(relation, writes),
-        Right::Update if !relation.is_masked() => Extent::Whole,
-        Right::Update => these(relation, writes),
+        Right::Insert => these(relation, |column| {
+            column.mask.is_none() && !column.is_generated && !is_kept_back(relation, right, column)
+        }),
+        Right::Update if !relation.is_masked() && relation.gives_all(right) => Extent::Whole,
+        Right::Update => these(relation, |column| is_changed(relation, column)),
     }
 }
 
@@ -228,6 +241,7 @@ mod tests {
             filter: filter.map(str::to_owned),
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
