@@ -168,7 +168,22 @@ pub async fn read(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     client.batch_execute("rollback").await.map_err(failed)?;
     let mut catalog = catalog?;
     define(client, &mut catalog).await.map_err(failed)?;
+    stand_in(client, &mut catalog).await.map_err(failed)?;
     Ok(catalog)
+}
+
+/// Asks the domains of text what can stand for their values.
+async fn stand_in(client: &Client, catalog: &mut Catalog) -> Result<(), tokio_postgres::Error> {
+    let Some(sql) = own_types::stand_ins(&catalog.types) else { return Ok(()) };
+    client.batch_execute(BEGIN).await?;
+    let rows = client.query(&sql, &[]).await;
+    client.batch_execute("rollback").await?;
+    // A domain that is gone since is asked for in vain; the next look will not know it.
+    match rows {
+        Ok(rows) => own_types::put_stand_ins(&mut catalog.types, &rows),
+        Err(error) if error.as_db_error().is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many views are asked for at a time: PostgreSQL locks what each of them reads until the end
