@@ -20,6 +20,7 @@ mod broker {
 }
 mod gateway {
     mod attacks;
+    mod beyond;
     mod corpus;
     mod differential;
     mod disguise;

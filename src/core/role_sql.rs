@@ -194,7 +194,7 @@ pub struct Grantable {
 /// The column of the system's own that statements use to find rows again: it says where a row lies. Not
 /// `tableoid`, which tells in which partition a row is, and so something of a masked key; nor `xmin` and
 /// `xmax`, which tell who refers to whom: a new reference leaves its transaction's number in both rows.
-const SYSTEM: [&str; 1] = ["ctid"];
+pub const SYSTEM: [&str; 1] = ["ctid"];
 
 /// Gives a scope role its privileges. Running it again changes nothing.
 ///
@@ -253,7 +253,7 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
 
 /// The privilege that shows a name in `information_schema` and allows nothing to who may not make
 /// tables: only a foreign key could use it.
-const KNOWN: &str = "REFERENCES";
+pub const KNOWN: &str = "REFERENCES";
 
 /// What a role is to hold on a relation itself, by privilege.
 pub fn rights(relation: &RelationScope, is_known: bool) -> [(&'static str, Extent); 5] {
@@ -433,6 +433,11 @@ pub fn drop_views(views: &[String]) -> Vec<String> {
         format!("DROP VIEW {} CASCADE", views.join(", ")),
         "RESET ROLE".to_owned(),
     ]
+}
+
+/// Gives the role of a scope another name, under which it is nobody's. Its comment stays.
+pub fn set_aside(name: &str, oid: u32) -> String {
+    format!("ALTER ROLE {} RENAME TO {}", identifier(name), identifier(&format!("{name}_{oid}")))
 }
 
 /// Drops a role and what it owns in this database. The broker joins it first: only a member may

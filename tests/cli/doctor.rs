@@ -43,7 +43,15 @@ const CLASSIFICATION: &str = "
     tags = []
 ";
 
-const HOLES: [Hole; 40] = [
+/// Makes the role of a scope.
+macro_rules! scope {
+    () => {
+        "create role dbgate_s_0123456789abcdef; comment on role dbgate_s_0123456789abcdef is \
+         'dbgate scope 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef in doctored'; "
+    };
+}
+
+const HOLES: [Hole; 44] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -155,6 +163,28 @@ const HOLES: [Hole; 40] = [
     ),
     hole("sessions_membership", "dbgate_sessions", "grant pg_read_all_data to dbgate_sessions", ""),
     hole("sessions_grant", "public.trail", "grant select on trail to dbgate_sessions", ""),
+    hole("sessions_grant", "public.trail.what", "grant select (what) on trail to dbgate_sessions", ""),
+    Hole {
+        code: "scope_grant",
+        object: "public.trail",
+        make: concat!(scope!(), "grant insert (what) on trail to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
+    Hole {
+        code: "scope_grant",
+        object: "schema public",
+        make: concat!(scope!(), "grant create on schema public to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
+    Hole {
+        code: "scope_membership",
+        object: "dbgate_s_0123456789abcdef",
+        make: concat!(scope!(), "grant pg_monitor to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
     Hole {
         code: "row_security",
         object: "public.trail",
