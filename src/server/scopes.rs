@@ -359,8 +359,8 @@ async fn known_withheld(client: &Client, scope: &Scope) -> Result<BTreeSet<Relat
 }
 
 async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, ScopeError> {
-    // A session makes nothing that lasts but large objects; what somebody has made such a role's is not ours
-    // to drop.
+    // A session makes nothing that lasts but large objects, and says what others may do with what it makes;
+    // what somebody has made such a role's besides is not ours to drop.
     let unused = client
         .query(
             "select r.rolname::text, current_setting('server_version_num')::int4 from pg_catalog.pg_roles r \
@@ -373,7 +373,8 @@ async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, Scope
              on d.classid = 'pg_catalog.pg_class'::regclass and t.oid = d.objid \
            where d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o' \
              and d.dbid in (0, (select oid from pg_catalog.pg_database where datname = current_database())) \
-             and d.classid <> 'pg_catalog.pg_largeobject'::regclass and t.relpersistence is distinct from 't')",
+             and d.classid not in ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_default_acl'::regclass) \
+             and t.relpersistence is distinct from 't')",
             &[&role_sql::SCOPE_PREFIX, &keep, &role_sql::LOGIN_PREFIX],
         )
         .await;

@@ -29,7 +29,8 @@ const ON_RELATIONS: &str = "with r as (select oid from pg_catalog.pg_roles where
       where a.grantee = (select oid from r)";
 
 /// Its rights on schemas; and, in words, what else is granted to it, owned by it but for what a session makes
-/// for itself, what it is a member of, and what it may as a role.
+/// for itself (any role may make large objects and say who may use what it makes), what it is a member of,
+/// and what it may as a role.
 const BESIDE: &str = "with r as (select * from pg_catalog.pg_roles where rolname = $1), \
       named as (select d.classid, d.objid, d.objsubid, d.deptype from pg_catalog.pg_shdepend d \
         where d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = (select oid from r) \
@@ -40,6 +41,7 @@ const BESIDE: &str = "with r as (select * from pg_catalog.pg_roles where rolname
     union all select null, null, concat_ws(' ', case when d.deptype = 'o' then 'owner of' end, i.type, i.identity) \
       from named d cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i \
       where case when d.deptype = 'o' then coalesce(i.schema, '') !~ '^pg_(toast_)?temp' \
+          and d.classid not in ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_default_acl'::regclass) \
         else d.classid not in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_namespace'::regclass) end \
     union all select null, null, 'member of ' || b.rolname from pg_catalog.pg_auth_members m \
       join pg_catalog.pg_roles b on b.oid = m.roleid where m.member = (select oid from r) \
