@@ -375,18 +375,21 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         Some(definition) => mask::rebuilt(name, relation, definition),
         None => qualified(&name.schema, &name.name),
     };
-    let (mut condition, mut barrier, mut check) = (String::new(), "", "");
-    if let Some(filter) = &relation.filter {
-        condition = format!(" WHERE {filter}");
-        // Conditions of others must not see a row before the filter has. Without a filter there is
-        // nothing to see early: the columns are behind their masks wherever a condition is moved.
-        barrier = " WITH (security_barrier)";
-        // Without it a row could be written out of sight, or into the sight of others.
-        if relation.insert || relation.update {
-            check = " WITH CASCADED CHECK OPTION";
-        }
-    }
-    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
+    let (barrier, condition) = filtered(relation);
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}", columns.join(", "))
+}
+
+/// What stands before and behind the query of a view whose rows are filtered.
+fn filtered(relation: &RelationScope) -> (&'static str, String) {
+    let Some(filter) = &relation.filter else {
+        // Without a filter there is nothing to see early: the columns are behind their masks wherever a
+        // condition is moved.
+        return ("", String::new());
+    };
+    // Without it a row could be written out of sight, or into the sight of others.
+    let check = if relation.insert || relation.update { " WITH CASCADED CHECK OPTION" } else { "" };
+    // Conditions of others must not see a row before the filter has.
+    (" WITH (security_barrier)", format!(" WHERE {filter}{check}"))
 }
 
 /// The view that takes new rows and shows their masks. What is masked can be written in it and not
@@ -398,7 +401,9 @@ fn create_rows_view(name: &RelationName, relation: &RelationScope, place: &str) 
         Some(format!("{} AS {}", mask.expression, identifier(&column.shown_by()?)))
     };
     let columns: Vec<String> = own.chain(relation.columns.iter().filter_map(part)).collect();
-    format!("CREATE VIEW {place} AS SELECT {} FROM {}", columns.join(", "), qualified(&name.schema, &name.name))
+    let (barrier, condition) = filtered(relation);
+    let source = qualified(&name.schema, &name.name);
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}", columns.join(", "))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name

@@ -95,9 +95,9 @@ pub fn relation(
     let reaches = |granted: &Granted<'_>, at: usize| {
         // A view that is put together anew in each statement is read without a right on it.
         (at == 0 && granted.relation.read && granted.relation.rebuilt.is_some())
-            || [&granted.rights, &granted.through_view]
-                .into_iter()
-                .any(|all| all.get(at).is_some_and(|one| *one != Extent::Nothing))
+            || rights::Right::ALL
+                .get(at)
+                .is_some_and(|right| rights::reach(granted.relation, *right) != Extent::Nothing)
     };
     let action = |(at, action): (usize, &'static str)| Action {
         action,

@@ -317,8 +317,7 @@ fn written(scope: &Scope, right: Right, column: &str) -> Result<Answered, String
     if !granted.columns.iter().any(|column| column.name == name) {
         return Err(format!("{relation} has no column `{name}`"));
     }
-    let all = [explain::on_relation(granted, right), explain::on_view(granted, right)];
-    if all.iter().any(|extent| extent.covers(name)) {
+    if explain::reach(granted, right).covers(name) {
         return Ok(Answered::plain(Expected::Allow));
     }
     let kept = granted.untold.iter().find(|one| one.right == right && one.column.as_deref() == Some(name));

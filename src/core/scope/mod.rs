@@ -137,12 +137,17 @@ impl RelationScope {
         self.is_masked() || self.is_closed()
     }
 
-    /// The view that takes new rows, where RETURNING could show a part of a masked column. It has the
-    /// relation's columns in their order, to be written, and then those that show a part, to be read.
+    /// The view that takes new rows, where RETURNING could show a part of a masked column and where rows
+    /// are filtered. It has the relation's columns in their order, to be written, and then those that show
+    /// a part, to be read.
+    ///
+    /// Where rows are filtered nothing can be changed through it: ON CONFLICT DO UPDATE does not ask a
+    /// view's condition about the row that is there already, so it would reach rows that are left out, and
+    /// bring them into sight.
     pub fn rows_view(&self) -> Option<(String, String)> {
         let has_parts = self.columns.iter().any(|column| column.shown_by().is_some());
-        let (schema, name) =
-            self.view.as_ref().filter(|_| has_parts && self.insert && self.read && !self.is_closed())?;
+        let is_needed = self.filter.is_some() || (has_parts && !self.is_closed());
+        let (schema, name) = self.view.as_ref().filter(|_| is_needed && self.insert && self.read)?;
         Some((schema.clone(), format!("{name}_rows")))
     }
 

@@ -213,7 +213,7 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
         let replace = |schema: Option<&str>, name: &str, spot: Spot| match spot {
             Spot::Rows => text(schema?, name),
             // What stands for a relation shows its children too.
-            Spot::RowsOfItself | Spot::Target | Spot::ShownTarget | Spot::ShownRows => None,
+            Spot::RowsOfItself | Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows => None,
         };
         splice::splice(statement, Masks { source: &replace, columns: &|_, _| None })
             .ok()
