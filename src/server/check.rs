@@ -8,7 +8,7 @@ use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner};
 use crate::core::scope::catalog::{Catalog, RelationKind};
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::{RelationName, RelationScope, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
@@ -257,16 +257,23 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
+                Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
                 Spot::ShownRows if !scope.is_closed() => mask::rows_view(scope),
+                Spot::NewRows | Spot::ShownRows if scope.rows_view().is_some() && scope.is_closed() => {
+                    mask::rows_view(scope)
+                }
                 Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
-                Spot::Target | Spot::ShownRows => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+                Spot::Target | Spot::NewRows | Spot::ShownRows => {
+                    scope.is_closed().then(|| mask::splice_text(&full, scope, false))
+                }
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
-            // A view that stands for its relation returns masked values by itself.
-            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(|scope| mask::returned(&full, scope))
+            // A view that stands for its relation returns masked values by itself; the one that takes new rows
+            // has columns that are not to be read.
+            let is_named = |scope: &&RelationScope| !scope.is_closed() || scope.rows_view().is_some();
+            self.scope.relations.get(&full).filter(is_named).map(|scope| mask::returned(&full, scope))
         };
         splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
             refused(

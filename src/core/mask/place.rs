@@ -101,6 +101,7 @@ mod tests {
             filter: None,
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
