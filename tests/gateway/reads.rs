@@ -3,6 +3,7 @@
 use dbgate::core::grant::Access;
 
 use crate::support::gate::{Gate, SHOP, column, refusal};
+use crate::support::wire::{Peer, error};
 
 #[tokio::test]
 async fn masked_columns_come_back_masked_however_they_are_asked_for() {
@@ -82,5 +83,24 @@ async fn definitions_of_temporary_relations_are_the_sessions_own() {
     assert_eq!(refusal(&client, "create index on orders (amount)").await.0, "42501");
     assert_eq!(refusal(&client, "alter table big inherit orders").await.0, "42501");
     drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn copy_of_a_view_is_what_postgresql_says_it_is() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Read).await).await;
+    for relation in ["active_names", "public.active_names (name)"] {
+        let fields = error(&peer.query(&format!("copy {relation} to stdout")).await).expect("an error");
+        assert_eq!(
+            (fields.sqlstate.as_str(), fields.message.as_str()),
+            ("42809", "cannot copy from view \"active_names\"")
+        );
+        assert_eq!(fields.hint.as_deref(), Some("Try the COPY (SELECT ...) TO variant."));
+    }
+    let copied = peer.query("copy (select * from active_names order by id limit 1) to stdout").await;
+    assert!(copied.iter().any(|message| message.tag == b'd' && &message.body[..] == b"1\tname 1\n"));
+    // The table that the view reads is masked, and stays what it is to COPY.
+    assert_eq!(error(&peer.query("copy customers to stdout").await), None);
     gate.stop().await;
 }

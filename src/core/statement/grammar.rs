@@ -24,6 +24,16 @@ pub struct Statement {
     pub(super) tree: Tree,
 }
 
+impl Statement {
+    /// The relation that `COPY relation TO` names, with the schema as written.
+    pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
+        let relation = self.tree.get("relation");
+        let is_out = self.tree.kind() == "CopyStmt" && !self.tree.get("is_from").flag() && !relation.is_nothing();
+        let schema = relation.get("schemaname").text();
+        is_out.then(|| ((!schema.is_empty()).then_some(schema), relation.get("relname").text()))
+    }
+}
+
 /// Why a text has no statements.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
@@ -119,11 +129,7 @@ fn top_level(tree: &Tree) -> Facts {
         "PrepareStmt" => named("PREPARE", top_level(tree.get("query")).effect, text("name")),
         "ExecuteStmt" => named("EXECUTE", Effect::Unknown, text("name")),
         "DeallocateStmt" => named("DEALLOCATE", Effect::Session, text("name")),
-        // 0x0020 is CURSOR_OPT_HOLD: such a cursor is filled at COMMIT, after the last count.
-        "DeclareCursorStmt" if tree.get("options").int() & 0x20 != 0 => {
-            named("DECLARE WITH HOLD", Effect::Read, text("portalname"))
-        }
-        "DeclareCursorStmt" => named("DECLARE", Effect::Read, text("portalname")),
+        "DeclareCursorStmt" => cursor(tree),
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         // DiscardMode: 1 is DISCARD_ALL, which also forgets what was prepared.
@@ -176,6 +182,14 @@ fn is_own(made: &Tree) -> bool {
 
 fn named(verb: &str, effect: Effect, name: &str) -> Facts {
     Facts { prepared: Some(name.to_owned()), ..Facts::plain(verb, effect) }
+}
+
+/// 0x0001 is CURSOR_OPT_BINARY, 0x0020 CURSOR_OPT_HOLD: such a cursor is filled at COMMIT, after the
+/// last count.
+fn cursor(tree: &Tree) -> Facts {
+    let is = |option: i64| tree.get("options").int() & option != 0;
+    let verb = if is(0x20) { "DECLARE WITH HOLD" } else { "DECLARE" };
+    Facts { is_binary: is(0x01), ..named(verb, Effect::Read, tree.get("portalname").text()) }
 }
 
 fn copy(tree: &Tree) -> Facts {
@@ -398,11 +412,12 @@ mod tests {
     fn what_drop_names_is_seen() {
         let drops = |sql: &str| {
             let facts = parse(sql).expect(sql).remove(0).facts;
-            (facts.objects.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.if_exists)
+            (facts.objects.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.may_be_absent)
         };
         assert_eq!(drops("drop table if exists a, s.b cascade"), (vec!["a".into(), "s.b".into()], true));
-        for kind in ["table", "view", "sequence", "index"] {
-            assert_eq!(drops(&format!("drop {kind} pg_temp.a")), (vec!["pg_temp.a".into()], false), "{kind}");
+        // No catalog of ours lists indexes.
+        for (kind, may_be_absent) in [("table", true), ("view", true), ("sequence", true), ("index", false)] {
+            assert_eq!(drops(&format!("drop {kind} pg_temp.a")), (vec!["pg_temp.a".into()], may_be_absent), "{kind}");
         }
         for other in ["drop schema a", "drop materialized view a", "drop function a()", "drop role a", "drop type a"] {
             assert_eq!(drops(other).0, Vec::<String>::new(), "{other}");

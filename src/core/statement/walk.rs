@@ -7,7 +7,8 @@ use super::predicate;
 use super::tree::Tree;
 
 /// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
-const RELATIONS: [i64; 4] = [21, 38, 42, 52];
+const RELATIONS: [i64; 4] = [INDEX, 38, 42, 52];
+const INDEX: i64 = 21;
 /// The ObjectType of a column.
 const COLUMN: i64 = 7;
 
@@ -82,7 +83,7 @@ impl Walk<'_> {
             "DropStmt" if RELATIONS.contains(&tree.get("remove_type").int()) => {
                 let names = tree.get("objects").items().iter();
                 self.facts.objects.extend(names.filter_map(|name| qualified(name.get("items").items())));
-                self.facts.if_exists = tree.get("missing_ok").flag();
+                self.facts.may_be_absent = tree.get("missing_ok").flag() || tree.get("remove_type").int() != INDEX;
             }
             "CommentStmt" => {
                 let name = tree.get("object").get("items").items();

@@ -30,6 +30,14 @@ pub struct Changes {
     must_settle: bool,
 }
 
+/// What DECLARE has made.
+pub struct Cursor {
+    /// How far its query may go.
+    limits: Limits,
+    /// A Query gets its rows in their binary form.
+    is_binary: bool,
+}
+
 /// What a name meant before.
 enum Change {
     Statement(String, Option<Parsed>),
@@ -120,7 +128,7 @@ impl Session {
             (verb, Some(name)) if verb.starts_with("DECLARE") => {
                 self.portals.remove(name);
                 let limits = planned.cleared.limits();
-                self.cursors.insert(name.to_owned(), limits);
+                self.cursors.insert(name.to_owned(), Cursor { limits, is_binary: facts.is_binary });
                 if verb == "DECLARE WITH HOLD" {
                     self.filling = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
                 }
@@ -160,7 +168,7 @@ impl Session {
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
             ("FETCH", Some(name)) => {
                 let portal = || self.portals.get(name).and_then(|bound| bound.planned.as_ref());
-                let declared = self.cursors.get(name).copied();
+                let declared = self.cursors.get(name).map(|cursor| cursor.limits);
                 declared.or_else(|| portal().map(|planned| planned.cleared.limits())).map(Box::new)
             }
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
@@ -170,9 +178,15 @@ impl Session {
         }
     }
 
+    /// Whether a Query that reads on from a cursor gets its rows in their binary form.
+    pub(super) fn reads_binary(&self, facts: &Facts) -> bool {
+        let cursor = facts.prepared.as_ref().filter(|_| facts.verb == "FETCH");
+        cursor.and_then(|name| self.cursors.get(name)).is_some_and(|cursor| cursor.is_binary)
+    }
+
     /// How long the cursors there are may take to be filled.
     pub(super) fn time_to_fill(&self) -> Option<Duration> {
-        self.cursors.values().filter_map(|limits| limits.time).min()
+        self.cursors.values().filter_map(|cursor| cursor.limits.time).min()
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted

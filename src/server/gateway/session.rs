@@ -13,7 +13,6 @@ use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
 use crate::core::approval::Lift;
-use crate::core::policy::limit::Limits;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
@@ -208,8 +207,8 @@ pub struct Session {
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// Changes of the two that the target has been asked for and has not answered.
-    /// How far the cursors that DECLARE has made may go, by name.
-    pub(super) cursors: BTreeMap<String, Limits>,
+    /// The cursors that DECLARE has made in this transaction, by name.
+    pub(super) cursors: BTreeMap<String, super::named::Cursor>,
     /// Until when a Sync may fill cursors that outlive their transaction.
     pub(super) filling: Option<tokio::time::Instant>,
     pub(super) changes: super::named::Changes,
