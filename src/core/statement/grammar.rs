@@ -295,7 +295,9 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
     let is_revoke = matches!(kind, "GrantStmt" | "GrantRoleStmt") && !tree.get("is_grant").flag();
     let mut verb = if is_create { "CREATE ".to_owned() } else { String::new() };
     let words = kind.strip_suffix("Stmt").unwrap_or(kind);
-    if is_revoke {
+    if let Some(name) = called(kind) {
+        verb = name.to_owned();
+    } else if is_revoke {
         verb.push_str("REVOKE");
     } else if kind == "DefineStmt" {
         verb.push_str(defined(tree.get("kind").int()));
@@ -308,6 +310,27 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
         });
     }
     Facts::plain(&verb, if is_definition { Effect::Ddl } else { Effect::Unknown })
+}
+
+/// What people call definitions that the parser has another name for.
+fn called(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "CreateStmt" => "CREATE TABLE",
+        "CreateSeqStmt" => "CREATE SEQUENCE",
+        "AlterSeqStmt" => "ALTER SEQUENCE",
+        "CreateTrigStmt" => "CREATE TRIGGER",
+        "CreateEventTrigStmt" => "CREATE EVENT TRIGGER",
+        "AlterEventTrigStmt" => "ALTER EVENT TRIGGER",
+        "CreateEnumStmt" | "CreateRangeStmt" | "CompositeTypeStmt" => "CREATE TYPE",
+        "AlterEnumStmt" => "ALTER TYPE",
+        "CreateStatsStmt" => "CREATE STATISTICS",
+        "CreatePLangStmt" => "CREATE LANGUAGE",
+        "CreateFdwStmt" => "CREATE FOREIGN DATA WRAPPER",
+        "CreateAmStmt" => "CREATE ACCESS METHOD",
+        "CreatedbStmt" => "CREATE DATABASE",
+        "DropdbStmt" => "DROP DATABASE",
+        _ => return None,
+    })
 }
 
 /// What a CREATE of several kinds makes, by ObjectType of the parser's protobuf.
@@ -369,6 +392,29 @@ mod tests {
         assert_eq!(verb("create type t"), "CREATE TYPE");
         assert_eq!(verb("create collation c (locale = 'C')"), "CREATE COLLATION");
         assert_eq!(verb("revoke select on t from x"), "REVOKE");
+        for definition in [
+            "create table t (a int)",
+            "create sequence s",
+            "alter sequence s restart",
+            "create trigger t after insert on a for each row execute function f()",
+            "create event trigger t on ddl_command_start execute function f()",
+            "create type t as enum ('a')",
+            "create type t as range (subtype = int)",
+            "create type t as (a int)",
+            "alter type t add value 'b'",
+            "create statistics s on a, b from t",
+            "create language l handler h",
+            "create foreign data wrapper w",
+            "create access method m type table handler h",
+            "create database d",
+            "drop database d",
+            "create index i on t (a)",
+            "create function f() returns int language sql as 'select 1'",
+            "alter table t add column b int",
+        ] {
+            let verb = verb(definition);
+            assert!(definition.to_uppercase().starts_with(&format!("{verb} ")), "{verb}: {definition}");
+        }
     }
 
     #[test]
