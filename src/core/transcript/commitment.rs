@@ -40,9 +40,10 @@ impl Domain {
     }
 }
 
-/// The key of one session's commitments. Zeroed on drop, never printed.
+/// The key of one session's commitments, as the state of a MAC that has taken it in: a commitment
+/// begins with a copy. Zeroed on drop (the features `zeroize` of hmac and sha2), never printed.
 #[derive(Clone)]
-pub struct SessionKey(Zeroizing<[u8; 32]>);
+pub struct SessionKey(Hmac<Sha256>);
 
 impl std::fmt::Debug for SessionKey {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,7 +54,8 @@ impl std::fmt::Debug for SessionKey {
 impl SessionKey {
     /// From 32 random bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        Self(Hmac::new_from_slice(bytes.as_slice()).expect("HMAC takes keys of any length"))
     }
 
     /// HMAC-SHA256 over the domain, a zero byte and `bytes`, in hex.
@@ -74,7 +76,7 @@ impl SessionKey {
     }
 
     fn begin(&self, domain: Domain) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes keys of any length");
+        let mut mac = self.0.clone();
         mac.update(domain.word().as_bytes());
         mac.update(&[0]);
         mac

@@ -200,6 +200,16 @@ impl Log {
         self.writer.durable_in_turn(pending).await.map(Position).ok_or(LogError::Stopped)
     }
 
+    /// Whether the line is durable by now.
+    pub(super) fn is_durable(&self, pending: Pending) -> bool {
+        self.writer.is_durable(pending)
+    }
+
+    /// Has what was queued written now.
+    pub(super) fn hurry(&self) {
+        self.writer.hurry();
+    }
+
     /// Records a grant, with the proof that the client holds its key. Durable, and under a signed
     /// checkpoint, when it returns: only then may the credential be handed out.
     pub async fn grant(&self, grant: &Grant, proof: Option<&KeyProof>) -> Result<GrantRecorded, LogError> {

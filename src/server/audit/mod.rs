@@ -2,13 +2,15 @@
 //!
 //! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them, which
 //! [`writer`] writes and [`stored`] and [`index`] look up; [`session`] is the gateway's account of
-//! one connection, in the words of [`wording`]; [`recover`] reads the file at start.
+//! one connection, in the words of [`wording`], and [`settle`] what of it must be durable before
+//! it runs; [`recover`] reads the file at start.
 
 mod approvals;
 mod index;
 mod log;
 mod recover;
 mod session;
+mod settle;
 mod stored;
 mod wording;
 mod writer;
@@ -17,6 +19,7 @@ pub use log::{GrantRecorded, Log, LogError, Opening, Position};
 pub use session::{Protocol, Recorded, ResultRecord, RoleEnd, Said, SessionOpen, SessionRecord};
 pub use stored::Kind;
 pub use wording::Wording;
+pub use writer::Pending;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -102,7 +102,7 @@ pub struct ResultRecord<'a> {
 
 /// The account of one connection.
 pub struct SessionRecord {
-    log: std::sync::Arc<Log>,
+    pub(super) log: std::sync::Arc<Log>,
     chain: Chain,
     session: SessionId,
     /// Its name as the log's index keeps it.
@@ -121,7 +121,7 @@ pub struct SessionRecord {
     /// Statements that were let through and have no outcome yet, by number and part.
     pending: BTreeSet<(u64, u64)>,
     /// The last line that must be durable before anything more is sent.
-    unsettled: Option<Pending>,
+    pub(super) unsettled: Option<Pending>,
     /// What the next line says, while it is put together.
     members: Members,
     is_closed: bool,
@@ -225,15 +225,6 @@ impl SessionRecord {
             self.unsettled = Some(last);
         }
         Ok(Recorded { number })
-    }
-
-    /// Waits until every recorded statement that must be durable before it runs is so. The queue
-    /// keeps its order: when the last line is durable, so are the ones before it.
-    pub async fn settled(&mut self) -> Result<(), LogError> {
-        match self.unsettled.take() {
-            Some(last) => self.log.durable(last).await.map(drop),
-            None => Ok(()),
-        }
     }
 
     /// Records a text without a statement: nothing runs, but the client sent it and has it written down.

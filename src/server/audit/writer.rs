@@ -147,6 +147,18 @@ impl Writer {
         self.acknowledged(pending, false).await
     }
 
+    /// Whether the line is durable by now.
+    pub fn is_durable(&self, Pending(index): Pending) -> bool {
+        self.shared.durable.load(Ordering::Acquire) > index
+    }
+
+    /// Has what was queued written now, without waiting for it.
+    pub fn hurry(&self) {
+        let mut inbox = self.shared.inbox();
+        inbox.is_urgent |= !inbox.entries.is_empty();
+        self.shared.rouse(&mut inbox);
+    }
+
     async fn acknowledged(&self, Pending(index): Pending, is_urgent: bool) -> Option<u64> {
         let done = {
             let mut inbox = self.shared.inbox();

@@ -1,15 +1,23 @@
 //! Requests to the target: gathered with a note of who asked, sent together, recorded first.
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 
 use super::held::OWN;
 use super::relay::{Drained, Mode};
+use super::seldom;
 use super::session::{End, Session};
 use super::values::Values;
 use crate::core::session::{Owner, Step};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Named};
+use crate::server::audit::Pending;
 
+/// Requests that may be on their way without an answer before one is waited for without a Flush of the client's.
+const LONGEST_GATHERED: usize = 1024 * 1024;
+/// Requests that may gather before they are sent on: the target can work while the client says more.
+const SENT_AHEAD: usize = 8 * 1024;
+/// Requests that may wait for the disk before the client waits for it, too.
+const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
 /// A portal of the gateway's own.
 const PORTAL: &str = "dbgate_portal";
 
@@ -22,6 +30,14 @@ pub struct OwnStatements {
     asked: std::collections::VecDeque<&'static str>,
     /// An error may have come between opening and closing our portal.
     has_portal: bool,
+}
+
+/// Requests that go to the target once the record is durable so far.
+#[derive(Clone, Copy)]
+pub struct Settling {
+    pub line: Pending,
+    /// How many bytes of what has gathered that are.
+    length: usize,
 }
 
 /// What stands under the unnamed names since a Query of the client's ran as our Parse and Bind.
@@ -190,6 +206,10 @@ impl Session {
         if self.up.is_empty() {
             return Ok(());
         }
+        if self.settling.is_some() {
+            // The target begins with that while the rest is on its way to the disk.
+            seldom(self.send_settled()).await?;
+        }
         self.record.settled().await?;
         if self.target.out.is_empty() {
             std::mem::swap(&mut self.target.out, &mut self.up);
@@ -197,6 +217,42 @@ impl Session {
             self.target.out.extend_from_slice(&self.up);
         }
         self.up.clear();
+        self.target.push().await.map_err(|_| End::TargetLost)
+    }
+
+    /// Whether of a pipeline so much has gathered that a part of it should go on.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.up.len() > SENT_AHEAD
+            && self
+                .settling
+                .is_none_or(|settling| self.up.len() > LONGEST_UNSETTLED || self.record.is_settled(settling.line))
+    }
+
+    /// Sends on what is recorded, and has the rest of what has gathered recorded while the client says
+    /// more. Answers are read at the Flush or Sync.
+    pub(super) async fn send_ahead(&mut self) -> Result<(), End> {
+        self.send_settled().await?;
+        if self.up.len() > SENT_AHEAD && self.settling.is_none() {
+            let length = self.up.len();
+            self.settling = self.record.settling().map(|line| Settling { line, length });
+            if self.settling.is_none() {
+                self.ahead += length;
+                self.send().await?;
+            }
+        }
+        if self.ahead > LONGEST_GATHERED { self.on_flush().await } else { Ok(()) }
+    }
+
+    /// Sends on what was on its way to the disk, once it is there.
+    async fn send_settled(&mut self) -> Result<(), End> {
+        let Some(Settling { line, length }) = self.settling else { return Ok(()) };
+        // As soon as the disk has done what it does now, it goes on with this.
+        self.record.settling();
+        self.record.settled_to(line).await?;
+        self.settling = None;
+        self.ahead += length;
+        self.target.out.extend_from_slice(self.up.get(..length).unwrap_or_default());
+        self.up.advance(length);
         self.target.push().await.map_err(|_| End::TargetLost)
     }
 

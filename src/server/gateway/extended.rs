@@ -29,10 +29,6 @@ use crate::server::check::{Hold, Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
-/// Requests that may be on their way without an answer before one is waited for without a Flush of the client's.
-const LONGEST_GATHERED: usize = 1024 * 1024;
-/// Requests that may gather before they are sent on: the target can work while the client says more.
-const SENT_AHEAD: usize = 16 * 1024;
 /// Prepared statements that a session may keep.
 const MOST_PREPARED: usize = 10_000;
 /// Names that only the gateway uses.
@@ -66,16 +62,10 @@ impl Session {
             Frontend::Sync => self.on_sync().await?,
             _ => return Err(End::Protocol),
         }
-        if self.up.len() > SENT_AHEAD && !self.is_skipping {
+        if self.is_ahead() && !self.is_skipping {
             seldom(self.send_ahead()).await?;
         }
         Ok(())
-    }
-
-    /// Sends on what has gathered, recorded as everything is. Its answers are read at the Flush or Sync.
-    async fn send_ahead(&mut self) -> Result<(), End> {
-        self.ahead += self.up.len();
-        if self.ahead > LONGEST_GATHERED { self.on_flush().await } else { self.send().await }
     }
 
     async fn on_parse(&mut self, message: &Message, name: &str, sql: &str, types: &[u8]) -> Result<(), End> {

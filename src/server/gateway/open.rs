@@ -247,6 +247,7 @@ async fn connected(
         client,
         target,
         up: BytesMut::new(),
+        settling: None,
         pipeline: Pipeline::default(),
         held_out: BytesMut::new(),
         executions: VecDeque::new(),

@@ -155,6 +155,8 @@ pub struct Session {
     pub(super) target: Link,
     /// Requests gathered for the target.
     pub(super) up: BytesMut,
+    /// Those of them that go as soon as the record is on the disk.
+    pub(super) settling: Option<super::ask::Settling>,
     pub(super) pipeline: Pipeline,
     /// Answers the client may not see before the verdict.
     pub(super) held_out: BytesMut,
@@ -206,11 +208,11 @@ pub struct Session {
     pub(super) net: Option<Box<super::net::Netting>>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
-    /// Changes of the two that the target has been asked for and has not answered.
     /// The cursors that DECLARE has made in this transaction, by name.
     pub(super) cursors: BTreeMap<String, super::named::Cursor>,
     /// Until when a Sync may fill cursors that outlive their transaction.
     pub(super) filling: Option<tokio::time::Instant>,
+    /// Changes of names that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
 }
@@ -308,12 +310,23 @@ impl Session {
         let running = running.filter(|_| !self.pipeline.is_empty() && !self.is_skipping);
         let is_over = running.is_some_and(|running| idle.is_none_or(|idle| running <= idle));
         let alarm = if is_over { running } else { idle };
+        // What the client has sent ahead goes on without it.
+        let settled = async {
+            match self.settling {
+                Some(settling) => self.record.settled_to(settling.line).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             message = self.client.receive() => self.act(message?).await,
             more = self.target.exchange(), if has_room => {
                 more.map_err(|_| End::TargetLost)?;
                 self.unasked().await
+            }
+            recorded = settled => {
+                recorded?;
+                super::seldom(self.send_ahead()).await
             }
             reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),

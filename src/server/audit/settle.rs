@@ -1,0 +1,35 @@
+//! Recorded before it runs: what must be durable before anything more is sent.
+//!
+//! What must stay true: the log keeps the order of its lines, so when one is durable, so are all
+//! before it. Nothing goes to a target behind a line that must be durable and is not.
+
+use super::log::LogError;
+use super::session::SessionRecord;
+use super::writer::Pending;
+
+impl SessionRecord {
+    /// Waits until every recorded statement that must be durable before it runs is so.
+    pub async fn settled(&mut self) -> Result<(), LogError> {
+        match self.unsettled.take() {
+            Some(last) => self.settled_to(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The last line that must be durable and is not yet. It is on its way from here on: nobody has to wait.
+    pub fn settling(&self) -> Option<Pending> {
+        let last = self.unsettled.filter(|last| !self.is_settled(*last))?;
+        self.log.hurry();
+        Some(last)
+    }
+
+    /// Whether what was recorded up to this line may run.
+    pub fn is_settled(&self, line: Pending) -> bool {
+        self.log.is_durable(line)
+    }
+
+    /// Waits for that. Cancel safe.
+    pub async fn settled_to(&self, line: Pending) -> Result<(), LogError> {
+        self.log.durable(line).await.map(drop)
+    }
+}
