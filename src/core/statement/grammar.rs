@@ -441,10 +441,12 @@ mod tests {
     fn what_comment_names_is_seen() {
         let objects =
             |sql: &str| parse(sql).expect(sql).remove(0).facts.objects.iter().map(ToString::to_string).collect();
-        let cases: [(&str, Vec<String>); 5] = [
+        let cases: [(&str, Vec<String>); 7] = [
             ("comment on table a is 'x'", vec!["a".into()]),
             ("comment on view pg_temp.a is null", vec!["pg_temp.a".into()]),
             ("comment on column s.a.c is 'x'", vec!["s.a".into()]),
+            ("comment on constraint c on s.a is 'x'", vec!["s.a".into()]),
+            ("comment on constraint c on domain a is 'x'", vec![]),
             ("comment on function a() is 'x'", vec![]),
             ("comment on schema a is 'x'", vec![]),
         ];

@@ -9,8 +9,9 @@ use super::tree::Tree;
 /// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
 const RELATIONS: [i64; 4] = [INDEX, 38, 42, 52];
 const INDEX: i64 = 21;
-/// The ObjectType of a column.
+/// The ObjectType of a column, and of a constraint of a table.
 const COLUMN: i64 = 7;
+const CONSTRAINT: i64 = 41;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
 pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
@@ -88,7 +89,7 @@ impl Walk<'_> {
             "CommentStmt" => {
                 let name = tree.get("object").get("items").items();
                 let relation = match tree.get("objtype").int() {
-                    COLUMN => name.split_last().and_then(|(_, relation)| qualified(relation)),
+                    COLUMN | CONSTRAINT => name.split_last().and_then(|(_, relation)| qualified(relation)),
                     kind => RELATIONS.contains(&kind).then(|| qualified(name)).flatten(),
                 };
                 self.facts.objects.extend(relation);
