@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::shell::meta;
 use crate::core::grant::Access;
 
 /// Just-in-time access and an audited SQL shell for PostgreSQL
@@ -72,9 +73,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  dbgate ls")]
     Ls,
     /// Open an interactive session
-    #[command(
-        after_help = "Examples:\n  dbgate connect demo\n  dbgate connect prod --access write --reason \"refund stuck\""
-    )]
+    #[command(after_help = connect_help())]
     Connect {
         /// Target, as `dbgate ls` shows it
         target: String,
@@ -420,6 +419,11 @@ pub enum Impact {
 pub enum OnError {
     Stop,
     Continue,
+}
+
+fn connect_help() -> String {
+    let examples = "dbgate connect demo\n  dbgate connect prod --access write --reason \"refund stuck\"";
+    format!("Examples:\n  {examples}\n\nAt the prompt:\n{}", meta::HELP)
 }
 
 /// `90s`, `30m`, `2h`, or plain seconds.

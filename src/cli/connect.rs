@@ -2,24 +2,23 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cli::args::{Asking, ExecArgs, Global, Source};
 use crate::cli::exec::{self, Reading};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::people::{self, People};
-use crate::cli::session;
+use crate::cli::people::People;
+use crate::cli::typed::{self, Shell};
 use crate::cli::workstation::Workstation;
-use crate::client::check::{self, Advice};
+use crate::cli::{repeat, session};
+use crate::client::check::Advice;
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin};
-use crate::client::render::request;
-use crate::client::render::table::{self, Held};
-use crate::client::render::{self};
 use crate::client::script::{Item, Pending, Splitter, Statement};
 use crate::client::shell::describe;
 use crate::client::shell::line::{Line, Prompter};
 use crate::client::shell::meta::{self, Expanded, Meta};
+use crate::client::shell::variables::Variables;
 use crate::core::text;
 
 /// How long somebody at the prompt waits for people who must approve.
@@ -75,32 +74,46 @@ fn banner(open: &Session) {
     println!("Help: \\?   Quit: \\q");
 }
 
-/// What the person has switched.
-#[derive(Clone, Copy)]
-struct Shell<'a> {
-    people: People<'a>,
-    expanded: Expanded,
-    is_timing: bool,
-    /// Columns of the terminal, where that is known.
-    width: Option<usize>,
+/// What a person at the prompt has said so far.
+struct Conversation<'a> {
+    shell: Shell<'a>,
+    splitter: Splitter,
+    variables: Variables,
+    /// The last statement, for commands that stand alone.
+    last: String,
+}
+
+impl Conversation<'_> {
+    /// What is typed, else what was run last: what `\g` and its like are about.
+    fn statement(&mut self) -> Option<String> {
+        if let Some(typed) = self.splitter.finish() {
+            self.last = self.variables.fill(&typed.text);
+        }
+        if self.last.is_empty() {
+            eprintln!("Nothing is typed, and nothing was run.");
+        }
+        (!self.last.is_empty()).then(|| self.last.clone())
+    }
 }
 
 async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstation) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
     let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
     let people = People { desk, patience: PATIENCE };
-    let mut shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
-    let mut splitter = Splitter::default();
+    let shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
+    let (splitter, variables, last) = (Splitter::default(), Variables::default(), String::new());
+    let mut conversation = Conversation { shell, splitter, variables, last };
     let mut typed = String::new();
     let mut is_leaving = false;
     loop {
-        let prompt = prompt(open, &splitter);
-        shell.width = prompter.width();
+        let prompt = prompt(open, &conversation.splitter);
+        conversation.shell.width = prompter.width();
         match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
             Line::Typed(line) => {
                 is_leaving = false;
                 typed.push_str(&line);
                 typed.push('\n');
+                let splitter = &mut conversation.splitter;
                 let items = splitter.push(&format!("{line}\n"));
                 if !items.is_empty() && matches!(splitter.pending(), Pending::Nothing) {
                     prompter.remember(&typed);
@@ -111,13 +124,13 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                     return Ok(Exit::Ok);
                 }
                 for item in items {
-                    if !act(open, item, &mut shell, &mut splitter).await? {
+                    if !act(open, item, &mut conversation).await? {
                         return Ok(Exit::Ok);
                     }
                 }
             }
             Line::Cleared => {
-                splitter.clear();
+                conversation.splitter.clear();
                 typed.clear();
             }
             // Leaving throws work away here; a slip of the finger should not.
@@ -142,49 +155,58 @@ fn prompt(open: &Session, splitter: &Splitter) -> String {
     format!("{}/{} {}{transaction}{letter}> ", answer.target, answer.database, answer.access.prompt())
 }
 
-/// Does what was typed; false to quit. `splitter` holds what is typed so far.
-async fn act(open: &mut Session, item: Item, shell: &mut Shell<'_>, splitter: &mut Splitter) -> Result<bool, Failure> {
+/// Does what was typed; false to quit.
+async fn act(open: &mut Session, item: Item, conversation: &mut Conversation<'_>) -> Result<bool, Failure> {
+    let shell = conversation.shell;
     match item {
-        Item::Statement(statement) => statement_typed(open, &statement.text, *shell).await?,
+        Item::Statement(statement) => {
+            conversation.last = conversation.variables.fill(&statement.text);
+            typed::run(open, &conversation.last, shell).await?;
+        }
         Item::Command { text, .. } => match meta::parse(&text) {
             Meta::Quit => return Ok(false),
             Meta::Help => print!("{}", meta::HELP),
             Meta::Expanded(setting) => {
                 let other = if shell.expanded == Expanded::Off { Expanded::On } else { Expanded::Off };
-                shell.expanded = setting.unwrap_or(other);
-                println!("{}", expanded_is(shell.expanded));
+                conversation.shell.expanded = setting.unwrap_or(other);
+                println!("{}", expanded_is(conversation.shell.expanded));
             }
             Meta::Timing(setting) => {
-                shell.is_timing = setting.unwrap_or(!shell.is_timing);
-                println!("Timing is {}.", if shell.is_timing { "on" } else { "off" });
+                conversation.shell.is_timing = setting.unwrap_or(!shell.is_timing);
+                println!("Timing is {}.", if conversation.shell.is_timing { "on" } else { "off" });
             }
             Meta::Go { expanded } => {
-                if let Some(statement) = splitter.finish() {
-                    let shell = if expanded { Shell { expanded: Expanded::On, ..*shell } } else { *shell };
-                    statement_typed(open, &statement.text, shell).await?;
+                if let Some(statement) = conversation.statement() {
+                    let shell = if expanded { Shell { expanded: Expanded::On, ..shell } } else { shell };
+                    typed::run(open, &statement, shell).await?;
                 }
             }
-            Meta::Print => println!("{}", text::escape_keeping_lines(splitter.text().trim_end())),
+            Meta::Keep(prefix) => {
+                if let Some(statement) = conversation.statement()
+                    && let Some(row) = typed::one_row(open, &statement, shell).await?
+                {
+                    repeat::keep(&mut conversation.variables, &prefix, row);
+                }
+            }
+            Meta::Watch(said) => match conversation.variables.words(&said).and_then(|words| meta::watching(&words)) {
+                Ok(watching) => {
+                    if let Some(statement) = conversation.statement() {
+                        repeat::watch(open, &statement, shell, watching).await?;
+                    }
+                }
+                Err(message) => eprintln!("{}", text::escape(&message)),
+            },
+            Meta::Echo(said) => echo(&conversation.variables, &said),
+            Meta::Set(said) => set(&mut conversation.variables, &said),
+            Meta::Unset(name) => conversation.variables.unset(&name),
+            Meta::Print => println!("{}", text::escape_keeping_lines(conversation.splitter.text().trim_end())),
             Meta::Reset => {
-                splitter.clear();
+                conversation.splitter.clear();
                 println!("Query buffer reset (cleared).");
             }
             Meta::Describe(name) => describe(open, &name).await?,
-            Meta::List(sql) => statement_typed(open, &sql, *shell).await?,
-            Meta::Conninfo => {
-                let answer = &open.credential().answer;
-                println!(
-                    "You are connected to database \"{}\" of target \"{}\" as {} through {}:{} (TLS). Session {}, {} access until {}.",
-                    answer.database,
-                    answer.target,
-                    answer.principal.subject,
-                    answer.gateway.host,
-                    answer.gateway.port,
-                    open.id().as_str(),
-                    answer.access.word(),
-                    answer.expires_at
-                );
-            }
+            Meta::List(sql) => typed::run(open, &sql, shell).await.map(drop)?,
+            Meta::Conninfo => conninfo(open),
             Meta::Gate => {
                 banner(open);
                 for mask in &open.credential().answer.masks {
@@ -195,6 +217,46 @@ async fn act(open: &mut Session, item: Item, shell: &mut Shell<'_>, splitter: &m
         },
     }
     Ok(true)
+}
+
+fn conninfo(open: &Session) {
+    let answer = &open.credential().answer;
+    println!(
+        "You are connected to database \"{}\" of target \"{}\" as {} through {}:{} (TLS). Session {}, {} access until {}.",
+        answer.database,
+        answer.target,
+        answer.principal.subject,
+        answer.gateway.host,
+        answer.gateway.port,
+        open.id().as_str(),
+        answer.access.word(),
+        answer.expires_at
+    );
+}
+
+/// `\echo`: the words with a blank between them.
+fn echo(variables: &Variables, said: &str) {
+    match variables.words(said) {
+        Ok(words) => println!("{}", text::escape_keeping_lines(&words.join(" "))),
+        Err(message) => eprintln!("\\echo: {message}"),
+    }
+}
+
+/// `\set`: all variables, or a new value for one of them.
+fn set(variables: &mut Variables, said: &str) {
+    let outcome = variables.words(said).and_then(|words| match words.as_slice() {
+        [] => {
+            for (name, value) in variables.iter() {
+                println!("{name} = '{}'", text::escape(value));
+            }
+            Ok(())
+        }
+        // As in psql, the values are put together as they are.
+        [name, values @ ..] => variables.set(name, &values.concat()),
+    });
+    if let Err(message) = outcome {
+        eprintln!("\\set: {}", text::escape(&message));
+    }
 }
 
 /// As psql says it.
@@ -223,10 +285,9 @@ async fn describe(open: &mut Session, name: &str) -> Result<(), Failure> {
 /// The rows of a query of our own; none, and the error is shown, where it failed.
 async fn rows(open: &mut Session, sql: &str) -> Result<Option<describe::Rows>, Failure> {
     let (mut rows, mut failed) = (describe::Rows::new(), None);
-    let text = |value: &Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let mut see = |event: Event<'_>| {
         match event {
-            Event::Row(values) => rows.push(values.iter().map(text).collect()),
+            Event::Row(values) => rows.push(describe::as_text(values)),
             Event::Error(fields) => failed = Some(fields.clone()),
             _ => {}
         }
@@ -240,109 +301,5 @@ async fn rows(open: &mut Session, sql: &str) -> Result<Option<describe::Rows>, F
             Ok(None)
         }
         None => Ok(Some(rows)),
-    }
-}
-
-/// Checks, sends and shows one statement; Ctrl-C cancels it.
-async fn statement_typed(open: &mut Session, typed: &str, shell: Shell<'_>) -> Result<(), Failure> {
-    let sql = typed.trim_end().trim_end_matches(';');
-    if sql.trim().is_empty() {
-        return Ok(());
-    }
-    let advice = check::look(sql);
-    if let Advice::Doubtful { why, offset } = &advice {
-        let position = offset.and_then(|at| sql.get(..at)).map_or(1, |before| before.chars().count() + 1);
-        eprint!("{}", report::caret(sql, u32::try_from(position).unwrap_or(1), "local check: ", 1));
-        eprintln!("{}", text::escape(why));
-    }
-    let cancel = open.cancel_handle();
-    let watching = tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("Cancel request sent");
-            // The statement may have ended by itself.
-            let _ = cancel.cancel().await;
-        }
-    });
-    let started = Instant::now();
-    let mut shown = Shown { held: None, failed: None, expanded: shell.expanded, width: shell.width };
-    let outcome = open.run(sql, advice.word(), &mut |event| shown.see(event)).await;
-    watching.abort();
-    outcome?;
-    if let Some(id) = shown.failed.as_ref().and_then(people::request_of) {
-        return wait(open, typed, shell, &id).await;
-    }
-    if let Some(fields) = &shown.failed {
-        // Lines count within the statement: nobody counts the lines of a conversation.
-        let statement = Statement { text: typed.to_owned(), line: 1, column: 1 };
-        eprint!("{}", report::error(fields, &Origin { file: None, statement: &statement }));
-    }
-    if shell.is_timing {
-        println!("{}", render::timing(started.elapsed()));
-    }
-    Ok(())
-}
-
-/// People were asked about a statement: waits for them, and runs it once they agree. Ctrl-C withdraws it.
-async fn wait(open: &mut Session, typed: &str, shell: Shell<'_>, id: &str) -> Result<(), Failure> {
-    let view = tokio::select! {
-        view = shell.people.wait(id) => view?,
-        _ = tokio::signal::ctrl_c() => return shell.people.withdraw(id).await,
-    };
-    match view.state.as_str() {
-        "approved" => {
-            eprintln!("{}", request::verdict(&view));
-            return Box::pin(statement_typed(open, typed, shell)).await;
-        }
-        "pending" => eprint!("{}", request::waiting(&view)),
-        _ => eprintln!("{}", request::verdict(&view)),
-    }
-    Ok(())
-}
-
-/// What of an answer is on the screen.
-struct Shown {
-    held: Option<(Held, Vec<render::Column>)>,
-    failed: Option<crate::core::wire::backend::ErrorFields>,
-    expanded: Expanded,
-    width: Option<usize>,
-}
-
-impl Shown {
-    fn see(&mut self, event: Event<'_>) -> Reply {
-        match event {
-            Event::Columns(columns) => self.held = Some((Held::new(&columns), columns)),
-            Event::Row(values) => {
-                if let Some((held, _)) = &mut self.held {
-                    held.push(values);
-                }
-            }
-            Event::Done(tag) => match self.held.take() {
-                Some((held, columns)) => self.show(&held, &columns),
-                None => println!("{}", text::escape(tag)),
-            },
-            Event::Notice(fields) => eprint!("{}", report::notice(fields)),
-            Event::Error(fields) => self.failed = Some(fields.clone()),
-            Event::CopyOut(bytes) => print!("{}", text::escape_keeping_lines(&String::from_utf8_lossy(bytes))),
-            Event::CopyIn => {
-                return Reply::NoData("COPY FROM STDIN takes its data from a script: dbgate exec TARGET -f FILE");
-            }
-            Event::Empty | Event::Cut => {}
-        }
-        Reply::GoOn
-    }
-    fn show(&self, held: &Held, columns: &[render::Column]) {
-        let rows = u64::try_from(held.rows.len()).unwrap_or(u64::MAX);
-        let is_expanded = match self.expanded {
-            Expanded::Off => false,
-            Expanded::On => true,
-            Expanded::Auto => self.width.is_some_and(|width| held.width() > width),
-        };
-        // As in psql, records are numbered and need no count; what is masked is said all the same.
-        let is_counted = !is_expanded || rows == 0 || columns.iter().any(|column| column.mask.is_some());
-        print!("{}", if is_expanded { table::expanded(held, "") } else { table::aligned(held, "") });
-        if is_counted {
-            println!("{}", render::footer(rows, columns));
-        }
-        println!();
     }
 }

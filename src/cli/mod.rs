@@ -24,6 +24,7 @@ pub mod output;
 pub mod people;
 #[cfg(feature = "server")]
 pub mod policy;
+pub mod repeat;
 pub mod request;
 pub mod review;
 #[cfg(feature = "server")]
@@ -32,6 +33,7 @@ pub mod session;
 pub mod stop;
 #[cfg(feature = "server")]
 pub mod target;
+pub mod typed;
 pub mod undo;
 pub mod whoami;
 pub mod workstation;

@@ -85,6 +85,8 @@ pub struct Splitter {
     words: Words,
     /// After the end of an `E''` literal: a newline and a quote go on with it, escapes included.
     continues: Option<bool>,
+    /// Where in the buffer a variable of the prompt could stand.
+    colons: Vec<usize>,
 }
 
 /// What psql keeps of a statement's first words, to find `CREATE FUNCTION … BEGIN ATOMIC … END`.
@@ -128,6 +130,7 @@ impl Default for Splitter {
             word: String::new(),
             words: Words::default(),
             continues: None,
+            colons: Vec::new(),
         }
     }
 }
@@ -261,6 +264,12 @@ impl Splitter {
         }
         let continued = self.continues.take() == Some(true);
         match letter {
+            // A cast and PL/pgSQL's assignment name no variable.
+            ':' if rest.starts_with("::") || rest.starts_with(":=") => {
+                self.has_content = true;
+                return self.keep_pair(rest);
+            }
+            ':' => self.colons.push(self.buffer.len()),
             '\'' => self.state = State::Quote { escapes: escape_prefix || continued },
             '"' => self.state = State::Name,
             '$' => {
@@ -391,6 +400,16 @@ impl Iterator for Script<'_> {
 /// Cuts a whole text without COPY data; backslash commands come back in their place.
 pub fn split(text: &str) -> Vec<Item> {
     Script::new(text).collect()
+}
+
+/// Where in one statement a colon stands that is in no quotes and no comment, in bytes.
+pub fn colons(statement: &str) -> Vec<usize> {
+    let mut splitter = Splitter::default();
+    let text = statement.trim_start();
+    // The `;` would end it, and what is known of it.
+    splitter.push(text.trim_end().trim_end_matches(';'));
+    let dropped = statement.len() - text.len();
+    splitter.colons.into_iter().map(|at| at + dropped).collect()
 }
 
 /// Line and column, both from 1 and in characters, of a position that counts characters from 1.

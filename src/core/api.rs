@@ -53,6 +53,38 @@ pub struct TargetSummary {
     /// What may be asked for, lowest first.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub access: Vec<Access>,
+    /// What people must agree to first, lowest first.
+    #[serde(default)]
+    pub by_approval: Vec<ByApproval>,
+}
+
+/// Access that people must agree to, and how far that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ByApproval {
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub access: Access,
+    pub state: Agreement,
+    /// The request that waits, or was approved and is not used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// RFC 3339: until when the request can be decided and used, or the grant lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// Whether people have agreed to somebody's access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum Agreement {
+    /// Nobody has been asked.
+    NotAsked,
+    Pending,
+    /// The next grant uses it up.
+    Approved,
+    /// A grant that came of it lives.
+    Granted,
 }
 
 /// `GET /v1/whoami`.

@@ -16,6 +16,8 @@ use crate::core::statement::splice::{self, Masks, Spot};
 
 /// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
+/// The same of a relation of another kind than the statement takes.
+pub const WRONG_KIND: &str = "wrong_kind";
 
 /// How a statement is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +63,10 @@ impl Planned {
 }
 
 /// What a session may do to temporary relations of its own, and to nothing else.
-const OF_OWN: [&str; 13] = [
+const OF_OWN: [&str; 14] = [
     "CREATE INDEX",
     "ALTER TABLE",
+    "ALTER SEQUENCE",
     "RENAME",
     "TRUNCATE",
     "ANALYZE",
@@ -137,6 +140,9 @@ impl Check<'_> {
                 masked.push(name);
             }
         }
+        if let Some(denial) = self.copies_no_table(statement).filter(|_| !masked.is_empty()) {
+            return Err(denial);
+        }
         if !masked.is_empty() && self.names_only_what_is_shown(statement) {
             masked.clear();
         }
@@ -208,14 +214,14 @@ impl Check<'_> {
     }
 
     /// Definitions of the session's own temporary relations concern nobody else, and neither does
-    /// DROP IF EXISTS of what nobody has.
+    /// DROP of what nobody has: only an owner's role could drop what has come there meanwhile.
     fn own(&self, facts: Facts) -> Facts {
         let is_own = |name: &Name| match name.schema.as_deref() {
             None => self.temporary.contains(&name.name) && !self.is_behind_another(&name.name),
             Some(schema) => schema == "pg_temp",
         };
         let is_absent = |name: &Name| {
-            facts.if_exists && self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path).is_none()
+            facts.may_be_absent && self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path).is_none()
         };
         // A lock on a view is one on what the view reads.
         let is_definition = OF_OWN.contains(&facts.verb.as_str()) || (facts.verb == "LOCK" && !self.has_own_views);
@@ -224,6 +230,21 @@ impl Check<'_> {
             true => Facts { effect: Effect::Session, upkeep: None, ..facts },
             false => facts,
         }
+    }
+
+    /// What PostgreSQL says to COPY of what is no plain table. The query that stands for a masked one
+    /// would answer rows.
+    fn copies_no_table(&self, statement: &Statement) -> Option<Box<Denial>> {
+        let (schema, name) = statement.copied_out()?;
+        let kind = match self.catalog.resolve(schema, name, self.search_path)?.kind {
+            RelationKind::View => "view",
+            RelationKind::Foreign => "foreign table",
+            RelationKind::Partitioned => "partitioned table",
+            // From PostgreSQL 18 on it takes materialized views as well.
+            RelationKind::Table | RelationKind::MaterializedView | RelationKind::Sequence => return None,
+        };
+        let message = format!("cannot copy from {kind} \"{name}\"");
+        Some(refused(WRONG_KIND, &message, "Try the COPY (SELECT ...) TO variant."))
     }
 
     /// Whether a search path that names pg_temp puts a schema with such a relation before it.

@@ -223,6 +223,11 @@ impl ServedTarget {
         self.policy().access_offered(identity, self.name(), self.environment(), self.database())
     }
 
+    /// What they may ask people for here, lowest first.
+    pub fn access_by_approval(&self, identity: &Identity) -> Vec<Access> {
+        self.policy().access_by_approval(identity, self.name(), self.environment(), self.database())
+    }
+
     /// The database a request is about.
     pub fn choose_database(&self, asked: Option<&str>) -> Result<String, Refusal> {
         let database = asked.unwrap_or_else(|| self.database());

@@ -37,9 +37,17 @@ pub struct TargetConfig {
     /// Owners of tables whose rights are lent to a definition that people have approved.
     #[serde(default)]
     pub lend: Vec<String>,
+    /// The longest that such a definition may run.
+    #[serde(skip, default = "usual_lending")]
+    pub lend_for: Duration,
     /// What is done with values that look sensitive in columns that nobody has classified.
     #[serde(default)]
     pub content_scan: Net,
+}
+
+/// An hour: for building most indexes, and no evening.
+pub const fn usual_lending() -> Duration {
+    Duration::from_secs(60 * 60)
 }
 
 /// How the server itself signs in: as a role with CREATEROLE, not as a superuser.
@@ -310,6 +318,7 @@ mod tests {
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
             lend: Vec::new(),
+            lend_for: usual_lending(),
             content_scan: Net::Off,
         })
     }

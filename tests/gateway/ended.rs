@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 
-use crate::support::gate::{Gate, SHOP};
+use crate::support::gate::{self, Gate, SHOP};
 use crate::support::wire::{Peer, error, rows};
 
 const OPEN: &str = r#"
@@ -128,5 +128,34 @@ async fn what_is_sent_ahead_or_flushed_has_the_limits_of_what_is_asked_for() {
     let two = ["begin", &hold.replace("with hold ", ""), "declare d cursor for select 1", "fetch all c"];
     assert_eq!(synced(&mut peer, &two).await.as_deref(), Some("57014"));
     drop(peer);
+    gate.stop().await;
+}
+
+/// As at PostgreSQL itself, where a statement that fails ends its transaction before the Sync.
+#[tokio::test]
+async fn what_is_refused_in_a_pipeline_holds_no_lock_until_its_sync() {
+    let gate = Gate::start_under(SHOP, &[("classification.toml", ""), ("rules.cedar", OPEN)]).await;
+    let grant = gate.grant(Access::Write).await;
+    let other = gate::superuser(&gate.database).await;
+    let one = "update orders set amount = 0 where id = 1";
+    for (begins, refused) in [("", "alter system set work_mem = 1"), ("begin", DELETE), ("", DELETE)] {
+        let mut peer = Peer::through(&grant).await;
+        if !begins.is_empty() {
+            peer.query(begins).await;
+        }
+        let mut out = requests(&[one, refused]);
+        frontend::flush(&mut out);
+        peer.send(&out).await;
+        assert_eq!(error(&peer.until(b'E').await).expect("refused").sqlstate, "42501", "{begins} {refused}");
+        let locked = "set lock_timeout = '15s'; select from orders where id = 1 for update";
+        other.batch_execute(locked).await.unwrap_or_else(|_| panic!("{begins} {refused}: it is still locked"));
+        let mut out = BytesMut::new();
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        peer.until(b'Z').await;
+        peer.query("rollback").await;
+        assert_eq!(rows(&peer.query("select count(*) from orders where amount = 0").await), [["0"]]);
+        assert_eq!(rows(&peer.query(ROWS).await), [["3000"]]);
+    }
     gate.stop().await;
 }

@@ -190,6 +190,33 @@ async fn psql_describes_the_same_through_the_gate() {
     ways.gate.stop().await;
 }
 
+/// What psql prints of a script, part by part; times and backend's numbers left out.
+async fn printed(ways: &Ways, psql: &Path, through: bool) -> Vec<String> {
+    let mut command = ways.program(Path::new("/bin/sh"), through);
+    command.arg("-c").arg(format!("'{}' -X 2>&1", psql.display()));
+    let output = text(&feed(command, include_str!("../corpus/psql.sql")).await);
+    let is_own = |line: &str| line.starts_with("Time: ") || line.contains(" (every ");
+    let schema = output.split("pg_temp_").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let output = output.replace(&format!("pg_temp_{}", schema.unwrap_or("-")), "pg_temp_N");
+    let parts = output.split("== ");
+    parts.map(|part| part.lines().filter(|line| !is_own(line)).collect::<Vec<_>>().join("\n")).collect()
+}
+
+#[tokio::test]
+async fn psql_does_what_people_do_with_it_the_same_through_the_gate() {
+    let ways = Ways::open().await;
+    for folder in installations() {
+        let psql = folder.join("psql");
+        let (straight, through) = (printed(&ways, &psql, false).await, printed(&ways, &psql, true).await);
+        assert!(straight.len() > 12, "{}: {straight:?}", psql.display());
+        for (expected, found) in straight.iter().zip(&through) {
+            assert_eq!(found, expected, "{}", psql.display());
+        }
+        assert_eq!(through.len(), straight.len(), "{}: {through:?}", psql.display());
+    }
+    ways.gate.stop().await;
+}
+
 #[tokio::test]
 async fn pgbench_runs_in_all_its_modes() {
     let ways = Ways::open().await;

@@ -85,6 +85,10 @@ async fn access_that_people_agree_to_is_asked_for_ahead_and_good_for_one_grant()
         "-c",
         "update orders set amount = 1 where id = 7",
     ];
+    let listed = async || said(&scene.run("ana", &["ls"]).await);
+    let before = listed().await;
+    assert!(before.contains("BY APPROVAL\n") && before.contains("  read    write\n"), "{before}");
+    assert!(before.contains("Ask for it: dbgate request create demo --access write"), "{before}");
     let refused = scene.run("ana", &write).await;
     assert_eq!(refused.status.code(), Some(5), "{}", said(&refused));
     assert!(said(&refused).contains("dbgate request create demo --access write"), "{}", said(&refused));
@@ -100,7 +104,11 @@ async fn access_that_people_agree_to_is_asked_for_ahead_and_good_for_one_grant()
     let (code, document) = scene.resume("ana", &id).await;
     assert_eq!(code, Some(64), "it is no statement: {document:#}");
     assert_eq!(scene.run("ana", &write).await.status.code(), Some(5), "it waits");
+    assert!(listed().await.contains(&format!("write ({id} waits)")), "{}", listed().await);
     assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let approved = listed().await;
+    assert!(approved.contains(&format!("write ({id} approved, until ")), "{approved}");
+    assert!(approved.contains("Use it: dbgate connect demo --access write"), "{approved}");
     assert_eq!(scene.run("bob", &write).await.status.code(), Some(5), "it is Ana's");
     let done = scene.run("ana", &write).await;
     assert_eq!(done.status.code(), Some(0), "{}", said(&done));
@@ -108,8 +116,17 @@ async fn access_that_people_agree_to_is_asked_for_ahead_and_good_for_one_grant()
     let ends = done.pointer("/session/expires_at").and_then(Value::as_str).and_then(Moment::parse).expect("an end");
     assert!(ends.since(clock::now()) <= Duration::from_secs(900), "no longer than was approved");
     assert_eq!(scene.run("ana", &write).await.status.code(), Some(5), "it is used up");
+    assert!(!listed().await.contains(&id), "{}", listed().await);
     let shown = scene.run("ana", &["request", "show", &id]).await;
     assert!(said(&shown).contains("GRANT gr_"), "{}", said(&shown));
+    // A grant that lives is seen as well, by whoever has it.
+    let again = scene.run("ana", &ask).await;
+    let again: Value = serde_json::from_slice(&again.stdout).expect("JSON");
+    let again = again["request_id"].as_str().expect("an id");
+    assert_eq!(scene.run("raj", &["approve", again]).await.status.code(), Some(0));
+    assert_eq!(scene.run("ana", &["conninfo", "demo", "--access", "write"]).await.status.code(), Some(0));
+    assert!(listed().await.contains("write (granted until "), "{}", listed().await);
+    assert!(!said(&scene.run("bob", &["ls"]).await).contains("granted"), "bob has none");
     for kind in ["approval.request", "approval.decision", "approval.executed", "approval.outcome"] {
         assert_eq!(scene.logged(kind, &id), 1, "{kind}");
     }

@@ -66,6 +66,14 @@ impl Terminal {
         self.wait_for(needle)
     }
 
+    /// Types a line that brings nothing or little, and waits for the next prompt: what is typed before it
+    /// is lost.
+    fn enters(&mut self, line: &str) -> String {
+        self.press(&format!("{line}\r"));
+        let typed = self.wait_for("\u{1b}[?2004l");
+        typed + &self.wait_for("=> ")
+    }
+
     fn ended(mut self) -> Option<i32> {
         // The keyboard stays until then: taking it away is a hangup.
         let code = self.child.wait().expect("ended").code();
@@ -118,5 +126,46 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         assert_eq!(terminal.ended(), Some(0));
     });
     assert_eq!(desk.gate.count("select count(*) from orders where amount = 4321").await, 1);
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_kept_put_in_again_and_asked_for_again_and_again() {
+    let desk = Desk::begin(SHOP).await;
+    let command = desk.command(&["connect", "demo", "--access", "write"]);
+    tokio::task::block_in_place(|| {
+        let mut terminal = Terminal::open(&command);
+        terminal.wait_for("=> ");
+        terminal.enters("select 41 as n, 'O''Neil' as who, null as none \\gset my_");
+        let rows = terminal.types("select :my_n + 1 as more, :'my_who' as said, ':my_n' as kept;", "(1 row)");
+        assert!(rows.contains("  42 | O'Neil | :my_n"), "{rows}");
+        terminal.types("\\echo 'it  is' :my_n, :my_none", "it  is 41, :my_none\r\n");
+        terminal.enters("\\set t orders");
+        terminal.types("select count(*) from :\"t\" where id < 4;", "    3\r\n(1 row)");
+        terminal.types("\\g", "    3\r\n(1 row)");
+        terminal.types("select 1 where false \\gset", "no rows returned for \\gset");
+        terminal.types("select 1 from orders \\gset", "more than one row returned for \\gset");
+        terminal.types("select nope \\gset", "column \"nope\" does not exist");
+        // So many times; what is masked stays masked each time.
+        let shown = terminal.enters("select email from customers where id = 1 \\watch 0.1 c=2");
+        assert_eq!(shown.matches(" (every 0.1s)").count(), 2, "{shown}");
+        assert_eq!(shown.matches("(1 row, 1 column masked)").count(), 2, "{shown}");
+        // Ctrl-C ends the pause, the statement that runs, and with it the repetition.
+        terminal.types("select 'tick' || 'tock' as t \\watch 3600", "ticktock");
+        terminal.wait_for("(1 row)");
+        terminal.press("\u{3}");
+        terminal.wait_for("=> ");
+        terminal.types("select pg_sleep(60) \\watch", " (every 2s)");
+        let running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' \
+                       and state = 'active' and datname = current_database()";
+        while tokio::runtime::Handle::current().block_on(desk.gate.count(running)) == 0 {}
+        terminal.press("\u{3}");
+        terminal.wait_for("canceling statement due to user request");
+        terminal.wait_for("=> ");
+        let refused = terminal.enters("delete from orders \\watch 0.1");
+        assert_eq!(refused.matches("DENIED").count(), 1, "{refused}");
+        terminal.types("\\q", "Verify it: dbgate audit verify");
+        assert_eq!(terminal.ended(), Some(0));
+    });
     desk.end().await;
 }

@@ -10,11 +10,17 @@ use crate::support::scene::Scene;
 
 /// A scene whose tables, but for one, belong to an owner that is lent.
 async fn lending(owner: &str) -> Scene {
+    lending_for(owner, "").await
+}
+
+/// The same, with more lines for the target.
+async fn lending_for(owner: &str, more: &str) -> Scene {
     let own = format!(
         "create role {owner}; grant create, usage on schema public to {owner};
          alter table customers owner to {owner}; alter table orders owner to {owner};"
     );
-    Scene::start_over(&format!("{SHOP}{own}"), &format!("lend = [\"{owner}\"]\n[approvals]\nenabled = true\n")).await
+    Scene::start_over(&format!("{SHOP}{own}"), &format!("lend = [\"{owner}\"]\n{more}\n[approvals]\nenabled = true\n"))
+        .await
 }
 
 /// Raj asks with admin access; the exit code and the document.
@@ -72,6 +78,20 @@ async fn indexes_columns_and_maintenance_run_as_the_owner_and_leave_no_role_behi
     assert_eq!(scene.gate.login_roles().await, Vec::<String>::new(), "the roles are gone");
     let members = "select count(*) from pg_auth_members where roleid = 'shop_owner_a'::regrole";
     assert_eq!(count(members).await, 0, "nobody is a member of the owner");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lent_runs_no_longer_than_the_target_says() {
+    let scene = lending_for("shop_owner_e", "lend_for = \"1s\"").await;
+    // A hundredth of a second for each of 3,000 rows.
+    let (code, document) = agreed(&scene, "alter table orders add check (pg_sleep(0.01) is not null)").await;
+    assert_eq!(code, Some(3), "{document:#}");
+    let error = &document["error"];
+    assert_eq!(error["sqlstate"], "57014", "{document:#}");
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("`lend_for`")), "{document:#}");
+    let added = "select count(*) from pg_constraint where conrelid = 'orders'::regclass and contype = 'c'";
+    assert_eq!(scene.gate.count(added).await, 0);
     scene.end().await;
 }
 

@@ -9,6 +9,11 @@ use crate::core::text;
 /// Rows of a query as text.
 pub type Rows = Vec<Vec<Option<String>>>;
 
+/// One row of them.
+pub fn as_text(values: &[Option<&[u8]>]) -> Vec<Option<String>> {
+    values.iter().map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect()
+}
+
 /// Which relation a name means: schema, name, kind and OID, or no row. `to_regclass` reads the
 /// name as PostgreSQL reads it, and answers NULL for one that does not exist.
 pub fn find(name: &str) -> String {

@@ -13,6 +13,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
+use crate::client::shell::meta;
 use crate::core::api::GrantAnswer;
 use crate::sys::files;
 
@@ -123,6 +124,12 @@ impl Typing {
 
     /// What could stand at the end of `line`: where the word begins, and the words.
     pub fn candidates(&self, line: &str) -> (usize, Vec<Pair>) {
+        if let Some((before, typed)) = line.rsplit_once('\\')
+            && !typed.contains(char::is_whitespace)
+        {
+            let begins = meta::COMMANDS.iter().filter(|command| command.starts_with(typed));
+            return (before.len() + 1, begins.map(|command| pair(&format!("\\{command}"), command)).collect());
+        }
         let start = line.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
         let word = line.get(start..).unwrap_or("").to_lowercase();
         let before = line.get(..start).unwrap_or("");
@@ -211,5 +218,8 @@ mod tests {
         assert_eq!(words("select * from customers as c where c.e"), ["email ▒"]);
         assert_eq!(words("select * from cust"), ["customers"]);
         assert_eq!(words("select * from orders where tot"), ["total"]);
+        assert_eq!(words("\\gs"), ["\\gset"]);
+        assert_eq!(words("select 1 \\wa"), ["\\watch"]);
+        assert_eq!(words("\\d cust"), ["customers"]);
     }
 }

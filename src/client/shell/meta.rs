@@ -1,7 +1,9 @@
 //! Backslash commands. Those that look into the catalog become queries that go through the
 //! gateway like any other; an unknown one is an error here and is never sent.
 
-/// What a backslash command means.
+use std::time::Duration;
+
+/// What a backslash command means. Words that variables may stand in are read by whoever knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meta {
     Quit,
@@ -18,6 +20,13 @@ pub enum Meta {
     Go {
         expanded: bool,
     },
+    /// Runs it and keeps the columns of its one row as variables, behind this prefix.
+    Keep(String),
+    /// Runs it again and again.
+    Watch(String),
+    Echo(String),
+    Set(String),
+    Unset(String),
     /// Shows what is typed so far.
     Print,
     /// Throws it away.
@@ -39,8 +48,13 @@ pub const HELP: &str = "  \\gate             who, where, how long; what is maske
   \\d NAME           describe a table or view
   \\dt \\dv \\dm \\ds   list tables, views, materialized views, sequences
   \\di \\dn           list indexes, schemas
-  \\g \\gx            run what is typed, \\gx expanded
+  \\g \\gx            run what is typed, or the last statement again; \\gx expanded
+  \\gset [PREFIX]    run it, keep the columns of its one row as variables
+  \\watch [SECONDS] [c=TIMES]   run it every 2 seconds, or as said; Ctrl-C ends it
   \\p \\r             show, throw away what is typed
+  \\set [NAME [VALUE]]   set a variable: :NAME, :'NAME' as text, :\"NAME\" as a name
+  \\unset NAME       forget it
+  \\echo TEXT        print a text, variables put in
   \\x [on|off|auto]  expanded display
   \\timing [on|off]  show how long statements take
   \\conninfo         what this session is connected to
@@ -49,11 +63,22 @@ Statements end with `;`. Ctrl-C cancels what runs; a line that begins with a bla
 ";
 
 /// Every command, for suggestions.
-const COMMANDS: [&str; 18] =
-    ["d", "dt", "dv", "dm", "ds", "di", "dn", "x", "timing", "conninfo", "gate", "g", "gx", "p", "r", "q", "quit", "?"];
+pub const COMMANDS: [&str; 23] = [
+    "d", "dt", "dv", "dm", "ds", "di", "dn", "x", "timing", "conninfo", "gate", "g", "gx", "gset", "watch", "p", "r",
+    "set", "unset", "echo", "q", "quit", "?",
+];
+
+/// How often `\watch` runs a statement, and how many times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Watching {
+    pub every: Duration,
+    pub times: Option<u64>,
+}
 
 /// Reads a command with its backslash.
 pub fn parse(text: &str) -> Meta {
+    let whole = text.trim().trim_start_matches('\\');
+    let said = whole.find(char::is_whitespace).and_then(|at| whole.get(at..)).unwrap_or_default().trim();
     let mut words = text.trim().trim_end_matches(';').trim_start_matches('\\').split_whitespace();
     let (command, argument) = (words.next().unwrap_or(""), words.next());
     match (command, argument) {
@@ -66,6 +91,12 @@ pub fn parse(text: &str) -> Meta {
         ("g", None) => Meta::Go { expanded: false },
         ("gx", None) => Meta::Go { expanded: true },
         ("g" | "gx", Some(_)) => Meta::Unknown("output goes to the screen only: \\g takes no argument".into()),
+        ("gset", prefix) => Meta::Keep(prefix.unwrap_or_default().to_owned()),
+        ("watch", _) => Meta::Watch(said.to_owned()),
+        ("echo", _) => Meta::Echo(said.to_owned()),
+        ("set", _) => Meta::Set(said.to_owned()),
+        ("unset", Some(_)) => Meta::Unset(said.to_owned()),
+        ("unset", None) => Meta::Unknown("\\unset: missing required argument".into()),
         ("p", _) => Meta::Print,
         ("r", _) => Meta::Reset,
         ("d" | "d+", Some(name)) => Meta::Describe(name.to_owned()),
@@ -95,6 +126,27 @@ fn nearest(word: &str) -> Option<&'static str> {
         known.len() == word.len() && known.chars().zip(word.chars()).filter(|(one, other)| one != other).count() == 1
     };
     COMMANDS.iter().find(begins).or_else(|| COMMANDS.iter().filter(|known| known.len() > 1).find(one_off)).copied()
+}
+
+/// Reads what stands behind `\watch`: seconds, `i=` seconds, `c=` times.
+pub fn watching(words: &[String]) -> Result<Watching, String> {
+    /// As psql: a person wants to see a change, not a flood.
+    const USUAL: Duration = Duration::from_secs(2);
+    const SHORTEST: f64 = 0.1;
+    const LONGEST: f64 = 24.0 * 60.0 * 60.0;
+    let mut watching = Watching { every: USUAL, times: None };
+    for text in words {
+        if let Some(times) = text.strip_prefix("c=") {
+            let times = times.parse().ok().filter(|times| *times > 0);
+            watching.times = Some(times.ok_or_else(|| format!("\\watch: `{text}` is no number of times"))?);
+            continue;
+        }
+        let seconds = text.strip_prefix("i=").unwrap_or(text).trim_end_matches(';').parse().ok();
+        let seconds = seconds.filter(|seconds| (SHORTEST..=LONGEST).contains(seconds));
+        let wrong = || format!("\\watch: `{text}` is no number of seconds between {SHORTEST} and {LONGEST}");
+        watching.every = Duration::from_secs_f64(seconds.ok_or_else(wrong)?);
+    }
+    Ok(watching)
 }
 
 fn expanded(word: Option<&str>) -> Meta {
@@ -159,7 +211,23 @@ mod tests {
         assert_eq!(parse("\\timing off;"), Meta::Timing(Some(false)));
         assert_eq!(parse("\\d customers"), Meta::Describe("customers".into()));
         assert_eq!(parse("\\gx"), Meta::Go { expanded: true });
+        assert_eq!(parse("\\gset new_"), Meta::Keep("new_".into()));
+        assert_eq!(parse("\\watch 1 c=3"), Meta::Watch("1 c=3".into()));
+        assert_eq!(parse("\\echo  'a;  b' ;"), Meta::Echo("'a;  b' ;".into()));
+        assert_eq!(parse("\\set"), Meta::Set(String::new()));
         assert!(matches!(parse("\\dt"), Meta::List(sql) if sql.contains("relkind in ('r','p')")));
+    }
+
+    #[test]
+    fn watch_takes_seconds_and_a_number_of_times() {
+        let read = |text: &str| watching(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let of = |every, times| Ok(Watching { every: Duration::from_millis(every), times });
+        assert_eq!(read(""), of(2000, None));
+        assert_eq!(read("0.5"), of(500, None));
+        assert_eq!(read("i=1 c=3"), of(1000, Some(3)));
+        for wrong in ["0", "-1", "often", "c=0", "c=x", "1e99", "NaN"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

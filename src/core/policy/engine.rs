@@ -32,6 +32,9 @@ pub const SCHEMA: &str = include_str!("schema.cedarschema");
 /// The rule named in a denial where no rule permits.
 pub const DEFAULT_DENY: &str = "default-deny";
 
+/// Every access level, lowest first.
+const LEVELS: [Access; 3] = [Access::Read, Access::Write, Access::Admin];
+
 /// A policy folder that was read without a problem.
 pub struct Policy {
     /// Every rule, under its `@id`.
@@ -240,14 +243,28 @@ impl Policy {
 
     /// The access levels the principal may ask for, lowest first.
     pub fn access_offered(&self, identity: &Identity, target: &str, environment: &str, database: &str) -> Vec<Access> {
-        let levels = [Access::Read, Access::Write, Access::Admin];
-        let offered = levels.into_iter().filter(|access| {
-            let subject = plain(identity, target, environment, database, *access);
-            // A level that wants a reason is offered too: the person can give one.
-            let explained = Subject { reason: Some("-"), ticket: Some("-"), ..subject };
-            self.may_connect(&subject).is_ok() || self.may_connect(&explained).is_ok()
-        });
-        offered.collect()
+        let subject = |access: &Access| plain(identity, target, environment, database, *access);
+        LEVELS.into_iter().filter(|access| self.may_come(&subject(access)).is_ok()).collect()
+    }
+
+    /// The access levels that people must agree to first, lowest first.
+    pub fn access_by_approval(
+        &self,
+        identity: &Identity,
+        target: &str,
+        environment: &str,
+        database: &str,
+    ) -> Vec<Access> {
+        let subject = |access: &Access| plain(identity, target, environment, database, *access);
+        let asks = |access: &Access| self.may_come(&subject(access)).is_err_and(|denial| denial.approvers.is_some());
+        LEVELS.into_iter().filter(asks).collect()
+    }
+
+    /// Whether the principal may have a session like this one, if need be with a reason and a ticket:
+    /// those they can give.
+    fn may_come(&self, subject: &Subject<'_>) -> Result<(), Denial> {
+        let explained = Subject { reason: Some("-"), ticket: Some("-"), ..*subject };
+        self.may_connect(subject).or_else(|_| self.may_connect(&explained))
     }
 }
 

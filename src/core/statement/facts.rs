@@ -171,8 +171,9 @@ pub struct Facts {
     pub settings: Vec<String>,
     /// The relations that DROP and COMMENT ON name.
     pub objects: Vec<Name>,
-    /// DROP says IF EXISTS.
-    pub if_exists: bool,
+    /// Of those that nobody has PostgreSQL says so, and does nothing: DROP with IF EXISTS, or of kinds
+    /// that a catalog lists in full.
+    pub may_be_absent: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
     /// Rows that it locks by clauses of its own.
@@ -188,6 +189,8 @@ pub struct Facts {
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
+    /// The cursor it declares hands out its rows in their binary form.
+    pub is_binary: bool,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
     pub upkeep: Option<Upkeep>,
     /// It runs the prepared statement that it names, and so does what that does.
@@ -212,7 +215,7 @@ impl Facts {
             copy: None,
             settings: Vec::new(),
             objects: Vec::new(),
-            if_exists: false,
+            may_be_absent: false,
             locks: false,
             row_locks: RowLocks::None,
             effects_per_row: false,
@@ -220,6 +223,7 @@ impl Facts {
             pinned: Vec::new(),
             channel: None,
             prepared: None,
+            is_binary: false,
             upkeep: None,
             executes: false,
             start: 0,
@@ -258,7 +262,7 @@ impl Facts {
             copy: None,
             settings: both(&self.settings, &outer.settings),
             objects: Vec::new(),
-            if_exists: false,
+            may_be_absent: false,
             locks: self.locks || outer.locks,
             row_locks: match (self.row_locks, outer.verb.as_str()) {
                 (RowLocks::None, _) => outer.row_locks,
@@ -271,6 +275,7 @@ impl Facts {
             pinned: self.pinned.clone(),
             channel: None,
             prepared: outer.prepared.clone(),
+            is_binary: outer.is_binary,
             upkeep: None,
             executes: true,
             start: outer.start,

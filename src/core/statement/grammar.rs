@@ -24,6 +24,16 @@ pub struct Statement {
     pub(super) tree: Tree,
 }
 
+impl Statement {
+    /// The relation that `COPY relation TO` names, with the schema as written.
+    pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
+        let relation = self.tree.get("relation");
+        let is_out = self.tree.kind() == "CopyStmt" && !self.tree.get("is_from").flag() && !relation.is_nothing();
+        let schema = relation.get("schemaname").text();
+        is_out.then(|| ((!schema.is_empty()).then_some(schema), relation.get("relname").text()))
+    }
+}
+
 /// Why a text has no statements.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
@@ -119,11 +129,7 @@ fn top_level(tree: &Tree) -> Facts {
         "PrepareStmt" => named("PREPARE", top_level(tree.get("query")).effect, text("name")),
         "ExecuteStmt" => named("EXECUTE", Effect::Unknown, text("name")),
         "DeallocateStmt" => named("DEALLOCATE", Effect::Session, text("name")),
-        // 0x0020 is CURSOR_OPT_HOLD: such a cursor is filled at COMMIT, after the last count.
-        "DeclareCursorStmt" if tree.get("options").int() & 0x20 != 0 => {
-            named("DECLARE WITH HOLD", Effect::Read, text("portalname"))
-        }
-        "DeclareCursorStmt" => named("DECLARE", Effect::Read, text("portalname")),
+        "DeclareCursorStmt" => cursor(tree),
         "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         // DiscardMode: 1 is DISCARD_ALL, which also forgets what was prepared.
@@ -176,6 +182,14 @@ fn is_own(made: &Tree) -> bool {
 
 fn named(verb: &str, effect: Effect, name: &str) -> Facts {
     Facts { prepared: Some(name.to_owned()), ..Facts::plain(verb, effect) }
+}
+
+/// 0x0001 is CURSOR_OPT_BINARY, 0x0020 CURSOR_OPT_HOLD: such a cursor is filled at COMMIT, after the
+/// last count.
+fn cursor(tree: &Tree) -> Facts {
+    let is = |option: i64| tree.get("options").int() & option != 0;
+    let verb = if is(0x20) { "DECLARE WITH HOLD" } else { "DECLARE" };
+    Facts { is_binary: is(0x01), ..named(verb, Effect::Read, tree.get("portalname").text()) }
 }
 
 fn copy(tree: &Tree) -> Facts {
@@ -281,7 +295,9 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
     let is_revoke = matches!(kind, "GrantStmt" | "GrantRoleStmt") && !tree.get("is_grant").flag();
     let mut verb = if is_create { "CREATE ".to_owned() } else { String::new() };
     let words = kind.strip_suffix("Stmt").unwrap_or(kind);
-    if is_revoke {
+    if let Some(name) = called(kind) {
+        verb = name.to_owned();
+    } else if is_revoke {
         verb.push_str("REVOKE");
     } else if kind == "DefineStmt" {
         verb.push_str(defined(tree.get("kind").int()));
@@ -294,6 +310,27 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
         });
     }
     Facts::plain(&verb, if is_definition { Effect::Ddl } else { Effect::Unknown })
+}
+
+/// What people call definitions that the parser has another name for.
+fn called(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "CreateStmt" => "CREATE TABLE",
+        "CreateSeqStmt" => "CREATE SEQUENCE",
+        "AlterSeqStmt" => "ALTER SEQUENCE",
+        "CreateTrigStmt" => "CREATE TRIGGER",
+        "CreateEventTrigStmt" => "CREATE EVENT TRIGGER",
+        "AlterEventTrigStmt" => "ALTER EVENT TRIGGER",
+        "CreateEnumStmt" | "CreateRangeStmt" | "CompositeTypeStmt" => "CREATE TYPE",
+        "AlterEnumStmt" => "ALTER TYPE",
+        "CreateStatsStmt" => "CREATE STATISTICS",
+        "CreatePLangStmt" => "CREATE LANGUAGE",
+        "CreateFdwStmt" => "CREATE FOREIGN DATA WRAPPER",
+        "CreateAmStmt" => "CREATE ACCESS METHOD",
+        "CreatedbStmt" => "CREATE DATABASE",
+        "DropdbStmt" => "DROP DATABASE",
+        _ => return None,
+    })
 }
 
 /// What a CREATE of several kinds makes, by ObjectType of the parser's protobuf.
@@ -355,6 +392,29 @@ mod tests {
         assert_eq!(verb("create type t"), "CREATE TYPE");
         assert_eq!(verb("create collation c (locale = 'C')"), "CREATE COLLATION");
         assert_eq!(verb("revoke select on t from x"), "REVOKE");
+        for definition in [
+            "create table t (a int)",
+            "create sequence s",
+            "alter sequence s restart",
+            "create trigger t after insert on a for each row execute function f()",
+            "create event trigger t on ddl_command_start execute function f()",
+            "create type t as enum ('a')",
+            "create type t as range (subtype = int)",
+            "create type t as (a int)",
+            "alter type t add value 'b'",
+            "create statistics s on a, b from t",
+            "create language l handler h",
+            "create foreign data wrapper w",
+            "create access method m type table handler h",
+            "create database d",
+            "drop database d",
+            "create index i on t (a)",
+            "create function f() returns int language sql as 'select 1'",
+            "alter table t add column b int",
+        ] {
+            let verb = verb(definition);
+            assert!(definition.to_uppercase().starts_with(&format!("{verb} ")), "{verb}: {definition}");
+        }
     }
 
     #[test]
@@ -381,10 +441,12 @@ mod tests {
     fn what_comment_names_is_seen() {
         let objects =
             |sql: &str| parse(sql).expect(sql).remove(0).facts.objects.iter().map(ToString::to_string).collect();
-        let cases: [(&str, Vec<String>); 5] = [
+        let cases: [(&str, Vec<String>); 7] = [
             ("comment on table a is 'x'", vec!["a".into()]),
             ("comment on view pg_temp.a is null", vec!["pg_temp.a".into()]),
             ("comment on column s.a.c is 'x'", vec!["s.a".into()]),
+            ("comment on constraint c on s.a is 'x'", vec!["s.a".into()]),
+            ("comment on constraint c on domain a is 'x'", vec![]),
             ("comment on function a() is 'x'", vec![]),
             ("comment on schema a is 'x'", vec![]),
         ];
@@ -398,11 +460,12 @@ mod tests {
     fn what_drop_names_is_seen() {
         let drops = |sql: &str| {
             let facts = parse(sql).expect(sql).remove(0).facts;
-            (facts.objects.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.if_exists)
+            (facts.objects.iter().map(ToString::to_string).collect::<Vec<_>>(), facts.may_be_absent)
         };
         assert_eq!(drops("drop table if exists a, s.b cascade"), (vec!["a".into(), "s.b".into()], true));
-        for kind in ["table", "view", "sequence", "index"] {
-            assert_eq!(drops(&format!("drop {kind} pg_temp.a")), (vec!["pg_temp.a".into()], false), "{kind}");
+        // No catalog of ours lists indexes.
+        for (kind, may_be_absent) in [("table", true), ("view", true), ("sequence", true), ("index", false)] {
+            assert_eq!(drops(&format!("drop {kind} pg_temp.a")), (vec!["pg_temp.a".into()], may_be_absent), "{kind}");
         }
         for other in ["drop schema a", "drop materialized view a", "drop function a()", "drop role a", "drop type a"] {
             assert_eq!(drops(other).0, Vec::<String>::new(), "{other}");

@@ -7,9 +7,11 @@ use super::predicate;
 use super::tree::Tree;
 
 /// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
-const RELATIONS: [i64; 4] = [21, 38, 42, 52];
-/// The ObjectType of a column.
+const RELATIONS: [i64; 4] = [INDEX, 38, 42, 52];
+const INDEX: i64 = 21;
+/// The ObjectType of a column, and of a constraint of a table.
 const COLUMN: i64 = 7;
+const CONSTRAINT: i64 = 41;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
 pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
@@ -82,12 +84,12 @@ impl Walk<'_> {
             "DropStmt" if RELATIONS.contains(&tree.get("remove_type").int()) => {
                 let names = tree.get("objects").items().iter();
                 self.facts.objects.extend(names.filter_map(|name| qualified(name.get("items").items())));
-                self.facts.if_exists = tree.get("missing_ok").flag();
+                self.facts.may_be_absent = tree.get("missing_ok").flag() || tree.get("remove_type").int() != INDEX;
             }
             "CommentStmt" => {
                 let name = tree.get("object").get("items").items();
                 let relation = match tree.get("objtype").int() {
-                    COLUMN => name.split_last().and_then(|(_, relation)| qualified(relation)),
+                    COLUMN | CONSTRAINT => name.split_last().and_then(|(_, relation)| qualified(relation)),
                     kind => RELATIONS.contains(&kind).then(|| qualified(name)).flatten(),
                 };
                 self.facts.objects.extend(relation);

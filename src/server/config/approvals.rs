@@ -49,14 +49,8 @@ enum Kind {
 /// Reads the section.
 pub fn read(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) -> Approvals {
     let usual = Approvals::default();
-    let mut time = |key, usual| match section.take::<String>(key, findings) {
-        None => usual,
-        Some((line, text)) => duration(&text).unwrap_or_else(|| {
-            findings.add(line, format!("`{key}` is a time as in 30s, 5m or 1h, not `{text}`"));
-            usual
-        }),
-    };
-    let (ttl, hold_native) = (time("ttl", usual.ttl), time("hold_native", usual.hold_native));
+    let ttl = section.time("ttl", usual.ttl, findings);
+    let hold_native = section.time("hold_native", usual.hold_native, findings);
     let is_enabled = section.take::<bool>("enabled", findings).is_none_or(|(_, is_enabled)| is_enabled);
     let notify = section.sections("notify", findings);
     let notify = notify.into_iter().filter_map(|one| channel(one, folder, findings)).collect();
@@ -76,33 +70,5 @@ fn channel(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>)
     match kind?.1 {
         Kind::Webhook => Some(Notify::Webhook { url_file, key_file: folder.join(key?.1) }),
         Kind::Slack => Some(Notify::Slack { url_file }),
-    }
-}
-
-/// `30s`, `5m`, `1h`, at least a second and at most a week.
-fn duration(text: &str) -> Option<Duration> {
-    const WEEK: u64 = 7 * 24 * 60 * 60;
-    let factor = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return None,
-    };
-    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
-    let seconds = number.checked_mul(factor)?;
-    (1..=WEEK).contains(&seconds).then(|| Duration::from_secs(seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_with_their_unit() {
-        assert_eq!(duration("90s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration("1h"), Some(Duration::from_secs(3600)));
-        for wrong in ["", "0s", "5", "5d", "999999h", "-1s"] {
-            assert_eq!(duration(wrong), None, "{wrong}");
-        }
     }
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::core::claims::IssuerRule;
 use crate::core::identity::Kind;
-use crate::server::targets::TargetConfig;
+use crate::server::targets::{TargetConfig, usual_lending};
 
 pub use approvals::{Approvals, Notify};
 pub use policy::PolicyStamp;
@@ -308,6 +308,7 @@ fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_
         let line = section.line(findings);
         let own = section.take::<PathBuf>("policy", findings);
         let pack = section.take::<String>("pack", findings);
+        let lend_for = section.time("lend_for", usual_lending(), findings);
         if own.is_none() && pack.is_none() {
             findings.add(line, "a target needs `policy = \"FOLDER\"` or `pack = \"production\"`");
         }
@@ -318,6 +319,7 @@ fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_
             line: policy_line,
         };
         let Some(mut target) = section.rest::<TargetConfig>(findings) else { continue };
+        target.lend_for = lend_for;
         target.admin.password_file = target.admin.password_file.map(|file| folder.join(file));
         if targets.iter().any(|known| known.target.name == target.name) {
             findings.add(line, format!("target `{}` is there twice", target.name));

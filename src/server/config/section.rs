@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use toml::Spanned;
@@ -123,6 +124,15 @@ impl<'t> Section<'t> {
         self.take(key, findings)
     }
 
+    /// A time as in `30s`, `5m` or `1h`; `usual` where the key is not there, or is no time.
+    pub fn time(&mut self, key: &'static str, usual: Duration, findings: &mut Findings<'_>) -> Duration {
+        let Some((line, text)) = self.take::<String>(key, findings) else { return usual };
+        duration(&text).unwrap_or_else(|| {
+            findings.add(line, format!("`{key}` is a time as in 30s, 5m or 1h, not `{text}`"));
+            usual
+        })
+    }
+
     /// A table in this one, as in `[server]`.
     pub fn section(&mut self, key: &'static str, findings: &mut Findings<'_>) -> Option<Self> {
         self.asked.push(key);
@@ -197,6 +207,34 @@ impl<'t> Section<'t> {
         for (key, (span, _)) in &self.entries {
             let known = self.asked.join(", ");
             findings.add(findings.line(span), format!("unknown key `{key}`{}; known: {known}", self.place()));
+        }
+    }
+}
+
+/// `30s`, `5m`, `1h`, at least a second and at most a week.
+fn duration(text: &str) -> Option<Duration> {
+    const WEEK: u64 = 7 * 24 * 60 * 60;
+    let factor = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
+    let seconds = number.checked_mul(factor)?;
+    (1..=WEEK).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(duration("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("1h"), Some(Duration::from_secs(3600)));
+        for wrong in ["", "0s", "5", "5d", "999999h", "-1s"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
         }
     }
 }

@@ -78,7 +78,7 @@ fn in_clear(target: &Target) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::core::mask::net::Net;
-    use crate::server::targets::{AdminConfig, TargetConfig};
+    use crate::server::targets::{AdminConfig, TargetConfig, usual_lending};
 
     #[test]
     fn one_backend_for_two_connections_or_one_from_before_is_a_pooler() {
@@ -100,6 +100,7 @@ mod tests {
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
                 lend: Vec::new(),
+                lend_for: usual_lending(),
                 content_scan: Net::Off,
             };
             let target = Target::new(config).expect("configured");

@@ -85,6 +85,14 @@ impl Session {
         self.expect(Step::Bind, owner);
     }
 
+    /// The same without values, with every column of the result in its binary form.
+    pub(super) fn ask_bind_binary(&mut self, owner: Owner, portal: &str, statement: &str) {
+        // No formats of values, no values; one format of results, for all of them.
+        const BINARY: [u8; 8] = [0, 0, 0, 0, 0, 1, 0, 1];
+        frontend::bind_raw(portal, statement, &BINARY, &mut self.up);
+        self.expect(Step::Bind, owner);
+    }
+
     pub(super) fn ask_describe(&mut self, owner: Owner, what: Named, name: &str) {
         frontend::describe(what, name, &mut self.up);
         self.pipeline.expect(Step::Describe, owner);

@@ -51,19 +51,6 @@ impl Used {
 pub struct Behind {
     pub limits: Limits,
     pub used: Option<Arc<Used>>,
-    pub end: Ends,
-}
-
-/// With what a cursor ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ends {
-    /// Its transaction.
-    #[default]
-    Transaction,
-    /// WITH HOLD: a rollback of its transaction; COMMIT fills it.
-    Rollback,
-    /// It is filled, and ends by CLOSE.
-    Close,
 }
 
 /// Until when something may take that is no execution, and how long that is.

@@ -454,6 +454,8 @@ impl Session {
         self.is_skipping = true;
         if self.is_dirty || self.status == b'T' {
             self.ask_veto();
+            // At once: until it fails, the target keeps the locks of what came before.
+            self.send().await?;
         }
         Ok(())
     }

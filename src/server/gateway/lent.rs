@@ -35,8 +35,6 @@ const OWNERS: &str = "select r.rolname::text, \
 
 /// What blocks others gives up waiting for its lock: those who come behind it would wait, too.
 const LOCK_TIMEOUT: &str = "5s";
-/// Nothing runs for longer.
-const LONGEST: &str = "1h";
 /// Settings of the session that change what a definition means.
 const SETTINGS: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
 
@@ -141,8 +139,12 @@ impl Session {
         let (state, live) = (self.people.state.clone(), self.grant.clone());
         let Some(served) = state.target(&live.grant.target) else { return Err(End::TargetLost) };
         let path = path(&self.search_path);
-        let mut parameters =
-            vec![("search_path", path.as_str()), ("application_name", "dbgate upkeep"), ("statement_timeout", LONGEST)];
+        let longest = served.target().config().lend_for.as_millis().to_string();
+        let mut parameters = vec![
+            ("search_path", path.as_str()),
+            ("application_name", "dbgate upkeep"),
+            ("statement_timeout", longest.as_str()),
+        ];
         if planned.cleared.facts().upkeep == Some(Upkeep::Blocking) {
             parameters.push(("lock_timeout", LOCK_TIMEOUT));
         }
@@ -195,11 +197,16 @@ impl Session {
         }
     }
 
-    /// An error of the owner's may quote values that are masked here.
+    /// An error of the owner's may quote values that are masked here; that its time is over says where
+    /// that time comes from.
     fn as_told(&self, fields: ErrorFields) -> ErrorFields {
         let quotes_values = matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0"));
         match self.has_masks && quotes_values {
             true => ErrorFields::error(&fields.sqlstate, WITHHELD),
+            false if fields.message.contains("statement timeout") => {
+                let hint = "`lend_for` of the target says how long an approved definition may run";
+                ErrorFields { hint: Some(hint.to_owned()), ..fields }
+            }
             false => fields,
         }
     }

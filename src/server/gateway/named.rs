@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::bound::{Behind, Deadline, Ends};
+use super::bound::{Behind, Deadline};
 use super::session::{Bound, End, Judged, Parsed, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::session::{Owner, Step};
@@ -29,6 +29,27 @@ pub struct Changes {
     asked: VecDeque<Option<Change>>,
     /// Something runs whose success changes what the session knows.
     must_settle: bool,
+}
+
+/// What DECLARE has made.
+pub struct Cursor {
+    /// How far its query may go.
+    behind: Behind,
+    /// A Query gets its rows in their binary form.
+    is_binary: bool,
+    pub end: Ends,
+}
+
+/// With what a cursor ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ends {
+    /// Its transaction.
+    #[default]
+    Transaction,
+    /// WITH HOLD: a rollback of its transaction; COMMIT fills it.
+    Rollback,
+    /// It is filled, and ends by CLOSE.
+    Close,
 }
 
 /// What a name meant before.
@@ -132,7 +153,8 @@ impl Session {
                 self.portals.remove(name);
                 let limits = planned.cleared.limits();
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
-                self.cursors.insert(name.to_owned(), Behind { limits, used: Some(Arc::default()), end });
+                let behind = Behind { limits, used: Some(Arc::default()) };
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary: facts.is_binary, end });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }
@@ -187,7 +209,7 @@ impl Session {
     pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Behind> {
         let facts = planned.cleared.facts();
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
-            ("FETCH", Some(name)) => self.cursors.get(name).cloned(),
+            ("FETCH", Some(name)) => self.cursors.get(name).map(|cursor| cursor.behind.clone()),
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
                 let limits = Limits { time: self.time_to_fill(), ..Limits::default() };
                 Some(Behind { limits, ..Behind::default() })
@@ -196,10 +218,16 @@ impl Session {
         }
     }
 
+    /// Whether a Query that reads on from a cursor gets its rows in their binary form.
+    pub(super) fn reads_binary(&self, facts: &Facts) -> bool {
+        let cursor = facts.prepared.as_ref().filter(|_| facts.verb == "FETCH");
+        cursor.and_then(|name| self.cursors.get(name)).is_some_and(|cursor| cursor.is_binary)
+    }
+
     /// How long the cursors there are may take to be filled.
     fn time_to_fill(&self) -> Option<Duration> {
         let open = self.cursors.values().filter(|cursor| cursor.end != Ends::Close);
-        open.filter_map(|cursor| cursor.limits.time).min()
+        open.filter_map(|cursor| cursor.behind.limits.time).min()
     }
 
     /// A transaction is over: what it has filled goes on with its limits, the rest is gone.

@@ -14,7 +14,7 @@ use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
-use crate::server::check::{NOT_PREPARED, Planned, refused};
+use crate::server::check::{NOT_PREPARED, Planned, WRONG_KIND, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -134,7 +134,8 @@ impl Session {
             Mode::Simple => self.close_failed(mode).await,
             Mode::Extended => {
                 self.is_skipping = true;
-                Ok(())
+                // A veto does not wait for the client's Sync: what it takes back is locked until then.
+                self.send().await
             }
         }
     }
@@ -279,10 +280,12 @@ pub fn denial_error(denial: &Denial, sql: &str) -> ErrorFields {
     }
 }
 
-/// Drivers prepare again when they hear that a statement is gone.
+/// Drivers prepare again when they hear that a statement is gone. What PostgreSQL would say itself has
+/// its number.
 fn sqlstate(denial: &Denial) -> &'static str {
     match denial.code.as_str() {
         NOT_PREPARED => "26000",
+        WRONG_KIND => "42809",
         _ => "42501",
     }
 }

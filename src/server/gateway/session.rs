@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::ask::{Leftover, OwnStatements};
-use super::bound::Behind;
 use super::client::Client;
 use super::held::Held;
 use super::relay::Mode;
@@ -217,8 +216,8 @@ pub struct Session {
     pub(super) net: Option<Box<super::net::Netting>>,
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
-    /// How far the cursors that DECLARE has made may go, by name.
-    pub(super) cursors: BTreeMap<String, Behind>,
+    /// The cursors that DECLARE has made, by name.
+    pub(super) cursors: BTreeMap<String, super::named::Cursor>,
     /// Changes of names that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,

@@ -260,7 +260,10 @@ impl Session {
     /// A statement of a Query as the target is asked for it.
     fn ask_statement(&mut self, planned: &Planned) {
         self.ask_parse(Owner::Client, "", &planned.forward, &[]);
-        self.ask_bind(Owner::Client, "", "", &[]);
+        match self.reads_binary(planned.cleared.facts()) {
+            true => self.ask_bind_binary(Owner::Client, "", ""),
+            false => self.ask_bind(Owner::Client, "", "", &[]),
+        }
         self.ask_describe(Owner::Client, Named::Portal, "");
         self.ask_execute(Owner::Client, "", 0);
         self.leftover = Leftover { statement: true, portal: true };

@@ -92,6 +92,11 @@ impl LiveGrant {
         policy.may_connect(subject).map_or_else(admitted, |()| true)
     }
 
+    /// Whether people have let them in, rather than the policy by itself.
+    pub(in crate::server) const fn came_by_approval(&self) -> bool {
+        self.admission.is_some()
+    }
+
     /// Whether it was made for this principal, see [`principal`].
     pub(in crate::server) fn is_of(&self, who: &str) -> bool {
         self.principal == who
