@@ -38,6 +38,34 @@ async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
 }
 
 #[tokio::test]
+async fn what_no_policy_lets_be_called_is_refused_in_every_spelling() {
+    let gate = Gate::start(SHOP).await;
+    let large_objects = "select count(*) from pg_largeobject_metadata";
+    for access in [Access::Read, Access::Write] {
+        let client = gate.connect(&gate.grant(access).await).await;
+        for sql in [
+            "select lo_create(0)",
+            "select (0::oid).lo_create",
+            "select (x.o).lo_create from (select 987654::oid as o) x",
+            "select x.lo_create from (select 1) x",
+            "select query_to_xml('select lo_create(0)', true, false, '')",
+            "select query_to_xml('select (0::oid).lo_create', true, false, '')",
+            "select query_to_xml('select lo_' || 'create(0)', true, false, '')",
+            "select query_to_xml('select ' || name, true, false, '') from customers limit 1",
+            "select query_to_xml($$select set_config('role', 'none', false)$$, true, false, '')",
+            "select ('select lo_create(0)'::text).ts_stat",
+        ] {
+            assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+        }
+        assert_eq!(column(&client, large_objects).await.expect("counted"), ["0"]);
+        let each = "select query_to_xml(format('select count(*) as c from %I', relname), false, true, '')::text \
+                    from pg_class where relname = 'orders'";
+        assert!(column(&client, each).await.expect("a text that can be read").concat().contains("3000"));
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn a_field_that_is_a_call_is_counted_like_one() {
     let gate = Gate::start(&format!("{SHOP}{CALLS}")).await;
     let client = gate.connect(&gate.grant(Access::Write).await).await;

@@ -22,7 +22,7 @@ use crate::core::time::Moment;
 
 use alike::Sight;
 pub(crate) use alike::{About, Alike};
-pub use guard::{RUNS_TEXT, text_runner};
+pub use guard::text_runner;
 pub use judge::ImpactRefusal;
 pub(crate) use question::{Answer, Asking};
 

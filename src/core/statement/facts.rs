@@ -181,6 +181,8 @@ pub struct Facts {
     pub effects_per_row: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// It runs a text as SQL that nobody can read here: see `texts`.
+    pub unread_text: bool,
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
     /// one value each.
     pub pinned: Vec<String>,
@@ -217,6 +219,7 @@ impl Facts {
             row_locks: RowLocks::None,
             effects_per_row: false,
             unbounded: false,
+            unread_text: false,
             pinned: Vec::new(),
             channel: None,
             prepared: None,
@@ -268,6 +271,7 @@ impl Facts {
             },
             effects_per_row: self.effects_per_row || outer.effects_per_row,
             unbounded: self.unbounded || outer.unbounded,
+            unread_text: self.unread_text || outer.unread_text,
             pinned: self.pinned.clone(),
             channel: None,
             prepared: outer.prepared.clone(),

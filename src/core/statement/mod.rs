@@ -4,7 +4,7 @@
 //! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
 //! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
-//! [`plain`] tells where that is not needed.
+//! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
 
 #[cfg(feature = "server")]
 mod effects;
@@ -26,6 +26,8 @@ mod predicate;
 mod shape;
 #[cfg(feature = "server")]
 pub mod splice;
+#[cfg(feature = "server")]
+pub mod texts;
 #[cfg(feature = "server")]
 mod tree;
 #[cfg(feature = "server")]

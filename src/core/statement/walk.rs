@@ -4,6 +4,7 @@
 use super::facts::{Facts, Name, RowAction, Touch};
 use super::grammar::constant;
 use super::predicate;
+use super::texts::{self, RUNS_TEXT};
 use super::tree::Tree;
 
 /// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
@@ -124,6 +125,12 @@ impl Walk<'_> {
             let setting = format!("{}={}", setting.to_ascii_lowercase(), value.to_ascii_lowercase());
             self.facts.settings.push(setting);
         }
+        if RUNS_TEXT.contains(&name.name.as_str()) {
+            match texts::read(&name.name, tree) {
+                Some(said) => said.into_iter().for_each(|inner| self.facts.say(inner)),
+                None => self.facts.unread_text = true,
+            }
+        }
         if !self.facts.functions.contains(&name) {
             self.facts.functions.push(name);
         }
@@ -140,6 +147,7 @@ impl Walk<'_> {
     /// A subscript has no name, and a star calls nothing.
     fn field(&mut self, field: &Tree) {
         let name = field.get("sval").text();
+        self.facts.unread_text |= RUNS_TEXT.contains(&name);
         if !name.is_empty() && !self.facts.fields.iter().any(|known| known == name) {
             self.facts.fields.push(name.to_owned());
         }

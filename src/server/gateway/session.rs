@@ -446,7 +446,9 @@ impl Session {
         let is_tame = |name: &Name| {
             self.catalog.known_functions.contains(&name.name) && !self.catalog.volatile_functions.contains(&name.name)
         };
-        planned.hold.is_counted() && !(is_dml && facts.functions.iter().all(is_tame))
+        let is_wild = |field: &String| self.catalog.volatile_functions.contains(field);
+        let is_calm = facts.functions.iter().all(is_tame) && !facts.fields.iter().any(is_wild);
+        planned.hold.is_counted() && !(is_dml && is_calm)
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.

@@ -8,7 +8,7 @@ use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
@@ -50,7 +50,7 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        let facts = through_views(facts, catalog, search_path);
+        let facts = through_fields(through_views(facts, catalog, search_path), catalog, search_path);
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
@@ -139,6 +139,22 @@ fn through_views(mut facts: Facts, catalog: &Catalog, search_path: &[String]) ->
     };
     if facts.row_locks != RowLocks::None && !facts.touches.iter().all(is_table) {
         facts.row_locks = RowLocks::Uncounted;
+    }
+    facts
+}
+
+/// A field is the call of a function where no relation has such a column: rules see it as one.
+fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let relation = |touch: &Touch| catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
+    let is_column = |field: &String| {
+        facts.touches.iter().filter_map(relation).any(|one| one.columns.iter().any(|column| column.name == *field))
+    };
+    let is_call = |field: &&String| catalog.known_functions.contains(*field) && !is_column(field);
+    let calls: Vec<Name> = facts.fields.iter().filter(is_call).map(|field| Name::new(None, field)).collect();
+    for call in calls {
+        if !facts.functions.contains(&call) {
+            facts.functions.push(call);
+        }
     }
     facts
 }
