@@ -98,3 +98,37 @@ async fn a_write_returns_what_may_be_seen_of_a_masked_relation() {
     drop(client);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn effects_once_a_row_are_seen_in_every_spelling() {
+    const SEQUENCE: &str = "create sequence ticket_no;
+        create function numbers(int) returns setof int language sql stable as 'select generate_series(1, $1)';
+        grant usage on sequence ticket_no to public;";
+    let gate = Gate::start(&format!("{SHOP}{SEQUENCE}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client.batch_execute("create temp table own (a bigint, b int)").await.expect("a table of its own");
+    for sql in [
+        "select count(('public.ticket_no'::regclass).nextval) from generate_series(1, 20000)",
+        "select count((g::bigint).pg_try_advisory_lock) from generate_series(1, 3000) g",
+        "select count(nextval('ticket_no')) from generate_series(1, 200) a, generate_series(1, 200) b",
+        "select sum(n) from (select nextval('ticket_no') as n, numbers(20000)) x",
+        "insert into own select nextval('ticket_no') from generate_series(1, 20000)",
+        "create temp table drawing (a bigint default nextval('public.ticket_no'), b int)",
+        "alter table own alter a set default nextval('ticket_no')",
+        "create temp table locking (b int check (pg_try_advisory_lock(b)))",
+        "select count(query_to_xml('select nextval(''ticket_no'')', true, true, '')) from generate_series(1, 20000)",
+    ] {
+        let (code, message) = refusal(&client, sql).await;
+        assert_eq!(code, "42501", "{sql}: {message}");
+        assert!(message.contains("once for every row"), "{sql}: {message}");
+    }
+    // The same shape with another number in it is another matter, in the protocol that remembers shapes.
+    let few = client.query("select nextval('ticket_no') from generate_series(1, 5)", &[]).await.expect("five");
+    assert_eq!(few.len(), 5);
+    let many = client.query("select nextval('ticket_no') from generate_series(1, 20000)", &[]).await;
+    let error = many.expect_err("too many");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("42501"));
+    assert_eq!(column(&client, "select last_value from ticket_no").await.expect("read"), ["5"]);
+    drop(client);
+    gate.stop().await;
+}

@@ -73,6 +73,9 @@ pub struct Catalog {
     pub types: Types,
     /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
     pub volatile_functions: BTreeSet<String>,
+    /// Names of functions any overload of which returns a set.
+    #[serde(default)]
+    pub set_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:

@@ -140,6 +140,26 @@ impl RowLocks {
     }
 }
 
+/// Effects that no counter sees, as far as a statement has them: see `effects`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It draws from a sequence, takes an advisory lock or notifies once a row of something.
+    pub are_per_row: bool,
+    /// It does so once a row that is counted where the relation is not the session's own.
+    pub are_counted: bool,
+    /// Functions in columns of a statement that does so: one that returns a set makes rows.
+    pub beside: Vec<String>,
+}
+
+impl Effects {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.are_per_row |= other.are_per_row;
+        self.are_counted |= other.are_counted;
+        self.beside.extend(other.beside);
+    }
+}
+
 /// How definitions and maintenance get along with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
@@ -177,8 +197,7 @@ pub struct Facts {
     pub locks: bool,
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
-    /// It draws from a sequence, takes an advisory lock or notifies once a row: see `effects`.
-    pub effects_per_row: bool,
+    pub effects: Effects,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
     /// It runs a text as SQL that nobody can read here: see `texts`.
@@ -217,7 +236,7 @@ impl Facts {
             if_exists: false,
             locks: false,
             row_locks: RowLocks::None,
-            effects_per_row: false,
+            effects: Effects::default(),
             unbounded: false,
             unread_text: false,
             pinned: Vec::new(),
@@ -269,7 +288,11 @@ impl Facts {
                 // Its rows go elsewhere, or nowhere.
                 _ => RowLocks::Uncounted,
             },
-            effects_per_row: self.effects_per_row || outer.effects_per_row,
+            effects: {
+                let mut effects = self.effects.clone();
+                effects.add(outer.effects.clone());
+                effects
+            },
             unbounded: self.unbounded || outer.unbounded,
             unread_text: self.unread_text || outer.unread_text,
             pinned: self.pinned.clone(),

@@ -3,7 +3,7 @@
 //! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
-use super::facts::{CopyDirection, Effect, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
+use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::tree::Tree;
 use super::{effects, locks, predicate, shape, upkeep, walk};
 
@@ -85,14 +85,14 @@ fn facts(tree: &Tree, start: usize) -> Facts {
     facts.unbounded = shape::is_unbounded(tree);
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
-    facts.effects_per_row = effects::are_per_row(tree);
+    facts.effects = effects::of(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }
     walk::gather(tree, start, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
-        (facts.executes, facts.row_locks, facts.effects_per_row) = (false, RowLocks::None, false);
+        (facts.executes, facts.row_locks, facts.effects) = (false, RowLocks::None, Effects::default());
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

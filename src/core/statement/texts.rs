@@ -149,7 +149,7 @@ impl Facts {
         both(&mut self.fields, inner.fields);
         both(&mut self.settings, inner.settings);
         self.unbounded |= inner.unbounded;
-        self.effects_per_row |= inner.effects_per_row;
+        self.effects.add(inner.effects);
         if inner.locks {
             (self.locks, self.row_locks) = (true, RowLocks::Uncounted);
         }
@@ -187,7 +187,7 @@ mod tests {
             facts("select query_to_xml('select set_config(''role'', ''x'', false)', true, true, '')").settings;
         assert_eq!(settings, ["role=x"]);
         let inner = "select query_to_xml('select nextval(''s'') from t', true, true, '')";
-        assert!(facts(inner).effects_per_row);
+        assert!(facts(inner).effects.are_per_row);
         assert!(facts("select query_to_xml('select 1 from t for update of t nowait (', true, true, '')").unread_text);
         assert!(facts("select query_to_xml('select (1) from t for update', true, true, '')").locks);
     }

@@ -156,6 +156,8 @@ fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -
             facts.functions.push(call);
         }
     }
+    // A function that returns a set makes rows wherever it stands.
+    facts.effects.are_per_row |= facts.effects.beside.iter().any(|beside| catalog.set_functions.contains(beside));
     facts
 }
 
@@ -271,7 +273,7 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         locks: facts.locks,
         // Of FETCH only the session knows whether its cursor locks.
         locks_uncounted: facts.row_locks == RowLocks::Uncounted && facts.locks,
-        effects_per_row: facts.effects_per_row,
+        effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
     }
 }
