@@ -112,15 +112,18 @@ const FUNCTIONS: &str =
     "select p.proname::text, bool_or(p.provolatile = 'v'), bool_or(p.proretset) from pg_proc p group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
-/// and operators that call one.
+/// operators that call one, and types that one casts to.
 const DEFINERS: &str = "with definer as (select p.oid, p.proname, p.pronamespace from pg_proc p \
-     where p.prosecdef and has_function_privilege('public', p.oid, 'execute')) \
+     join pg_namespace n on n.oid = p.pronamespace where n.nspname not in ('pg_catalog', 'information_schema') \
+     and p.prosecdef and has_function_privilege('public', p.oid, 'execute')) \
     select n.nspname::text, called.name::text from (\
      select proname as name, pronamespace as space from definer union \
      select p.proname, p.pronamespace from pg_aggregate a join pg_proc p on p.oid = a.aggfnoid \
       join definer d on d.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn) union \
-     select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode) called \
-    join pg_namespace n on n.oid = called.space where n.nspname not in ('pg_catalog', 'information_schema')";
+     select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode union \
+     select t.typname, t.typnamespace from pg_cast k join definer d on d.oid = k.castfunc \
+      join pg_type t on t.oid = k.casttarget) called \
+    join pg_namespace n on n.oid = called.space";
 
 /// Operators and casts of the database's own that run a volatile function.
 const OPERATORS: &str = "select exists (select from pg_operator o join pg_proc p on p.oid = o.oprcode \

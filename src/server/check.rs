@@ -102,6 +102,10 @@ impl Check<'_> {
         let is_counted = |touch: &Touch| touch.action == RowAction::Read || self.is_counted(&touch.relation);
         facts.effects.are_per_row |=
             facts.effects.are_counted && (facts.effect == Effect::Session || !facts.touches.iter().all(is_counted));
+        // Of its own relations nobody knows keys, and views of its own may go by any name.
+        facts
+            .joins
+            .forget(&|name| name.schema.is_none() && (self.has_own_views || self.temporary.contains(&name.name)));
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(

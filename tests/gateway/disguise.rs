@@ -11,6 +11,10 @@ create function peek_at(text, int) returns text language sql security definer
   as 'select email from customers where id = $2';
 create operator ?=> (leftarg = text, rightarg = int, function = peek_at);
 create aggregate peeked(int) (sfunc = peek_at, stype = text, initcond = '');
+create type shown as (email text);
+create function show_as(int) returns shown language sql security definer
+  as 'select row(email)::shown from customers where id = $1';
+create cast (int as shown) with function show_as(int);
 create function purge(orders) returns int language sql volatile
   as 'delete from orders where id > 100; select 1';
 ";
@@ -30,6 +34,10 @@ async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
         "select '' operator(public.?=>) 3",
         "select 1 from orders where '' ?=> id = any (select 'x') limit 1",
         "select peeked(id) from orders where id = 3",
+        "select 3::shown",
+        "select cast(id as public.shown) from orders where id = 3",
+        "select shown(3)",
+        "select (3).shown",
     ] {
         assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
     }

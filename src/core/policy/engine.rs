@@ -7,6 +7,7 @@
 mod alike;
 mod guard;
 mod judge;
+mod keys;
 mod question;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -79,7 +79,7 @@ pub struct Catalog {
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
-    /// SECURITY DEFINER functions, aggregates over them and operators that call them.
+    /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,
     /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
     pub has_volatile_operators: bool,

@@ -6,7 +6,7 @@
 //! each other multiply. What nobody has written out is as many as there may ever be.
 
 use super::facts::Effects;
-use super::texts::{self, RUNS_TEXT};
+use super::texts::RUNS_TEXT;
 use super::tree::Tree;
 
 /// Rows that somebody has written out, or a LIMIT that says so.
@@ -113,9 +113,16 @@ impl Walk {
     /// A function beside other sources may be called for each of their rows.
     fn from_list(&mut self, items: &[Tree], rows: u64) {
         let all: Vec<u64> = items.iter().map(source).collect();
-        for (at, item) in items.iter().enumerate() {
-            let others = all.iter().enumerate().filter(|(other, _)| *other != at);
-            self.from(item, rows, others.fold(1, |product, (_, rows)| product.saturating_mul(*rows)));
+        let mut after = vec![1_u64];
+        after.extend(all.iter().rev().scan(1_u64, |product, rows| {
+            *product = product.saturating_mul(*rows);
+            Some(*product)
+        }));
+        let mut before = 1_u64;
+        for (at, (item, own)) in items.iter().zip(&all).enumerate() {
+            let behind = after.get(all.len() - at - 1).copied().unwrap_or(MANY);
+            self.from(item, rows, before.saturating_mul(behind));
+            before = before.saturating_mul(*own);
         }
     }
 
@@ -162,7 +169,7 @@ fn function(call: &Tree) -> &str {
 }
 
 /// The function that a node may call, whatever its spelling.
-fn called(node: &Tree) -> &str {
+pub(super) fn called(node: &Tree) -> &str {
     let last = |fields: &'static str| node.get(fields).items().last().map_or("", |field| field.get("sval").text());
     match node.kind() {
         "FuncCall" => function(node),
@@ -175,11 +182,14 @@ fn called(node: &Tree) -> &str {
 /// Whether a node is a call with such an effect, or runs a text with one.
 fn is_effect(node: &Tree) -> bool {
     let name = called(node);
-    if RUNS_TEXT.contains(&name) {
-        let said = texts::read(name, node);
-        return said.is_none_or(|said| said.iter().any(|facts| facts.calls().any(|call| is_name(&call.name))));
-    }
-    is_name(name)
+    is_name(name) || (RUNS_TEXT.contains(&name) && may_say_effect(node))
+}
+
+/// Whether the texts in a call may name such a function, in pieces or with letters in disguise.
+fn may_say_effect(call: &Tree) -> bool {
+    let mut said = String::new();
+    call.visit(&mut |node| said.push_str(&node.get("val").get("sval").text().to_ascii_lowercase()));
+    ["nextval", "pg_notify", "advisory", "u&"].iter().any(|word| said.contains(word))
 }
 
 fn is_name(name: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::joins::Joins;
+
 /// A name as written: the schema only where the statement gave one. Already folded and cut
 /// as PostgreSQL folds and cuts identifiers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -183,6 +185,8 @@ pub struct Facts {
     /// What is taken from a row by name, as in `x.name` and `(x).name`: where the row has no such
     /// column, PostgreSQL calls the function of that name.
     pub fields: Vec<String>,
+    /// Types that something is cast to, as written: a cast may be a function.
+    pub casts: Vec<Name>,
     pub transaction: Option<TransactionVerb>,
     /// COMMIT or ROLLBACK that begins the next transaction at once.
     pub chains: bool,
@@ -200,6 +204,8 @@ pub struct Facts {
     pub effects: Effects,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// Which relations come together, and by what: see `joins`.
+    pub joins: Joins,
     /// It runs a text as SQL that nobody can read here: see `texts`.
     pub unread_text: bool,
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
@@ -228,6 +234,7 @@ impl Facts {
             functions: Vec::new(),
             operators: Vec::new(),
             fields: Vec::new(),
+            casts: Vec::new(),
             transaction: None,
             chains: false,
             copy: None,
@@ -238,6 +245,7 @@ impl Facts {
             row_locks: RowLocks::None,
             effects: Effects::default(),
             unbounded: false,
+            joins: Joins::default(),
             unread_text: false,
             pinned: Vec::new(),
             channel: None,
@@ -252,7 +260,7 @@ impl Facts {
     /// Everything that may be the call of a function, whatever its spelling.
     pub fn calls(&self) -> impl Iterator<Item = Name> {
         let fields = self.fields.iter().map(|field| Name::new(None, field));
-        self.functions.iter().chain(&self.operators).cloned().chain(fields)
+        self.functions.iter().chain(&self.operators).chain(&self.casts).cloned().chain(fields)
     }
 
     /// The facts of a statement that runs this one, which was prepared, with these facts of its own:
@@ -275,6 +283,7 @@ impl Facts {
             functions: both(&self.functions, &outer.functions),
             operators: both(&self.operators, &outer.operators),
             fields: both(&self.fields, &outer.fields),
+            casts: both(&self.casts, &outer.casts),
             transaction: None,
             chains: false,
             copy: None,
@@ -287,6 +296,11 @@ impl Facts {
                 (inner, "EXECUTE") => inner.and(outer.row_locks),
                 // Its rows go elsewhere, or nowhere.
                 _ => RowLocks::Uncounted,
+            },
+            joins: {
+                let mut joins = self.joins.clone();
+                joins.add(outer.joins.clone());
+                joins
             },
             effects: {
                 let mut effects = self.effects.clone();

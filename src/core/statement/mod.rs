@@ -7,10 +7,13 @@
 //! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
 
 #[cfg(feature = "server")]
+mod blocks;
+#[cfg(feature = "server")]
 mod effects;
 pub mod facts;
 #[cfg(feature = "server")]
 pub mod grammar;
+pub mod joins;
 #[cfg(feature = "server")]
 pub mod lineage;
 #[cfg(feature = "server")]

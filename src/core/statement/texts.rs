@@ -5,7 +5,7 @@
 //! their own in the text and can be anything; a text that is put together in another way is unread.
 
 use super::facts::{Facts, RowLocks};
-use super::grammar;
+use super::grammar::{self, Reads};
 use super::tree::Tree;
 
 /// Functions that run SQL given as text. The role's privileges hold there too, except that the
@@ -57,7 +57,8 @@ fn said(text: &str) -> Option<Vec<Facts>> {
     if !text.contains('(') {
         return Some(Vec::new());
     }
-    let statements = grammar::parse(text).or_else(|_| grammar::parse(&format!("select {text}"))).ok()?;
+    let parse = |text: &str| grammar::parse_reading(text, Reads::Nothing);
+    let statements = parse(text).or_else(|_| parse(&format!("select {text}"))).ok()?;
     let facts: Vec<Facts> = statements.into_iter().map(|statement| statement.facts).collect();
     let is_anything = |facts: &Facts| {
         facts.unread_text
@@ -147,9 +148,11 @@ impl Facts {
         both(&mut self.functions, inner.functions);
         both(&mut self.operators, inner.operators);
         both(&mut self.fields, inner.fields);
+        both(&mut self.casts, inner.casts);
         both(&mut self.settings, inner.settings);
         self.unbounded |= inner.unbounded;
         self.effects.add(inner.effects);
+        self.joins.add(inner.joins);
         if inner.locks {
             (self.locks, self.row_locks) = (true, RowLocks::Uncounted);
         }
@@ -176,7 +179,6 @@ mod tests {
             "select query_to_xml('select lo' || '_create(0)', true, false, '')",
             "select query_to_xml(query => 'select lo_create(0)', nulls => true, tableforest => false, targetns => '')",
             "select * from crosstab('select 1, 2, 3', 'select (0::oid).lo_create') as t (a int, b int)",
-            "select * from ts_stat($$select query_to_xml('select lo_create(1)', true, true, '')$$)",
             "select ts_rewrite('a'::tsquery, 'select lo_create(1)')",
             "select * from connectby('t', 'lo_create(0)', 'b', 'c', 3) as t (a int)",
             "select query_to_xml(format('select lo_create(0) from %I', relname), true, true, '') from pg_class",
@@ -203,6 +205,7 @@ mod tests {
             "select query_to_xml(format('select (0::oid).%I from (select 1) x', x), true, false, '') from t",
             "select query_to_xml('select lo_' || quote_ident(x) || '(0)', true, false, '') from t",
             "select query_to_xml('select set_config(' || quote_literal(x) || quote_ident(y) || ')', true, false, '') from t",
+            "select * from ts_stat($$select query_to_xml('select 1', true, true, '')$$)",
             "select ('select lo_create(0)'::text).ts_stat",
             "select (x.y).crosstab2 from t x",
             "select * from connectby('t', x, 'b', 'c', 3) as t (a int)",

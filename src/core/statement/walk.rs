@@ -2,7 +2,7 @@
 //! settings. It follows which names are common table expressions where.
 
 use super::facts::{Facts, Name, RowAction, Touch};
-use super::grammar::constant;
+use super::grammar::{Reads, constant};
 use super::predicate;
 use super::texts::{self, RUNS_TEXT};
 use super::tree::Tree;
@@ -13,8 +13,8 @@ const RELATIONS: [i64; 4] = [21, 38, 42, 52];
 const COLUMN: i64 = 7;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
-pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
-    let mut walk = Walk { facts, start, scope: Vec::new(), is_bounded: true, named: None };
+pub(super) fn gather(tree: &Tree, start: usize, reads: Reads, facts: &mut Facts) {
+    let mut walk = Walk { facts, start, reads, scope: Vec::new(), is_bounded: true, named: None };
     walk.node(tree);
 }
 
@@ -22,6 +22,7 @@ pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
 struct Walk<'f> {
     facts: &'f mut Facts,
     start: usize,
+    reads: Reads,
     scope: Vec<String>,
     /// False in the FROM clause of a locking SELECT that leaves no row out.
     is_bounded: bool,
@@ -100,6 +101,7 @@ impl Walk<'_> {
             }
             "FuncCall" => self.call(tree),
             "AExpr" => self.operator(tree.get("name")),
+            "TypeCast" => self.cast(tree.get("type_name").get("names")),
             "SubLink" => self.operator(tree.get("oper_name")),
             "SortBy" => self.operator(tree.get("use_op")),
             "ColumnRef" => {
@@ -126,13 +128,22 @@ impl Walk<'_> {
             self.facts.settings.push(setting);
         }
         if RUNS_TEXT.contains(&name.name.as_str()) {
-            match texts::read(&name.name, tree) {
+            let said = if self.reads == Reads::Texts { texts::read(&name.name, tree) } else { None };
+            match said {
                 Some(said) => said.into_iter().for_each(|inner| self.facts.say(inner)),
                 None => self.facts.unread_text = true,
             }
         }
         if !self.facts.functions.contains(&name) {
             self.facts.functions.push(name);
+        }
+    }
+
+    fn cast(&mut self, name: &Tree) {
+        if let Some(name) = qualified(name.items())
+            && !self.facts.casts.contains(&name)
+        {
+            self.facts.casts.push(name);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
-use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
+use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard, keys};
 use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
@@ -50,7 +50,8 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        let facts = through_fields(through_views(facts, catalog, search_path), catalog, search_path);
+        let mut facts = through_fields(through_views(facts, catalog, search_path), catalog, search_path);
+        facts.unbounded |= facts.joins.may_multiply(&|name| keys::of(name, catalog, search_path));
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
