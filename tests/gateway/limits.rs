@@ -292,6 +292,26 @@ async fn what_grows_with_two_relations_has_the_short_leash_and_joins_by_keys_do_
 }
 
 #[tokio::test]
+async fn rows_that_a_conflict_leaves_as_they_are_are_locked_and_count() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let leave = "on conflict (id) do update set amount = 0 where orders.id < 0";
+    let all = format!("insert into orders select * from orders {leave}");
+    let one = format!("insert into orders values (7, 1, 1) {leave}");
+    client.batch_execute("begin").await.expect("begin");
+    client.batch_execute(&one).await.expect("one row");
+    let (state, message) = refusal(&client, &all).await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("rows"), "{message}");
+    client.batch_execute("rollback").await.expect("rollback");
+    // Outside of a block the locks are gone with the statement.
+    client.batch_execute(&all).await.expect("no block");
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn most_of_a_small_relation_is_too_much() {
     let sql = "create table settings (key text primary key, value text); \
                insert into settings select 'k' || i, 'v' from generate_series(1, 40) i; analyze;";

@@ -3,6 +3,7 @@
 
 use super::facts::{Facts, Name, RowAction, Touch};
 use super::grammar::{Reads, constant};
+use super::locks;
 use super::predicate;
 use super::texts::{self, RUNS_TEXT};
 use super::tree::Tree;
@@ -81,6 +82,7 @@ impl Walk<'_> {
         match tree.kind() {
             "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
+            "InsertStmt" => self.facts.locks |= locks::conflicting(tree).is_some(),
             "DropStmt" if RELATIONS.contains(&tree.get("remove_type").int()) => {
                 let names = tree.get("objects").items().iter();
                 self.facts.objects.extend(names.filter_map(|name| qualified(name.get("items").items())));
