@@ -50,7 +50,8 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        let mut facts = through_fields(through_views(facts, catalog, search_path), catalog, search_path);
+        let facts = through_filters(through_views(facts, catalog, search_path), scope, catalog, search_path);
+        let mut facts = through_fields(facts, catalog, search_path);
         facts.unbounded |= facts.joins.may_multiply(&|name| keys::of(name, catalog, search_path));
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
@@ -139,6 +140,33 @@ fn through_views(mut facts: Facts, catalog: &Catalog, search_path: &[String]) ->
         relation.is_none_or(|one| matches!(one.kind, RelationKind::Table | RelationKind::Partitioned))
     };
     if facts.row_locks != RowLocks::None && !facts.touches.iter().all(is_table) {
+        facts.row_locks = RowLocks::Uncounted;
+    }
+    facts
+}
+
+/// Types whose equality is known to tell nothing, so that PostgreSQL asks it before a filter: int8, int2,
+/// int4, text, varchar, uuid.
+const LEAKPROOF: [u32; 6] = [20, 21, 23, 25, 1043, 2950];
+
+/// Of a relation with a filter every row is locked that the filter lets through, before the statement's
+/// own conditions are asked; but for the one that has a key.
+fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let is_free = |touch: &Touch| {
+        let relation = catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
+        let Some(relation) = relation else { return true };
+        let is_leakproof = |name: &&String| {
+            relation.columns.iter().any(|column| column.name == **name && LEAKPROOF.contains(&column.type_oid))
+        };
+        // Of a write they are what its own WHERE says, not that of the clause.
+        let pinned = facts.pinned.iter().filter(|_| facts.effect == Effect::Read);
+        let pinned: Vec<String> = pinned.filter(is_leakproof).cloned().collect();
+        let is_filtered = scope.relations.get(&relation.name).is_some_and(|one| one.filter.is_some());
+        !is_filtered || catalog.is_unique(relation, &pinned)
+    };
+    // A conflict is found by the key.
+    let locks = matches!(facts.row_locks, RowLocks::Returned | RowLocks::AtMost(_)) && facts.verb != "INSERT";
+    if locks && !facts.touches.iter().all(is_free) {
         facts.row_locks = RowLocks::Uncounted;
     }
     facts
