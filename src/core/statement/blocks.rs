@@ -1,6 +1,7 @@
 //! The walk that finds which sources of a statement meet, and by what: see [`super::joins`].
 
-use super::effects::{limit, written};
+use super::answers;
+use super::effects::written;
 use super::facts::Name;
 use super::joins::{Block, Joins, Link, Reference, Side, Source};
 use super::tree::Tree;
@@ -134,7 +135,7 @@ impl Walk {
         let mut own = self.started(tree, frame);
         self.fill(tree, &mut own);
         self.end(&own);
-        answer(tree, &own, &self.joins)
+        answers::of(tree, &own.sources, &self.joins)
     }
 
     /// FROM and WHERE of a query, then the queries below it.
@@ -163,7 +164,8 @@ impl Walk {
         self.fill(tree, &mut own);
         self.end(&own);
         // A lookup by equalities alone is one in a table of hashes.
-        if !(is_looked_up && self.is_hashed(tree, &own)) && !own.sources.is_empty() {
+        let is_apart = own.sources.is_empty() || (is_looked_up && self.is_hashed(tree, &own));
+        if !is_apart {
             let mut names = Vec::new();
             tree.visit(&mut |node| names.extend(reference(node, &own)));
             self.joins.blocks.push(Block {
@@ -172,7 +174,7 @@ impl Walk {
                 inside: Some((own.around.clone(), names)),
             });
         }
-        answer(tree, &own, &self.joins)
+        answers::of(tree, &own.sources, &self.joins)
     }
 
     /// Whether a query meets what is around it by equalities only, each with one side in it.
@@ -232,9 +234,9 @@ impl Walk {
         let query = item.get("subquery");
         let alias = item.get("alias");
         if item.get("lateral").flag()
-            && is_plain(query)
+            && answers::is_plain(query)
             && alias.get("colnames").items().is_empty()
-            && is_as_it_is(query)
+            && answers::is_as_it_is(query)
         {
             // Its rows are those of its FROM, met by what its WHERE says.
             let (names, sources) = (own.names.len(), own.sources.len());
@@ -365,179 +367,6 @@ fn reference(node: &Tree, own: &Frame) -> Option<Reference> {
         [.., relation, column] => Some(Reference { sources: behind(&text(relation))?, column: text(column) }),
         [] => None,
     }
-}
-
-/// Only FROM, WHERE and columns: a query that is its tables.
-fn is_plain(query: &Tree) -> bool {
-    let is_empty = |name: &&str| query.get(name).items().is_empty();
-    let is_absent = |name: &&str| query.get(name).is_nothing();
-    ["group_clause", "distinct_clause", "window_clause", "values_lists"].iter().all(is_empty)
-        && ["having_clause", "limit_count", "limit_offset", "larg"].iter().all(is_absent)
-        && !is_gathered(query)
-        && !query.get("from_clause").items().is_empty()
-}
-
-/// Whether the columns of a query have the names that they have below it.
-fn is_as_it_is(query: &Tree) -> bool {
-    query.get("target_list").items().iter().all(|target| {
-        let (name, value) = (target.get("name").text(), target.get("val"));
-        value.kind() == "ColumnRef" && (name.is_empty() || name == last(value.get("fields")))
-    })
-}
-
-/// Functions that answer with one value for many rows.
-const GATHERING: [&str; 20] = [
-    "array_agg",
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bool_and",
-    "bool_or",
-    "count",
-    "every",
-    "json_agg",
-    "json_object_agg",
-    "jsonb_agg",
-    "jsonb_object_agg",
-    "max",
-    "min",
-    "stddev",
-    "string_agg",
-    "sum",
-    "variance",
-    "xmlagg",
-    "stddev_samp",
-];
-/// Functions that answer with one value for one.
-const SINGLE: [&str; 18] = [
-    "abs",
-    "ceil",
-    "concat",
-    "date_part",
-    "date_trunc",
-    "extract",
-    "floor",
-    "format_type",
-    "length",
-    "lower",
-    "now",
-    "pg_get_expr",
-    "round",
-    "substr",
-    "substring",
-    "timezone",
-    "to_char",
-    "upper",
-];
-
-/// Whether a query answers with one row because it gathers all of them.
-fn is_gathered(query: &Tree) -> bool {
-    query.get("group_clause").items().is_empty() && gathers(query.get("target_list"))
-}
-
-fn gathers(tree: &Tree) -> bool {
-    match tree {
-        Tree::List(items) => items.iter().any(gathers),
-        Tree::Node("SubLink", _) => false,
-        Tree::Node("FuncCall", _)
-            if GATHERING.contains(&last(tree.get("funcname"))) && tree.get("over").is_nothing() =>
-        {
-            true
-        }
-        Tree::Node(_, fields) => fields.iter().any(|(_, field)| gathers(field)),
-        Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => false,
-    }
-}
-
-/// Whether no function in the columns of a query can make several rows of one.
-fn is_single(query: &Tree) -> bool {
-    let mut is_single = true;
-    query.get("target_list").visit(&mut |node| {
-        let name = last(node.get("funcname"));
-        is_single &= node.kind() != "FuncCall" || GATHERING.contains(&name) || SINGLE.contains(&name);
-        is_single &= node.kind() != "AIndirection";
-    });
-    is_single
-}
-
-/// What the rows of a query are to the query around it.
-fn answer(query: &Tree, own: &Frame, joins: &Joins) -> Source {
-    let values = query.get("values_lists").items().len();
-    if values > 0 {
-        return Source::Rows(u64::try_from(values).unwrap_or(u64::MAX));
-    }
-    if !query.get("larg").is_nothing() {
-        return Source::Keyed(Vec::new());
-    }
-    match limit(query) {
-        0 => {}
-        1 => return Source::Keyed(vec![Vec::new()]),
-        rows => return Source::Rows(rows),
-    }
-    if !is_single(query) {
-        return Source::Keyed(Vec::new());
-    }
-    let groups = query.get("group_clause").items();
-    let is_one = groups.is_empty() && (is_gathered(query) || query.get("from_clause").items().is_empty());
-    if is_one {
-        return Source::Keyed(vec![Vec::new()]);
-    }
-    let columns: Option<Vec<(String, &Tree)>> = query.get("target_list").items().iter().map(column).collect();
-    let Some(columns) = columns else { return starred(query, own, joins) };
-    if !groups.is_empty() {
-        let key = groups.iter().map(|group| grouped(group, &columns)).collect::<Option<Vec<String>>>();
-        return Source::Keyed(key.into_iter().collect());
-    }
-    if !query.get("distinct_clause").items().is_empty() {
-        return Source::Keyed(vec![columns.into_iter().map(|(name, _)| name).collect()]);
-    }
-    let ([only], true) = (own.sources.as_slice(), is_plain(query)) else { return Source::Keyed(Vec::new()) };
-    match joins.sources.get(*only) {
-        Some(Source::Relation(name, None)) => {
-            let kept = columns.iter().filter_map(|(new, value)| {
-                (value.kind() == "ColumnRef").then(|| (new.clone(), last(value.get("fields")).to_owned()))
-            });
-            Source::Relation(name.clone(), Some(kept.collect()))
-        }
-        _ => Source::Keyed(Vec::new()),
-    }
-}
-
-/// All columns of one relation are the relation.
-fn starred(query: &Tree, own: &Frame, joins: &Joins) -> Source {
-    match (own.sources.as_slice(), query.get("target_list").items()) {
-        ([only], [_]) if is_plain(query) => match joins.sources.get(*only) {
-            Some(source @ Source::Relation(..)) => source.clone(),
-            _ => Source::Keyed(Vec::new()),
-        },
-        _ => Source::Keyed(Vec::new()),
-    }
-}
-
-/// The name of a column of the result, and what it is; nothing for a star.
-fn column(target: &Tree) -> Option<(String, &Tree)> {
-    let (name, value) = (target.get("name").text(), target.get("val"));
-    let own = if value.kind() == "ColumnRef" { last(value.get("fields")) } else { "" };
-    let is_star = value.kind() == "ColumnRef" && own.is_empty();
-    (!is_star).then(|| (if name.is_empty() { own } else { name }.to_owned(), value))
-}
-
-/// The column of the result that a query is grouped by: by its place, its name, or what it is.
-fn grouped(group: &Tree, columns: &[(String, &Tree)]) -> Option<String> {
-    let place = usize::try_from(group.get("val").get("ival").int()).ok().filter(|place| *place > 0);
-    if let Some(place) = place {
-        return columns.get(place - 1).map(|(name, _)| name.clone());
-    }
-    let own = if group.kind() == "ColumnRef" { last(group.get("fields")) } else { "" };
-    let plain = group.clone().without_locations();
-    let is_it = |(name, value): &&(String, &Tree)| {
-        (!own.is_empty() && name == own) || (*value).clone().without_locations() == plain
-    };
-    columns.iter().find(is_it).map(|(name, _)| name.clone())
-}
-
-fn last(fields: &Tree) -> &str {
-    fields.items().last().map_or("", |field| field.get("sval").text())
 }
 
 /// Rows out of a function: as many as are written out; of a column beside it as many as one row holds,

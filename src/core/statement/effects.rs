@@ -98,7 +98,7 @@ impl Walk {
         for (name, field) in fields {
             match *name {
                 "with_clause" => self.node(field, rows),
-                "from_clause" => self.from_list(field.items(), rows),
+                "from_clause" => self.sources(field.items(), rows),
                 "target_list" if each > BLOCK && rows <= FEW && is_short(tree) => {
                     self.node(field, rows.saturating_mul(limit(tree)));
                 }
@@ -111,7 +111,7 @@ impl Walk {
     }
 
     /// A function beside other sources may be called for each of their rows.
-    fn from_list(&mut self, items: &[Tree], rows: u64) {
+    fn sources(&mut self, items: &[Tree], rows: u64) {
         let all: Vec<u64> = items.iter().map(source).collect();
         let mut after = vec![1_u64];
         after.extend(all.iter().rev().scan(1_u64, |product, rows| {

@@ -7,6 +7,8 @@
 //! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
 
 #[cfg(feature = "server")]
+mod answers;
+#[cfg(feature = "server")]
 mod blocks;
 #[cfg(feature = "server")]
 mod effects;
