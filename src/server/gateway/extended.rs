@@ -25,14 +25,12 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{Hold, Planned, refused};
+use crate::server::check::{Hold, Planned, RESERVED, refused, reserved};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
 /// Prepared statements that a session may keep.
 const MOST_PREPARED: usize = 10_000;
-/// Names that only the gateway uses.
-const RESERVED: &str = "dbgate_";
 
 impl Session {
     /// Serves one message of the extended protocol.
@@ -56,7 +54,7 @@ impl Session {
                 true => seldom(self.deny(&reserved(name), "")).await?,
                 false => self.pass(message, Step::Describe),
             },
-            Frontend::Execute { portal, .. } => self.on_execute(message, portal).await?,
+            Frontend::Execute { portal, rows } => self.on_execute(message, portal, rows).await?,
             Frontend::Close { what, name } => self.on_close(message, what, name).await?,
             Frontend::Flush => seldom(self.on_flush()).await?,
             Frontend::Sync => self.on_sync().await?,
@@ -148,13 +146,14 @@ impl Session {
         let bound = match self.prepared.get(statement).cloned() {
             // An error of the target's own comes first.
             Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
+            Some(Parsed { judged: Judged::Outdated, text, .. }) => return self.deny(&outdated(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
                 return seldom(self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }))
                     .await;
             }
             Some(Parsed { judged, types, text, wording }) => {
                 let values = Values { types, parameters };
-                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
+                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording, used: None })
             }
             None => None,
         };
@@ -205,12 +204,16 @@ impl Session {
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         self.people.lifted = Some(planned.clone());
         let (wording, planned) = (Arc::new(Wording::of(text)), Some(planned));
-        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
+        self.name_portal(
+            portal,
+            Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording, used: None }),
+        );
         self.pass(message, Step::Bind);
         Ok(())
     }
 
-    async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
+    async fn on_execute(&mut self, message: &Message, portal: &str, rows: i32) -> Result<(), End> {
+        self.unrun.run(portal);
         let Some(bound) = self.portals.get(portal).cloned() else {
             return seldom(self.execute_unknown(message, portal)).await;
         };
@@ -262,6 +265,9 @@ impl Session {
             return seldom(self.turn_down(&denial, &text)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
+        if rows > 0 {
+            self.reads_part(portal);
+        }
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
         self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
         self.held.has_moved |= planned.cleared.facts().transaction.is_some();
@@ -407,6 +413,9 @@ impl Session {
             seldom(self.end_silence(Mode::Extended)).await?;
         }
         self.after_sync();
+        if self.unrun.is_open() {
+            seldom(self.account_bound()).await?;
+        }
         match drained.wrong_tag {
             Some((number, tag)) => seldom(self.wrong_tag(number, &tag, Mode::Extended)).await,
             None => Ok(()),
@@ -468,14 +477,14 @@ enum Undecided {
     Denied(Box<Denial>),
 }
 
-fn unread() -> Box<Denial> {
-    refused("unparseable", "the gateway cannot read this statement", "write it another way, one statement at a time")
+fn outdated() -> Box<Denial> {
+    refused(
+        "prepare_again",
+        "what its names mean may have changed since this statement was prepared",
+        "prepare it again",
+    )
 }
 
-fn reserved(name: &str) -> Box<Denial> {
-    refused(
-        "reserved_name",
-        &format!("names that start with `{RESERVED}` belong to the gateway"),
-        &format!("rename `{name}`"),
-    )
+fn unread() -> Box<Denial> {
+    refused("unparseable", "the gateway cannot read this statement", "write it another way, one statement at a time")
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::bound::{Behind, Deadline};
 use super::session::{Bound, End, Judged, Parsed, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::session::{Owner, Step};
@@ -76,6 +77,9 @@ impl Session {
 
     /// The same of a portal.
     pub(super) fn name_portal(&mut self, name: &str, bound: Option<Bound>) {
+        if let Some(bound) = &bound {
+            self.unrun.note(name, bound);
+        }
         let before = set(&mut self.portals, name, bound);
         self.changes.next = Some(Change::Portal(name.to_owned(), before));
     }
@@ -120,9 +124,9 @@ impl Session {
             (verb, Some(name)) if verb.starts_with("DECLARE") => {
                 self.portals.remove(name);
                 let limits = planned.cleared.limits();
-                self.cursors.insert(name.to_owned(), limits);
+                self.cursors.insert(name.to_owned(), Behind { limits, used: Some(Arc::default()) });
                 if verb == "DECLARE WITH HOLD" {
-                    self.filling = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+                    self.filling = Deadline::earlier(self.filling, limits.time);
                 }
             }
             _ => {}
@@ -155,32 +159,35 @@ impl Session {
 
     /// How far a statement may go beside what it was judged for itself: FETCH runs what its cursor stands
     /// for, and COMMIT what is left of cursors that outlive it.
-    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Box<Limits>> {
+    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Behind> {
         let facts = planned.cleared.facts();
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
-            ("FETCH", Some(name)) => {
-                let portal = || self.portals.get(name).and_then(|bound| bound.planned.as_ref());
-                let declared = self.cursors.get(name).copied();
-                declared.or_else(|| portal().map(|planned| planned.cleared.limits())).map(Box::new)
-            }
+            ("FETCH", Some(name)) => self.cursors.get(name).cloned(),
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
-                Some(Box::new(Limits { time: self.time_to_fill(), ..Limits::default() }))
+                Some(Behind { limits: Limits { time: self.time_to_fill(), ..Limits::default() }, used: None })
             }
             _ => None,
         }
     }
 
     /// How long the cursors there are may take to be filled.
-    pub(super) fn time_to_fill(&self) -> Option<Duration> {
-        self.cursors.values().filter_map(|limits| limits.time).min()
+    fn time_to_fill(&self) -> Option<Duration> {
+        self.cursors.values().filter_map(|cursor| cursor.limits.time).min()
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
-    /// from here on.
+    /// from here on, and what locks them must be prepared again, for nobody counts locks.
     fn doubt_names(&mut self) {
+        let locks = |planned: &Planned| planned.cleared.facts().locks;
+        for parsed in self.prepared.values_mut() {
+            if parsed.judged.planned().is_some_and(|planned| locks(planned)) {
+                parsed.judged = Judged::Outdated;
+            }
+        }
+        self.portals.retain(|_, bound| !bound.planned.as_ref().is_some_and(|planned| locks(planned)));
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
-            Judged::Empty | Judged::Unread | Judged::Unlifted => None,
+            Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated => None,
         });
         let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
         for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {
