@@ -109,18 +109,22 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
      and d.refclassid = 'pg_class'::regclass \
      join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace";
 
-const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v') from pg_proc p group by 1";
+const FUNCTIONS: &str =
+    "select p.proname::text, bool_or(p.provolatile = 'v'), bool_or(p.proretset) from pg_proc p group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
-/// and operators that call one.
+/// operators that call one, and types that one casts to.
 const DEFINERS: &str = "with definer as (select p.oid, p.proname, p.pronamespace from pg_proc p \
-     where p.prosecdef and has_function_privilege('public', p.oid, 'execute')) \
+     join pg_namespace n on n.oid = p.pronamespace where n.nspname not in ('pg_catalog', 'information_schema') \
+     and p.prosecdef and has_function_privilege('public', p.oid, 'execute')) \
     select n.nspname::text, called.name::text from (\
      select proname as name, pronamespace as space from definer union \
      select p.proname, p.pronamespace from pg_aggregate a join pg_proc p on p.oid = a.aggfnoid \
       join definer d on d.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn) union \
-     select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode) called \
-    join pg_namespace n on n.oid = called.space where n.nspname not in ('pg_catalog', 'information_schema')";
+     select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode union \
+     select t.typname, t.typnamespace from pg_cast k join definer d on d.oid = k.castfunc \
+      join pg_type t on t.oid = k.casttarget) called \
+    join pg_namespace n on n.oid = called.space";
 
 /// Operators and casts of the database's own that run a volatile function.
 const OPERATORS: &str = "select exists (select from pg_operator o join pg_proc p on p.oid = o.oprcode \
@@ -230,8 +234,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
-    let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;
-    let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
+    let functions = functions(&query(FUNCTIONS).await?).map_err(unexpected)?;
+    let definers = pairs(&query(DEFINERS).await?).map_err(unexpected)?;
     let operators = query(OPERATORS).await?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
     Ok(Catalog {
@@ -241,8 +245,13 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
-        volatile_functions: functions.iter().filter(|(_, volatile)| *volatile).map(|(name, _)| name.clone()).collect(),
-        known_functions: functions.into_iter().map(|(name, _)| name).collect(),
+        volatile_functions: functions
+            .iter()
+            .filter(|(_, volatile, _)| *volatile)
+            .map(|(name, ..)| name.clone())
+            .collect(),
+        set_functions: functions.iter().filter(|(_, _, is_set)| *is_set).map(|(name, ..)| name.clone()).collect(),
+        known_functions: functions.into_iter().map(|(name, ..)| name).collect(),
         definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators: operators.first().is_none_or(|row| row.try_get(0).unwrap_or(true)),
     })
@@ -345,8 +354,11 @@ fn add_links(
     Ok(())
 }
 
-fn pairs<'r, T: tokio_postgres::types::FromSql<'r>>(
-    rows: &'r [Row],
-) -> Result<Vec<(String, T)>, tokio_postgres::Error> {
+fn pairs(rows: &[Row]) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Names of functions, and whether any is volatile and returns a set.
+fn functions(rows: &[Row]) -> Result<Vec<(String, bool, bool)>, tokio_postgres::Error> {
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }

@@ -7,9 +7,9 @@ use crate::core::approval::Lift;
 use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner};
-use crate::core::scope::catalog::{Catalog, RelationKind};
+use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, RelationScope, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
@@ -117,6 +117,14 @@ impl Check<'_> {
         if facts.locks && self.has_own_views && facts.touches.iter().any(|touch| touch.relation.schema.is_none()) {
             facts.row_locks = RowLocks::Uncounted;
         }
+        // Nobody counts the rows of what is the session's own, or of what a view makes of them.
+        let is_counted = |touch: &Touch| touch.action == RowAction::Read || self.is_counted(&touch.relation);
+        facts.effects.are_per_row |=
+            facts.effects.are_counted && (facts.effect == Effect::Session || !facts.touches.iter().all(is_counted));
+        // Of its own relations nobody knows keys, and views of its own may go by any name.
+        facts
+            .joins
+            .forget(&|name| name.schema.is_none() && (self.has_own_views || self.temporary.contains(&name.name)));
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -245,6 +253,17 @@ impl Check<'_> {
         };
         let message = format!("cannot copy from {kind} \"{name}\"");
         Some(refused(WRONG_KIND, &message, "Try the COPY (SELECT ...) TO variant."))
+    }
+
+    /// Whether rows that are written to it are counted.
+    fn is_counted(&self, name: &Name) -> bool {
+        let is_temporary = match name.schema.as_deref() {
+            None => self.temporary.contains(&name.name) && !self.is_behind_another(&name.name),
+            Some(schema) => schema.starts_with("pg_temp"),
+        };
+        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path);
+        let is_table = |one: &Relation| matches!(one.kind, RelationKind::Table | RelationKind::Partitioned);
+        !is_temporary && relation.is_some_and(is_table)
     }
 
     /// Whether a search path that names pg_temp puts a schema with such a relation before it.

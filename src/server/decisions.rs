@@ -213,10 +213,11 @@ fn shape_of(text: &str, planned: &Arc<Planned>, wording: &Arc<Wording>) -> Optio
         [statement] => Some(placeless(&statement.facts)),
         _ => None,
     };
-    let [plain, odd] = stripped.probes(text)?;
     let found = one(text)?;
-    if one(&plain)? != found || one(&odd)? != found {
-        return None;
+    for probe in stripped.probes(text)? {
+        if one(&probe)? != found {
+            return None;
+        }
     }
     let patch = match planned.is_spliced {
         true => Some(Patch::between(text, &planned.forward, &stripped.places)?),
@@ -289,6 +290,9 @@ mod tests {
             ("update t set a = 1 where id = 1", "update t set a = 1 where id = 2"),
             ("select a from t where id = 1 for update", "select a from t where id = 2 for update"),
             ("select a ~ 'x' from t where id = 1", "select a ~ '(a+)+' from t where id = 1"),
+            ("select nextval('s') from generate_series(1, 5)", "select nextval('s') from generate_series(1, 20000)"),
+            ("select query_to_xml('a', true, true, '')", "select query_to_xml('select f()', true, true, '')"),
+            ("select format('%s', a) from t", "select format('%900000000s', a) from t"),
             ("set a.b = 'x'", "set a.b = 'y'"),
         ] {
             assert!(!is_known(one, other), "{one}");

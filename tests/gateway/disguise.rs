@@ -11,6 +11,10 @@ create function peek_at(text, int) returns text language sql security definer
   as 'select email from customers where id = $2';
 create operator ?=> (leftarg = text, rightarg = int, function = peek_at);
 create aggregate peeked(int) (sfunc = peek_at, stype = text, initcond = '');
+create type shown as (email text);
+create function show_as(int) returns shown language sql security definer
+  as 'select row(email)::shown from customers where id = $1';
+create cast (int as shown) with function show_as(int);
 create function purge(orders) returns int language sql volatile
   as 'delete from orders where id > 100; select 1';
 ";
@@ -30,10 +34,42 @@ async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
         "select '' operator(public.?=>) 3",
         "select 1 from orders where '' ?=> id = any (select 'x') limit 1",
         "select peeked(id) from orders where id = 3",
+        "select 3::shown",
+        "select cast(id as public.shown) from orders where id = 3",
+        "select shown(3)",
+        "select (3).shown",
     ] {
         assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
     }
     drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_policy_lets_be_called_is_refused_in_every_spelling() {
+    let gate = Gate::start(SHOP).await;
+    let large_objects = "select count(*) from pg_largeobject_metadata";
+    for access in [Access::Read, Access::Write] {
+        let client = gate.connect(&gate.grant(access).await).await;
+        for sql in [
+            "select lo_create(0)",
+            "select (0::oid).lo_create",
+            "select (x.o).lo_create from (select 987654::oid as o) x",
+            "select x.lo_create from (select 1) x",
+            "select query_to_xml('select lo_create(0)', true, false, '')",
+            "select query_to_xml('select (0::oid).lo_create', true, false, '')",
+            "select query_to_xml('select lo_' || 'create(0)', true, false, '')",
+            "select query_to_xml('select ' || name, true, false, '') from customers limit 1",
+            "select query_to_xml($$select set_config('role', 'none', false)$$, true, false, '')",
+            "select ('select lo_create(0)'::text).ts_stat",
+        ] {
+            assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
+        }
+        assert_eq!(column(&client, large_objects).await.expect("counted"), ["0"]);
+        let each = "select query_to_xml(format('select count(*) as c from %I', relname), false, true, '')::text \
+                    from pg_class where relname = 'orders'";
+        assert!(column(&client, each).await.expect("a text that can be read").concat().contains("3000"));
+    }
     gate.stop().await;
 }
 
@@ -67,6 +103,40 @@ async fn a_write_returns_what_may_be_seen_of_a_masked_relation() {
     assert_eq!((row.get::<_, Option<String>>(2), row.get::<_, Option<String>>(3)), masked);
     // The role reads nothing of the number, and the write need not go through a view for it.
     assert_eq!(refusal(&client, "delete from customers where id = 3 returning lower(ssn)").await.0, "42501");
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn effects_once_a_row_are_seen_in_every_spelling() {
+    const SEQUENCE: &str = "create sequence ticket_no;
+        create function numbers(int) returns setof int language sql stable as 'select generate_series(1, $1)';
+        grant usage on sequence ticket_no to public;";
+    let gate = Gate::start(&format!("{SHOP}{SEQUENCE}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client.batch_execute("create temp table own (a bigint, b int)").await.expect("a table of its own");
+    for sql in [
+        "select count(('public.ticket_no'::regclass).nextval) from generate_series(1, 20000)",
+        "select count((g::bigint).pg_try_advisory_lock) from generate_series(1, 3000) g",
+        "select count(nextval('ticket_no')) from generate_series(1, 200) a, generate_series(1, 200) b",
+        "select sum(n) from (select nextval('ticket_no') as n, numbers(20000)) x",
+        "insert into own select nextval('ticket_no') from generate_series(1, 20000)",
+        "create temp table drawing (a bigint default nextval('public.ticket_no'), b int)",
+        "alter table own alter a set default nextval('ticket_no')",
+        "create temp table locking (b int check (pg_try_advisory_lock(b)))",
+        "select count(query_to_xml('select nextval(''ticket_no'')', true, true, '')) from generate_series(1, 20000)",
+    ] {
+        let (code, message) = refusal(&client, sql).await;
+        assert_eq!(code, "42501", "{sql}: {message}");
+        assert!(message.contains("once for every row"), "{sql}: {message}");
+    }
+    // The same shape with another number in it is another matter, in the protocol that remembers shapes.
+    let few = client.query("select nextval('ticket_no') from generate_series(1, 5)", &[]).await.expect("five");
+    assert_eq!(few.len(), 5);
+    let many = client.query("select nextval('ticket_no') from generate_series(1, 20000)", &[]).await;
+    let error = many.expect_err("too many");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("42501"));
+    assert_eq!(column(&client, "select last_value from ticket_no").await.expect("read"), ["5"]);
     drop(client);
     gate.stop().await;
 }

@@ -253,6 +253,65 @@ async fn a_cursor_goes_no_further_than_its_query_would() {
 }
 
 #[tokio::test]
+async fn what_grows_with_two_relations_has_the_short_leash_and_joins_by_keys_do_not() {
+    let rules = "@id(\"short\") @limit(\"50 rows\") forbid (principal, action == Action::\"execute\", resource) \
+                 when { context has statement && context.statement.unbounded };";
+    let gate = with_rules("joins", rules).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    for sql in [
+        "select a.id from orders a join orders b on a.customer_id = b.customer_id",
+        "select a.id from orders a full join orders b using (customer_id)",
+        "select a.id from orders a join orders b on a.id + b.id = b.id + a.id where a.id < 100",
+        "select a.id from customers a, lateral (select * from orders b) b",
+        "select (select count(*) from orders b where b.amount <> a.amount) from orders a limit 60",
+        "select 1 from unnest(array[1,2,3,4,5,6,7,8,9,10]) a, unnest(array[1,2,3,4,5,6,7,8,9,10]) b, \
+         unnest(array[1,2,3,4,5,6,7,8,9,10]) c, customers",
+        "select id, customer_id, count(*) from orders group by cube (id, customer_id, amount, id, amount)",
+        "select format('%2000s', id) from orders",
+        "select amount ^ 90 from orders",
+        "select (0::float8).pg_sleep from orders",
+        "create temp table own as select * from orders; select a.id from own a join own b using (id)",
+    ] {
+        assert_eq!(refusal(&client, sql).await.0, "54000", "{sql}");
+    }
+    for sql in [
+        "select o.id from orders o join customers c on c.id = o.customer_id limit 60",
+        "select c.id from customers c left join orders o on o.customer_id = c.id limit 60",
+        "select (select count(*) from orders o where o.customer_id = c.id) from customers c limit 60",
+        "with spent as (select customer_id, sum(amount) from orders group by customer_id) \
+         select c.id from customers c join spent s on s.customer_id = c.id limit 60",
+        "select id from orders where exists (select 1 from customers c where c.id = customer_id) limit 60",
+        "select o.id from orders o join (values (1), (2)) v (x) on o.id % 2 = v.x - 1 limit 60",
+        "select a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid \
+         join pg_namespace n on n.oid = c.relnamespace limit 60",
+    ] {
+        assert_eq!(column(&client, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).len(), 60, "{sql}");
+    }
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_a_conflict_leaves_as_they_are_are_locked_and_count() {
+    let gate = Gate::start(SHOP).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let leave = "on conflict (id) do update set amount = 0 where orders.id < 0";
+    let all = format!("insert into orders select * from orders {leave}");
+    let one = format!("insert into orders values (7, 1, 1) {leave}");
+    client.batch_execute("begin").await.expect("begin");
+    client.batch_execute(&one).await.expect("one row");
+    let (state, message) = refusal(&client, &all).await;
+    assert_eq!(state, "42501");
+    assert!(message.contains("rows"), "{message}");
+    client.batch_execute("rollback").await.expect("rollback");
+    // Outside of a block the locks are gone with the statement.
+    client.batch_execute(&all).await.expect("no block");
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn most_of_a_small_relation_is_too_much() {
     let sql = "create table settings (key text primary key, value text); \
                insert into settings select 'k' || i, 'v' from generate_series(1, 40) i; analyze;";

@@ -27,6 +27,31 @@ when { resource.relation == "ten" && resource.name == "secret" };
 "#;
 
 #[tokio::test]
+async fn below_a_filter_only_the_row_of_a_key_is_locked_by_itself() {
+    let gate = Gate::start_under(TENANTS, &[("filter.cedar", ONE_TENANT)]).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    for sql in [
+        "select id from ten where note ~ '2' for update",
+        "select id from ten where id = 2.0 for update",
+        "select id from ten where id + 0 = 2 limit 1 for update",
+        "with n as (select id from ten where note ~ '2' limit 1 for update) update ten set note = 'x' from n where ten.id = n.id",
+    ] {
+        let (state, message) = refusal(&client, sql).await;
+        assert_eq!(state, "42501", "{sql}");
+        assert!(message.contains("where nobody can count them"), "{sql}: {message}");
+    }
+    let locked = column(&client, "begin; select id from ten where id = 2 and note ~ 'note' for update").await;
+    assert_eq!(locked.expect("one row"), ["2"]);
+    // Somebody else gets at the others.
+    let other = gate.connect(&gate.grant(Access::Write).await).await;
+    let changed = column(&other, "update ten set note = 'y' where id = 4 returning id").await;
+    assert_eq!(changed.expect("not locked"), ["4"]);
+    client.batch_execute("rollback").await.expect("rollback");
+    drop((client, other));
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn rows_that_a_filter_leaves_out_can_neither_be_read_nor_written() {
     let gate = Gate::start_under(TENANTS, &[("filter.cedar", ONE_TENANT)]).await;
     let grant = gate.grant(Access::Write).await;

@@ -7,6 +7,7 @@
 mod alike;
 mod guard;
 mod judge;
+mod keys;
 mod question;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use crate::core::time::Moment;
 
 use alike::Sight;
 pub(crate) use alike::{About, Alike};
-pub use guard::{RUNS_TEXT, text_runner};
+pub use guard::text_runner;
 pub use judge::ImpactRefusal;
 pub(crate) use question::{Answer, Asking};
 

@@ -99,10 +99,13 @@ pub struct Catalog {
     pub types: Types,
     /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
     pub volatile_functions: BTreeSet<String>,
+    /// Names of functions any overload of which returns a set.
+    #[serde(default)]
+    pub set_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
-    /// SECURITY DEFINER functions, aggregates over them and operators that call them.
+    /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,
     /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
     pub has_volatile_operators: bool,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::joins::Joins;
+
 /// A name as written: the schema only where the statement gave one. Already folded and cut
 /// as PostgreSQL folds and cuts identifiers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,6 +142,26 @@ impl RowLocks {
     }
 }
 
+/// Effects that no counter sees, as far as a statement has them: see `effects`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It draws from a sequence, takes an advisory lock or notifies once a row of something.
+    pub are_per_row: bool,
+    /// It does so once a row that is counted where the relation is not the session's own.
+    pub are_counted: bool,
+    /// Functions in columns of a statement that does so: one that returns a set makes rows.
+    pub beside: Vec<String>,
+}
+
+impl Effects {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.are_per_row |= other.are_per_row;
+        self.are_counted |= other.are_counted;
+        self.beside.extend(other.beside);
+    }
+}
+
 /// How definitions and maintenance get along with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
@@ -163,6 +185,8 @@ pub struct Facts {
     /// What is taken from a row by name, as in `x.name` and `(x).name`: where the row has no such
     /// column, PostgreSQL calls the function of that name.
     pub fields: Vec<String>,
+    /// Types that something is cast to, as written: a cast may be a function.
+    pub casts: Vec<Name>,
     pub transaction: Option<TransactionVerb>,
     /// COMMIT or ROLLBACK that begins the next transaction at once.
     pub chains: bool,
@@ -178,10 +202,13 @@ pub struct Facts {
     pub locks: bool,
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
-    /// It draws from a sequence, takes an advisory lock or notifies once a row: see `effects`.
-    pub effects_per_row: bool,
+    pub effects: Effects,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// Which relations come together, and by what: see `joins`.
+    pub joins: Joins,
+    /// It runs a text as SQL that nobody can read here: see `texts`.
+    pub unread_text: bool,
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
     /// one value each.
     pub pinned: Vec<String>,
@@ -210,6 +237,7 @@ impl Facts {
             functions: Vec::new(),
             operators: Vec::new(),
             fields: Vec::new(),
+            casts: Vec::new(),
             transaction: None,
             chains: false,
             copy: None,
@@ -218,8 +246,10 @@ impl Facts {
             may_be_absent: false,
             locks: false,
             row_locks: RowLocks::None,
-            effects_per_row: false,
+            effects: Effects::default(),
             unbounded: false,
+            joins: Joins::default(),
+            unread_text: false,
             pinned: Vec::new(),
             channel: None,
             prepared: None,
@@ -234,7 +264,7 @@ impl Facts {
     /// Everything that may be the call of a function, whatever its spelling.
     pub fn calls(&self) -> impl Iterator<Item = Name> {
         let fields = self.fields.iter().map(|field| Name::new(None, field));
-        self.functions.iter().chain(&self.operators).cloned().chain(fields)
+        self.functions.iter().chain(&self.operators).chain(&self.casts).cloned().chain(fields)
     }
 
     /// The facts of a statement that runs this one, which was prepared, with these facts of its own:
@@ -257,6 +287,7 @@ impl Facts {
             functions: both(&self.functions, &outer.functions),
             operators: both(&self.operators, &outer.operators),
             fields: both(&self.fields, &outer.fields),
+            casts: both(&self.casts, &outer.casts),
             transaction: None,
             chains: false,
             copy: None,
@@ -270,8 +301,18 @@ impl Facts {
                 // Its rows go elsewhere, or nowhere.
                 _ => RowLocks::Uncounted,
             },
-            effects_per_row: self.effects_per_row || outer.effects_per_row,
+            joins: {
+                let mut joins = self.joins.clone();
+                joins.add(outer.joins.clone());
+                joins
+            },
+            effects: {
+                let mut effects = self.effects.clone();
+                effects.add(outer.effects.clone());
+                effects
+            },
             unbounded: self.unbounded || outer.unbounded,
+            unread_text: self.unread_text || outer.unread_text,
             pinned: self.pinned.clone(),
             channel: None,
             prepared: outer.prepared.clone(),

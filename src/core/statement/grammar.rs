@@ -3,9 +3,9 @@
 //! What it cannot parse is refused, never passed on. The walk over its tree is exhaustive
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
-use super::facts::{CopyDirection, Effect, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
+use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{effects, locks, predicate, shape, upkeep, walk};
+use super::{blocks, effects, locks, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -53,6 +53,17 @@ pub enum GrammarError {
 /// # Errors
 /// When the grammar does not accept it whole.
 pub fn parse(sql: &str) -> Result<Vec<Statement>, GrammarError> {
+    parse_reading(sql, Reads::Texts)
+}
+
+/// Whether texts are read that functions run, or stay unread: a text in a text may hold one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    Texts,
+    Nothing,
+}
+
+pub(super) fn parse_reading(sql: &str, reads: Reads) -> Result<Vec<Statement>, GrammarError> {
     if sql.len() > LONGEST {
         return Err(GrammarError::TooLong(sql.len()));
     }
@@ -68,7 +79,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, GrammarError> {
         let rest = sql.get(start..)?;
         let text = if length == 0 { rest } else { rest.get(..length)? };
         let tree = Tree::of(raw.stmt.as_ref()?);
-        let mut facts = facts(&tree, start);
+        let mut facts = facts(&tree, start, reads);
         (facts.start, facts.end) = (start, start + text.len());
         Some(Statement { text: text.to_owned(), start, facts, tree })
     });
@@ -90,19 +101,20 @@ pub(super) fn tokens(sql: &str) -> Option<Vec<(usize, usize)>> {
 const TABLE: i64 = 42;
 
 /// The facts of one statement's tree. Offsets count from the statement's own start.
-fn facts(tree: &Tree, start: usize) -> Facts {
+fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
+    facts.joins = blocks::of(tree);
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
-    facts.effects_per_row = effects::are_per_row(tree);
+    facts.effects = effects::of(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }
-    walk::gather(tree, start, &mut facts);
+    walk::gather(tree, start, reads, &mut facts);
     if facts.verb == "EXPLAIN" {
         // Planned, not run.
-        (facts.executes, facts.row_locks, facts.effects_per_row) = (false, RowLocks::None, false);
+        (facts.executes, facts.row_locks, facts.effects) = (false, RowLocks::None, Effects::default());
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

@@ -89,12 +89,19 @@ impl Stripped {
     }
 
     /// The same text with other literals, to see whether they matter: once with plain ones, once
-    /// with strings that are dangerous as patterns. Different literals stay different.
-    pub fn probes(&self, text: &str) -> Option<[String; 2]> {
-        Some([self.probe(text, "plain")?, self.probe(text, "(a+)+ \\1 %")?])
+    /// with strings that are dangerous as patterns and numbers that are far from each other, in either
+    /// direction. Different literals stay different.
+    pub fn probes(&self, text: &str) -> Option<[String; 3]> {
+        let (near, up, down) =
+            (|at| 4_000_000 + at, |at| 4_000_000 + 1_000_000 * at, |at| 900_000_000 - 1_000_000 * at);
+        Some([
+            self.probe(text, "plain", near)?,
+            self.probe(text, "(a+)+ \\1 %9999s", up)?,
+            self.probe(text, "%9999s", down)?,
+        ])
     }
 
-    fn probe(&self, text: &str, string: &str) -> Option<String> {
+    fn probe(&self, text: &str, string: &str, numbered: fn(usize) -> usize) -> Option<String> {
         let mut probe = String::with_capacity(text.len() + 16);
         let mut kept = 0;
         for (index, place) in self.places.iter().enumerate() {
@@ -104,7 +111,7 @@ impl Stripped {
             let number = first.unwrap_or(index);
             match literal.starts_with('\'') {
                 true => probe.push_str(&format!("'{string} {number}'")),
-                false => probe.push_str(&format!("{}", 4_000_000 + number)),
+                false => probe.push_str(&numbered(number).to_string()),
             }
             kept = place.end;
         }
@@ -240,9 +247,11 @@ mod tests {
     fn a_probe_has_the_same_key_and_other_values() {
         let text = "select 'a', 'b', 'a' from t where id in (7, 8, 7)";
         let found = stripped(text).expect("plain");
-        let [plain, odd] = found.probes(text).expect("probes");
-        assert_eq!(stripped(&plain).expect("plain").key, found.key);
-        assert_eq!(stripped(&odd).expect("plain").key, found.key);
+        let [plain, odd, down] = found.probes(text).expect("probes");
+        for probe in [&plain, &odd, &down] {
+            assert_eq!(stripped(probe).expect("plain").key, found.key);
+        }
+        assert!(odd.contains("(7000000, 8000000, 7000000)") && down.contains("897000000"), "{odd} {down}");
         assert_eq!(plain, "select 'plain 0', 'plain 1', 'plain 0' from t where id in (4000003, 4000004, 4000003)");
     }
 

@@ -2,7 +2,8 @@
 //!
 //! PostgreSQL counts changed rows, not locked ones, so the number must follow from where the clause
 //! stands. At the top of a SELECT over tables a row is locked as it is returned. Below that, or with
-//! rows passed over, any number can be locked behind a result of one row.
+//! rows passed over, any number can be locked behind a result of one row. ON CONFLICT DO UPDATE
+//! locks a row before it asks its WHERE whether to change it.
 
 use super::facts::RowLocks;
 use super::tree::Tree;
@@ -42,6 +43,9 @@ pub(super) fn of(statement: &Tree) -> RowLocks {
         });
     }
     statement.visit(&mut |node| {
+        if let Some(rows) = conflicting(node) {
+            locks = locks.and(RowLocks::AtMost(rows));
+        }
         if node.kind() != "SelectStmt" || !has_clause(node) || (std::ptr::eq(node, top) && locks != RowLocks::None) {
             return;
         }
@@ -60,6 +64,19 @@ fn passed(tree: &Tree) -> RowLocks {
         (3 | 4, Err(_)) => RowLocks::Uncounted,
         _ => RowLocks::Returned,
     }
+}
+
+/// The rows that ON CONFLICT DO UPDATE may lock and leave as they are: as many as are inserted, which
+/// of a query is any number.
+pub(super) fn conflicting(node: &Tree) -> Option<u64> {
+    let clause = node.get("on_conflict_clause");
+    // OnConflictAction: 3 is ONCONFLICT_UPDATE in the parser's protobuf.
+    let may_leave = node.kind() == "InsertStmt" && clause.get("action").int() == 3;
+    let written = node.get("select_stmt").get("values_lists").items().len();
+    (may_leave && !clause.get("where_clause").is_nothing()).then(|| match written {
+        0 => u64::MAX,
+        rows => u64::try_from(rows).unwrap_or(u64::MAX),
+    })
 }
 
 fn has_clause(select: &Tree) -> bool {
@@ -152,6 +169,27 @@ mod tests {
             ),
         ] {
             assert_eq!(locks(sql), RowLocks::AtMost(most), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_locks_what_it_leaves_as_it_is() {
+        let end = "on conflict (id) do update set x = 2 where t.x < 0";
+        for (insert, most) in [
+            ("insert into t values (1, 2)", 1),
+            ("insert into t values (1, 2), (2, 3)", 2),
+            ("insert into t select * from t", u64::MAX),
+            ("with x as (insert into t select * from t", u64::MAX),
+        ] {
+            let sql = format!("{insert} {end}{}", if insert.starts_with("with") { ") select 1" } else { "" });
+            assert_eq!(locks(&sql), RowLocks::AtMost(most), "{sql}");
+            assert!(grammar::parse(&sql).expect("parses").remove(0).facts.locks, "{sql}");
+        }
+        for sql in [
+            "insert into t select * from t on conflict (id) do update set x = 2",
+            "insert into t select * from t on conflict (id) where id > 0 do nothing",
+        ] {
+            assert_eq!(locks(sql), RowLocks::None, "{sql}");
         }
     }
 

@@ -4,13 +4,18 @@
 //! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
 //! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
-//! [`plain`] tells where that is not needed.
+//! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
 
+#[cfg(feature = "server")]
+mod answers;
+#[cfg(feature = "server")]
+mod blocks;
 #[cfg(feature = "server")]
 mod effects;
 pub mod facts;
 #[cfg(feature = "server")]
 pub mod grammar;
+pub mod joins;
 #[cfg(feature = "server")]
 pub mod lineage;
 #[cfg(feature = "server")]
@@ -26,6 +31,8 @@ mod predicate;
 mod shape;
 #[cfg(feature = "server")]
 pub mod splice;
+#[cfg(feature = "server")]
+pub mod texts;
 #[cfg(feature = "server")]
 mod tree;
 #[cfg(feature = "server")]

@@ -21,8 +21,12 @@ pub fn can_exclude(condition: &Tree) -> bool {
     }
 }
 
-/// Columns that an UPDATE or DELETE, of one relation by itself, wants to be equal to one value each.
+/// Columns that an UPDATE or DELETE, of one relation by itself, wants to be equal to one value each; of a
+/// SELECT only values whose type their column gives.
 pub fn pinned(statement: &Tree) -> Vec<String> {
+    if statement.kind() == "SelectStmt" {
+        return pinned_by_select(statement);
+    }
     let others = match statement.kind() {
         "UpdateStmt" => "from_clause",
         "DeleteStmt" => "using_clause",
@@ -31,16 +35,30 @@ pub fn pinned(statement: &Tree) -> Vec<String> {
     let is_alone = statement.get(others).items().is_empty() && statement.get("with_clause").is_nothing();
     let mut columns = Vec::new();
     if is_alone {
-        pin(statement.get("where_clause"), &mut columns);
+        pin(statement.get("where_clause"), &is_value, &mut columns);
     }
     columns
 }
 
-fn pin(condition: &Tree, columns: &mut Vec<String>) {
+fn pinned_by_select(select: &Tree) -> Vec<String> {
+    let is_alone = matches!(select.get("from_clause").items(), [one] if one.kind() == "RangeVar");
+    let mut columns = Vec::new();
+    if is_alone && select.get("with_clause").is_nothing() {
+        pin(select.get("where_clause"), &is_of_its_column, &mut columns);
+    }
+    columns
+}
+
+/// A whole number or a string. Whoever binds a parameter may give it a type whose equality is another.
+fn is_of_its_column(side: &Tree) -> bool {
+    side.kind() == "AConst" && matches!(side.get("val").kind(), "Integer" | "String")
+}
+
+fn pin(condition: &Tree, is_value: &dyn Fn(&Tree) -> bool, columns: &mut Vec<String>) {
     match condition.kind() {
         // BoolExprType: 1 AND.
         "BoolExpr" if condition.get("boolop").int() == 1 => {
-            condition.get("args").items().iter().for_each(|argument| pin(argument, columns));
+            condition.get("args").items().iter().for_each(|argument| pin(argument, is_value, columns));
         }
         // A_Expr_Kind: 1 an operator by itself, not ANY, ALL, IN and kin.
         "AExpr" if condition.get("kind").int() == 1 && operator(condition) == "=" => {
@@ -209,7 +227,7 @@ mod tests {
 
     #[test]
     fn columns_that_must_equal_one_value_are_named_and_no_others() {
-        let cases: [(&str, &[&str]); 14] = [
+        let cases: [(&str, &[&str]); 18] = [
             ("delete from t where id = 1", &["id"]),
             ("update t set a = 2 where t.id = $1::int8 and 'x' = \"B\" and c > 3", &["id", "B"]),
             ("update t set a = 2 where id = 1 or b = 2", &[]),
@@ -223,7 +241,11 @@ mod tests {
             ("update t set a = 2 from u where id = 1", &[]),
             ("delete from t using u where id = 1", &[]),
             ("with u as (select 1) delete from t where id = 1", &[]),
-            ("select 1 from t where id = 1", &[]),
+            ("select 1 from t where id = $1", &[]),
+            ("select 1 from t where id = 1::numeric", &[]),
+            ("select 1 from t, u where id = 1", &[]),
+            ("select 1 from t where id = 1 and b ~ 'x'", &["id"]),
+            ("select 1 from t where id = 1.5 or id = 2", &[]),
         ];
         for (sql, columns) in cases {
             let statements = grammar::parse(sql).expect(sql);

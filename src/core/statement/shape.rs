@@ -1,12 +1,11 @@
 //! Whether a statement may run without end in sight, by its shape alone.
 //!
-//! Products of relations, recursion, rows and pauses out of functions, and patterns that backtrack
-//! grow far beyond the tables they look at. The shape refuses nothing: policies give such
-//! statements a shorter leash.
+//! Recursion, rows, pauses and large values out of functions, groupings by the dozen, and patterns
+//! that backtrack grow far beyond the tables they look at; products of relations do so too, and are
+//! for [`super::joins`], which knows keys. The shape refuses nothing: policies give such statements
+//! a shorter leash.
 
-use std::collections::BTreeSet;
-
-use super::predicate;
+use super::effects::called;
 use super::tree::Tree;
 
 /// Functions that make rows, text, work or pauses of any size out of nothing.
@@ -35,32 +34,115 @@ const MAKERS: [&str; 22] = [
     "xslt_process",
 ];
 
-/// Operators by which two relations do not come together: each row still meets most of the other's.
-const RANGES: [&str; 10] =
-    ["<", ">", "<=", ">=", "<>", "!=", "BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"];
+/// Factors of `^` above this make numbers of many digits.
+const MOST_EXPONENT: i64 = 64;
+/// A GROUP BY asks for each of its relation's rows so many times at most.
+const MOST_GROUPINGS: u64 = 16;
+/// Values of `format` that are wider than this are made wide on purpose.
+const WIDEST: u64 = 1_000;
 
 /// Whether any part of the statement has such a shape.
 pub fn is_unbounded(statement: &Tree) -> bool {
     let mut found = false;
-    statement.visit(&mut |node| found |= is_unbounded_node(node));
-    found
+    let mut growing = 0;
+    statement.visit(&mut |node| {
+        found |= is_unbounded_node(node);
+        growing += usize::from(is_growing(node));
+    });
+    found || growing > 1
 }
 
 fn is_unbounded_node(node: &Tree) -> bool {
     match node.kind() {
-        "SelectStmt" => is_product(&[node.get("from_clause")], node.get("where_clause")),
-        "UpdateStmt" => is_product(&[node.get("relation"), node.get("from_clause")], node.get("where_clause")),
-        "DeleteStmt" => is_product(&[node.get("relation"), node.get("using_clause")], node.get("where_clause")),
+        "SelectStmt" => groupings(node.get("group_clause").items()) > MOST_GROUPINGS,
         "WithClause" => node.get("recursive").flag() && node.get("ctes").items().iter().any(is_recursive),
         "FuncCall" => {
-            let name = node.get("funcname").items().last().map_or("", |part| part.get("sval").text());
-            MAKERS.contains(&name) || name.starts_with("regexp_") && node.get("args").items().iter().any(backtracks)
+            let name = called(node);
+            let arguments = node.get("args").items();
+            makes(name)
+                || name == "format" && !arguments.first().is_some_and(is_narrow)
+                || name.starts_with("regexp_") && arguments.iter().any(backtracks)
         }
+        // A pause or a number of any size, spelled as a field. `exp` may well be a column.
+        "AIndirection" => makes(called(node)),
+        "ColumnRef" => called(node).starts_with("pg_") && makes(called(node)),
         "AExpr" => {
             let operator = node.get("name").items().last().map_or("", |part| part.get("sval").text());
-            matches!(operator, "~" | "~*" | "!~" | "!~*") && backtracks(node.get("rexpr"))
+            match operator {
+                "~" | "~*" | "!~" | "!~*" => backtracks(node.get("rexpr")),
+                "^" => !is_small_power(node),
+                _ => false,
+            }
         }
         _ => false,
+    }
+}
+
+/// `pgp_` functions count rounds of hashing as they are told.
+fn makes(name: &str) -> bool {
+    MAKERS.contains(&name) || name.starts_with("pgp_")
+}
+
+/// A power with a small exponent of what is no power itself.
+fn is_small_power(node: &Tree) -> bool {
+    let is_small = match node.get("rexpr").get("val").get("ival") {
+        Tree::Int(exponent) => exponent.abs() <= MOST_EXPONENT,
+        _ => false,
+    };
+    let mut is_nested = false;
+    node.get("lexpr").visit(&mut |inner| {
+        is_nested |= inner.get("name").items().iter().any(|part| part.get("sval").text() == "^");
+    });
+    is_small && !is_nested
+}
+
+/// A call of `replace` that may put more in place of something: two of them may square a text.
+fn is_growing(node: &Tree) -> bool {
+    let length = |argument: &Tree| match argument.kind() {
+        "AConst" => Some(argument.get("val").get("sval").text().len()),
+        _ => None,
+    };
+    match (called(node), node.get("args").items()) {
+        ("replace", [_, from, to]) => length(to).is_none_or(|to| length(from).is_none_or(|from| to > from.max(1))),
+        _ => false,
+    }
+}
+
+/// Whether a template of `format` stands there and makes nothing wide.
+fn is_narrow(template: &Tree) -> bool {
+    if template.kind() != "AConst" {
+        return false;
+    }
+    let text = template.get("val").get("sval").text();
+    text.split('%').skip(1).all(|part| {
+        let rest = match part.split_once('$') {
+            Some((place, rest)) if place.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+            Some(_) | None => part,
+        };
+        let rest = rest.trim_start_matches('-');
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let width = rest.get(..digits).unwrap_or_default();
+        !rest.starts_with('*') && (width.is_empty() || width.parse::<u64>().is_ok_and(|width| width <= WIDEST))
+    })
+}
+
+/// How many groupings a GROUP BY asks for.
+fn groupings(items: &[Tree]) -> u64 {
+    items.iter().map(grouping).fold(1, u64::saturating_mul)
+}
+
+fn grouping(item: &Tree) -> u64 {
+    if item.kind() != "GroupingSet" {
+        return 1;
+    }
+    let content = item.get("content").items();
+    let count = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    // GroupingSetKind: 3 ROLLUP, 4 CUBE, 5 SETS.
+    match item.get("kind").int() {
+        3 => u64::from(count) + 1,
+        4 => 2_u64.saturating_pow(count),
+        5 => content.iter().map(grouping).fold(0, u64::saturating_add),
+        _ => 1,
     }
 }
 
@@ -86,122 +168,6 @@ fn backtracks(pattern: &Tree) -> bool {
     found
 }
 
-/// Whether two relations are joined by no condition that brings both together, or a sub-select meets
-/// the statement around it by none. A column without its relation's name may belong to any, and
-/// counts for all.
-fn is_product(items: &[&Tree], condition: &Tree) -> bool {
-    let mut from = From::default();
-    for item in items {
-        match item {
-            Tree::List(items) => items.iter().for_each(|item| drop(from.item(item))),
-            one => drop(from.item(one)),
-        }
-    }
-    if from.groups.is_empty() {
-        return false;
-    }
-    from.around(condition);
-    if from.groups.len() > 1 {
-        from.condition(condition);
-    }
-    from.groups.len() > 1
-}
-
-/// Relations of one FROM clause, in groups that are joined with each other.
-#[derive(Default)]
-struct From {
-    groups: Vec<Vec<String>>,
-}
-
-impl From {
-    fn item(&mut self, item: &Tree) -> Vec<String> {
-        match item.kind() {
-            "RangeVar" => self.leaf(item, item.get("relname").text()),
-            "RangeSubselect" if !item.get("lateral").flag() => self.leaf(item, ""),
-            "JoinExpr" => {
-                let mut names = self.item(item.get("larg"));
-                names.extend(self.item(item.get("rarg")));
-                if item.get("is_natural").flag() || !item.get("using_clause").items().is_empty() {
-                    self.join(&names);
-                }
-                self.condition(item.get("quals"));
-                names
-            }
-            "RangeTableSample" => self.item(item.get("relation")),
-            // Functions and LATERAL look at what stands before them.
-            _ => Vec::new(),
-        }
-    }
-
-    fn leaf(&mut self, item: &Tree, name: &str) -> Vec<String> {
-        let alias = item.get("alias").get("aliasname").text();
-        let name = if alias.is_empty() { name } else { alias };
-        self.groups.push(vec![name.to_owned()]);
-        vec![name.to_owned()]
-    }
-
-    /// What the condition names that is not of this FROM clause, as one more group: the rows of the
-    /// statement around a sub-select.
-    fn around(&mut self, condition: &Tree) {
-        let mut inner: BTreeSet<String> = self.groups.concat().into_iter().collect();
-        let mut outer = BTreeSet::new();
-        condition.visit(&mut |node| match node.kind() {
-            "RangeVar" => drop(inner.insert(node.get("relname").text().to_owned())),
-            "Alias" => drop(inner.insert(node.get("aliasname").text().to_owned())),
-            "ColumnRef" => {
-                if let [.., relation, _] = node.get("fields").items() {
-                    outer.insert(relation.get("sval").text().to_owned());
-                }
-            }
-            _ => {}
-        });
-        let names: Vec<String> = outer.difference(&inner).cloned().collect();
-        if !names.is_empty() {
-            self.groups.push(names);
-        }
-    }
-
-    /// Joins what each part of a condition names.
-    fn condition(&mut self, condition: &Tree) {
-        if condition.kind() == "BoolExpr" {
-            // BoolExprType: 1 AND, 2 OR, 3 NOT. `a.id = b.id OR true` joins nothing.
-            let joins = match condition.get("boolop").int() {
-                1 => true,
-                2 => predicate::can_exclude(condition),
-                _ => false,
-            };
-            if joins {
-                condition.get("args").items().iter().for_each(|part| self.condition(part));
-            }
-            return;
-        }
-        let operator = condition.get("name").items().last().map_or("", |part| part.get("sval").text());
-        if condition.kind() == "AExpr" && RANGES.contains(&operator) {
-            return;
-        }
-        let mut named = Vec::new();
-        condition.visit(&mut |node| {
-            if node.kind() == "ColumnRef" {
-                match node.get("fields").items() {
-                    [_] => named.extend(self.groups.concat()),
-                    [.., relation, _] => named.push(relation.get("sval").text().to_owned()),
-                    [] => {}
-                }
-            }
-        });
-        self.join(&named);
-    }
-
-    fn join(&mut self, names: &[String]) {
-        let (joined, mut apart): (Vec<_>, Vec<_>) =
-            self.groups.drain(..).partition(|group| group.iter().any(|name| names.contains(name)));
-        if !joined.is_empty() {
-            apart.push(joined.concat());
-        }
-        self.groups = apart;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::core::statement::grammar;
@@ -213,58 +179,42 @@ mod tests {
     #[test]
     fn what_grows_beyond_its_tables_is_seen() {
         for sql in [
-            "select * from a, b",
-            "select * from a cross join b",
-            "select count(*) from a join b on true",
-            "select 1 from a x, a y where x.id <> y.id",
-            "select * from a, b, c where a.id = b.id",
-            "select (select count(*) from a, b) from c",
             "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
             "select * from generate_series(1, 3000000)",
             "select pg_catalog.pg_sleep(10)",
+            "select (5::float8).pg_sleep",
+            "select x.pg_sleep from (select 5::float8 as x) y",
             "select repeat('x', 1000000000)",
             "select x ~ '^(a+)+$' from a",
             "select regexp_replace(x, '(a|aa)*b', '') from a",
-            "insert into c select * from a, b",
-            "select * from a join b on a.id < b.id",
-            "select * from a, b where a.at between b.start and b.stop",
-            "select * from a, b where a.id = b.id or true",
-            "select * from a, b where not a.id = b.id",
-            "select (select count(*) from b where b.x <> a.x) from a",
-            "select * from a where exists (select 1 from b where b.x > a.x)",
-            "select * from a, lateral (select * from b where b.x > a.x) c",
-            "delete from a using b where a.x = 1",
-            "update a set x = 1 from b",
             "select crypt('x', gen_salt('bf', 31))",
             "select pg_advisory_lock(1)",
+            "select length(pgp_sym_encrypt('x', 'k', 's2k-mode=3,s2k-count=65011712')) from orders",
+            "select format('%900000000s', 'x')",
+            "select format('%1$*2$s', 'x', 900000000)",
+            "select format('%9' || '00000000s', 'x')",
+            "select (9.123::numeric ^ (90000 + id)) / (7.7::numeric ^ 60000) from orders",
+            "select ((x ^ 60) ^ 60) ^ 60 from orders",
+            "select replace(replace('aaaa', 'a', x), 'a', x) from orders",
+            "select a, count(*) from t group by cube (a, b, c, d, e)",
+            "select a, count(*) from t group by grouping sets ((a), (b), cube (a, b, c, d)), rollup (a, b)",
+            "select query_to_xml('select pg_sleep(10)', true, true, '')",
         ] {
             assert!(unbounded(sql), "{sql}");
         }
     }
 
     #[test]
-    fn what_is_joined_is_not() {
+    fn what_does_not_is_not() {
         for sql in [
             "select 1",
             "select * from a where id = 1",
-            "select * from a, b where a.id = b.id",
-            "select * from a join b using (id)",
-            "select * from a natural join b",
-            "select * from a, b where id = other_id",
-            "select * from a x left join b y on x.id = y.id and y.kind <> 'z'",
-            "select * from a join b on a.id = b.id and a.at between b.start and b.stop",
-            "select * from a where exists (select 1 from b where b.id = a.id and b.x > a.x)",
-            "select (select max(x) from b where id = a.id) from a",
-            "select * from a where a.x in (select b.x from b where b.y = 1)",
-            "select * from a where a.x > (select avg(c.x) from c)",
-            "select * from a join b on a.net >>= b.ip",
-            "update a set x = b.x from b where a.id = b.id",
-            "delete from a using b where a.id = b.id and b.x > 1",
-            "select * from a, lateral (select * from b where b.id = a.id) c",
-            "select * from a, unnest(a.tags) t",
-            "select * from a, b, c where a.id = b.id and (b.k = c.k or c.k is null)",
             "with recursive t as (select 1) select * from t",
             "select x ~ '^[a-z]+$' from a",
+            "select x ^ 2, format('%s %1$s %-10s %I %%', x) from a",
+            "select replace(replace(replace(x, '-', ''), ' ', ''), ',', '.') from a",
+            "select a, b, count(*) from t group by rollup (a, b, c)",
+            "select a, b, count(*) from t group by grouping sets ((a, b), (a), ())",
         ] {
             assert!(!unbounded(sql), "{sql}");
         }

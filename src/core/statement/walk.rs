@@ -2,8 +2,10 @@
 //! settings. It follows which names are common table expressions where.
 
 use super::facts::{Facts, Name, RowAction, Touch};
-use super::grammar::constant;
+use super::grammar::{Reads, constant};
+use super::locks;
 use super::predicate;
+use super::texts::{self, RUNS_TEXT};
 use super::tree::Tree;
 
 /// Relations, as ObjectType of the parser's protobuf: index, sequence, table, view.
@@ -14,8 +16,8 @@ const COLUMN: i64 = 7;
 const CONSTRAINT: i64 = 41;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
-pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
-    let mut walk = Walk { facts, start, scope: Vec::new(), is_bounded: true, named: None };
+pub(super) fn gather(tree: &Tree, start: usize, reads: Reads, facts: &mut Facts) {
+    let mut walk = Walk { facts, start, reads, scope: Vec::new(), is_bounded: true, named: None };
     walk.node(tree);
 }
 
@@ -23,6 +25,7 @@ pub(super) fn gather(tree: &Tree, start: usize, facts: &mut Facts) {
 struct Walk<'f> {
     facts: &'f mut Facts,
     start: usize,
+    reads: Reads,
     scope: Vec<String>,
     /// False in the FROM clause of a locking SELECT that leaves no row out.
     is_bounded: bool,
@@ -81,6 +84,7 @@ impl Walk<'_> {
         match tree.kind() {
             "RangeVar" => self.target(tree, &[RowAction::Read], self.is_bounded),
             "LockingClause" => self.facts.locks = true,
+            "InsertStmt" => self.facts.locks |= locks::conflicting(tree).is_some(),
             "DropStmt" if RELATIONS.contains(&tree.get("remove_type").int()) => {
                 let names = tree.get("objects").items().iter();
                 self.facts.objects.extend(names.filter_map(|name| qualified(name.get("items").items())));
@@ -101,6 +105,7 @@ impl Walk<'_> {
             }
             "FuncCall" => self.call(tree),
             "AExpr" => self.operator(tree.get("name")),
+            "TypeCast" => self.cast(tree.get("type_name").get("names")),
             "SubLink" => self.operator(tree.get("oper_name")),
             "SortBy" => self.operator(tree.get("use_op")),
             "ColumnRef" => {
@@ -126,8 +131,23 @@ impl Walk<'_> {
             let setting = format!("{}={}", setting.to_ascii_lowercase(), value.to_ascii_lowercase());
             self.facts.settings.push(setting);
         }
+        if RUNS_TEXT.contains(&name.name.as_str()) {
+            let said = if self.reads == Reads::Texts { texts::read(&name.name, tree) } else { None };
+            match said {
+                Some(said) => said.into_iter().for_each(|inner| self.facts.say(inner)),
+                None => self.facts.unread_text = true,
+            }
+        }
         if !self.facts.functions.contains(&name) {
             self.facts.functions.push(name);
+        }
+    }
+
+    fn cast(&mut self, name: &Tree) {
+        if let Some(name) = qualified(name.items())
+            && !self.facts.casts.contains(&name)
+        {
+            self.facts.casts.push(name);
         }
     }
 
@@ -142,6 +162,7 @@ impl Walk<'_> {
     /// A subscript has no name, and a star calls nothing.
     fn field(&mut self, field: &Tree) {
         let name = field.get("sval").text();
+        self.facts.unread_text |= RUNS_TEXT.contains(&name);
         if !name.is_empty() && !self.facts.fields.iter().any(|known| known == name) {
             self.facts.fields.push(name.to_owned());
         }

@@ -78,7 +78,7 @@ impl Session {
     ) -> Result<Option<Circumstances>, End> {
         let parameters = values.map(Values::bound).transpose()?.flatten();
         let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
-        let functions: Vec<String> = facts.functions.iter().map(|name| name.name.clone()).collect();
+        let functions: Vec<String> = facts.calls().map(|call| call.name).collect();
         self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&array(&names))]);
         let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS);
         self.ask_fresh("dbgate_circumstances", &circumstances, &[Some(&array(&functions))]);

@@ -167,7 +167,7 @@ impl Session {
             None => self.temporary.contains(&name.name),
         };
         facts.touches.iter().any(|touch| is_own(&touch.relation))
-            || facts.functions.iter().any(|function| function.name == "current_setting")
+            || facts.calls().any(|call| call.name == "current_setting")
     }
 
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.

@@ -9,6 +9,7 @@ use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::Catalog;
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, TransactionVerb};
+use crate::core::statement::texts::RUNS_TEXT;
 
 /// Settings that decide who the session is or how text is read, with the values that may be
 /// set. The gateway reads statements as PostgreSQL does with these values and no others.
@@ -95,26 +96,9 @@ const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
     ("postgres_fdw_", OTHER_CONNECTION, true),
 ];
 
-/// Functions that run SQL given as text. The role's privileges hold there too, except that the
-/// text may call a SECURITY DEFINER function which nobody sees here.
-pub const RUNS_TEXT: [&str; 12] = [
-    "query_to_xml",
-    "query_to_xmlschema",
-    "query_to_xml_and_xmlschema",
-    "ts_stat",
-    "ts_rewrite",
-    "crosstab",
-    "crosstab2",
-    "crosstab3",
-    "crosstab4",
-    "crosstab_hash",
-    "connectby",
-    "xpath_table",
-];
-
-/// The first of them that the statement calls.
-pub fn text_runner(facts: &Facts) -> Option<&Name> {
-    facts.functions.iter().find(|function| RUNS_TEXT.contains(&function.name.as_str()))
+/// The first function the statement calls that runs SQL given as text.
+pub fn text_runner(facts: &Facts) -> Option<Name> {
+    facts.calls().find(|call| RUNS_TEXT.contains(&call.name.as_str()))
 }
 
 /// Commands whose effect outlives the session although any role may give them for itself.
@@ -129,7 +113,8 @@ pub(super) fn refuse(
 ) -> Option<Denial> {
     out_of_reach(facts)
         .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting, scope.access)))
-        .or_else(|| facts.functions.iter().find_map(dangerous))
+        .or_else(|| facts.calls().find_map(|call| dangerous(&call)))
+        .or_else(|| unread(facts))
         .or_else(|| definer(facts, scope, catalog, classification))
         .or_else(|| listens(facts, scope, classification))
 }
@@ -186,6 +171,14 @@ fn dangerous(function: &Name) -> Option<Denial> {
     let mut denial = wall("function_refused", format!("`{function}()` {does}"), None);
     denial.objects = vec![function.to_string()];
     Some(denial)
+}
+
+/// What a text calls that is put together while it runs is known to nobody before.
+fn unread(facts: &Facts) -> Option<Denial> {
+    let function = text_runner(facts).filter(|_| facts.unread_text)?;
+    let message = format!("`{function}()` runs a text that is put together while it runs, so it cannot be judged");
+    let hint = "write the text out, with format() and %I or %L where names and values come in";
+    Some(Denial { objects: vec![function.to_string()], ..wall("text_refused", message, Some(hint)) })
 }
 
 /// LISTEN needs no right in PostgreSQL and delivers what other sessions send: rows, as often as not.

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
-use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
+use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard, keys};
 use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
@@ -50,7 +50,9 @@ impl Policy {
         search_path: &[String],
         lift: Option<&Lift>,
     ) -> Verdict {
-        let facts = through_views(facts, catalog, search_path);
+        let facts = through_filters(through_views(facts, catalog, search_path), scope, catalog, search_path);
+        let mut facts = through_fields(facts, catalog, search_path);
+        facts.unbounded |= facts.joins.may_multiply(&|name| keys::of(name, catalog, search_path));
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
@@ -140,6 +142,51 @@ fn through_views(mut facts: Facts, catalog: &Catalog, search_path: &[String]) ->
     if facts.row_locks != RowLocks::None && !facts.touches.iter().all(is_table) {
         facts.row_locks = RowLocks::Uncounted;
     }
+    facts
+}
+
+/// Types whose equality is known to tell nothing, so that PostgreSQL asks it before a filter: int8, int2,
+/// int4, text, varchar, uuid.
+const LEAKPROOF: [u32; 6] = [20, 21, 23, 25, 1043, 2950];
+
+/// Of a relation with a filter every row is locked that the filter lets through, before the statement's
+/// own conditions are asked; but for the one that has a key.
+fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let is_free = |touch: &Touch| {
+        let relation = catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
+        let Some(relation) = relation else { return true };
+        let is_leakproof = |name: &&String| {
+            relation.columns.iter().any(|column| column.name == **name && LEAKPROOF.contains(&column.type_oid))
+        };
+        // Of a write they are what its own WHERE says, not that of the clause.
+        let pinned = facts.pinned.iter().filter(|_| facts.effect == Effect::Read);
+        let pinned: Vec<String> = pinned.filter(is_leakproof).cloned().collect();
+        let is_filtered = scope.relations.get(&relation.name).is_some_and(|one| one.filter.is_some());
+        !is_filtered || catalog.is_unique(relation, &pinned)
+    };
+    // A conflict is found by the key.
+    let locks = matches!(facts.row_locks, RowLocks::Returned | RowLocks::AtMost(_)) && facts.verb != "INSERT";
+    if locks && !facts.touches.iter().all(is_free) {
+        facts.row_locks = RowLocks::Uncounted;
+    }
+    facts
+}
+
+/// A field is the call of a function where no relation has such a column: rules see it as one.
+fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let relation = |touch: &Touch| catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
+    let is_column = |field: &String| {
+        facts.touches.iter().filter_map(relation).any(|one| one.columns.iter().any(|column| column.name == *field))
+    };
+    let is_call = |field: &&String| catalog.known_functions.contains(*field) && !is_column(field);
+    let calls: Vec<Name> = facts.fields.iter().filter(is_call).map(|field| Name::new(None, field)).collect();
+    for call in calls {
+        if !facts.functions.contains(&call) {
+            facts.functions.push(call);
+        }
+    }
+    // A function that returns a set makes rows wherever it stands.
+    facts.effects.are_per_row |= facts.effects.beside.iter().any(|beside| catalog.set_functions.contains(beside));
     facts
 }
 
@@ -255,7 +302,7 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         locks: facts.locks,
         // Of FETCH only the session knows whether its cursor locks.
         locks_uncounted: facts.row_locks == RowLocks::Uncounted && facts.locks,
-        effects_per_row: facts.effects_per_row,
+        effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
     }
 }

@@ -94,6 +94,30 @@ fn setting(text: &str) -> Facts {
 }
 
 #[test]
+fn rules_about_functions_see_calls_in_every_spelling() {
+    let rules = "@id(\"all\") permit(principal, action, resource);
+        @id(\"no\") @code(\"no_purge\") forbid(principal, action == Action::\"execute\", resource)
+        when { context has statement && context.statement.functions.contains(\"purge\") };";
+    let policy = Policy::parse(&[crate::core::policy::file::Source::new("all.cedar", rules)]).expect("rules");
+    let (identity, mut catalog) = (identity(&[]), catalog());
+    catalog.known_functions = BTreeSet::from(["purge".to_owned(), "email".to_owned()]);
+    let subject = subject(&identity, Access::Write);
+    let scope: Scope = compile::compile(&policy, &subject, &catalog);
+    let code = |sql: &str| {
+        let facts = crate::core::statement::grammar::parse(sql).expect(sql).remove(0).facts;
+        match policy.judge(&subject, facts, &scope, &catalog, &["public".to_owned()]) {
+            Verdict::Allow(cleared) => format!("{:?}", cleared.facts().functions.len()),
+            Verdict::NeedApproval(denial) | Verdict::Deny(denial) => denial.code,
+        }
+    };
+    for sql in ["select purge(o) from orders o", "select o.purge from orders o", "select (o).purge from orders o"] {
+        assert_eq!(code(sql), "no_purge", "{sql}");
+    }
+    // A column is one, whatever functions there are.
+    assert_eq!(code("select o.email, o.id from orders o"), "0");
+}
+
+#[test]
 fn production_lets_through_and_stops() {
     let policy = Policy::pack("production").expect("pack");
     let read = |name: &str| touching("SELECT", Effect::Read, RowAction::Read, name, true);

@@ -1,0 +1,178 @@
+//! What the rows of a query are to the query around it: those of one relation, so many, or rows of
+//! which some columns are a key. What is not known to be any of that has no key.
+
+use super::effects::limit;
+use super::joins::{Joins, Source};
+use super::tree::Tree;
+
+/// Only FROM, WHERE and columns: a query that is its tables.
+pub(super) fn is_plain(query: &Tree) -> bool {
+    let is_empty = |name: &&str| query.get(name).items().is_empty();
+    let is_absent = |name: &&str| query.get(name).is_nothing();
+    ["group_clause", "distinct_clause", "window_clause", "values_lists"].iter().all(is_empty)
+        && ["having_clause", "limit_count", "limit_offset", "larg"].iter().all(is_absent)
+        && !is_gathered(query)
+        && !query.get("from_clause").items().is_empty()
+}
+
+/// Whether the columns of a query have the names that they have below it.
+pub(super) fn is_as_it_is(query: &Tree) -> bool {
+    query.get("target_list").items().iter().all(|target| {
+        let (name, value) = (target.get("name").text(), target.get("val"));
+        value.kind() == "ColumnRef" && (name.is_empty() || name == last(value.get("fields")))
+    })
+}
+
+/// Functions that answer with one value for many rows.
+const GATHERING: [&str; 20] = [
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bool_and",
+    "bool_or",
+    "count",
+    "every",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_object_agg",
+    "max",
+    "min",
+    "stddev",
+    "string_agg",
+    "sum",
+    "variance",
+    "xmlagg",
+    "stddev_samp",
+];
+/// Functions that answer with one value for one.
+const SINGLE: [&str; 18] = [
+    "abs",
+    "ceil",
+    "concat",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "floor",
+    "format_type",
+    "length",
+    "lower",
+    "now",
+    "pg_get_expr",
+    "round",
+    "substr",
+    "substring",
+    "timezone",
+    "to_char",
+    "upper",
+];
+
+/// Whether a query answers with one row because it gathers all of them.
+fn is_gathered(query: &Tree) -> bool {
+    query.get("group_clause").items().is_empty() && gathers(query.get("target_list"))
+}
+
+fn gathers(tree: &Tree) -> bool {
+    match tree {
+        Tree::List(items) => items.iter().any(gathers),
+        Tree::Node("SubLink", _) => false,
+        Tree::Node("FuncCall", _)
+            if GATHERING.contains(&last(tree.get("funcname"))) && tree.get("over").is_nothing() =>
+        {
+            true
+        }
+        Tree::Node(_, fields) => fields.iter().any(|(_, field)| gathers(field)),
+        Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => false,
+    }
+}
+
+/// Whether no function in the columns of a query can make several rows of one.
+fn is_single(query: &Tree) -> bool {
+    let mut is_single = true;
+    query.get("target_list").visit(&mut |node| {
+        let name = last(node.get("funcname"));
+        is_single &= node.kind() != "FuncCall" || GATHERING.contains(&name) || SINGLE.contains(&name);
+        is_single &= node.kind() != "AIndirection";
+    });
+    is_single
+}
+
+/// What the rows of a query are to the query around it.
+pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
+    let values = query.get("values_lists").items().len();
+    if values > 0 {
+        return Source::Rows(u64::try_from(values).unwrap_or(u64::MAX));
+    }
+    if !query.get("larg").is_nothing() {
+        return Source::Keyed(Vec::new());
+    }
+    match limit(query) {
+        0 => {}
+        1 => return Source::Keyed(vec![Vec::new()]),
+        rows => return Source::Rows(rows),
+    }
+    if !is_single(query) {
+        return Source::Keyed(Vec::new());
+    }
+    let groups = query.get("group_clause").items();
+    let is_one = groups.is_empty() && (is_gathered(query) || query.get("from_clause").items().is_empty());
+    if is_one {
+        return Source::Keyed(vec![Vec::new()]);
+    }
+    let columns: Option<Vec<(String, &Tree)>> = query.get("target_list").items().iter().map(column).collect();
+    let Some(columns) = columns else { return starred(query, sources, joins) };
+    if !groups.is_empty() {
+        let key = groups.iter().map(|group| grouped(group, &columns)).collect::<Option<Vec<String>>>();
+        return Source::Keyed(key.into_iter().collect());
+    }
+    if !query.get("distinct_clause").items().is_empty() {
+        return Source::Keyed(vec![columns.into_iter().map(|(name, _)| name).collect()]);
+    }
+    let ([only], true) = (sources, is_plain(query)) else { return Source::Keyed(Vec::new()) };
+    match joins.sources.get(*only) {
+        Some(Source::Relation(name, None)) => {
+            let kept = columns.iter().filter(|(_, value)| value.kind() == "ColumnRef");
+            let kept = kept.map(|(new, value)| (new.clone(), last(value.get("fields")).to_owned()));
+            Source::Relation(name.clone(), Some(kept.collect()))
+        }
+        _ => Source::Keyed(Vec::new()),
+    }
+}
+
+/// All columns of one relation are the relation.
+fn starred(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
+    match (sources, query.get("target_list").items()) {
+        ([only], [_]) if is_plain(query) => match joins.sources.get(*only) {
+            Some(source @ Source::Relation(..)) => source.clone(),
+            _ => Source::Keyed(Vec::new()),
+        },
+        _ => Source::Keyed(Vec::new()),
+    }
+}
+
+/// The name of a column of the result, and what it is; nothing for a star.
+fn column(target: &Tree) -> Option<(String, &Tree)> {
+    let (name, value) = (target.get("name").text(), target.get("val"));
+    let own = if value.kind() == "ColumnRef" { last(value.get("fields")) } else { "" };
+    let is_star = value.kind() == "ColumnRef" && own.is_empty();
+    (!is_star).then(|| (if name.is_empty() { own } else { name }.to_owned(), value))
+}
+
+/// The column of the result that a query is grouped by: by its place, its name, or what it is.
+fn grouped(group: &Tree, columns: &[(String, &Tree)]) -> Option<String> {
+    let place = usize::try_from(group.get("val").get("ival").int()).ok().filter(|place| *place > 0);
+    if let Some(place) = place {
+        return columns.get(place - 1).map(|(name, _)| name.clone());
+    }
+    let own = if group.kind() == "ColumnRef" { last(group.get("fields")) } else { "" };
+    let plain = group.clone().without_locations();
+    let is_it = |(name, value): &&(String, &Tree)| {
+        (!own.is_empty() && name == own) || (*value).clone().without_locations() == plain
+    };
+    columns.iter().find(is_it).map(|(name, _)| name.clone())
+}
+
+fn last(fields: &Tree) -> &str {
+    fields.items().last().map_or("", |field| field.get("sval").text())
+}
