@@ -6,7 +6,7 @@
 
 mod own_types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
@@ -108,7 +108,12 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
      and d.refclassid = 'pg_class'::regclass \
      join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace";
 
-const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v') from pg_proc p group by 1";
+/// Which functions are volatile, which may return something else in every session, and which are code of
+/// the database's own. What comes with the server has the lower numbers.
+const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v'), \
+    bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
+    bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')) \
+    from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
 /// and operators that call one.
@@ -211,7 +216,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
-    let functions = pairs::<bool>(&query(FUNCTIONS).await?).map_err(unexpected)?;
+    let functions = query(FUNCTIONS).await?;
+    let named = |place| names(&functions, place).map_err(unexpected);
     let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
     let operators = query(OPERATORS).await?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
@@ -222,8 +228,10 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
-        volatile_functions: functions.iter().filter(|(_, volatile)| *volatile).map(|(name, _)| name.clone()).collect(),
-        known_functions: functions.into_iter().map(|(name, _)| name).collect(),
+        volatile_functions: named(Some(1))?,
+        unsteady_functions: named(Some(2))?,
+        own_functions: named(Some(3))?,
+        known_functions: named(None)?,
         definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators: operators.first().is_none_or(|row| row.try_get(0).unwrap_or(true)),
     })
@@ -323,6 +331,17 @@ fn add_links(
         relation.parents.sort_unstable();
     }
     Ok(())
+}
+
+/// Names of which this is said; all without a place.
+fn names(rows: &[Row], place: Option<usize>) -> Result<BTreeSet<String>, tokio_postgres::Error> {
+    let mut names = BTreeSet::new();
+    for row in rows {
+        if place.map_or(Ok(true), |place| row.try_get(place))? {
+            names.insert(row.try_get(0)?);
+        }
+    }
+    Ok(names)
 }
 
 fn pairs<'r, T: tokio_postgres::types::FromSql<'r>>(

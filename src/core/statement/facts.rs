@@ -179,6 +179,8 @@ pub struct Facts {
     pub row_locks: RowLocks,
     /// It draws from a sequence, takes an advisory lock or notifies once a row: see `effects`.
     pub effects_per_row: bool,
+    /// It names the row of a cursor, or an object by a text: see `leans`.
+    pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
@@ -216,6 +218,7 @@ impl Facts {
             locks: false,
             row_locks: RowLocks::None,
             effects_per_row: false,
+            leans: false,
             unbounded: false,
             pinned: Vec::new(),
             channel: None,
@@ -267,6 +270,7 @@ impl Facts {
                 _ => RowLocks::Uncounted,
             },
             effects_per_row: self.effects_per_row || outer.effects_per_row,
+            leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
             pinned: self.pinned.clone(),
             channel: None,

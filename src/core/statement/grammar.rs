@@ -5,7 +5,7 @@
 
 use super::facts::{CopyDirection, Effect, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{effects, locks, predicate, shape, upkeep, walk};
+use super::{effects, leans, locks, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -86,6 +86,7 @@ fn facts(tree: &Tree, start: usize) -> Facts {
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
     facts.effects_per_row = effects::are_per_row(tree);
+    facts.leans = leans::on_the_session(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }

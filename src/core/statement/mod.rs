@@ -12,6 +12,8 @@ pub mod facts;
 #[cfg(feature = "server")]
 pub mod grammar;
 #[cfg(feature = "server")]
+mod leans;
+#[cfg(feature = "server")]
 pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;

@@ -98,7 +98,10 @@ impl Session {
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         let (text, wording) = (sql.into(), decided.wording.clone());
         let judged = Judged::Planned(planned.clone());
-        self.name_statement(name, Some(Parsed { judged, types: types_of, text, wording }));
+        self.name_statement(
+            name,
+            Some(Parsed { judged, types: types_of, era: self.people.era.number(), text, wording }),
+        );
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -149,11 +152,18 @@ impl Session {
             // An error of the target's own comes first.
             Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
-                return seldom(self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }))
-                    .await;
+                return seldom(self.bind_unlifted(
+                    message,
+                    portal,
+                    statement,
+                    &text,
+                    Values { types, parameters, era: self.people.era.number() },
+                ))
+                .await;
             }
-            Some(Parsed { judged, types, text, wording }) => {
-                let values = Values { types, parameters };
+            Some(Parsed { judged, types, era, text, wording }) => {
+                let era = self.reread(statement, &judged, &types, era)?;
+                let values = Values { types, parameters, era };
                 Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
             }
             None => None,
@@ -161,6 +171,20 @@ impl Session {
         self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
+    }
+
+    /// PostgreSQL reads a text once, under the settings of that time. What people may be asked about is
+    /// read again where one has changed since: they are told of those there are now.
+    fn reread(&mut self, name: &str, judged: &Judged, types: &[u8], era: u64) -> Result<u64, End> {
+        let now = self.people.era.number();
+        let counted = judged.planned().filter(|planned| planned.hold.is_counted());
+        let is_old = era != now && self.people.approvals.config().is_enabled;
+        let Some(planned) = counted.filter(|_| is_old).cloned() else { return Ok(era) };
+        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
+        if let Some(parsed) = self.prepared.get_mut(name) {
+            parsed.era = now;
+        }
+        Ok(now)
     }
 
     /// Binds a statement that its text alone does not let run: uses up the approval of exactly this,

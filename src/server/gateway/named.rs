@@ -113,7 +113,10 @@ impl Session {
             ("PREPARE", Some(name)) => {
                 let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
                 let judged = Judged::Planned(planned.clone());
-                self.prepared.insert(name.to_owned(), Parsed { judged, types: Bytes::new(), text, wording });
+                self.prepared.insert(
+                    name.to_owned(),
+                    Parsed { judged, types: Bytes::new(), era: self.people.era.number(), text, wording },
+                );
             }
             ("CLOSE", Some("")) => self.portals.clear(),
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),

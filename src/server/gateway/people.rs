@@ -2,6 +2,7 @@
 //!
 //! What must stay true: before anybody is asked the statement has been rolled back or has not run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::circumstances::Circumstances;
 use super::foresee::Planner;
 use super::relay::Mode;
 use super::session::{End, Session};
+use super::steady::{Era, unasked};
 use super::trial::Trying;
 use super::values::Values;
 use super::wait::Waiting;
@@ -45,6 +47,8 @@ pub struct People {
     pub lift: Option<Lift>,
     /// The statement that its text alone does not let run, and an approval does.
     pub lifted: Option<Arc<Planned>>,
+    /// What the session has done to its settings.
+    pub(super) era: Era,
     /// What came of it, as far as it is known.
     pub(super) spent: Option<Spent>,
     pub(super) tag: String,
@@ -73,8 +77,14 @@ pub enum Stopped {
 
 impl People {
     /// `wishes` is what our own client says in its startup message; native clients say nothing.
-    /// `most` is how long a native client lets itself be held.
-    pub fn new(state: &Arc<state::State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
+    /// `most` is how long a native client lets itself be held; `settings` is what the session begins with.
+    pub fn new(
+        state: &Arc<state::State>,
+        live: &LiveGrant,
+        wishes: Option<&str>,
+        most: Option<Duration>,
+        settings: &BTreeMap<String, String>,
+    ) -> Self {
         let approvals = &state.approvals;
         let hold = approvals.config().hold_native;
         let hold = most.map_or(hold, |most| most.min(hold));
@@ -91,6 +101,7 @@ impl People {
             planner: Planner::NotAsked,
             lift: None,
             lifted: None,
+            era: Era::beginning(settings.keys()),
             spent: None,
             tag: String::new(),
             waiting: None,
@@ -160,14 +171,13 @@ impl Session {
         (is_outside || is_first) && says_all && !self.leans_on_the_session(facts)
     }
 
-    /// Whether it means what only this session knows: rows of temporary relations, settings of its own.
+    /// Whether its text alone says that it means what only this session knows. For the rest see `steady`.
     fn leans_on_the_session(&self, facts: &Facts) -> bool {
         let is_own = |name: &Name| match &name.schema {
             Some(schema) => schema.starts_with("pg_temp"),
             None => self.temporary.contains(&name.name),
         };
         facts.touches.iter().any(|touch| is_own(&touch.relation))
-            || facts.functions.iter().any(|function| function.name == "current_setting")
     }
 
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.
@@ -185,6 +195,9 @@ impl Session {
         let (text, facts) = (bound(&at.text), at.planned.cleared.facts());
         let found = self.circumstances(text, facts, at.values.as_ref(), Mode::Extended).await?;
         let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(leaning) = &found.leaning {
+            return Ok(unasked(denial, leaning));
+        }
         if let Some(values) = &at.values {
             let Some(shown) = self.written_out(text, values, Mode::Extended).await? else { return Ok(Stopped::Told) };
             found.values = shown;
@@ -212,6 +225,9 @@ impl Session {
         let mode = if values.is_some() { Mode::Extended } else { Mode::Simple };
         let found = self.circumstances(bound(text), facts, values, mode).await?;
         let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(leaning) = &found.leaning {
+            return Ok(unasked(denial, leaning));
+        }
         if let Some(values) = values {
             let Some(shown) = self.written_out(text, values, mode).await? else { return Ok(Stopped::Told) };
             found.values = shown;

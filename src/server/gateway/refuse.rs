@@ -230,6 +230,7 @@ impl Session {
         if self.status == b'I' {
             // Portals end with their transaction.
             self.portals.clear();
+            self.people.era.ended();
             self.forget_held();
         }
         self.release();

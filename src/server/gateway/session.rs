@@ -138,6 +138,8 @@ pub struct Parsed {
     pub judged: Judged,
     /// Of its parameters, as the client named them.
     pub types: Bytes,
+    /// When that was: see `steady`.
+    pub era: u64,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
 }
@@ -145,7 +147,7 @@ pub struct Parsed {
 impl Parsed {
     /// Of a text that was not judged.
     pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
-        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
     }
 }
 
@@ -435,6 +437,8 @@ impl Session {
             }
             Some(_) | None => {}
         }
+        let runs_code = self.runs_code(facts);
+        self.people.era.note(facts, runs_code);
         self.note_named(planned, hides_names);
     }
 
