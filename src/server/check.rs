@@ -54,9 +54,10 @@ pub struct Planned {
 }
 
 /// What a session may do to temporary relations of its own, and to nothing else.
-const OF_OWN: [&str; 13] = [
+const OF_OWN: [&str; 14] = [
     "CREATE INDEX",
     "ALTER TABLE",
+    "ALTER SEQUENCE",
     "RENAME",
     "TRUNCATE",
     "ANALYZE",

@@ -284,6 +284,8 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
     let words = kind.strip_suffix("Stmt").unwrap_or(kind);
     if is_revoke {
         verb.push_str("REVOKE");
+    } else if kind == "AlterSeqStmt" {
+        verb.push_str("ALTER SEQUENCE");
     } else if kind == "DefineStmt" {
         verb.push_str(defined(tree.get("kind").int()));
     } else {
