@@ -38,6 +38,18 @@ pub enum GrammarError {
     Nul,
 }
 
+impl GrammarError {
+    /// What whoever wrote the text can do.
+    pub const fn way_out(&self) -> &'static str {
+        match self {
+            Self::TooDeep => {
+                "put parts of a long chain (UNION, ||, +) into parentheses, so that it branches rather than nests"
+            }
+            Self::Syntax(_) | Self::TooLong(_) | Self::Nul => "simplify it",
+        }
+    }
+}
+
 /// Splits and parses a text. An empty text has no statements.
 ///
 /// # Errors
@@ -432,7 +444,11 @@ mod tests {
         let deep = format!("select {}1{}", "(".repeat(5000), ")".repeat(5000));
         assert!(parse(&deep).is_ok() || parse(&deep).is_err());
         let chain = format!("select {}1", "1||".repeat(5000));
-        assert!(parse(&chain).is_err(), "deeper than the decoder goes");
+        assert_eq!(parse(&chain).err(), Some(GrammarError::TooDeep), "deeper than the decoder goes");
+        let branches =
+            |part: &str, by: &str| [const { String::new() }; 12].map(|_| format!("({})", [part; 12].join(by))).join(by);
+        assert!(parse(&format!("select {}", branches("1", "||"))).is_ok(), "the way out");
+        assert!(parse(&branches("select 1", " union all ")).is_ok(), "the way out");
     }
 
     #[test]
