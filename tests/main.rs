@@ -40,6 +40,7 @@ mod gateway {
     mod net;
     mod new_rows;
     mod oracle;
+    mod portals;
     mod privileges;
     mod property;
     mod protocol;

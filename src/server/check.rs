@@ -9,7 +9,7 @@ use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner};
 use crate::core::scope::catalog::{Catalog, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name, RowLocks};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
@@ -71,6 +71,12 @@ const OF_OWN: [&str; 14] = [
     "DROP",
 ];
 
+/// Those that evaluate nothing.
+const TAME_OF_OWN: [&str; 6] = ["RENAME", "TRUNCATE", "COMMENT", "GRANT", "REVOKE", "DROP"];
+
+/// Names that only the gateway uses.
+pub const RESERVED: &str = "dbgate_";
+
 /// What the session knows when it checks a statement.
 pub struct Check<'a> {
     pub policy: &'a Policy,
@@ -95,6 +101,9 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
+        if let Some(denial) = out_of_bounds(&statement.facts) {
+            return Err(denial);
+        }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
         if facts.locks && self.has_own_views && facts.touches.iter().any(|touch| touch.relation.schema.is_none()) {
             facts.row_locks = RowLocks::Uncounted;
@@ -240,6 +249,10 @@ impl Check<'_> {
             Effect::Utility => Hold::OwnBlock,
             // It runs in no transaction, and what is the session's own holds nothing to be counted.
             Effect::Session if facts.verb.starts_with("VACUUM") => Hold::Not,
+            // Constraints and expressions that earlier statements have put there are evaluated.
+            Effect::Session if OF_OWN.contains(&facts.verb.as_str()) && !TAME_OF_OWN.contains(&facts.verb.as_str()) => {
+                Hold::Counted
+            }
             Effect::Read | Effect::Session if !self.is_pure(facts) => match self.subject.access {
                 // SQL in a text could lift the mode again.
                 Access::Read if facts.effect == Effect::Read && text_runner(facts).is_none() => Hold::ReadOnly,
@@ -283,6 +296,28 @@ impl Check<'_> {
             None => name.schema.is_none() && (name.name.starts_with("pg_") || self.temporary.contains(&name.name)),
         }
     }
+}
+
+/// What no policy lets through: names of the gateway's own, and settings that are changed behind its back.
+fn out_of_bounds(facts: &Facts) -> Option<Box<Denial>> {
+    if let Some(name) = facts.prepared.as_deref().filter(|name| name.starts_with(RESERVED)) {
+        return Some(reserved(name));
+    }
+    let is_settings =
+        |name: &Name| name.name == "pg_settings" && name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+    written.any(|touch| is_settings(&touch.relation)).then(|| {
+        refused("settings_by_update", "settings are not changed by way of pg_settings", "use SET name = value")
+    })
+}
+
+/// A name that belongs to the gateway.
+pub fn reserved(name: &str) -> Box<Denial> {
+    refused(
+        "reserved_name",
+        &format!("names that start with `{RESERVED}` belong to the gateway"),
+        &format!("rename `{name}`"),
+    )
 }
 
 /// A denial that no policy rule made.

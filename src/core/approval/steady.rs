@@ -137,7 +137,15 @@ impl Standing<'_> {
         // Where no function has its name, a field is a column.
         let is_function = |field: &&String| self.catalog.known_functions.contains(*field);
         let mut fields = facts.fields.iter().filter(is_function).map(|field| Name::new(None, field));
-        let relation = || facts.touches.iter().find_map(|touch| self.of_relation(&touch.relation, depth, seen));
+        // Upkeep names indexes, too, which the catalog does not list; the target says whose they are.
+        let is_upkeep = facts.upkeep.is_some();
+        let is_listed = |name: &Name| {
+            !is_upkeep
+                || self.temporary.contains(&name.name)
+                || name.schema.as_ref().is_some_and(|schema| schema.starts_with("pg_"))
+        };
+        let mut touched = facts.touches.iter().map(|touch| &touch.relation).filter(|name| is_listed(name));
+        let relation = || touched.find_map(|name| self.of_relation(name, depth, seen));
         function.or_else(|| fields.find_map(|name| self.of_function(&name, facts))).or_else(relation)
     }
 

@@ -22,7 +22,8 @@ const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
 const PORTAL: &str = "dbgate_portal";
 
 /// Which of the gateway's own statements the target knows. One is prepared when it is first
-/// needed, and known once the target has said so: an error may have made it skip the Parse.
+/// needed, and known once the target has said so: an error may have made it skip the Parse. Code of
+/// the client's can put others under their names: after it they are prepared anew.
 #[derive(Default)]
 pub struct OwnStatements {
     known: Vec<&'static str>,
@@ -52,6 +53,12 @@ impl OwnStatements {
     pub fn forget(&mut self) {
         self.known.clear();
         self.asked.clear();
+    }
+
+    /// Code runs that nobody has read: by what follows it in the pipeline, the names may be its own.
+    pub fn doubt(&mut self) {
+        self.known.clear();
+        self.asked.iter_mut().for_each(|name| *name = "");
     }
 
     /// The target has answered a Parse of the gateway's.
@@ -122,8 +129,7 @@ impl Session {
     pub(super) fn ask_own(&mut self, name: &str, values: &[Option<&str>]) {
         let Some((name, sql)) = OWN.iter().find(|(own, _)| *own == name) else { return };
         if !self.own.known.contains(name) && !self.own.asked.contains(name) {
-            self.ask_parse(Owner::Gateway, name, sql, &[]);
-            self.own.asked.push_back(name);
+            self.ask_again(name, sql, &[]);
         }
         self.run_own(name, values);
     }
@@ -198,6 +204,9 @@ impl Session {
         if self.up.is_empty() {
             return Ok(());
         }
+        if self.unrun.is_unrecorded() {
+            seldom(self.record_bound()).await?;
+        }
         if self.settling.is_some() {
             // The target begins with that while the rest is on its way to the disk.
             seldom(self.send_settled()).await?;
@@ -225,6 +234,9 @@ impl Session {
     pub(super) async fn send_ahead(&mut self) -> Result<(), End> {
         self.send_settled().await?;
         if self.up.len() > SENT_AHEAD && self.settling.is_none() {
+            if self.unrun.is_unrecorded() {
+                seldom(self.record_bound()).await?;
+            }
             let length = self.up.len();
             self.settling = self.record.settling().map(|line| Settling { line, length });
             if self.settling.is_none() {

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use super::account::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
+use super::named::Parsed;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::{Drained, Mode};
 use super::seldom;
-use super::session::{Bound, End, Judged, Parsed, Session};
+use super::session::{Bound, End, Judged, Session};
 use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
@@ -25,14 +26,12 @@ use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::{Protocol, Said, Wording};
-use crate::server::check::{Hold, Planned, refused};
+use crate::server::check::{Hold, Planned, RESERVED, refused, reserved};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
 /// Prepared statements that a session may keep.
 const MOST_PREPARED: usize = 10_000;
-/// Names that only the gateway uses.
-const RESERVED: &str = "dbgate_";
 
 impl Session {
     /// Serves one message of the extended protocol.
@@ -56,7 +55,7 @@ impl Session {
                 true => seldom(self.deny(&reserved(name), "")).await?,
                 false => self.pass(message, Step::Describe),
             },
-            Frontend::Execute { portal, .. } => self.on_execute(message, portal).await?,
+            Frontend::Execute { portal, rows } => self.on_execute(message, portal, rows).await?,
             Frontend::Close { what, name } => self.on_close(message, what, name).await?,
             Frontend::Flush => seldom(self.on_flush()).await?,
             Frontend::Sync => self.on_sync().await?,
@@ -98,10 +97,7 @@ impl Session {
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         let (text, wording) = (sql.into(), decided.wording.clone());
         let judged = Judged::Planned(planned.clone());
-        self.name_statement(
-            name,
-            Some(Parsed { judged, types: types_of, era: self.people.era.number(), text, wording }),
-        );
+        self.name_statement(name, Some(Parsed { judged, types: types_of, era: self.era(), text, wording }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -151,40 +147,27 @@ impl Session {
         let bound = match self.prepared.get(statement).cloned() {
             // An error of the target's own comes first.
             Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
+            Some(Parsed { judged: Judged::Outdated, text, .. }) => return self.deny(&outdated(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
                 return seldom(self.bind_unlifted(
                     message,
                     portal,
                     statement,
                     &text,
-                    Values { types, parameters, era: self.people.era.number() },
+                    Values { types, parameters, era: self.era() },
                 ))
                 .await;
             }
             Some(Parsed { judged, types, era, text, wording }) => {
-                let era = self.reread(statement, &judged, &types, era)?;
+                let era = self.read_again(statement, &judged, &types, era)?;
                 let values = Values { types, parameters, era };
-                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording })
+                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording, used: None })
             }
             None => None,
         };
         self.name_portal(portal, bound);
         self.pass(message, Step::Bind);
         Ok(())
-    }
-
-    /// PostgreSQL reads a text once, under the settings of that time. What people may be asked about is
-    /// read again where one has changed since: they are told of those there are now.
-    fn reread(&mut self, name: &str, judged: &Judged, types: &[u8], era: u64) -> Result<u64, End> {
-        let now = self.people.era.number();
-        let counted = judged.planned().filter(|planned| planned.hold.is_counted());
-        let is_old = era != now && self.people.approvals.config().is_enabled;
-        let Some(planned) = counted.filter(|_| is_old).cloned() else { return Ok(era) };
-        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
-        if let Some(parsed) = self.prepared.get_mut(name) {
-            parsed.era = now;
-        }
-        Ok(now)
     }
 
     /// Binds a statement that its text alone does not let run: uses up the approval of exactly this,
@@ -229,12 +212,16 @@ impl Session {
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         self.people.lifted = Some(planned.clone());
         let (wording, planned) = (Arc::new(Wording::of(text)), Some(planned));
-        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording }));
+        self.name_portal(
+            portal,
+            Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording, used: None }),
+        );
         self.pass(message, Step::Bind);
         Ok(())
     }
 
-    async fn on_execute(&mut self, message: &Message, portal: &str) -> Result<(), End> {
+    async fn on_execute(&mut self, message: &Message, portal: &str, rows: i32) -> Result<(), End> {
+        self.unrun.run(portal);
         let Some(bound) = self.portals.get(portal).cloned() else {
             return seldom(self.execute_unknown(message, portal)).await;
         };
@@ -286,6 +273,9 @@ impl Session {
             return seldom(self.turn_down(&denial, &text)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
+        if rows > 0 {
+            self.reads_part(portal);
+        }
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
         self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
         self.held.has_moved |= planned.cleared.facts().transaction.is_some();
@@ -431,6 +421,9 @@ impl Session {
             seldom(self.end_silence(Mode::Extended)).await?;
         }
         self.after_sync();
+        if self.unrun.is_open() {
+            seldom(self.account_bound()).await?;
+        }
         match drained.wrong_tag {
             Some((number, tag)) => seldom(self.wrong_tag(number, &tag, Mode::Extended)).await,
             None => Ok(()),
@@ -492,14 +485,14 @@ enum Undecided {
     Denied(Box<Denial>),
 }
 
-fn unread() -> Box<Denial> {
-    refused("unparseable", "the gateway cannot read this statement", "write it another way, one statement at a time")
+fn outdated() -> Box<Denial> {
+    refused(
+        "prepare_again",
+        "what its names mean may have changed since this statement was prepared",
+        "prepare it again",
+    )
 }
 
-fn reserved(name: &str) -> Box<Denial> {
-    refused(
-        "reserved_name",
-        &format!("names that start with `{RESERVED}` belong to the gateway"),
-        &format!("rename `{name}`"),
-    )
+fn unread() -> Box<Denial> {
+    refused("unparseable", "the gateway cannot read this statement", "write it another way, one statement at a time")
 }

@@ -17,7 +17,7 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Facts, Name, RowAction, RowLocks};
+use crate::core::statement::facts::{Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -141,6 +141,10 @@ impl Session {
 
     /// What must go ahead of a statement's Execute.
     pub(super) fn guard(&mut self, planned: &Planned, number: u64) -> Result<(), Box<Denial>> {
+        if self.fetches_portal(planned) {
+            let (what, hint) = ("FETCH reads from cursors that DECLARE has made", "read on from a portal with Execute");
+            return Err(refused("portal_by_fetch", what, hint));
+        }
         match planned.hold {
             Hold::Not => return Ok(()),
             // Inside the client's own block the mode would stay; there it is counted instead.
@@ -309,7 +313,13 @@ impl Session {
             return;
         }
         if facts.locks {
-            self.held.locked_relation = facts.touches.first().map(|touch| touch.relation.clone());
+            // Others may be of the session's own, or the server's.
+            let is_known = |touch: &&Touch| {
+                let schema = touch.relation.schema.as_deref();
+                self.catalog.resolve(schema, &touch.relation.name, &self.search_path).is_some()
+            };
+            let known = facts.touches.iter().find(is_known).or_else(|| facts.touches.first());
+            self.held.locked_relation = known.map(|touch| touch.relation.clone());
         }
         let is_fetch = facts.verb == "FETCH" && self.held.locked_relation.is_some();
         let rows = match facts.row_locks {

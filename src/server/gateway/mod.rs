@@ -8,6 +8,7 @@ mod account;
 mod ask;
 mod asked;
 mod before;
+mod bound;
 mod circumstances;
 mod client;
 pub mod door;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::session::{Bound, End, Judged, Parsed, Session};
+use super::bound::{Behind, Deadline};
+use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, TransactionVerb};
@@ -67,6 +68,25 @@ impl Changes {
     }
 }
 
+/// What a Parse left behind.
+#[derive(Clone)]
+pub struct Parsed {
+    pub judged: Judged,
+    /// Of its parameters, as the client named them.
+    pub types: Bytes,
+    /// When that was: see `steady`.
+    pub era: u64,
+    pub text: Arc<str>,
+    pub wording: Arc<Wording>,
+}
+
+impl Parsed {
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
+        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+    }
+}
+
 impl Session {
     /// The next request makes the name mean this, or nothing any more.
     pub(super) fn name_statement(&mut self, name: &str, parsed: Option<Parsed>) {
@@ -76,6 +96,9 @@ impl Session {
 
     /// The same of a portal.
     pub(super) fn name_portal(&mut self, name: &str, bound: Option<Bound>) {
+        if let Some(bound) = &bound {
+            self.unrun.note(name, bound);
+        }
         let before = set(&mut self.portals, name, bound);
         self.changes.next = Some(Change::Portal(name.to_owned(), before));
     }
@@ -113,19 +136,17 @@ impl Session {
             ("PREPARE", Some(name)) => {
                 let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
                 let judged = Judged::Planned(planned.clone());
-                self.prepared.insert(
-                    name.to_owned(),
-                    Parsed { judged, types: Bytes::new(), era: self.people.era.number(), text, wording },
-                );
+                self.prepared
+                    .insert(name.to_owned(), Parsed { judged, types: Bytes::new(), era: self.era(), text, wording });
             }
             ("CLOSE", Some("")) => self.portals.clear(),
             ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
             (verb, Some(name)) if verb.starts_with("DECLARE") => {
                 self.portals.remove(name);
                 let limits = planned.cleared.limits();
-                self.cursors.insert(name.to_owned(), limits);
+                self.cursors.insert(name.to_owned(), Behind { limits, used: Some(Arc::default()) });
                 if verb == "DECLARE WITH HOLD" {
-                    self.filling = limits.time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+                    self.filling = Deadline::earlier(self.filling, limits.time);
                 }
             }
             _ => {}
@@ -158,32 +179,35 @@ impl Session {
 
     /// How far a statement may go beside what it was judged for itself: FETCH runs what its cursor stands
     /// for, and COMMIT what is left of cursors that outlive it.
-    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Box<Limits>> {
+    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Behind> {
         let facts = planned.cleared.facts();
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
-            ("FETCH", Some(name)) => {
-                let portal = || self.portals.get(name).and_then(|bound| bound.planned.as_ref());
-                let declared = self.cursors.get(name).copied();
-                declared.or_else(|| portal().map(|planned| planned.cleared.limits())).map(Box::new)
-            }
+            ("FETCH", Some(name)) => self.cursors.get(name).cloned(),
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
-                Some(Box::new(Limits { time: self.time_to_fill(), ..Limits::default() }))
+                Some(Behind { limits: Limits { time: self.time_to_fill(), ..Limits::default() }, used: None })
             }
             _ => None,
         }
     }
 
     /// How long the cursors there are may take to be filled.
-    pub(super) fn time_to_fill(&self) -> Option<Duration> {
-        self.cursors.values().filter_map(|limits| limits.time).min()
+    fn time_to_fill(&self) -> Option<Duration> {
+        self.cursors.values().filter_map(|cursor| cursor.limits.time).min()
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
-    /// from here on.
+    /// from here on, and what locks them must be prepared again, for nobody counts locks.
     fn doubt_names(&mut self) {
+        let locks = |planned: &Planned| planned.cleared.facts().locks;
+        for parsed in self.prepared.values_mut() {
+            if parsed.judged.planned().is_some_and(|planned| locks(planned)) {
+                parsed.judged = Judged::Outdated;
+            }
+        }
+        self.portals.retain(|_, bound| !bound.planned.as_ref().is_some_and(|planned| locks(planned)));
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
-            Judged::Empty | Judged::Unread | Judged::Unlifted => None,
+            Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated => None,
         });
         let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
         for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {

@@ -286,6 +286,8 @@ async fn connected(
         portals: BTreeMap::new(),
         cursors: BTreeMap::new(),
         filling: None,
+        unrun: super::bound::Unrun::default(),
+        has_own_code: false,
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     });

@@ -62,6 +62,8 @@ pub struct At {
     pub planned: Arc<Planned>,
     /// What the extended protocol has bound it with.
     values: Option<Values>,
+    /// A setting had changed by then since it was bound.
+    is_old: bool,
     pub began: Instant,
 }
 
@@ -116,7 +118,8 @@ impl People {
     /// A statement begins that people can be asked about.
     pub fn begin(&mut self, planned: &Arc<Planned>, text: &Arc<str>, values: Option<Values>) {
         let (text, planned) = (text.clone(), planned.clone());
-        self.at = Some(At { text, planned, values, began: Instant::now() });
+        let is_old = values.as_ref().is_some_and(|values| values.era != self.era.number());
+        self.at = Some(At { text, planned, values, is_old, began: Instant::now() });
         self.planner = Planner::NotAsked;
     }
 
@@ -188,9 +191,13 @@ impl Session {
 
     /// A held write did more than policy lets it do alone. Its transaction is still open.
     pub(super) async fn ask_about_impact(&mut self, denial: &Denial, impacts: Vec<Impact>) -> Result<Stopped, End> {
-        let Some(at) = self.people.at.take().filter(|_| self.people.is_asking) else {
+        let Some(mut at) = self.people.at.take().filter(|_| self.people.is_asking) else {
             return Ok(refused(denial, self.people.is_asking));
         };
+        // What it has run itself may have changed settings.
+        if let (Some(values), false) = (&mut at.values, at.is_old) {
+            values.era = self.era();
+        }
         let micros = u64::try_from(at.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (text, facts) = (bound(&at.text), at.planned.cleared.facts());
         let found = self.circumstances(text, facts, at.values.as_ref(), Mode::Extended).await?;

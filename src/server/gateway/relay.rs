@@ -136,7 +136,8 @@ impl Session {
     async fn wait(&mut self) -> Result<(), End> {
         self.flush_client().await?;
         loop {
-            let deadline = self.executions.front().map_or(self.filling, |execution| execution.deadline);
+            let deadline =
+                self.executions.front().map_or(self.filling.map(|one| one.until), |execution| execution.deadline);
             let is_limited = deadline.is_some() && !self.stop.is_going();
             tokio::select! {
                 biased;
@@ -335,7 +336,11 @@ impl Session {
         self.held.image = None;
         self.held.is_unsure = true;
         self.held.undone();
+        if let Some(execution) = self.executions.front() {
+            execution.use_up();
+        }
         self.executions.clear();
+        self.fail_bound(&state).await?;
         match number {
             Some(number) => Ok(self.record.error(number, &state, clock::now()).await?),
             None => Ok(()),
@@ -410,6 +415,7 @@ impl Session {
         let Some(execution) = self.executions.pop_front() else {
             return self.show(message);
         };
+        execution.use_up();
         if self.stop.is_going() {
             return seldom(self.ended_before_cancel(execution.number, drained)).await;
         }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::bound::{Behind, Used};
 use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
-use crate::core::policy::limit::Limits;
 use crate::core::scope::{ColumnScope, RelationScope};
+use crate::core::statement::facts::Facts;
 use crate::core::transcript::RowsDigest;
 use crate::core::wire::backend::Field;
 use crate::core::wire::frame;
@@ -32,31 +33,24 @@ pub struct Execution {
     pub bytes: u64,
     pub started: Instant,
     /// How far it may go beside what it was judged for itself: as the cursor that it reads on from may.
-    cursor: Option<Box<Limits>>,
+    pub behind: Option<Box<Behind>>,
     /// When its time is up.
     pub deadline: Option<tokio::time::Instant>,
     /// Rows and lines of COPY.
-    messages: u64,
+    pub messages: u64,
     /// Bytes still to come of a row that goes on in pieces.
     rest: usize,
-}
-
-impl Execution {
-    /// How far it may go.
-    pub fn limits(&self) -> Limits {
-        let own = self.planned.cleared.limits();
-        self.cursor.as_ref().map_or(own, |cursor| own.and(**cursor))
-    }
 }
 
 impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
-        let cursor = self.limits_behind(planned);
-        let own = planned.cleared.limits();
-        let time = cursor.as_ref().map_or(own, |cursor| own.and(**cursor)).time;
-        let deadline = time.and_then(|time| tokio::time::Instant::now().checked_add(time));
-        self.executions.push_back(Execution {
+        if self.may_hide_names(planned) {
+            self.own.doubt();
+        }
+        self.has_own_code |= is_own_definition(planned.cleared.facts()) && !self.is_tame(planned.cleared.facts());
+        let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
+        let mut execution = Execution {
             number,
             part,
             planned: planned.clone(),
@@ -65,11 +59,15 @@ impl Session {
             rows: 0,
             bytes: 0,
             started: Instant::now(),
-            cursor,
+            behind: None,
             deadline,
             messages: 0,
             rest: 0,
-        });
+        };
+        if let Some(behind) = self.limits_behind(planned) {
+            execution.goes_on(behind);
+        }
+        self.executions.push_back(execution);
     }
 
     /// Takes the rows that `input` starts with: all that are whole, and pieces of long ones.
@@ -80,6 +78,7 @@ impl Session {
         }
         let Some(execution) = self.executions.front_mut() else { return Ok(0) };
         let limits = execution.limits();
+        let (messages_before, bytes_before) = execution.used().map_or((0, 0), Used::so_far);
         let is_going = self.stop.is_going();
         let longest = if self.net.is_some() { LONGEST_ROW } else { LONGEST_WHOLE };
         let (mut taken, mut exceeded, mut is_unreadable) = (0, None, false);
@@ -104,7 +103,7 @@ impl Session {
                 break;
             }
             let bytes = execution.bytes + u64::try_from(length).unwrap_or(u64::MAX);
-            exceeded = limits.exceeded(execution.messages + 1, bytes);
+            exceeded = limits.exceeded(messages_before + execution.messages + 1, bytes_before + bytes);
             if exceeded.is_some() {
                 break;
             }
@@ -281,4 +280,9 @@ fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
             .find(|relation| at(relation).is_some_and(|(name, _)| name == field.name))
             .and_then(|relation| column(relation)),
     }
+}
+
+/// Whether it defines something of the session's own whose expressions are evaluated later.
+fn is_own_definition(facts: &Facts) -> bool {
+    matches!(facts.verb.as_str(), "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX")
 }

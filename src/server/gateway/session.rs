@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::ask::{Leftover, OwnStatements};
+use super::bound::{Behind, Deadline, Unrun};
 use super::client::Client;
 use super::held::Held;
+use super::named::Parsed;
 use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
 use crate::core::approval::Lift;
-use crate::core::policy::limit::Limits;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
-use crate::core::statement::facts::{Name, TransactionVerb};
+use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar;
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
@@ -107,6 +108,8 @@ pub struct Bound {
     pub is_lifted: bool,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+    /// What the parts that were read have used up, where it is read in parts.
+    pub used: Option<Arc<super::bound::Used>>,
 }
 
 /// What is known of a statement that a name stands for.
@@ -120,6 +123,8 @@ pub enum Judged {
     Unread,
     /// It does not run unless people let it through, with its values.
     Unlifted,
+    /// What its names mean may have changed since it was judged.
+    Outdated,
 }
 
 impl Judged {
@@ -127,27 +132,8 @@ impl Judged {
     pub const fn planned(&self) -> Option<&Arc<Planned>> {
         match self {
             Self::Planned(planned) => Some(planned),
-            Self::Empty | Self::Unread | Self::Unlifted => None,
+            Self::Empty | Self::Unread | Self::Unlifted | Self::Outdated => None,
         }
-    }
-}
-
-/// What a Parse left behind.
-#[derive(Clone)]
-pub struct Parsed {
-    pub judged: Judged,
-    /// Of its parameters, as the client named them.
-    pub types: Bytes,
-    /// When that was: see `steady`.
-    pub era: u64,
-    pub text: Arc<str>,
-    pub wording: Arc<Wording>,
-}
-
-impl Parsed {
-    /// Of a text that was not judged.
-    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
-        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
     }
 }
 
@@ -201,6 +187,8 @@ pub struct Session {
     pub(super) temporary: Vec<String>,
     /// The session has made a temporary view: from then on any unqualified name may mean one.
     pub(super) has_own_views: bool,
+    /// Its temporary relations may call functions that may do anything.
+    pub(super) has_own_code: bool,
     pub(super) facts_stale: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
@@ -212,9 +200,11 @@ pub struct Session {
     pub(super) prepared: BTreeMap<String, Parsed>,
     pub(super) portals: BTreeMap<String, Bound>,
     /// How far the cursors that DECLARE has made may go, by name.
-    pub(super) cursors: BTreeMap<String, Limits>,
-    /// Until when a Sync may fill cursors that outlive their transaction.
-    pub(super) filling: Option<tokio::time::Instant>,
+    pub(super) cursors: BTreeMap<String, Behind>,
+    /// Until when a Sync may fill cursors that outlive their transaction, and the target may plan what is
+    /// only bound.
+    pub(super) filling: Option<Deadline>,
+    pub(super) unrun: Unrun,
     /// Changes of names that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
@@ -309,7 +299,7 @@ impl Session {
         let idle = self.idle.filter(|_| is_open);
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         // What was sent ahead runs already.
-        let running = self.executions.front().and_then(|execution| execution.deadline);
+        let running = self.executions.front().map_or(self.filling.map(|one| one.until), |execution| execution.deadline);
         let running = running.filter(|_| !self.pipeline.is_empty() && !self.is_skipping);
         let is_over = running.is_some_and(|running| idle.is_none_or(|idle| running <= idle));
         let alarm = if is_over { running } else { idle };
@@ -423,6 +413,8 @@ impl Session {
                 self.is_block = facts.chains;
                 self.status = if facts.chains { b'T' } else { b'I' };
                 if verb == TransactionVerb::Rollback || tag != "COMMIT" {
+                    // What was taken back is in the counters of relations that nobody has looked at.
+                    self.held.is_unsure |= self.held.counts_pending();
                     self.held.undone();
                 }
                 // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
@@ -442,15 +434,20 @@ impl Session {
         self.note_named(planned, hides_names);
     }
 
-    /// Whether what ran may have made temporary relations or moved the search path without a word of
-    /// it in its text: code, and functions that may run any text.
-    fn may_hide_names(&self, planned: &Planned) -> bool {
+    /// Whether what runs may make temporary relations, prepare statements or move the search path
+    /// without a word of it in its text: code, and functions that may run any text.
+    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        let is_tame = |name: &Name| {
-            self.catalog.known_functions.contains(&name.name) && !self.catalog.volatile_functions.contains(&name.name)
-        };
-        planned.hold.is_counted() && !(is_dml && facts.functions.iter().all(is_tame))
+        planned.hold.is_counted() && (!is_dml || self.has_own_code || self.has_own_views || !self.is_tame(facts))
+    }
+
+    /// Whether all that a text calls is known and changes nothing.
+    pub(super) fn is_tame(&self, facts: &Facts) -> bool {
+        let (known, volatile) = (&self.catalog.known_functions, &self.catalog.volatile_functions);
+        facts.functions.iter().all(|function| known.contains(&function.name) && !volatile.contains(&function.name))
+            && !facts.fields.iter().any(|field| volatile.contains(field))
+            && !(self.catalog.has_volatile_operators && !facts.operators.is_empty())
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.
@@ -489,6 +486,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::tests::size;
     use super::*;
 

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use super::circumstances::Circumstances;
 use super::people::Stopped;
-use super::session::Session;
+use super::session::{End, Judged, Session};
 use super::values::Values;
 use crate::core::approval::steady::{Leaning, Standing};
 use crate::core::policy::Denial;
 use crate::core::statement::facts::Facts;
+use crate::core::wire::frontend;
 
 /// More settings of its own than a session needs.
 const MOST_SETTINGS: usize = 200;
@@ -80,11 +81,34 @@ impl Session {
         if self.people.era.is_seeded || self.people.era.dotted.len() > MOST_SETTINGS {
             return Some(Leaning::Session);
         }
-        if values.is_some_and(|values| values.era != self.people.era.number()) {
+        if values.is_some_and(|values| values.era != self.era()) {
             return Some(Leaning::Settings);
         }
         let (catalog, search_path) = (self.catalog.as_ref(), self.search_path.as_slice());
         Standing { catalog, search_path, temporary: &self.temporary }.leaning(facts)
+    }
+
+    /// When what is prepared now is prepared.
+    pub(super) const fn era(&self) -> u64 {
+        self.people.era.number()
+    }
+
+    /// PostgreSQL reads a text once, under the settings of that time. What people may be asked about is
+    /// read again where one has changed since: they are told of those there are now. The era of what
+    /// will be bound.
+    pub(super) fn read_again(&mut self, name: &str, judged: &Judged, types: &[u8], era: u64) -> Result<u64, End> {
+        let now = self.era();
+        let counted = judged.planned().filter(|planned| planned.hold.is_counted());
+        // In a transaction that has failed nothing can be read.
+        let is_old = era != now && self.status != b'E' && self.people.approvals.config().is_enabled;
+        let Some(planned) = counted.filter(|_| is_old).cloned() else { return Ok(era) };
+        // What was sent before may fail, and then the target skips this.
+        let is_certain = self.pipeline.is_empty();
+        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
+        if let Some(parsed) = self.prepared.get_mut(name).filter(|_| is_certain) {
+            parsed.era = now;
+        }
+        Ok(now)
     }
 
     /// Whether a statement that ran may have changed settings without a word of it in its text.

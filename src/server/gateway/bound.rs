@@ -1,0 +1,190 @@
+//! Portals: what was bound and may be run in parts, or not at all.
+//!
+//! What must stay true: the target plans what is bound, with its values, and may run functions for
+//! that, so it is recorded and has its time also where no Execute follows; the limits of a statement
+//! hold for all the parts in which it is read, not for each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rows::Execution;
+use super::session::{Bound, End, Session};
+use crate::core::policy::limit::Limits;
+use crate::core::transcript::RowsDigest;
+use crate::server::audit::{Protocol, ResultRecord, Said};
+use crate::server::check::Planned;
+use crate::sys::clock;
+
+/// What a statement that is read in parts has used up so far.
+#[derive(Debug, Default)]
+pub struct Used {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Used {
+    /// Rows or lines, and bytes.
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// How long it has run.
+    pub fn time(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+
+    /// One part has ended.
+    pub fn add(&self, messages: u64, bytes: u64, time: Duration) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What an execution goes on with: a cursor, or a portal that is read in parts.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    pub limits: Limits,
+    pub used: Option<Arc<Used>>,
+}
+
+/// Until when something may take that is no execution, and how long that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    pub until: Instant,
+    pub time: Duration,
+}
+
+impl Deadline {
+    /// The earlier of this one and one that begins now.
+    pub fn earlier(one: Option<Self>, time: Option<Duration>) -> Option<Self> {
+        let next = time.and_then(|time| Some(Self { until: Instant::now().checked_add(time)?, time }));
+        match (one, next) {
+            (Some(one), Some(next)) if one.until <= next.until => Some(one),
+            (one, next) => next.or(one),
+        }
+    }
+}
+
+/// Portals on their way to the target.
+#[derive(Default)]
+pub struct Unrun {
+    /// Bound, and neither run nor recorded yet.
+    bound: Vec<(String, Bound)>,
+    /// Recorded as bound, by number; what came of it is not recorded yet.
+    recorded: Vec<u64>,
+}
+
+impl Unrun {
+    /// A Bind goes out.
+    pub fn note(&mut self, name: &str, bound: &Bound) {
+        if bound.planned.is_some() {
+            self.bound.push((name.to_owned(), bound.clone()));
+        }
+    }
+
+    /// An Execute has come for it: it is recorded as that.
+    pub fn run(&mut self, name: &str) {
+        if let Some(at) = self.bound.iter().rposition(|(bound, _)| bound == name) {
+            self.bound.swap_remove(at);
+        }
+    }
+
+    /// Whether anything goes out that is not recorded.
+    pub fn is_unrecorded(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// Whether the outcome of anything is open.
+    pub fn is_open(&self) -> bool {
+        !self.recorded.is_empty()
+    }
+}
+
+impl Session {
+    /// Records what the target is about to plan although nothing has asked for its rows.
+    pub(super) async fn record_bound(&mut self) -> Result<(), End> {
+        for (_, Bound { planned, values, text, wording, .. }) in std::mem::take(&mut self.unrun.bound) {
+            let Some(planned) = planned else { continue };
+            let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
+            let said = Said { text: &text, wording: &wording, forwarded, parameters: Some(&values.parameters) };
+            let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
+            self.unrun.recorded.push(recorded.number());
+            self.filling = Deadline::earlier(self.filling, planned.cleared.limits().time);
+        }
+        Ok(())
+    }
+
+    /// The target has answered: what was only bound came to nothing.
+    pub(super) async fn account_bound(&mut self) -> Result<(), End> {
+        for number in std::mem::take(&mut self.unrun.recorded) {
+            let result = ResultRecord {
+                tag: "(bound)",
+                rows: 0,
+                bytes: 0,
+                columns: &[],
+                masked: &[],
+                rows_digest: RowsDigest::new(&self.key).commitment(),
+                micros: 0,
+                transaction: char::from(self.status),
+            };
+            self.record.result(number, 0, result, clock::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// The target has failed at it.
+    pub(super) async fn fail_bound(&mut self, state: &str) -> Result<(), End> {
+        for number in std::mem::take(&mut self.unrun.recorded) {
+            self.record.error(number, state, clock::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// What was begun last reads one part of a portal: what other parts have used up counts.
+    pub(super) fn reads_part(&mut self, portal: &str) {
+        let Some(bound) = self.portals.get_mut(portal) else { return };
+        let used = bound.used.get_or_insert_default().clone();
+        if let Some(execution) = self.executions.back_mut() {
+            execution.goes_on(Behind { limits: Limits::default(), used: Some(used) });
+        }
+    }
+
+    /// FETCH would run what was only bound, without a word of its text in the record.
+    pub(super) fn fetches_portal(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        facts.verb == "FETCH" && facts.prepared.as_ref().is_some_and(|name| self.portals.contains_key(name))
+    }
+}
+
+impl Execution {
+    /// How far it may go.
+    pub fn limits(&self) -> Limits {
+        let own = self.planned.cleared.limits();
+        self.behind.as_ref().map_or(own, |behind| own.and(behind.limits))
+    }
+
+    /// It goes on with something that has used up part of its limits.
+    pub fn goes_on(&mut self, behind: Behind) {
+        self.behind = Some(Box::new(behind));
+        let used = self.used().map_or(Duration::ZERO, Used::time);
+        let time = self.limits().time.map(|time| time.saturating_sub(used));
+        self.deadline = time.and_then(|time| Instant::now().checked_add(time));
+    }
+
+    /// It has ended.
+    pub fn use_up(&self) {
+        if let Some(used) = self.used() {
+            used.add(self.messages, self.bytes, self.started.elapsed());
+        }
+    }
+
+    /// What earlier parts have used up.
+    pub fn used(&self) -> Option<&Used> {
+        self.behind.as_ref()?.used.as_deref()
+    }
+}

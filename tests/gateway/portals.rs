@@ -1,0 +1,290 @@
+//! What is bound, read in parts, or prepared behind the gateway's back: nothing of it runs unrecorded,
+//! unlimited or uncounted.
+
+use bytes::BytesMut;
+use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
+
+use crate::support::gate::{Gate, SHOP, superuser};
+use crate::support::wire::{Peer, error, rows, tags};
+
+const ROWS: &str = "select count(*) from orders";
+const DELETE: &str = "delete from orders where id > 0";
+
+/// Code of the target's owner that deletes, and code that runs any text.
+const CODE: &str = "
+create function purge(int) returns int language sql volatile as 'delete from orders where id = $1; select 1';
+create function run(what text) returns int language plpgsql volatile as 'begin execute what; return 1; end';
+grant execute on function run(text), purge(int) to public;
+";
+
+async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
+    error(&peer.query(sql).await).map(|error| error.sqlstate)
+}
+
+/// Puts something harmless under the name by which the gateway counts.
+const REPLACE: &str = "deallocate all; prepare dbgate_counts as select 1 where false";
+
+#[tokio::test]
+async fn the_names_of_the_gateways_own_statements_cannot_be_taken() {
+    let gate = Gate::start(&format!("{SHOP}{CODE}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    // The gateway has prepared its statements.
+    assert_eq!(code(&mut peer, "delete from orders where id = -1").await, None);
+    for sql in [
+        "deallocate dbgate_counts",
+        "prepare dbgate_counts as select 1 where false",
+        "prepare \"dbgate_facts\" as select 1",
+        "execute dbgate_commit",
+        "declare dbgate_portal cursor for select 1",
+        "fetch all from dbgate_portal",
+        "close dbgate_portal",
+        "explain execute dbgate_commit",
+        "create temp table t as execute dbgate_counts",
+    ] {
+        let told = error(&peer.query(sql).await).expect(sql);
+        assert_eq!((told.sqlstate.as_str(), told.message.contains("belong to the gateway")), ("42501", true), "{sql}");
+    }
+    // Code says it without a word in the text.
+    let begins = [
+        format!(
+            "do $$ begin execute 'deallocate all'; execute 'prepare dbgate_counts as select 1 where false'; {DELETE}; end $$"
+        ),
+        format!(
+            "do $$ begin perform run('deallocate all'); perform run('prepare dbgate_counts as select 1 where false'); end $$; {DELETE}"
+        ),
+        "do $$ begin execute 'deallocate all'; execute 'prepare dbgate_counts as select 1 where false'; end $$"
+            .to_owned(),
+    ];
+    for begin in &begins {
+        let mut peer = Peer::through(&grant).await;
+        code(&mut peer, "delete from orders where id = -1").await;
+        for sql in begin.split("; delete from orders where id > 0").chain([DELETE]) {
+            let sql = if begin.contains("id > 0; end") && sql != DELETE { begin } else { sql };
+            code(&mut peer, sql).await;
+        }
+        assert_eq!(gate.count(ROWS).await, 3000, "{begin}");
+    }
+    // Neither do expressions of temporary relations.
+    for define in [
+        format!("create temp table t (x int check (run('{REPLACE}') = 1))"),
+        format!("create temp table t (x int, y int default run('{REPLACE}'))"),
+        format!("create temp table t (x int); alter table t alter x set default run('{REPLACE}')"),
+    ] {
+        let mut peer = Peer::through(&grant).await;
+        code(&mut peer, "delete from orders where id = -1").await;
+        for sql in define.split("; alter").take(1) {
+            code(&mut peer, sql).await;
+        }
+        if let Some((_, alter)) = define.split_once("; alter") {
+            code(&mut peer, &format!("alter{alter}")).await;
+        }
+        code(&mut peer, "insert into t (x) values (1)").await;
+        code(&mut peer, DELETE).await;
+        assert_eq!(gate.count(ROWS).await, 3000, "{define}");
+    }
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn constraints_of_temporary_tables_change_nothing_uncounted() {
+    let gate = Gate::start(&format!("{SHOP}{CODE}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "create temp table t (x int)").await, None);
+    assert_eq!(code(&mut peer, "insert into t select g from generate_series(1, 3000) g").await, None);
+    assert_eq!(code(&mut peer, "alter table t add constraint c check (purge(x) >= 0) not valid").await, None);
+    assert_eq!(code(&mut peer, "alter table t validate constraint c").await.as_deref(), Some("42501"));
+    assert_eq!(gate.count(ROWS).await, 3000);
+    // What calls nothing goes on as before.
+    assert_eq!(code(&mut peer, "alter table t add check (x > 0)").await, None);
+    assert_eq!(code(&mut peer, "create index on t (x)").await, None);
+    assert_eq!(code(&mut peer, "alter table t add y text; ").await, None);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn settings_are_not_changed_by_way_of_a_view() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    for sql in [
+        "update pg_settings set setting = 'pg_catalog' where name = 'search_path'",
+        "update pg_catalog.pg_settings set setting = '1' where name like 'statement_%'",
+        "with w as (update pg_settings set setting = 'x' where name = 'search_path' returning 1) select * from w",
+    ] {
+        assert_eq!(code(&mut peer, sql).await.as_deref(), Some("42501"), "{sql}");
+    }
+    assert_eq!(rows(&peer.query("select count(*) > 10 from pg_settings").await), [["t"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_only_bound_is_recorded_and_has_its_time() {
+    let rules = "@id(\"short\") @limit(\"500 ms\") forbid (principal, action == Action::\"execute\", resource);";
+    let policy = [("classification.toml", ""), ("short.cedar", rules)];
+    let forever = "create function forever() returns int language plpgsql stable as 'begin perform pg_sleep(600); return 1; end';";
+    let gate = Gate::start_under(&format!("{SHOP}{forever}"), &policy).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let bound = |sql: &str, portal: &str| {
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", sql, &mut out);
+        frontend::bind(portal, "", &[], &mut out);
+        out
+    };
+    // The planner tells in its error what it has read.
+    let read = "select id from customers where name = table_to_xml('audit_trail', true, true, '')::text::int::text";
+    let mut out = bound(read, "");
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    assert_eq!(error(&peer.until(b'Z').await).expect("planned").sqlstate, "22P02");
+    // It runs what does not change anything, for as long as that takes.
+    let mut out = bound("select id from orders where id = forever()", "");
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    assert_eq!(error(&peer.until(b'Z').await).expect("stopped").sqlstate, "57014");
+    // One that another takes the place of, one that is closed, one that is run, one that never is.
+    let mut out = bound("select 'replaced' as replaced", "");
+    out.extend_from_slice(&bound("select 'closed' as closed", "c"));
+    frontend::close(frontend::Named::Portal, "c", &mut out);
+    out.extend_from_slice(&bound("select 'run' as run", ""));
+    frontend::execute("", 0, &mut out);
+    out.extend_from_slice(&bound("select 'left' as left_over", "l"));
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    assert_eq!(tags(&peer.until(b'Z').await), "1212312DC12Z");
+    drop(peer);
+    let path = gate.folder.join("data/log/log.ndjson");
+    let mut log = String::new();
+    while !log.contains("session.close") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        log = std::fs::read_to_string(&path).expect("the log");
+    }
+    gate.stop().await;
+    let lines: Vec<&str> = log.lines().collect();
+    let all = lines.join("\n");
+    for text in ["table_to_xml", "as replaced", "as closed", "as run", "as left_over"] {
+        let said = lines.iter().filter(|line| line.contains("\"k\":\"stmt\"") && line.contains(text)).count();
+        assert_eq!(said, 1, "{text}: {all}");
+    }
+    assert_eq!(all.matches("\"tag\":\"(bound)\"").count(), 3, "{all}");
+    assert!(!all.contains("result.unknown"), "{all}");
+}
+
+#[tokio::test]
+async fn limits_hold_for_all_parts_of_a_result() {
+    let rules = "@id(\"few\") @limit(\"1000 rows\") forbid (principal, action == Action::\"execute\", resource);";
+    let policy = [("classification.toml", ""), ("few.cedar", rules)];
+    let gate = Gate::start_under(SHOP, &policy).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut peer = Peer::through(&grant).await;
+    let mut out = BytesMut::new();
+    frontend::parse_statement("", "select id from orders", &mut out);
+    frontend::bind("p", "", &[], &mut out);
+    (0..6).for_each(|_| frontend::execute("p", 400, &mut out));
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!((error(&told).expect("stopped").sqlstate.as_str(), rows(&told).len()), ("54000", 1000));
+    // By a cursor, also where a savepoint takes the failure back.
+    for sql in ["begin", "declare c cursor for select id from orders", "fetch 600 from c", "savepoint s"] {
+        assert_eq!(code(&mut peer, sql).await, None, "{sql}");
+    }
+    for _ in 0..2 {
+        assert_eq!(code(&mut peer, "fetch 600 from c").await.as_deref(), Some("54000"));
+        assert_eq!(code(&mut peer, "rollback to s").await, None);
+    }
+    assert_eq!(code(&mut peer, "rollback").await, None);
+    // Another statement begins anew.
+    assert_eq!(rows(&peer.query("select id from orders limit 1000").await).len(), 1000);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_portal_is_not_run_by_fetch() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    for sql in ["select id from orders where id > 0 for update", "delete from orders where id < 50 returning id"] {
+        let mut peer = Peer::through(&grant).await;
+        assert_eq!(code(&mut peer, "begin").await, None);
+        let mut out = BytesMut::new();
+        frontend::parse_statement("s", sql, &mut out);
+        frontend::bind("p", "s", &[], &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        assert_eq!(tags(&peer.until(b'Z').await), "12Z");
+        assert_eq!(code(&mut peer, "fetch all from p").await.as_deref(), Some("42501"), "{sql}");
+        code(&mut peer, "commit").await;
+    }
+    assert_eq!(gate.count(ROWS).await, 3000);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn rows_are_locked_in_the_name_of_who_has_them() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "create temp table own as select 1 as x").await, None);
+    for sql in [
+        "select o.id from own, orders o where o.id > own.x for update of o",
+        "select 1 from pg_catalog.pg_am a, orders o where a.amname = 'btree' and o.id > 0 for update of o",
+    ] {
+        assert_eq!(code(&mut peer, "begin").await, None);
+        assert_eq!(code(&mut peer, sql).await.as_deref(), Some("42501"), "{sql}");
+        assert_eq!(code(&mut peer, "rollback").await, None);
+    }
+    // A view of the session's own takes the place of the table that was judged.
+    let locks = "select id from customers where id > 0 and id < 3 for update";
+    let mut out = BytesMut::new();
+    frontend::parse_statement("s", locks, &mut out);
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    assert!(error(&peer.until(b'Z').await).is_none());
+    let view = "create temp view customers as select id from public.orders order by id offset 2998";
+    assert_eq!(code(&mut peer, view).await, None);
+    assert_eq!(code(&mut peer, "begin").await, None);
+    let mut out = BytesMut::new();
+    frontend::bind("", "s", &[], &mut out);
+    frontend::execute("", 0, &mut out);
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    assert_eq!(error(&peer.until(b'Z').await).expect("judged before").sqlstate, "42501");
+    let free = superuser(&gate.database).await;
+    let sql = "update orders set amount = amount where id = (select id from orders where id = 7 for update nowait)";
+    assert_eq!(free.execute(sql, &[]).await.expect("not locked"), 1);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_were_rolled_back_do_not_count_against_what_follows() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let few = "delete from orders where id <= 60";
+    let mut out = BytesMut::new();
+    for sql in ["begin", few, "rollback", few] {
+        frontend::parse_statement("", sql, &mut out);
+        frontend::bind("", "", &[], &mut out);
+        frontend::execute("", 0, &mut out);
+    }
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!(error(&told).map(|error| error.message), None);
+    assert_eq!(gate.count(ROWS).await, 2940);
+    for sql in ["begin", "delete from orders where id between 61 and 120", "rollback"] {
+        assert_eq!(code(&mut peer, sql).await, None);
+    }
+    assert_eq!(code(&mut peer, "delete from orders where id between 61 and 120").await, None);
+    assert_eq!(gate.count(ROWS).await, 2880);
+    drop(peer);
+    gate.stop().await;
+}
