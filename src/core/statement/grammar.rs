@@ -59,6 +59,12 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, GrammarError> {
         return Err(GrammarError::TooLong(sql.len()));
     }
     let parsed = pg_query::parse(sql, pg_query::ParserOptions::default()).map_err(|error| match error {
+        // The parser has limits of its own.
+        pg_query::Error::Parse(message)
+            if ["nested too deeply", "stack depth limit"].iter().any(|said| message.contains(said)) =>
+        {
+            GrammarError::TooDeep
+        }
         pg_query::Error::Parse(message) => GrammarError::Syntax(message),
         pg_query::Error::Conversion(_) => GrammarError::Nul,
         // The decoder has a limit on depth that PostgreSQL does not have.

@@ -40,7 +40,7 @@ pub struct People {
     /// Nothing is committed in this session.
     pub trying: Option<Trying>,
     /// The statement that runs, where it is one that people can be asked about.
-    at: Option<At>,
+    at: Option<Box<At>>,
     /// What the planner said of it.
     pub planner: Planner,
     /// What people have let through of the statement that runs.
@@ -48,7 +48,7 @@ pub struct People {
     /// The statement that its text alone does not let run, and an approval does.
     pub lifted: Option<Arc<Planned>>,
     /// What the session has done to its settings.
-    pub(super) era: Era,
+    pub(super) era: Box<Era>,
     /// What came of it, as far as it is known.
     pub(super) spent: Option<Spent>,
     pub(super) tag: String,
@@ -103,7 +103,7 @@ impl People {
             planner: Planner::NotAsked,
             lift: None,
             lifted: None,
-            era: Era::beginning(settings.keys()),
+            era: Box::new(Era::beginning(settings.keys())),
             spent: None,
             tag: String::new(),
             waiting: None,
@@ -119,7 +119,7 @@ impl People {
     pub fn begin(&mut self, planned: &Arc<Planned>, text: &Arc<str>, values: Option<Values>) {
         let (text, planned) = (text.clone(), planned.clone());
         let is_old = values.as_ref().is_some_and(|values| values.era != self.era.number());
-        self.at = Some(At { text, planned, values, is_old, began: Instant::now() });
+        self.at = Some(Box::new(At { text, planned, values, is_old, began: Instant::now() }));
         self.planner = Planner::NotAsked;
     }
 
@@ -145,7 +145,7 @@ impl People {
 
     /// The statement that runs, for the last time.
     pub fn take_at(&mut self) -> Option<At> {
-        self.at.take()
+        self.at.take().map(|at| *at)
     }
 
     /// What the planner said of it.

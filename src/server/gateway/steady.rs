@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// When what is prepared now is prepared.
-    pub(super) const fn era(&self) -> u64 {
+    pub(super) fn era(&self) -> u64 {
         self.people.era.number()
     }
 
