@@ -20,6 +20,7 @@ mod broker {
 }
 mod gateway {
     mod attacks;
+    mod beyond;
     mod corpus;
     mod differential;
     mod disguise;
@@ -27,6 +28,7 @@ mod gateway {
     mod ended;
     mod explained;
     mod failover;
+    mod guesses;
     mod holes;
     mod hostile;
     mod lease_versions;

@@ -194,7 +194,7 @@ pub struct Grantable {
 /// The column of the system's own that statements use to find rows again: it says where a row lies. Not
 /// `tableoid`, which tells in which partition a row is, and so something of a masked key; nor `xmin` and
 /// `xmax`, which tell who refers to whom: a new reference leaves its transaction's number in both rows.
-const SYSTEM: [&str; 1] = ["ctid"];
+pub const SYSTEM: [&str; 1] = ["ctid"];
 
 /// Gives a scope role its privileges. Running it again changes nothing.
 ///
@@ -253,7 +253,7 @@ pub fn grant_scope(role: &str, scope: &Scope, grantable: &Grantable) -> Vec<Stri
 
 /// The privilege that shows a name in `information_schema` and allows nothing to who may not make
 /// tables: only a foreign key could use it.
-const KNOWN: &str = "REFERENCES";
+pub const KNOWN: &str = "REFERENCES";
 
 /// What a role is to hold on a relation itself, by privilege.
 pub fn rights(relation: &RelationScope, is_known: bool) -> [(&'static str, Extent); 5] {
@@ -375,18 +375,21 @@ fn create_view(name: &RelationName, relation: &RelationScope, place: &str) -> St
         Some(definition) => mask::rebuilt(name, relation, definition),
         None => qualified(&name.schema, &name.name),
     };
-    let (mut condition, mut barrier, mut check) = (String::new(), "", "");
-    if let Some(filter) = &relation.filter {
-        condition = format!(" WHERE {filter}");
-        // Conditions of others must not see a row before the filter has. Without a filter there is
-        // nothing to see early: the columns are behind their masks wherever a condition is moved.
-        barrier = " WITH (security_barrier)";
-        // Without it a row could be written out of sight, or into the sight of others.
-        if relation.insert || relation.update {
-            check = " WITH CASCADED CHECK OPTION";
-        }
-    }
-    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}{check}", columns.join(", "))
+    let (barrier, condition) = filtered(relation);
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}", columns.join(", "))
+}
+
+/// What stands before and behind the query of a view whose rows are filtered.
+fn filtered(relation: &RelationScope) -> (&'static str, String) {
+    let Some(filter) = &relation.filter else {
+        // Without a filter there is nothing to see early: the columns are behind their masks wherever a
+        // condition is moved.
+        return ("", String::new());
+    };
+    // Without it a row could be written out of sight, or into the sight of others.
+    let check = if relation.insert || relation.update { " WITH CASCADED CHECK OPTION" } else { "" };
+    // Conditions of others must not see a row before the filter has.
+    (" WITH (security_barrier)", format!(" WHERE {filter}{check}"))
 }
 
 /// The view that takes new rows and shows their masks. What is masked can be written in it and not
@@ -398,7 +401,9 @@ fn create_rows_view(name: &RelationName, relation: &RelationScope, place: &str) 
         Some(format!("{} AS {}", mask.expression, identifier(&column.shown_by()?)))
     };
     let columns: Vec<String> = own.chain(relation.columns.iter().filter_map(part)).collect();
-    format!("CREATE VIEW {place} AS SELECT {} FROM {}", columns.join(", "), qualified(&name.schema, &name.name))
+    let (barrier, condition) = filtered(relation);
+    let source = qualified(&name.schema, &name.name);
+    format!("CREATE VIEW {place}{barrier} AS SELECT {} FROM {source}{condition}", columns.join(", "))
 }
 
 /// Makes the salt of the database unless there is one. What somebody else made under its name
@@ -433,6 +438,11 @@ pub fn drop_views(views: &[String]) -> Vec<String> {
         format!("DROP VIEW {} CASCADE", views.join(", ")),
         "RESET ROLE".to_owned(),
     ]
+}
+
+/// Gives the role of a scope another name, under which it is nobody's. Its comment stays.
+pub fn set_aside(name: &str, oid: u32) -> String {
+    format!("ALTER ROLE {} RENAME TO {}", identifier(name), identifier(&format!("{name}_{oid}")))
 }
 
 /// Drops a role and what it owns in this database. The broker joins it first: only a member may

@@ -5,18 +5,21 @@ use std::borrow::Cow;
 /// Escapes control characters (ESC, CSI, newlines, bidirectional overrides) as `\u{..}` or `\n`,
 /// so that text from a database or peer cannot move the cursor or forge a line.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
+    if !text.chars().any(|letter| is_unsafe(letter) || is_joiner(letter)) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
+    let mut before = ' ';
     for letter in text.chars() {
         match letter {
             '\n' => safe.push_str("\\n"),
             '\r' => safe.push_str("\\r"),
             '\t' => safe.push_str("\\t"),
-            other if is_unsafe(other) => safe.extend(other.escape_unicode()),
+            // Between Latin letters nothing is joined: there it only makes a word another.
+            other if is_unsafe(other) || (is_joiner(other) && before.is_ascii()) => safe.extend(other.escape_unicode()),
             other => safe.push(other),
         }
+        before = letter;
     }
     Cow::Owned(safe)
 }
@@ -51,9 +54,22 @@ pub fn escape_keeping_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Control characters, and the Unicode marks that reorder the text around them.
+/// Control characters, the Unicode marks that reorder the text around them, and letters that nobody
+/// sees (Unicode's `Default_Ignorable_Code_Point`, but for what shapes letters and emoji).
 fn is_unsafe(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+                | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// Joins or parts letters, in scripts that need it and in emoji.
+fn is_joiner(letter: char) -> bool {
+    matches!(letter, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
 }
 
 #[cfg(test)]
@@ -63,6 +79,16 @@ mod tests {
     #[test]
     fn digits_are_grouped() {
         assert_eq!([0, 999, 1000, 21_998, 1_234_567].map(grouped), ["0", "999", "1,000", "21,998", "1,234,567"]);
+    }
+
+    #[test]
+    fn letters_that_nobody_sees_are_shown() {
+        for hidden in ['\u{200b}', '\u{200d}', '\u{200f}', '\u{61c}', '\u{ad}', '\u{2060}', '\u{feff}', '\u{e0041}'] {
+            assert_eq!(escape(&format!("deli{hidden}vered")), format!("deli{}vered", hidden.escape_unicode()));
+        }
+        for seen in ["\u{1f468}\u{200d}\u{1f469}", "\u{645}\u{6cc}\u{200c}\u{62e}", "\u{2764}\u{fe0f}"] {
+            assert_eq!(escape(seen), seen);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
+mod constraints;
 mod own_types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,6 +148,8 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'policy', p.oid, p.xmin) from pg_catalog.pg_policy p \
       union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
+      union all select concat_ws(' ', 'constraint', k.oid, k.xmin) from c join pg_catalog.pg_constraint k \
+        on k.conrelid = c.oid where k.contype in ('c', 'f') \
       union all select concat_ws(' ', 'not null', t.oid, t.typnotnull) from pg_catalog.pg_type t where t.typtype = 'd' \
       union all select concat_ws(' ', 'label', e.oid, e.enumlabel) from pg_catalog.pg_enum e \
       union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, \
@@ -170,7 +173,22 @@ pub async fn read(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     client.batch_execute("rollback").await.map_err(failed)?;
     let mut catalog = catalog?;
     define(client, &mut catalog).await.map_err(failed)?;
+    stand_in(client, &mut catalog).await.map_err(failed)?;
     Ok(catalog)
+}
+
+/// Asks the domains of text what can stand for their values.
+async fn stand_in(client: &Client, catalog: &mut Catalog) -> Result<(), tokio_postgres::Error> {
+    let Some(sql) = own_types::stand_ins(&catalog.types) else { return Ok(()) };
+    client.batch_execute(BEGIN).await?;
+    let rows = client.query(&sql, &[]).await;
+    client.batch_execute("rollback").await?;
+    // A domain that is gone since is asked for in vain; the next look will not know it.
+    match rows {
+        Ok(rows) => own_types::put_stand_ins(&mut catalog.types, &rows),
+        Err(error) if error.as_db_error().is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many views are asked for at a time: PostgreSQL locks what each of them reads until the end
@@ -213,6 +231,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     }
     let mut relations = relations(&query(RELATIONS).await?).map_err(unexpected)?;
     add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
+    constraints::add(&mut relations, &query(constraints::CONSTRAINTS).await?).map_err(unexpected)?;
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
@@ -263,6 +282,7 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             estimated_rows: row.try_get(5)?,
             sequences: Vec::new(),
             unique_keys: row.try_get::<_, Vec<String>>(8)?.iter().map(|key| numbers(key)).collect(),
+            constraints: Vec::new(),
         };
         relations.insert(relation.oid, relation);
     }

@@ -8,7 +8,7 @@ use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner};
 use crate::core::scope::catalog::{Catalog, RelationKind};
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::{RelationName, RelationScope, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks};
 use crate::core::statement::grammar::Statement;
 use crate::core::statement::plain::{self, Columns};
@@ -51,6 +51,13 @@ pub struct Planned {
     pub hold: Hold,
     /// Masked relations that were spliced, to map result columns back.
     pub masked: Arc<[RelationName]>,
+}
+
+impl Planned {
+    /// Whether a search path decides what it reads.
+    pub fn names_unqualified(&self) -> bool {
+        self.cleared.facts().touches.iter().any(|touch| touch.relation.schema.is_none())
+    }
 }
 
 /// What a session may do to temporary relations of its own, and to nothing else.
@@ -122,6 +129,9 @@ impl Check<'_> {
             Verdict::Allow(cleared) => cleared,
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
         };
+        if let Some(denial) = self.goes_round_a_filter(cleared.facts()).or_else(|| self.is_newer(cleared.facts())) {
+            return Err(denial);
+        }
         let mut masked = Vec::new();
         for touch in &cleared.facts().touches {
             if let Some(name) = self.masked(touch.relation.schema.as_deref(), &touch.relation.name) {
@@ -143,6 +153,47 @@ impl Check<'_> {
             is_spliced,
             hold,
             masked: masked.into(),
+        })
+    }
+
+    /// What reaches rows that a filter hides although it goes through the filtering view: PostgreSQL
+    /// looks for the row that ON CONFLICT updates below the view, and a plan that has run says how many
+    /// rows the filter has taken out.
+    fn goes_round_a_filter(&self, facts: &Facts) -> Option<Box<Denial>> {
+        let is_filtered = |name: &Name| {
+            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path);
+            let scope = relation.and_then(|relation| self.scope.relations.get(&relation.name));
+            scope.is_some_and(|scope| scope.filter.is_some())
+        };
+        let mut filtered = facts.touches.iter().filter(|touch| is_filtered(&touch.relation));
+        if facts.verb == "EXPLAIN ANALYZE" && filtered.clone().next().is_some() {
+            let what = "EXPLAIN ANALYZE would tell how many rows the policy's filter hides";
+            return Some(refused("filtered_form", what, "use EXPLAIN without ANALYZE"));
+        }
+        let updates = |name: &Name| {
+            facts.touches.iter().any(|touch| touch.action == RowAction::Update && touch.relation == *name)
+        };
+        filtered.any(|touch| touch.action == RowAction::Insert && updates(&touch.relation)).then(|| {
+            let what = "ON CONFLICT DO UPDATE would reach rows that the policy's filter hides";
+            refused("filtered_form", what, "UPDATE what is there, and INSERT ... ON CONFLICT DO NOTHING")
+        })
+    }
+
+    /// A relation that was made after the scope: nobody has looked whether it shows what is masked, and
+    /// PostgreSQL lets everybody read it where its owner has given it to PUBLIC.
+    fn is_newer(&self, facts: &Facts) -> Option<Box<Denial>> {
+        let is_own = |name: &Name| name.schema.is_none() && self.temporary.contains(&name.name);
+        let newer = facts.touches.iter().filter(|touch| !is_own(&touch.relation)).find_map(|touch| {
+            let name = &touch.relation;
+            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path)?;
+            let is_known = self.scope.relations.contains_key(&relation.name)
+                || self.scope.withheld.contains_key(&relation.name)
+                || matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
+            (!is_known).then_some(&relation.name)
+        });
+        newer.filter(|_| self.scope.hides()).map(|name| {
+            let what = format!("{name} was made after this access was given");
+            refused("made_later", &what, "ask for access again")
         })
     }
 
@@ -207,16 +258,23 @@ impl Check<'_> {
             match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
-                Spot::Target | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
+                Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
                 Spot::ShownRows if !scope.is_closed() => mask::rows_view(scope),
+                Spot::NewRows | Spot::ShownRows if scope.rows_view().is_some() && scope.is_closed() => {
+                    mask::rows_view(scope)
+                }
                 Spot::ShownTarget => Some(mask::splice_text(&full, scope, false)),
-                Spot::Target | Spot::ShownRows => scope.is_closed().then(|| mask::splice_text(&full, scope, false)),
+                Spot::Target | Spot::NewRows | Spot::ShownRows => {
+                    scope.is_closed().then(|| mask::splice_text(&full, scope, false))
+                }
             }
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
-            // A view that stands for its relation returns masked values by itself.
-            self.scope.relations.get(&full).filter(|scope| !scope.is_closed()).map(|scope| mask::returned(&full, scope))
+            // A view that stands for its relation returns masked values by itself; the one that takes new rows
+            // has columns that are not to be read.
+            let is_named = |scope: &&RelationScope| !scope.is_closed() || scope.rows_view().is_some();
+            self.scope.relations.get(&full).filter(is_named).map(|scope| mask::returned(&full, scope))
         };
         let groups = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;

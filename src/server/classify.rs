@@ -237,6 +237,7 @@ mod tests {
             estimated_rows,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            constraints: Vec::new(),
         };
         assert_eq!(sample(&relation(1_000), 200), "");
         assert_eq!(sample(&relation(-1), 200), "");

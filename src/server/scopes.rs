@@ -3,6 +3,7 @@
 //! One advisory lock per database guards making and dropping, because concurrent GRANTs on one
 //! table fail in PostgreSQL. Nothing is changed or dropped that lacks our prefix and our comment.
 
+mod beyond;
 mod compiled;
 mod complete;
 mod whole;
@@ -16,8 +17,11 @@ use tokio_postgres::error::SqlState;
 use crate::core::grant::Access;
 use crate::core::mask;
 use crate::core::role_sql::{self, Grantable};
+use crate::core::scope::explain::Right;
 use crate::core::scope::{RelationName, Scope};
+use crate::server::http::refusal::chain;
 
+use beyond::beyond;
 pub use compiled::{Compiled, Compiler};
 pub use complete::Complete;
 use whole::is_incomplete;
@@ -50,8 +54,10 @@ pub enum ScopeError {
     NotOurs(String),
     #[error("another session of the database holds dbgate's lock; try again")]
     Locked,
-    #[error("PUBLIC may read {} past every mask; REVOKE it, or classify it as open", listed(.0))]
+    #[error("PUBLIC may read or write {} past the policy; REVOKE it, or classify it as open", listed(.0))]
     Exposed(Vec<RelationName>),
+    #[error("the role `{role}` was given more than the policy gives: {}; REVOKE it", .beyond.join(", "))]
+    Widened { role: String, beyond: Vec<String> },
     #[error("the masking view of {relation} cannot be made: {reason}")]
     View { relation: RelationName, reason: String },
     #[error("cannot make or drop the role of a scope")]
@@ -74,7 +80,9 @@ async fn look_or_make(client: &Client, scope: &Scope, digest: &str) -> Result<(S
     let mut found = None;
     if exists(client, scope, digest, &name).await? {
         let grantable = grantable(client, scope).await?;
-        if !is_incomplete(client, scope, &grantable, &name).await? {
+        if beyond(client, scope, &grantable, &name).await?.is_empty()
+            && !is_incomplete(client, scope, &grantable, &name).await?
+        {
             found = Some(ungrantable(scope, &grantable));
         }
     }
@@ -90,27 +98,32 @@ async fn look_or_make(client: &Client, scope: &Scope, digest: &str) -> Result<(S
 /// withholds. No grant to a role can take that back.
 async fn exposed(client: &Client, scope: &Scope) -> Result<Vec<RelationName>, ScopeError> {
     // An empty column stands for any.
-    let mut places: Vec<(&RelationName, &str)> = scope.withheld.keys().map(|name| (name, "")).collect();
+    let mut places: Vec<(&RelationName, &str, Right)> =
+        scope.withheld.keys().map(|name| (name, "", Right::Select)).collect();
     for (name, relation) in &scope.relations {
         let masked = relation.columns.iter().filter(|column| column.mask.is_some());
-        places.extend(masked.map(|column| (name, column.name.as_str())));
+        places.extend(masked.map(|column| (name, column.name.as_str(), Right::Select)));
         if relation.is_closed() {
-            places.push((name, ""));
+            places.push((name, "", Right::Select));
         }
+        let untold = relation.untold.iter();
+        places.extend(untold.map(|one| (name, one.column.as_deref().unwrap_or_default(), one.right)));
     }
-    let schemas: Vec<&str> = places.iter().map(|(name, _)| name.schema.as_str()).collect();
-    let names: Vec<&str> = places.iter().map(|(name, _)| name.name.as_str()).collect();
-    let columns: Vec<&str> = places.iter().map(|(_, column)| *column).collect();
+    let schemas: Vec<&str> = places.iter().map(|(name, _, _)| name.schema.as_str()).collect();
+    let names: Vec<&str> = places.iter().map(|(name, _, _)| name.name.as_str()).collect();
+    let columns: Vec<&str> = places.iter().map(|(_, column, _)| *column).collect();
+    let rights: Vec<&str> = places.iter().map(|(_, _, right)| right.word()).collect();
     let rows = client
         .query(
             "select distinct n.nspname::text, c.relname::text \
-         from unnest($1::text[], $2::text[], $3::text[]) w (schema, name, attribute) \
+         from unnest($1::text[], $2::text[], $3::text[], $4::text[]) w (schema, name, attribute, word) \
          join pg_catalog.pg_namespace n on n.nspname = w.schema \
          join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name \
          left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = w.attribute and not a.attisdropped \
-         where case when w.attribute = '' then has_any_column_privilege('public', c.oid, 'SELECT') \
-           else has_column_privilege('public', c.oid, a.attnum, 'SELECT') end order by 1, 2",
-            &[&schemas, &names, &columns],
+         where case when w.word = 'DELETE' then has_table_privilege('public', c.oid, w.word) \
+           when w.attribute = '' then has_any_column_privilege('public', c.oid, w.word) \
+           else has_column_privilege('public', c.oid, a.attnum, w.word) end order by 1, 2",
+            &[&schemas, &names, &columns, &rights],
         )
         .await;
     Ok(rows?.iter().map(|row| RelationName::new(row.get(0), row.get(1))).collect())
@@ -189,8 +202,15 @@ async fn exists(client: &Client, scope: &Scope, digest: &str, name: &str) -> Res
 }
 
 async fn make(client: &Client, scope: &Scope, digest: &str, name: &str) -> Result<Vec<RelationName>, ScopeError> {
-    let exists = exists(client, scope, digest, name).await?;
+    let mut exists = exists(client, scope, digest, name).await?;
     let grantable = grantable(client, scope).await?;
+    if exists {
+        let more = beyond(client, scope, &grantable, name).await?;
+        if !more.is_empty() {
+            set_aside(client, scope, name, more).await?;
+            exists = false;
+        }
+    }
     let mut sql = Vec::new();
     if !exists {
         let counted = client
@@ -222,7 +242,36 @@ async fn make(client: &Client, scope: &Scope, digest: &str, name: &str) -> Resul
         client.batch_execute(&step.sql).await.map_err(|error| refused_view(relation, error))?;
     }
     client.batch_execute(&sql.join(";\n")).await?;
+    // What is made just now is what was meant, or it is not given to anybody.
+    let beyond = beyond(client, scope, &grantable, name).await?;
+    if !beyond.is_empty() {
+        return Err(ScopeError::Widened { role: name.to_owned(), beyond });
+    }
     Ok(ungrantable(scope, &grantable))
+}
+
+/// Sets a role aside that holds more than it should. The broker could take back only what it gave itself, so
+/// another role is made in its place; the sessions that run as this one end, and it is dropped like any that
+/// is unused, as soon as its owner's grants allow.
+async fn set_aside(client: &Client, scope: &Scope, name: &str, more: Vec<String>) -> Result<(), ScopeError> {
+    // By their names: somebody may have granted it another scope's.
+    let views: Vec<String> = scope.relations.values().flat_map(whole::views_of).map(|(view, _)| view).collect();
+    drop_views(client, &views).await?;
+    let oid = client.query_one("select oid from pg_catalog.pg_roles where rolname = $1", &[&name]).await?;
+    match client.batch_execute(&role_sql::set_aside(name, oid.try_get(0)?)).await {
+        Ok(()) => {}
+        // The role of a superuser is beyond the broker.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Err(ScopeError::Widened { role: name.to_owned(), beyond: more });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tracing::warn!(role = name, beyond = more.join(", "), "a scope's role was given more than the policy gives");
+    let sessions = "select pg_terminate_backend(a.pid) from pg_catalog.pg_auth_members m \
+         join pg_catalog.pg_roles u on u.oid = m.member join pg_catalog.pg_stat_activity a on a.usesysid = u.oid \
+         where m.roleid = $1 and starts_with(u.rolname, $2)";
+    client.query(sessions, &[&oid.try_get::<_, u32>(0)?, &role_sql::LOGIN_PREFIX]).await?;
+    Ok(())
 }
 
 /// A view that PostgreSQL does not take says something about the view; a lost connection does not.
@@ -310,6 +359,8 @@ async fn known_withheld(client: &Client, scope: &Scope) -> Result<BTreeSet<Relat
 }
 
 async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, ScopeError> {
+    // A session makes nothing that lasts but large objects, and says what others may do with what it makes;
+    // what somebody has made such a role's besides is not ours to drop.
     let unused = client
         .query(
             "select r.rolname::text, current_setting('server_version_num')::int4 from pg_catalog.pg_roles r \
@@ -317,19 +368,55 @@ async fn drop_all(client: &Client, keep: &[String]) -> Result<Vec<String>, Scope
          and shobj_description(r.oid, 'pg_authid') ~ '^dbgate scope [0-9a-f]{64} in ' \
          and substr(shobj_description(r.oid, 'pg_authid'), 82) = current_database() \
          and not exists (select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles u on u.oid = m.member \
-           where m.roleid = r.oid and starts_with(u.rolname, $3))",
+           where m.roleid = r.oid and starts_with(u.rolname, $3)) \
+         and not exists (select from pg_catalog.pg_shdepend d left join pg_catalog.pg_class t \
+             on d.classid = 'pg_catalog.pg_class'::regclass and t.oid = d.objid \
+           where d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o' \
+             and d.dbid in (0, (select oid from pg_catalog.pg_database where datname = current_database())) \
+             and d.classid not in ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_default_acl'::regclass) \
+             and t.relpersistence is distinct from 't')",
             &[&role_sql::SCOPE_PREFIX, &keep, &role_sql::LOGIN_PREFIX],
         )
         .await;
     let mut dropped = Vec::new();
     for row in unused? {
         let (name, version): (String, i32) = (row.get(0), row.get(1));
-        drop_views_of(client, &name).await?;
-        let sql = role_sql::drop_role(&name, u32::try_from(version).unwrap_or(0));
-        client.batch_execute(&sql.join(";\n")).await?;
-        dropped.push(name);
+        client.batch_execute("savepoint one").await?;
+        match drop_one(client, &name, u32::try_from(version).unwrap_or(0)).await {
+            Ok(()) => {
+                client.batch_execute("release savepoint one").await?;
+                dropped.push(name);
+            }
+            // What its owner has granted to it keeps this one, and no other.
+            Err(ScopeError::Target(error)) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+                client.batch_execute("rollback to savepoint one").await?;
+                tracing::warn!(role = name, error = %chain(&error), "the role of a scope cannot be dropped");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(dropped)
+}
+
+async fn drop_one(client: &Client, name: &str, version: u32) -> Result<(), ScopeError> {
+    drop_views_of(client, name).await?;
+    client.batch_execute(&role_sql::drop_role(name, version).join(";\n")).await?;
+    Ok(())
+}
+
+/// Drops those of these masking views that there are.
+async fn drop_views(client: &Client, names: &[String]) -> Result<(), ScopeError> {
+    let views = client
+        .query(
+            "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relkind = 'v' and c.relname = any ($3) \
+         and c.relowner = (select oid from pg_catalog.pg_roles where rolname = $2)",
+            &[&mask::VIEWS_SCHEMA, &role_sql::MASKER, &names],
+        )
+        .await;
+    let views: Vec<String> = views?.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&role_sql::drop_views(&views).join(";\n")).await?;
+    Ok(())
 }
 
 /// Drops the masking views of the role: those that it alone may read.
@@ -361,6 +448,7 @@ fn is_clash(error: &ScopeError) -> bool {
         | ScopeError::NotOurs(_)
         | ScopeError::Locked
         | ScopeError::View { .. }
+        | ScopeError::Widened { .. }
         | ScopeError::Exposed(_) => false,
     }
 }

@@ -43,7 +43,15 @@ const CLASSIFICATION: &str = "
     tags = []
 ";
 
-const HOLES: [Hole; 40] = [
+/// Makes the role of a scope.
+macro_rules! scope {
+    () => {
+        "create role dbgate_s_0123456789abcdef; comment on role dbgate_s_0123456789abcdef is \
+         'dbgate scope 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef in doctored'; "
+    };
+}
+
+const HOLES: [Hole; 44] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -155,6 +163,28 @@ const HOLES: [Hole; 40] = [
     ),
     hole("sessions_membership", "dbgate_sessions", "grant pg_read_all_data to dbgate_sessions", ""),
     hole("sessions_grant", "public.trail", "grant select on trail to dbgate_sessions", ""),
+    hole("sessions_grant", "public.trail.what", "grant select (what) on trail to dbgate_sessions", ""),
+    Hole {
+        code: "scope_grant",
+        object: "public.trail",
+        make: concat!(scope!(), "grant insert (what) on trail to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
+    Hole {
+        code: "scope_grant",
+        object: "schema public",
+        make: concat!(scope!(), "grant create on schema public to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
+    Hole {
+        code: "scope_membership",
+        object: "dbgate_s_0123456789abcdef",
+        make: concat!(scope!(), "grant pg_monitor to dbgate_s_0123456789abcdef"),
+        close: None,
+        clear: "drop owned by dbgate_s_0123456789abcdef; drop role dbgate_s_0123456789abcdef",
+    },
     Hole {
         code: "row_security",
         object: "public.trail",
@@ -329,19 +359,29 @@ async fn what_statements_cannot_close_lines_of_a_file_do() {
     }
     // A rule closes what nothing in the database can.
     for (make, through, clear) in [
-        ("create unique index guessed on customers (lower(email))", "customers", "drop index guessed"),
+        (
+            "create unique index guessed on customers (lower(email))",
+            "INSERT INTO public.customers",
+            "drop index guessed",
+        ),
         (
             "alter table customers add constraint told unique (ssn); \
              create table claims (id int, ssn_of text references customers (ssn))",
-            "claims",
+            "INSERT INTO public.claims",
             "drop table claims; alter table customers drop constraint told",
+        ),
+        (
+            "alter table customers add constraint compared check (length(ssn) < 100 or name <> email)",
+            "UPDATE public.customers",
+            "alter table customers drop constraint compared",
         ),
     ] {
         bench.run(make).await;
         let (_, found) = bench.findings().await;
         let own = found.iter().filter(|one| one["code"] == "unique_guess");
-        let rules: Vec<String> = own.map(|one| fixes(one, "lines").join("\n")).collect();
-        assert!(rules.iter().any(|rule| rule.contains(through)), "{make}: {found:#?}");
+        let (ways, rules): (Vec<String>, Vec<String>) =
+            own.map(|one| (one["detail"].to_string(), fixes(one, "lines").join("\n"))).unzip();
+        assert!(ways.iter().any(|way| way.contains(through)), "{make}: {found:#?}");
         let rest: Vec<&Value> = found.iter().filter(|one| one["code"] != "unique_guess").collect();
         let rule = bench.folder.join("policy/guess.cedar");
         std::fs::write(&rule, rules.join("\n")).expect("written");

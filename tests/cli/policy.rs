@@ -191,12 +191,13 @@ async fn what_a_mask_cannot_show_is_said_by_explain_and_lint() {
     let config = gate.folder.join("server.toml").display().to_string();
     let whom = ["--target", "demo", "--as", "ana@example.com,engineers", "--config", &config];
     let lines = said(&policy(&[&["explain", "public.people"], whom.as_slice()].concat()).await);
-    let takes = "it takes what has room for a hash: text of 16 letters or more, `bigint`, `uuid`, `bytea`";
+    let takes = "it takes what has room for a hash: text of 16 letters or more, `bigint`, `numeric` with 19 digits \
+                 before the point, `uuid`, `bytea`, JSON and network addresses";
     for line in [
         format!("NULL: the mask `hash` cannot give a value of type `public.mood`: {takes}"),
         format!("NULL: the mask `hash` cannot give a value of type `xml`: {takes}"),
         "field `at`: NULL, since the mask does not fit: it takes text, network addresses and hardware addresses".into(),
-        "NULL: only text that may be any has room for `***`".into(),
+        "NULL: only text that takes `***`, or what can stand for it, has room".into(),
     ] {
         assert!(lines.contains(&format!("    {line}\n")), "{line}\n{lines}");
     }

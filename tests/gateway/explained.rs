@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 const SHOP: &str = "
     create schema hr; create schema desk;
-    create table customers (id serial primary key, name text not null, email text, card text, region text,
+    create table customers (id serial primary key, name text not null, email text unique, card text, region text,
         email_norm text generated always as (lower(email)) stored);
     create table orders (id bigserial primary key, customer_id int references customers, note text, total numeric);
     create table hr.persons (id int, iban text, born date);
@@ -31,6 +31,9 @@ const SHOP: &str = "
     create materialized view summary as select c.id, c.email as contact, count(o.id) as n
         from customers c left join orders o on o.customer_id = c.id group by c.id;
     create materialized view blurred as select distinct email from customers;
+    create table invites (id int primary key, email text references customers (email), code text);
+    create view invite_list as select id, email from invites;
+    create table hr.reviews (id int primary key, customer int references customers, grade int, iban text unique, check (grade > 0 or iban is null));
     create sequence ticket_no;
     create extension postgres_fdw;
     create server other foreign data wrapper postgres_fdw;
@@ -49,6 +52,12 @@ tags = ["pii"]
 [[column]]
 match = "hr.persons.*"
 tags = ["hr"]
+[[column]]
+match = "hr.reviews.iban"
+tags = ["pii"]
+[[column]]
+match = "hr.reviews.customer"
+tags = ["pii"]
 [[column]]
 match = "public.far.secret"
 tags = ["pii"]
@@ -104,6 +113,9 @@ when { resource.tags.contains("card") };
 @mask("redact")
 forbid (principal, action == Action::"reveal", resource)
 when { resource.tags.contains("hr") } unless { principal in Group::"hr" };
+@id("no-guessing")
+forbid (principal, action == Action::"guess", resource)
+when { principal is Agent };
 "#;
 
 /// Every person and program that the policy tells apart, and some that it does not know.
@@ -118,6 +130,8 @@ fn principals() -> Vec<Identity> {
         somebody("eve@acme.io", &["engineers", "support"]),
         somebody("guest@acme.io", &[]),
         program,
+        Identity { kind: Kind::Agent, ..somebody("bot@acme.io", &["engineers"]) },
+        Identity { kind: Kind::Agent, ..somebody("hr-bot@acme.io", &["engineers", "hr"]) },
     ]
 }
 

@@ -288,3 +288,134 @@ async fn rows_that_were_rolled_back_do_not_count_against_what_follows() {
     drop(peer);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_cursor_that_outlives_its_transaction_keeps_its_limits() {
+    let rules = "@id(\"few\") @limit(\"1000 rows\") forbid (principal, action == Action::\"execute\", resource)
+        when { context has statement && context.statement.verb != \"FETCH\" };";
+    let policy = [("classification.toml", ""), ("few.cedar", rules)];
+    let gate = Gate::start_under(SHOP, &policy).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut peer = Peer::through(&grant).await;
+    let declare = "declare d cursor with hold for select id from orders";
+    for begins in [&["begin", declare, "fetch 10 from d", "commit"][..], &[declare][..]] {
+        for sql in begins {
+            assert_eq!(code(&mut peer, sql).await, None, "{sql}");
+        }
+        assert_eq!(code(&mut peer, "select 1").await, None);
+        assert_eq!(code(&mut peer, "fetch all from d").await.as_deref(), Some("54000"), "{begins:?}");
+        assert_eq!(code(&mut peer, "close d").await, None);
+    }
+    // One that an earlier transaction has filled is not a later one's to take back.
+    for sql in [declare, "begin", "rollback", "fetch 1000 from d"] {
+        assert_eq!(code(&mut peer, sql).await, None, "{sql}");
+    }
+    assert_eq!(code(&mut peer, "fetch 1 from d").await.as_deref(), Some("54000"));
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_does_not_use_up_the_locks_of_the_target() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "begin").await, None);
+    let many = |from: u32| {
+        (from..from + 150).map(|n| format!("create temp table t{n} (a int)")).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(code(&mut peer, &many(0)).await, None);
+    assert_eq!(code(&mut peer, &many(150)).await.as_deref(), Some("42501"));
+    assert_eq!(code(&mut peer, "rollback").await, None);
+    assert_eq!(code(&mut peer, &many(0)).await, None);
+    assert_eq!(code(&mut peer, &many(150)).await, None);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_veto_is_one_whatever_stands_under_its_name() {
+    let gate = Gate::start(&format!("{SHOP}{CODE}")).await;
+    let grant = gate.grant(Access::Write).await;
+    for begin in ["select run('prepare dbgate_refused as select 1')", "select run('select 1')"] {
+        let mut peer = Peer::through(&grant).await;
+        assert_eq!(code(&mut peer, begin).await, None, "{begin}");
+        assert_eq!(code(&mut peer, DELETE).await.as_deref(), Some("42501"));
+        let mut out = BytesMut::new();
+        frontend::parse_statement("", DELETE, &mut out);
+        frontend::bind("", "", &[], &mut out);
+        frontend::execute("", 0, &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        assert_eq!(error(&peer.until(b'Z').await).expect("vetoed").sqlstate, "42501");
+        assert_eq!(gate.count(ROWS).await, 3000);
+    }
+    gate.stop().await;
+}
+
+/// A view that deletes when it is read, under the name of a table.
+const SHADOW: &str = "
+create schema shade; create table public.outbox (id int);
+create view shade.outbox as select g as id, public.purge(g) as n from generate_series(1, 3000) g;
+";
+
+#[tokio::test]
+async fn names_that_move_within_a_pipeline_are_followed() {
+    let gate = Gate::start(&format!("{SHOP}{CODE}{SHADOW}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let read = "select count(*) from (select * from outbox) o where o is not null";
+    let moves = ["set search_path = shade, public", "select set_config('search_path', 'shade, public', false)"];
+    for sets in moves {
+        let mut peer = Peer::through(&grant).await;
+        assert_eq!(code(&mut peer, &format!("{sets}; {read}")).await.as_deref(), Some("42501"), "{sets}");
+        let mut peer = Peer::through(&grant).await;
+        let mut out = BytesMut::new();
+        for sql in [sets, read] {
+            frontend::parse_statement("", sql, &mut out);
+            frontend::bind("", "", &[], &mut out);
+            frontend::execute("", 0, &mut out);
+        }
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        assert_eq!(error(&peer.until(b'Z').await).expect("counted").sqlstate, "42501", "{sets}");
+        // What was prepared before is judged again, in the new meaning of its names.
+        let mut peer = Peer::through(&grant).await;
+        let mut out = BytesMut::new();
+        frontend::parse_statement("s", read, &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        peer.until(b'Z').await;
+        assert_eq!(code(&mut peer, sets).await, None);
+        let mut out = BytesMut::new();
+        frontend::bind("", "s", &[], &mut out);
+        frontend::execute("", 0, &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        assert_eq!(error(&peer.until(b'Z').await).expect("counted").sqlstate, "42501", "{sets}");
+    }
+    assert_eq!(gate.count(ROWS).await, 3000);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_made_after_the_access_shows_nothing_that_is_masked() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let mut peer = Peer::through(&grant).await;
+    let owner = superuser(&gate.database).await;
+    owner
+        .batch_execute("create view late as select email from customers; grant select on late to public")
+        .await
+        .expect("made");
+    // Until the catalog is read again the view is not known, and its name is PostgreSQL's to resolve.
+    loop {
+        let told = Peer::through(&grant).await.query("select email from late limit 1").await;
+        match error(&told) {
+            Some(error) if error.message.contains("after this access") => break,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+    assert_eq!(code(&mut peer, "select 1").await, None);
+    drop(peer);
+    gate.stop().await;
+}

@@ -14,7 +14,7 @@ use crate::core::policy::explain::{Explanation, Seen};
 use crate::core::policy::{Denial, Policy, Subject, explain};
 use crate::core::role_sql::{self, Grantable};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
-use crate::core::scope::{RelationName, Scope, compile};
+use crate::core::scope::{RelationName, Scope, Untold, compile};
 use crate::core::statement::grammar;
 use crate::core::text::escape;
 use crate::core::time::Moment;
@@ -258,6 +258,7 @@ fn as_text(explanation: &Explanation, column: Option<&str>, sql: &[String]) -> S
         for action in &explanation.actions {
             let word = if action.granted { "granted" } else { "not granted" };
             text += &format!("  {:<8} {word:<12} {}\n", action.action, by(&action.rules));
+            action.untold.iter().for_each(|one| text += &format!("    {}\n", escape(&untold(one))));
         }
     }
     for one in explanation.columns.iter().filter(|one| column.is_none_or(|column| one.name == column)) {
@@ -274,6 +275,12 @@ fn as_text(explanation: &Explanation, column: Option<&str>, sql: &[String]) -> S
         sql.iter().for_each(|sql| text += &format!("    {};\n", escape(sql)));
     }
     text
+}
+
+/// Why a right is kept back, in words.
+fn untold(one: &Untold) -> String {
+    let what = one.column.as_ref().map_or_else(|| "none".to_owned(), |column| format!("not .{column}"));
+    format!("{what}: {} would tell of {}  {}", one.constraint, one.of, one.rule)
 }
 
 fn statements(known: &Known, subject: Subject<'_>, scope: &Scope, sql: &str) -> Result<(Value, String), Failure> {

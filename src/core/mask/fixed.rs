@@ -12,7 +12,7 @@ pub(super) fn fits(value: &str, shape: &Shape, type_name: &str) -> bool {
         Shape::Integer("int2") => value.parse::<i16>().is_ok(),
         Shape::Integer("int4") => value.parse::<i32>().is_ok(),
         Shape::Integer(_) => value.parse::<i64>().is_ok(),
-        Shape::Numeric => digits(value).is_some_and(|whole| whole <= room(type_name)),
+        Shape::Numeric(_) => digits(value).is_some_and(|whole| whole <= room(type_name)),
         Shape::Float => digits(value).is_some_and(|whole| whole <= 15),
         Shape::Date => is_date(value),
         Shape::Timestamp | Shape::TimestampTz => is_date(value) || is_moment(value),

@@ -92,7 +92,10 @@ pub fn takes(mask: &str) -> &'static str {
         "day" => "it takes timestamps, ranges of them, and intervals",
         "hour" => "it takes timestamps, ranges of them, intervals and times of day",
         "bucket" => "it takes numbers, ranges of them, `money`, intervals and times of day",
-        "hash" => "it takes what has room for a hash: text of 16 letters or more, `bigint`, `uuid`, `bytea`",
+        "hash" => {
+            "it takes what has room for a hash: text of 16 letters or more, `bigint`, `numeric` with 19 digits before \
+             the point, `uuid`, `bytea`, JSON and network addresses"
+        }
         "json" => "it takes `json` and `jsonb`",
         "fixed" => "the value is not one of the type, or of one that cannot be looked into here",
         // The others fit every type.
@@ -143,11 +146,9 @@ pub fn expression(mask: &str, masked: Masked<'_>, types: &Types) -> Result<Expre
         // A value that the type refuses would make every read of the relation an error.
         return own::fixed(value, &shape, type_name).map(constant).ok_or_else(wrong);
     }
-    // Every disclosing mask is checked for NULL here, once.
     let column = identifier(masked.column);
     let inner = disclose::value(mask, &column, &shape).ok_or_else(wrong)?;
-    let null = own::null(&shape);
-    let sql = format!("(case when {column} is null then {null} else {inner} end)::{type_name}");
+    let sql = format!("({})::{type_name}", own::unless_null(&column, &inner, &own::null(&shape), &shape));
     Ok(Expression { sql, discloses: true, names_types: true, lost })
 }
 

@@ -11,7 +11,8 @@ pub(super) fn fields(mask: &str, value: &str, name: &str, fields: &[RecordField]
         let inner = disclose::value(mask, &place, &field.shape)?;
         let null = null_of(name, &field.name, &field.type_name);
         // As the field's own type already: a domain is not asked about NULL again.
-        Some(format!("case when {place} is null then {null} else ({inner})::{} end", field.type_name))
+        let inner = format!("({inner})::{}", field.type_name);
+        Some(unless_null(&place, &inner, &null, &field.shape))
     };
     let all: Vec<Option<String>> = fields.iter().map(shown).collect();
     all.iter().any(Option::is_some).then(|| row(name, fields, all))
@@ -31,7 +32,8 @@ pub(super) fn has_fields(shape: &Shape) -> bool {
 pub(super) fn redacted(shape: &Shape) -> Option<String> {
     match shape {
         Shape::Text { .. } => Some("'***'".to_owned()),
-        // One that asks for no more than a value; what others ask for is seldom `***`.
+        Shape::Guarded { stand_in: Some(text), .. } => Some(literal(text)),
+        // One that asks for no more than a value.
         Shape::Guarded { of, condition, .. } if condition == "true" => redacted(of),
         Shape::Record { name, fields } => {
             let all: Vec<Option<String>> = fields.iter().map(|field| redacted(&field.shape)).collect();
@@ -79,11 +81,19 @@ pub(super) fn null(shape: &Shape) -> String {
     }
 }
 
+/// What a mask leaves of a value, and `null` where there is none.
+pub(super) fn unless_null(value: &str, left: &str, null: &str, shape: &Shape) -> String {
+    match shape.keeps_null() {
+        true => left.to_owned(),
+        false => format!("case when {value} is null then {null} else {left} end"),
+    }
+}
+
 /// What comes back as NULL although the mask fits, in words.
 pub(super) fn lost(mask: &str, shape: &Shape) -> Vec<String> {
     let mut found = Vec::new();
     if mask == "redact" && redacted(shape).is_none() {
-        found.push("NULL: only text that may be any has room for `***`".to_owned());
+        found.push("NULL: only text that takes `***`, or what can stand for it, has room".to_owned());
     } else {
         find(mask, shape, "", &mut found);
     }
@@ -97,6 +107,8 @@ fn find(mask: &str, shape: &Shape, place: &str, found: &mut Vec<String>) {
     };
     match shape {
         Shape::Array(inner) => find(mask, inner, place, found),
+        // What stands for it has been tried.
+        Shape::Guarded { .. } if mask == "redact" => {}
         Shape::Guarded { of, name, .. } => {
             found.push(format!("{place}NULL where what the mask leaves is no `{name}`"));
             find(mask, of, place, found);
@@ -106,9 +118,7 @@ fn find(mask: &str, shape: &Shape, place: &str, found: &mut Vec<String>) {
                 let place = format!("{place}field `{}`: ", field.name);
                 match fits(&field.shape) {
                     true => find(mask, &field.shape, &place, found),
-                    false if mask == "redact" => {
-                        found.push(format!("{place}NULL, since only text that may be any has room for `***`"))
-                    }
+                    false if mask == "redact" => found.push(format!("{place}NULL, since only text has room for `***`")),
                     false => found.push(format!("{place}NULL, since the mask does not fit: {}", takes(mask))),
                 }
             }

@@ -118,6 +118,7 @@ mod tests {
             filter: None,
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 

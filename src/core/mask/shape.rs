@@ -14,7 +14,8 @@ pub enum Shape {
     },
     /// `int2`, `int4`, `int8`: how PostgreSQL spells it.
     Integer(&'static str),
-    Numeric,
+    /// How many digits it has room for before the point; none: any.
+    Numeric(Option<u32>),
     /// `float4`, `float8`
     Float,
     Money,
@@ -49,6 +50,7 @@ pub enum Shape {
         over: String,
         condition: String,
         of: Box<Shape>,
+        stand_in: Option<String>,
     },
     /// A range, of the type named.
     Range {
@@ -108,7 +110,7 @@ impl Shape {
             "smallint" => Self::Integer("int2"),
             "integer" => Self::Integer("int4"),
             "bigint" => Self::Integer("int8"),
-            "numeric" => Self::Numeric,
+            "numeric" => Self::Numeric(digits(type_name)),
             "real" | "double precision" => Self::Float,
             "money" => Self::Money,
             "boolean" => Self::Boolean,
@@ -126,7 +128,7 @@ impl Shape {
             "jsonb" => Self::JsonBinary,
             "int4range" => range("int4range", "integer", Self::Integer("int4")),
             "int8range" => range("int8range", "bigint", Self::Integer("int8")),
-            "numrange" => range("numrange", "numeric", Self::Numeric),
+            "numrange" => range("numrange", "numeric", Self::Numeric(None)),
             "daterange" => range("daterange", "date", Self::Date),
             "tsrange" => range("tsrange", "timestamp without time zone", Self::Timestamp),
             "tstzrange" => range("tstzrange", "timestamp with time zone", Self::TimestampTz),
@@ -153,11 +155,12 @@ impl OwnType {
                 };
                 Shape::Record { name: name.to_owned(), fields: fields.iter().map(field).collect() }
             }
-            Self::Domain { over, condition: Condition::None } => below(over),
-            Self::Domain { over, condition: Condition::Known(condition) } => Shape::Guarded {
+            Self::Domain { over, condition: Condition::None, .. } => below(over),
+            Self::Domain { over, condition: Condition::Known(condition), stand_in } => Shape::Guarded {
                 name: name.to_owned(),
                 over: over.clone(),
                 condition: condition.clone(),
+                stand_in: stand_in.clone(),
                 of: Box::new(below(over)),
             },
             Self::Range { of, is_usual: true } => {
@@ -167,6 +170,49 @@ impl OwnType {
             Self::Domain { condition: Condition::Unknown, .. } | Self::Range { is_usual: false, .. } => Shape::Opaque,
         }
     }
+}
+
+impl Shape {
+    /// Whether every mask that fits gives NULL for NULL, without a look at it: what the expressions call
+    /// is strict, and a CASE of theirs ends in what is.
+    pub fn keeps_null(&self) -> bool {
+        match self {
+            Self::Text { .. }
+            | Self::Integer(_)
+            | Self::Numeric(_)
+            | Self::Float
+            | Self::Money
+            | Self::Date
+            | Self::Timestamp
+            | Self::TimestampTz
+            | Self::Time
+            | Self::TimeTz
+            | Self::Interval
+            | Self::Address
+            | Self::Network
+            | Self::Hardware
+            | Self::Uuid
+            | Self::Bytes => true,
+            Self::Json
+            | Self::JsonBinary
+            | Self::Boolean
+            | Self::Labels(_)
+            | Self::Record { .. }
+            | Self::Guarded { .. }
+            | Self::Range { .. }
+            | Self::Multirange(_)
+            | Self::Array(_)
+            | Self::Opaque => false,
+        }
+    }
+}
+
+/// Digits before the point of `numeric(precision, scale)`; none of one that is rounded before the point.
+fn digits(type_name: &str) -> Option<u32> {
+    let (_, modifier) = type_name.split_once('(')?;
+    let mut numbers = modifier.trim_end_matches(')').split(',').map(|part| part.trim().parse::<i64>().unwrap_or(0));
+    let (precision, scale) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    Some(if scale < 0 { 0 } else { u32::try_from(precision.saturating_sub(scale)).unwrap_or(0) })
 }
 
 /// The name without its modifier, which may stand in the middle: `timestamp(3) with time zone`.

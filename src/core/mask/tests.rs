@@ -6,7 +6,7 @@ use super::*;
 
 /// `us_tax_id` cannot be looked into, `code` takes some texts, `place` has fields.
 fn types() -> Types {
-    let domain = |condition| OwnType::Domain { over: "text".into(), condition };
+    let domain = |condition| OwnType::Domain { over: "text".into(), condition, stand_in: None };
     let field = |name: &str, type_name: &str| Field { name: name.into(), type_name: type_name.into() };
     let fields = vec![field("street", "text"), field("no\"", "integer")];
     Types::from([
@@ -15,6 +15,14 @@ fn types() -> Types {
         ("public.us_tax_id".to_owned(), domain(Condition::Unknown)),
         ("public.code".to_owned(), domain(Condition::Known("(VALUE ~ 'x'::text)".into()))),
         ("public.place".to_owned(), OwnType::Composite { fields }),
+        (
+            "public.contact".to_owned(),
+            OwnType::Domain {
+                over: "text".into(),
+                condition: Condition::Known("(VALUE ~ '@'::text)".into()),
+                stand_in: Some("***@***.***".into()),
+            },
+        ),
         ("public.mood".to_owned(), OwnType::Enum { labels: vec!["low".into()] }),
     ])
 }
@@ -46,6 +54,7 @@ fn constants_never_name_the_column_and_keep_the_type() {
         ("redact", "public.place", "row('***', null::integer)::public.place::public.place"),
         ("fixed:low", "public.mood", "'low'::public.mood"),
         ("redact", "public.code", r#"(null::"public"."t")."c""#),
+        ("redact", "public.contact", "'***@***.***'::public.contact"),
         ("redact", "\"X.y\".citext", r#"coalesce((null::"public"."t")."c", '***')"#),
     ];
     for (mask, type_name, expected) in cases {
@@ -66,12 +75,14 @@ fn a_constant_that_names_a_type_of_a_closed_schema_says_so() {
 fn what_a_mask_loses_is_said() {
     let lost = |mask: &str, type_name: &str| of(mask, type_name).expect("fits").lost;
     assert_eq!(lost("redact", "text"), [""; 0]);
-    assert_eq!(lost("redact", "integer"), ["NULL: only text that may be any has room for `***`"]);
+    assert_eq!(lost("redact", "integer"), ["NULL: only text that takes `***`, or what can stand for it, has room"]);
+    assert_eq!(lost("redact", "public.contact"), [""; 0]);
     assert_eq!(lost("email", "public.code[]"), ["NULL where what the mask leaves is no `public.code`"]);
     let number = "field `no\"`: NULL, since the mask does not fit: it takes text";
     assert_eq!(lost("email", "public.place"), [number]);
     let error = of("hash", "public.mood").expect_err("no room");
-    let reason = "it takes what has room for a hash: text of 16 letters or more, `bigint`, `uuid`, `bytea`";
+    let reason = "it takes what has room for a hash: text of 16 letters or more, `bigint`, `numeric` with 19 digits \
+                  before the point, `uuid`, `bytea`, JSON and network addresses";
     assert_eq!(error.to_string(), format!("the mask `hash` cannot give a value of type `public.mood`: {reason}"));
 }
 
@@ -92,6 +103,11 @@ fn disclosing_masks_keep_null_and_refuse_types_they_do_not_fit() {
         ("bucket:10", "numeric(10,2)[]"),
         ("hash", "uuid"),
         ("hash", "character varying(16)"),
+        ("hash", "numeric"),
+        ("hash", "numeric(19,0)"),
+        ("hash", "numeric(30,11)"),
+        ("hash", "jsonb"),
+        ("hash", "cidr"),
         ("json:a.b,c[].d", "jsonb"),
         ("json:$.a", "json"),
         ("partial", "public.code"),
@@ -104,8 +120,9 @@ fn disclosing_masks_keep_null_and_refuse_types_they_do_not_fit() {
     for (mask, type_name) in fits {
         let (text, discloses) = sql(mask, type_name).expect("fits");
         assert!(discloses, "{mask}");
-        assert!(text.starts_with("(case when \"c\" is null then "), "{text}");
-        assert!(text.ends_with(&format!(" end)::{type_name}")), "{text}");
+        let looks = text.starts_with("(case when \"c\" is null then ");
+        assert!(looks != Shape::of(type_name, &types()).keeps_null(), "{text}");
+        assert!(text.ends_with(&format!(")::{type_name}")), "{text}");
     }
     let wrong = [
         ("email", "integer"),
@@ -118,6 +135,10 @@ fn disclosing_masks_keep_null_and_refuse_types_they_do_not_fit() {
         ("partial", "public.mood"),
         ("hash", "character varying(8)"),
         ("hash", "integer"),
+        ("hash", "numeric(18,0)"),
+        ("hash", "numeric(30,12)"),
+        ("hash", "numeric(30,-2)"),
+        ("hash", "date"),
         ("bucket:10", "text"),
         ("json:a", "text"),
         ("fixed:x", "integer"),

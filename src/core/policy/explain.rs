@@ -11,7 +11,7 @@ use crate::core::mask::{self, own_types::Types};
 use crate::core::scope::catalog::{self, Catalog, RelationKind};
 use crate::core::scope::compile;
 use crate::core::scope::explain::{self as rights, Extent, Granted};
-use crate::core::scope::{ColumnMask, RelationName, Scope};
+use crate::core::scope::{ColumnMask, RelationName, Scope, Untold};
 
 /// What may be done with one relation, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,10 @@ pub struct Action {
     pub granted: bool,
     /// Those that forbid, else those that permit; none where no rule permits.
     pub rules: Vec<String>,
+    /// What of it is not granted although these rules permit it, since its outcome would tell something
+    /// of a masked column.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Untold>,
 }
 
 /// How one column comes back.
@@ -91,14 +95,15 @@ pub fn relation(
     let reaches = |granted: &Granted<'_>, at: usize| {
         // A view that is put together anew in each statement is read without a right on it.
         (at == 0 && granted.relation.read && granted.relation.rebuilt.is_some())
-            || [&granted.rights, &granted.through_view]
-                .into_iter()
-                .any(|all| all.get(at).is_some_and(|one| *one != Extent::Nothing))
+            || rights::Right::ALL
+                .get(at)
+                .is_some_and(|right| rights::reach(granted.relation, *right) != Extent::Nothing)
     };
     let action = |(at, action): (usize, &'static str)| Action {
         action,
         granted: granted.as_ref().is_some_and(|granted| reaches(granted, at)),
         rules: asking.deciding(action, &entities, None),
+        untold: granted.as_ref().map(|granted| untold(granted, at)).unwrap_or_default(),
     };
     let actions = ["read", "insert", "update", "delete"].into_iter().enumerate().map(action).collect();
     let columns = relation.columns.iter().zip(&tags).enumerate().map(|(at, (column, tags))| {
@@ -140,6 +145,12 @@ pub fn relation(
         actions,
         columns: columns.collect(),
     })
+}
+
+/// What a scope keeps back of one action.
+fn untold(granted: &Granted<'_>, at: usize) -> Vec<Untold> {
+    let right = rights::Right::ALL.get(at);
+    granted.relation.untold.iter().filter(|one| Some(&one.right) == right).cloned().collect()
 }
 
 /// What a mask leaves out that its rule would show.

@@ -12,7 +12,8 @@ use super::file::{Problem, Source, line_of};
 use super::{Denial, Impact, ImpactRefusal, Policy, Subject, Verdict};
 use crate::core::grant::Access;
 use crate::core::identity::{Identity, Kind};
-use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
+use crate::core::scope::catalog::{Against, Catalog, Column, Constraint, Relation, RelationKind};
+use crate::core::scope::explain::{self, Right};
 use crate::core::scope::{RelationName, Scope, compile};
 use crate::core::statement::facts::RowAction;
 use crate::core::statement::grammar;
@@ -74,6 +75,12 @@ struct Described {
     rows: i64,
     /// Type by name, as PostgreSQL prints types.
     columns: BTreeMap<String, String>,
+    /// Columns whose values must be unique, each by itself.
+    #[serde(default)]
+    unique: Vec<String>,
+    /// Columns that a check looks at together.
+    #[serde(default)]
+    check: Vec<String>,
 }
 
 fn table() -> RelationKind {
@@ -90,8 +97,11 @@ struct Case {
     connect: Option<bool>,
     sql: Option<String>,
     impact: Option<Did>,
-    /// `schema.relation.column`.
+    /// `schema.relation.column`: how it comes back.
     column: Option<String>,
+    /// `schema.relation.column`: whether it may be given a value in a new row, and another value later.
+    insert: Option<String>,
+    update: Option<String>,
     expect: Expected,
     /// The rule that decides.
     rule: Option<String>,
@@ -248,13 +258,19 @@ fn said<'a>(own: &'a Option<String>, usual: &'a Option<String>) -> Option<&'a st
 }
 
 fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -> Result<Answered, String> {
-    match (case.connect, &case.sql, &case.impact, &case.column) {
-        (Some(_), None, None, None) => Ok(match policy.may_connect(subject) {
+    let write = match (&case.insert, &case.update) {
+        (Some(column), None) => Some((Right::Insert, column)),
+        (None, Some(column)) => Some((Right::Update, column)),
+        (None, None) => None,
+        (Some(_), Some(_)) => return Err("a case asks of insert or of update".to_owned()),
+    };
+    match (case.connect, &case.sql, &case.impact, &case.column, write) {
+        (Some(_), None, None, None, None) => Ok(match policy.may_connect(subject) {
             Ok(()) => Answered::plain(Expected::Allow),
             Err(denial) => Answered::refused(Expected::Deny, denial),
         }),
-        (None, Some(sql), None, None) => statements(policy, subject, catalog, sql),
-        (None, None, Some(did), None) => {
+        (None, Some(sql), None, None, None) => statements(policy, subject, catalog, sql),
+        (None, None, Some(did), None, None) => {
             let name = relation_name(&did.relation)?;
             let impact = Impact {
                 schema: name.schema,
@@ -272,8 +288,11 @@ fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -
                 Err(ImpactRefusal::NeedApproval(denial)) => Answered::refused(Expected::Approval, denial),
             })
         }
-        (None, None, None, Some(column)) => seen(&compile::compile(policy, subject, catalog), column),
-        _ => Err("a case asks exactly one of: connect, sql, impact, column".to_owned()),
+        (None, None, None, Some(column), None) => seen(&compile::compile(policy, subject, catalog), column),
+        (None, None, None, None, Some((right, column))) => {
+            written(&compile::compile(policy, subject, catalog), right, column)
+        }
+        _ => Err("a case asks exactly one of: connect, sql, impact, column, insert, update".to_owned()),
     }
 }
 
@@ -291,11 +310,27 @@ fn statements(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, sql: &s
     Ok(Answered::plain(Expected::Allow))
 }
 
+/// Whether a column may be written, as far as its own right to be goes.
+fn written(scope: &Scope, right: Right, column: &str) -> Result<Answered, String> {
+    let (relation, name) = column_name(column)?;
+    let Some(granted) = scope.relations.get(&relation) else { return Ok(Answered::plain(Expected::Hidden)) };
+    if !granted.columns.iter().any(|column| column.name == name) {
+        return Err(format!("{relation} has no column `{name}`"));
+    }
+    if explain::reach(granted, right).covers(name) {
+        return Ok(Answered::plain(Expected::Allow));
+    }
+    let kept = granted.untold.iter().find(|one| one.right == right && one.column.as_deref() == Some(name));
+    Ok(Answered {
+        rule: kept.map(|one| one.rule.clone()),
+        said: kept.map(|one| format!(": {} would tell of {}", one.constraint, one.of)).unwrap_or_default(),
+        ..Answered::plain(Expected::Deny)
+    })
+}
+
 /// How a column comes back.
 fn seen(scope: &Scope, column: &str) -> Result<Answered, String> {
-    let wrong = || format!("`{column}` is not of the form schema.relation.column");
-    let (relation, name) = column.rsplit_once('.').ok_or_else(wrong)?;
-    let relation = relation_name(relation)?;
+    let (relation, name) = column_name(column)?;
     let Some(granted) = scope.relations.get(&relation).filter(|relation| relation.read) else {
         let reason = scope.withheld.get(&relation).map(|reason| format!(": {reason}")).unwrap_or_default();
         return Ok(Answered { said: reason, ..Answered::plain(Expected::Hidden) });
@@ -343,11 +378,26 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             is_generated: false,
             generated_from: Vec::new(),
         });
+        let columns: Vec<Column> = columns.collect();
+        let number = |wanted: &String| {
+            let found = columns.iter().find(|column| column.name == *wanted).map(|column| column.number);
+            found.ok_or_else(|| format!("{name} has no column `{wanted}`"))
+        };
+        let unique = |wanted: &String| {
+            let name = format!("unique index {}_{wanted}_key", name.name);
+            Ok(Constraint { name, columns: vec![number(wanted)?], against: Against::Rows { is_plain: true } })
+        };
+        let mut constraints: Vec<Constraint> = described.unique.iter().map(unique).collect::<Result<_, String>>()?;
+        if !described.check.is_empty() {
+            let columns = described.check.iter().map(number).collect::<Result<_, _>>()?;
+            let name = format!("check {}_check", name.name);
+            constraints.push(Constraint { name, columns, against: Against::Itself });
+        }
         let relation = Relation {
             oid,
             name: name.clone(),
             kind: described.kind,
-            columns: columns.collect(),
+            columns,
             parents: Vec::new(),
             depends_on: Vec::new(),
             has_row_security: false,
@@ -356,10 +406,18 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             estimated_rows: described.rows,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            constraints,
         };
         catalog.relations.insert(name, relation);
     }
     Ok(catalog)
+}
+
+/// `schema.relation.column`
+fn column_name(text: &str) -> Result<(RelationName, &str), String> {
+    let wrong = || format!("`{text}` is not of the form schema.relation.column");
+    let (relation, name) = text.rsplit_once('.').ok_or_else(wrong)?;
+    Ok((relation_name(relation)?, name))
 }
 
 fn relation_name(text: &str) -> Result<RelationName, String> {

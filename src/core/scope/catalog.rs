@@ -43,6 +43,32 @@ pub struct Relation {
     /// Attribute numbers of each unique key that holds for all of its rows at any time.
     #[serde(default)]
     pub unique_keys: Vec<Vec<i16>>,
+    /// Indexes, checks, foreign keys and the like that look at the values of a row as it is written.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+}
+
+/// What PostgreSQL holds a written row against.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Kind and name, as in `unique index customers_email_key`.
+    pub name: String,
+    /// Attribute numbers of the columns it looks at; 0 is the whole row.
+    pub columns: Vec<i16>,
+    pub against: Against,
+}
+
+/// Which values a row is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// Those of other rows. `is_plain`: each column by itself, so that a row which leaves one out says
+    /// nothing of it.
+    Rows { is_plain: bool },
+    /// Others of the same row.
+    Itself,
+    /// Those of another relation's columns, by its OID, one for one.
+    Relation { oid: u32, columns: Vec<i16> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! Widening waits for the next session; what is taken away must end the sessions that hold it.
 //! What is gone from the database (a dropped table or column) was not taken away by anybody here.
 
-use super::explain::{Extent, Right, on_relation, on_view};
+use super::explain::{Extent, Right, reach};
 use super::{ColumnScope, RelationName, RelationScope, Scope};
 
 /// Whether sessions of the old scope hold anything that the new one does not give.
@@ -30,11 +30,7 @@ fn draws(name: &RelationName, relation: &RelationScope) -> bool {
 
 fn relation_narrows(before: &RelationScope, after: &RelationScope) -> bool {
     // A relation with a view that loses it, or the other way round, is as good as the better of both.
-    let best = |relation: &RelationScope, right: Right| match on_relation(relation, right) {
-        Extent::Nothing => on_view(relation, right),
-        extent => extent,
-    };
-    Right::ALL.into_iter().any(|right| is_smaller(&best(before, right), &best(after, right), after))
+    Right::ALL.into_iter().any(|right| is_smaller(&reach(before, right), &reach(after, right), after))
         || before.filter != after.filter
         || before.rebuilt != after.rebuilt && before.rebuilt.is_some()
         || before.columns.iter().any(|column| shows_more(column, after))
@@ -98,6 +94,7 @@ mod tests {
             filter: None,
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! that does not fit its column's type becomes NULL, a forbidden column without a mask too.
 
 mod flow;
+mod untold;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,7 @@ pub fn compile_without(
         }
         decisions.insert(relation.oid, decision);
     }
+    untold::keep_back(&mut alike, catalog, &tags, &mut decisions);
     view::settle(policy.classification(), catalog, &mut decisions);
 
     let (mut relations, mut withheld) = (BTreeMap::new(), BTreeMap::new());
@@ -88,14 +90,7 @@ fn decide<'c>(
     tags: &'c flow::Tags,
     types: &Types,
 ) -> Decision {
-    let columns = relation
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| (column.name.as_str(), column.type_name.as_str(), tags.column(relation.oid, index)))
-        .collect();
-    let about = About { name: &relation.name, kind: relation.kind, tags: tags.relation(relation.oid), columns };
-    let mut questions = alike.questions(about);
+    let mut questions = alike.questions(about(relation, tags));
     // A filter that cannot be told lets no row through.
     let filters = questions.filters();
     let revealed = questions.reveal();
@@ -129,9 +124,21 @@ fn decide<'c>(
         filter: filters.ok().flatten(),
         rebuilt: None,
         sequences: sequences.map(|sequence| (sequence.schema.clone(), sequence.name.clone())).collect(),
+        untold: Vec::new(),
     };
     let withheld = if read { unsafe_to_grant(relation, &scope) } else { None };
     Decision { scope, withheld }
+}
+
+/// A relation as the policy is asked about it.
+fn about<'c>(relation: &'c Relation, tags: &'c flow::Tags) -> About<'c> {
+    let columns = relation
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| (column.name.as_str(), column.type_name.as_str(), tags.column(relation.oid, index)))
+        .collect();
+    About { name: &relation.name, kind: relation.kind, tags: tags.relation(relation.oid), columns }
 }
 
 /// Why a relation that may be read cannot be granted by itself.

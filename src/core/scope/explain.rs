@@ -3,10 +3,13 @@
 //! One function decides the extent of every right: the GRANTs are written from it and the
 //! explanation is read from it, so what a person is told and what PostgreSQL holds cannot differ.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ColumnScope, RelationName, RelationScope, Scope};
 
 /// A privilege on rows, in PostgreSQL's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Right {
     Select,
     Insert,
@@ -43,6 +46,15 @@ impl Extent {
         matches!(self, Self::Whole)
     }
 
+    /// The columns, where it is column by column.
+    fn names(self) -> Vec<String> {
+        match self {
+            Self::Columns(names) => names,
+            // A relation with a view that takes new rows has masked columns or a filter: nothing is whole.
+            Self::Nothing | Self::Whole => Vec::new(),
+        }
+    }
+
     /// What `has_column_privilege` answers.
     pub fn covers(&self, column: &str) -> bool {
         match self {
@@ -58,34 +70,42 @@ impl Extent {
 /// Whole where nothing of it is masked, so that system columns and LOCK work as usual; column by
 /// column otherwise. None where rows are filtered or a view is rebuilt: the view is the only door.
 pub fn on_relation(relation: &RelationScope, right: Right) -> Extent {
-    if relation.is_closed() || !relation.allows(right) {
+    if relation.is_closed() || !relation.allows(right) || relation.keeps_back(right, None) {
         return Extent::Nothing;
     }
-    if right == Right::Delete || !relation.is_masked() {
+    if right == Right::Delete || (!relation.is_masked() && relation.gives_all(right)) {
         return Extent::Whole;
     }
     these(relation, |column| match right {
         // A new row may hold what its writer knows already.
-        Right::Insert => !column.is_generated,
-        // A change to a masked column would be blind, and its error messages an oracle.
-        Right::Update => column.mask.is_none() && !column.is_generated,
+        Right::Insert => !column.is_generated && !is_kept_back(relation, right, column),
+        Right::Update => is_changed(relation, column),
         Right::Select | Right::Delete => column.mask.is_none(),
     })
 }
 
+/// Whether a column may be changed. A change to a masked one would be blind, and its error messages an
+/// oracle.
+fn is_changed(relation: &RelationScope, column: &ColumnScope) -> bool {
+    column.mask.is_none() && !column.is_generated && !is_kept_back(relation, Right::Update, column)
+}
+
+fn is_kept_back(relation: &RelationScope, right: Right, column: &ColumnScope) -> bool {
+    relation.keeps_back(right, Some(&column.name))
+}
+
 /// The extent of a right on the masking view that stands for the relation.
 pub fn on_view(relation: &RelationScope, right: Right) -> Extent {
-    if relation.view.is_none() || !relation.allows(right) {
+    if relation.view.is_none() || !relation.allows(right) || relation.keeps_back(right, None) {
         return Extent::Nothing;
     }
-    let writes = |column: &ColumnScope| column.mask.is_none() && !column.is_generated;
     match right {
         Right::Select | Right::Delete => Extent::Whole,
-        // Elsewhere INSERT goes to the table itself: a view takes no values for what it computes.
-        Right::Insert if !relation.is_closed() => Extent::Nothing,
-        Right::Insert => these(relation, writes),
-        Right::Update if !relation.is_masked() => Extent::Whole,
-        Right::Update => these(relation, writes),
+        // It goes to the table itself, or to the view that takes new rows: this one takes no values for
+        // what it computes.
+        Right::Insert => Extent::Nothing,
+        Right::Update if !relation.is_masked() && relation.gives_all(right) => Extent::Whole,
+        Right::Update => these(relation, |column| is_changed(relation, column)),
     }
 }
 
@@ -93,16 +113,37 @@ pub fn on_view(relation: &RelationScope, right: Right) -> Extent {
 /// those that show a part.
 pub fn on_rows_view(relation: &RelationScope) -> [(Right, Vec<String>); 3] {
     [Right::Select, Right::Insert, Right::Update].map(|right| {
-        let mut names = match on_relation(relation, right) {
-            Extent::Columns(names) => names,
-            // A relation with such a view has masked columns: no right on them is whole.
-            Extent::Nothing | Extent::Whole => Vec::new(),
+        let mut names = match (right, &relation.filter) {
+            (_, None) => on_relation(relation, right).names(),
+            (Right::Select, Some(_)) => these(relation, |column| column.mask.is_none()).names(),
+            (Right::Insert, Some(_)) => {
+                these(relation, |column| !column.is_generated && !is_kept_back(relation, right, column)).names()
+            }
+            (Right::Update | Right::Delete, Some(_)) => Vec::new(),
         };
         if right == Right::Select {
             names.extend(relation.columns.iter().filter_map(ColumnScope::shown_by));
         }
         (right, names)
     })
+}
+
+/// How far a right reaches, whichever way the gateway takes it.
+pub fn reach(relation: &RelationScope, right: Right) -> Extent {
+    let rows = || match (right, relation.rows_view()) {
+        (Right::Insert, Some(_)) => {
+            let found = on_rows_view(relation).into_iter().find(|(one, _)| *one == right);
+            found.map_or_else(Vec::new, |(_, names)| names)
+        }
+        _ => Vec::new(),
+    };
+    match (on_relation(relation, right), on_view(relation, right)) {
+        (Extent::Nothing, Extent::Nothing) => match rows() {
+            names if names.is_empty() => Extent::Nothing,
+            names => Extent::Columns(names),
+        },
+        (Extent::Nothing, extent) | (extent, _) => extent,
+    }
 }
 
 fn these(relation: &RelationScope, fits: impl Fn(&ColumnScope) -> bool) -> Extent {
@@ -178,8 +219,7 @@ pub fn explain<'s>(scope: &'s Scope, name: &RelationName) -> Explanation<'s> {
     let Some(relation) = scope.relations.get(name) else { return Explanation::NotGranted };
     let rights = Right::ALL.map(|right| on_relation(relation, right));
     let through_view = Right::ALL.map(|right| on_view(relation, right));
-    let writes =
-        |column: &str, at: Right| on_relation(relation, at).covers(column) || on_view(relation, at).covers(column);
+    let (inserts, updates) = (reach(relation, Right::Insert), reach(relation, Right::Update));
     let columns = relation.columns.iter().map(|column| ColumnGrant {
         name: &column.name,
         seen: match &column.mask {
@@ -187,8 +227,8 @@ pub fn explain<'s>(scope: &'s Scope, name: &RelationName) -> Explanation<'s> {
             None => Seen::Clear,
             Some(mask) => Seen::Masked { mask: &mask.name, rule: &mask.rule },
         },
-        insert: writes(&column.name, Right::Insert),
-        update: writes(&column.name, Right::Update),
+        insert: inserts.covers(&column.name),
+        update: updates.covers(&column.name),
     });
     let columns = columns.collect();
     Explanation::Granted(Box::new(Granted { relation, rights, through_view, columns }))
@@ -228,6 +268,7 @@ mod tests {
             filter: filter.map(str::to_owned),
             rebuilt: None,
             sequences: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -248,9 +289,15 @@ mod tests {
             (
                 relation(true, Some("true")),
                 [Nothing, Nothing, Nothing, Nothing],
-                [Whole, columns(&["name"]), columns(&["name"]), Nothing],
+                [Whole, Nothing, columns(&["name"]), Nothing],
             ),
         ];
+        // What is masked can be given to a new row behind a filter as well, through a view of its own that
+        // changes nothing.
+        let filtered = relation(true, Some("true"));
+        let by_right = on_rows_view(&filtered).map(|(_, names)| names.join(" "));
+        assert_eq!(by_right, ["id name", "name email", ""]);
+        assert_eq!(reach(&filtered, Right::Insert), columns(&["name", "email"]));
         for (relation, on_it, through) in cases {
             assert_eq!(Right::ALL.map(|right| on_relation(&relation, right)), on_it, "{relation:?}");
             assert_eq!(Right::ALL.map(|right| on_view(&relation, right)), through, "{relation:?}");

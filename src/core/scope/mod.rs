@@ -2,12 +2,14 @@
 //!
 //! [`catalog`] is what exists; [`compile`] asks the policy about every relation and column of it;
 //! the answer is a [`Scope`], whose canonical form has a digest that names the role made for it.
-//! [`explain`] says what a scope grants; the GRANTs are written from the same answer.
+//! [`explain`] says what a scope grants; the GRANTs are written from the same answer. [`telling`] finds
+//! the writes whose outcome would say something of what is masked.
 
 pub mod catalog;
 pub mod change;
 pub mod compile;
 pub mod explain;
+pub mod telling;
 
 use std::collections::BTreeMap;
 
@@ -89,9 +91,37 @@ pub struct RelationScope {
     pub rebuilt: Option<String>,
     /// Sequences that a granted INSERT draws from, or the sequence itself; `(schema, name)`.
     pub sequences: Vec<(String, String)>,
+    /// Writes that the policy allows by themselves, but not what their outcome would tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Untold>,
+}
+
+/// A right to write that is not given, since whether a write goes through would tell something of a
+/// masked column.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Untold {
+    pub right: explain::Right,
+    /// None: whole rows.
+    pub column: Option<String>,
+    /// What PostgreSQL would look at, as in `unique index customers_email_key`.
+    pub constraint: String,
+    /// The masked column that it would tell of, as `schema.relation.column`.
+    pub of: String,
+    /// The `@id` of the rule that forbids to guess at it.
+    pub rule: String,
 }
 
 impl RelationScope {
+    /// Whether a right that the policy allows is kept back on a column, or on whole rows.
+    pub fn keeps_back(&self, right: explain::Right, column: Option<&str>) -> bool {
+        self.untold.iter().any(|one| one.right == right && one.column.as_deref() == column)
+    }
+
+    /// Whether all of a right that the policy allows is given.
+    pub fn gives_all(&self, right: explain::Right) -> bool {
+        self.allows(right) && self.untold.iter().all(|one| one.right != right)
+    }
+
     /// Whether a column of it may not be read as it is.
     pub fn is_masked(&self) -> bool {
         self.columns.iter().any(|column| column.mask.is_some())
@@ -107,12 +137,17 @@ impl RelationScope {
         self.is_masked() || self.is_closed()
     }
 
-    /// The view that takes new rows, where RETURNING could show a part of a masked column. It has the
-    /// relation's columns in their order, to be written, and then those that show a part, to be read.
+    /// The view that takes new rows, where RETURNING could show a part of a masked column and where rows
+    /// are filtered. It has the relation's columns in their order, to be written, and then those that show
+    /// a part, to be read.
+    ///
+    /// Where rows are filtered nothing can be changed through it: ON CONFLICT DO UPDATE does not ask a
+    /// view's condition about the row that is there already, so it would reach rows that are left out, and
+    /// bring them into sight.
     pub fn rows_view(&self) -> Option<(String, String)> {
         let has_parts = self.columns.iter().any(|column| column.shown_by().is_some());
-        let (schema, name) =
-            self.view.as_ref().filter(|_| has_parts && self.insert && self.read && !self.is_closed())?;
+        let is_needed = self.filter.is_some() || (has_parts && !self.is_closed());
+        let (schema, name) = self.view.as_ref().filter(|_| is_needed && self.insert && self.read)?;
         Some((schema.clone(), format!("{name}_rows")))
     }
 

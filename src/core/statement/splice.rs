@@ -34,7 +34,9 @@ pub enum Spot {
     RowsOfItself,
     /// Rows of it are written: only a relation's name can stand there.
     Target,
-    /// The same, and what was written is shown, columns of which a mask shows a part among it.
+    /// The same of an INSERT.
+    NewRows,
+    /// Rows of it are changed and what was written is shown, columns of which a mask shows a part among it.
     ShownTarget,
     /// The same of an INSERT, which may give those columns values.
     ShownRows,
@@ -206,19 +208,20 @@ impl Editor<'_> {
     /// every version, a view has no form without the relation's children, and no constraints to name.
     fn target_spot(&self, tree: &Tree, kind: &str) -> Spot {
         let (target, returned) = (tree.get("relation"), tree.get("returning_clause"));
-        let shown = match kind {
-            "UpdateStmt" | "DeleteStmt" => Spot::ShownTarget,
+        let (plain, shown) = match kind {
+            "UpdateStmt" | "DeleteStmt" => (Spot::Target, Spot::ShownTarget),
             "InsertStmt" if tree.get("on_conflict_clause").get("infer").get("conname").text().is_empty() => {
-                Spot::ShownRows
+                (Spot::NewRows, Spot::ShownRows)
             }
+            "InsertStmt" => return Spot::NewRows,
             _ => return Spot::Target,
         };
         if returned.is_nothing() || !target.get("inh").flag() {
-            return Spot::Target;
+            return plain;
         }
         let disclosed = self.columns_of(target).unwrap_or_default().into_iter().filter(|column| column.discloses);
         let names: Vec<String> = disclosed.map(|column| column.name).collect();
-        if !names.is_empty() && shows(returned, &names) { shown } else { Spot::Target }
+        if !names.is_empty() && shows(returned, &names) { shown } else { plain }
     }
 
     fn target(&mut self, range: &mut Tree, spot: Spot) {
@@ -418,7 +421,7 @@ mod tests {
             match spot {
                 Spot::Rows if known => Some(MASKED.to_owned()),
                 Spot::RowsOfItself if known => Some(MASKED.replace("FROM", "FROM ONLY")),
-                Spot::Rows | Spot::RowsOfItself | Spot::Target => None,
+                Spot::Rows | Spot::RowsOfItself | Spot::Target | Spot::NewRows => None,
                 Spot::ShownTarget => Some("m.v".to_owned()),
                 Spot::ShownRows => Some("m.r".to_owned()),
             }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use crate::core::mask::own_types::{Condition, Field, OwnType, Types};
+use crate::core::mask::literal;
+use crate::core::mask::own_types::{Condition, Field, OwnType, STAND_INS, Types, guarded_texts};
 
 /// Whether a domain's constraint `k` holds or does not hold for any value, but never fails: it is
 /// made of nothing but comparisons and their like, which are PostgreSQL's own and take every value.
@@ -66,6 +67,33 @@ pub(super) fn types(rows: &[Row]) -> Result<Types, tokio_postgres::Error> {
     Ok(types)
 }
 
+/// The query that asks of each domain of text which stand-in it takes first, by the domain's name. Its
+/// conditions are such that they take any value; nothing where there is no such domain.
+pub(super) fn stand_ins(types: &Types) -> Option<String> {
+    let candidates: Vec<String> = STAND_INS.iter().map(|text| literal(text)).collect();
+    let each = |(name, over, condition): (&str, &str, &str)| {
+        format!(
+            "select {}, (select d.text from (select v.text, v.number, v.text::{over} as value \
+               from unnest(array[{}]) with ordinality v (text, number)) d \
+             where d.value::text = d.text and ({condition}) is not false order by d.number limit 1)",
+            literal(name),
+            candidates.join(", ")
+        )
+    };
+    let all: Vec<String> = guarded_texts(types).into_iter().map(each).collect();
+    (!all.is_empty()).then(|| all.join(" union all "))
+}
+
+/// Puts what [`stand_ins`] answers where it belongs.
+pub(super) fn put_stand_ins(types: &mut Types, rows: &[Row]) -> Result<(), tokio_postgres::Error> {
+    for row in rows {
+        if let Some(OwnType::Domain { stand_in, .. }) = types.get_mut(row.try_get::<_, &str>(0)?) {
+            *stand_in = row.try_get(1)?;
+        }
+    }
+    Ok(())
+}
+
 fn own(kind: &str, first: Vec<String>, second: Vec<Option<String>>) -> Option<OwnType> {
     let below = first.first().cloned();
     let mut words = second.into_iter();
@@ -81,7 +109,7 @@ fn own(kind: &str, first: Vec<String>, second: Vec<Option<String>>) -> Option<Ow
                 (Some("known"), Some(condition)) => Condition::Known(condition),
                 (Some(_), _) => Condition::Unknown,
             };
-            Some(OwnType::Domain { over: below?, condition })
+            Some(OwnType::Domain { over: below?, condition, stand_in: None })
         }
         "range" => Some(OwnType::Range { of: below?, is_usual: words.next().flatten().is_some() }),
         "multirange" => Some(OwnType::Multirange { range: below? }),

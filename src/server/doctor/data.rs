@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::finding::{Finding, Severity};
 use crate::core::policy::classification::Classification;
-use crate::core::policy::guess::{self, Guessable, Oracle};
+use crate::core::policy::guess::{self, Guessable};
 use crate::core::policy::{Policy, suggest};
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
@@ -31,16 +31,7 @@ const TRIGGERS: &str = "select t.tgrelid, t.tgname::text, \
     join pg_language l on l.oid = p.prolang where not t.tgisinternal and t.tgenabled <> 'D' \
     and t.tgparentid = 0 and n.nspname <> 'pg_catalog' order by 3, 2";
 
-/// What an INSERT has to look for: values that must not be there yet, and values that must be there.
-/// An index on an expression depends on the columns in it.
-const ORACLES: &str = "select i.indrelid, k.number, i.indrelid from pg_index i \
-     cross join lateral (select unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) union \
-       select d.refobjsubid::int2 from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid \
-         and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid) k (number) \
-     where (i.indisunique or i.indisexclusion) and k.number > 0 \
-    union select f.confrelid, unnest(f.confkey), f.conrelid from pg_constraint f where f.contype = 'f'";
-
-/// Reads triggers and unique indexes, and looks at them and at every relation.
+/// Reads triggers, and looks at them and at every relation.
 pub(super) async fn look(
     client: &Client,
     target: &TargetConfig,
@@ -68,33 +59,32 @@ pub(super) async fn look(
     }
     findings.extend(copies(classification, catalog, &sensitive));
     findings.extend(unclassified(classification, catalog));
-    let rows = client.query(ORACLES, &[]).await?;
-    let oracle = |row: &tokio_postgres::Row| -> Result<Oracle, tokio_postgres::Error> {
-        Ok(Oracle { relation: row.try_get(0)?, attribute: row.try_get(1)?, through: row.try_get(2)? })
-    };
-    let mut oracles: BTreeSet<Oracle> = rows.iter().map(oracle).collect::<Result<_, _>>()?;
-    oracles.retain(|oracle| sensitive.contains_key(&oracle.relation));
-    let found = guess::guessable(policy, &target.name, &target.environment, catalog, &oracles);
+    let is_classified = |oid: u32| sensitive.contains_key(&oid);
+    let found = guess::guessable(policy, &target.name, &target.environment, catalog, &is_classified);
     findings.extend(found.iter().map(guessed));
     Ok(findings)
 }
 
-/// No right and no statement closes it; not being let insert does.
+/// No statement closes it; a rule that keeps back the rights to write that would tell does.
 fn guessed(found: &Guessable) -> Finding {
-    let Guessable { relation, column, through } = found;
+    let Guessable { relation, column, by } = found;
     Finding {
         code: "unique_guess",
         severity: Severity::Weakness,
         object: format!("{relation}.{column}"),
-        detail: format!("INSERT INTO {through}"),
-        why: "it is masked for somebody who may insert, and whether an INSERT goes through tells if a value exists: \
-              values that can be guessed can be found out. A rule closes it, with `unless` for those who may know"
+        detail: by.iter().cloned().collect::<Vec<_>>().join(", "),
+        why: "it is masked for somebody who may write what PostgreSQL holds against it, and whether the write goes \
+              through tells something of it: values that can be guessed can be found out. A rule closes it, with \
+              `unless` for those who may know"
             .to_owned(),
         sql: Vec::new(),
         lines: vec![
-            format!("@id({:?})", format!("no-guessing-{relation}.{column}-in-{through}")),
-            "forbid (principal, action == Action::\"insert\", resource)".to_owned(),
-            format!("when {{ resource.schema == {:?} && resource.name == {:?} }};", through.schema, through.name),
+            format!("@id({:?})", format!("no-guessing-{relation}.{column}")),
+            "forbid (principal, action == Action::\"guess\", resource)".to_owned(),
+            format!(
+                "when {{ resource.schema == {:?} && resource.relation == {:?} && resource.name == {column:?} }};",
+                relation.schema, relation.name
+            ),
         ],
     }
 }

@@ -97,7 +97,8 @@ pub(super) fn unreadable(error: &tokio_postgres::Error) -> String {
 }
 
 /// Puts the shared parts into a query: `<own>` (a schema `n` that is neither PostgreSQL's nor ours),
-/// `<routine>` (the full name of function `p`), `<public_may_call>`, `<broker>`, `<runs_text>`.
+/// `<routine>` (the full name of function `p`), `<public_may_call>`, `<scope_role>` (role `g` is one of ours),
+/// `<broker>`, `<runs_text>`.
 pub(super) fn abbreviated(sql: &str) -> String {
     let runs_text = format!("'{{{}}}'::text[]", RUNS_TEXT.join(","));
     sql.replace("<own>", "n.nspname <> 'information_schema' and n.nspname !~ '^(pg_|dbgate_)'")
@@ -105,6 +106,11 @@ pub(super) fn abbreviated(sql: &str) -> String {
         .replace(
             "<public_may_call>",
             "exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where x.grantee = 0)",
+        )
+        .replace(
+            "<scope_role>",
+            "starts_with(g.rolname, 'dbgate_s_') \
+             and coalesce(shobj_description(g.oid, 'pg_authid'), '') ~ '^dbgate scope [0-9a-f]{64} in '",
         )
         .replace("<broker>", "current_setting('dbgate.broker')")
         .replace("<runs_text>", &runs_text)

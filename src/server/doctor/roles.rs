@@ -8,7 +8,7 @@ pub(super) fn looks() -> Vec<Look> {
     LOOKS.iter().map(|(code, severity, why, sql)| Look::new(code, *severity, why, abbreviated(sql))).collect()
 }
 
-const LOOKS: [(&str, Severity, &str, &str); 16] = [
+const LOOKS: [(&str, Severity, &str, &str); 18] = [
     (
         "default_grants",
         Weakness,
@@ -168,9 +168,43 @@ const LOOKS: [(&str, Severity, &str, &str); 16] = [
          from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join aclexplode(c.relacl) a \
          join pg_roles k on k.oid = a.grantee and k.rolname = 'dbgate_sessions' where c.relkind <> 'S' \
          group by n.nspname, c.relname \
+         union all select format('%I.%I.%I', n.nspname, c.relname, t.attname), string_agg(distinct a.privilege_type, ', '), \
+         array[format('REVOKE ALL (%I) ON TABLE %I.%I FROM dbgate_sessions', t.attname, n.nspname, c.relname)] \
+         from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace \
+         cross join aclexplode(t.attacl) a join pg_roles k on k.oid = a.grantee and k.rolname = 'dbgate_sessions' \
+         group by n.nspname, c.relname, t.attname \
          union all select <routine>, 'EXECUTE', array['REVOKE EXECUTE ON ROUTINE ' || <routine> || ' FROM dbgate_sessions'] \
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace cross join aclexplode(p.proacl) a \
          join pg_roles k on k.oid = a.grantee and k.rolname = 'dbgate_sessions' order by 1",
+    ),
+    (
+        "scope_grant",
+        Hole,
+        "somebody else than dbgate has granted this to the role of a scope, which sessions hold until the next \
+         connection sets it aside",
+        "select format('%I.%I', n.nspname, c.relname), g.rolname || ' ' || string_agg(distinct a.privilege_type, ', '), \
+         array[format('REVOKE ALL ON %s %I.%I FROM %I', case when c.relkind = 'S' then 'SEQUENCE' else 'TABLE' end, \
+           n.nspname, c.relname, g.rolname)] \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join lateral (select * from aclexplode(c.relacl) \
+           union all select x.* from pg_attribute t cross join aclexplode(t.attacl) x where t.attrelid = c.oid) a \
+         join pg_roles g on g.oid = a.grantee where <scope_role> and pg_get_userbyid(a.grantor) not in (<broker>, 'dbgate_masker') \
+         group by n.nspname, c.relname, c.relkind, g.rolname \
+         union all select <routine>, g.rolname || ' EXECUTE', array['REVOKE EXECUTE ON ROUTINE ' || <routine> || format(' FROM %I', g.rolname)] \
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace cross join aclexplode(p.proacl) a \
+         join pg_roles g on g.oid = a.grantee where <scope_role> \
+         union all select format('schema %I', n.nspname), g.rolname || ' ' || string_agg(distinct a.privilege_type, ', '), \
+         array[format('REVOKE ALL ON SCHEMA %I FROM %I', n.nspname, g.rolname)] \
+         from pg_namespace n cross join aclexplode(n.nspacl) a join pg_roles g on g.oid = a.grantee \
+         where <scope_role> and (a.privilege_type <> 'USAGE' or pg_get_userbyid(a.grantor) not in (<broker>, 'dbgate_masker')) \
+         group by n.nspname, g.rolname order by 1, 2",
+    ),
+    (
+        "scope_membership",
+        Hole,
+        "a scope's role holds the rights of this role as well, whatever the policy says",
+        "select format('%I', g.rolname), b.rolname::text, array[format('REVOKE %I FROM %I', b.rolname, g.rolname)] \
+         from pg_auth_members m join pg_roles g on g.oid = m.member join pg_roles b on b.oid = m.roleid \
+         where <scope_role> order by 1, 2",
     ),
     (
         "not_prepared",

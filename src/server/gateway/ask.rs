@@ -204,10 +204,10 @@ impl Session {
         if self.up.is_empty() {
             return Ok(());
         }
-        if self.unrun.is_unrecorded() {
+        if self.ahead.unrun.is_unrecorded() {
             seldom(self.record_bound()).await?;
         }
-        if self.settling.is_some() {
+        if self.ahead.settling.is_some() {
             // The target begins with that while the rest is on its way to the disk.
             seldom(self.send_settled()).await?;
         }
@@ -225,6 +225,7 @@ impl Session {
     pub(super) fn is_ahead(&self) -> bool {
         self.up.len() > SENT_AHEAD
             && self
+                .ahead
                 .settling
                 .is_none_or(|settling| self.up.len() > LONGEST_UNSETTLED || self.record.is_settled(settling.line))
     }
@@ -233,28 +234,28 @@ impl Session {
     /// more. Answers are read at the Flush or Sync.
     pub(super) async fn send_ahead(&mut self) -> Result<(), End> {
         self.send_settled().await?;
-        if self.up.len() > SENT_AHEAD && self.settling.is_none() {
-            if self.unrun.is_unrecorded() {
+        if self.up.len() > SENT_AHEAD && self.ahead.settling.is_none() {
+            if self.ahead.unrun.is_unrecorded() {
                 seldom(self.record_bound()).await?;
             }
             let length = self.up.len();
-            self.settling = self.record.settling().map(|line| Settling { line, length });
-            if self.settling.is_none() {
-                self.ahead += length;
+            self.ahead.settling = self.record.settling().map(|line| Settling { line, length });
+            if self.ahead.settling.is_none() {
+                self.ahead.bytes += length;
                 self.send().await?;
             }
         }
-        if self.ahead > LONGEST_GATHERED { self.on_flush().await } else { Ok(()) }
+        if self.ahead.bytes > LONGEST_GATHERED { self.on_flush().await } else { Ok(()) }
     }
 
     /// Sends on what was on its way to the disk, once it is there.
     async fn send_settled(&mut self) -> Result<(), End> {
-        let Some(Settling { line, length }) = self.settling else { return Ok(()) };
+        let Some(Settling { line, length }) = self.ahead.settling else { return Ok(()) };
         // As soon as the disk has done what it does now, it goes on with this.
         self.record.settling();
         self.record.settled_to(line).await?;
-        self.settling = None;
-        self.ahead += length;
+        self.ahead.settling = None;
+        self.ahead.bytes += length;
         self.target.out.extend_from_slice(self.up.get(..length).unwrap_or_default());
         self.up.advance(length);
         self.target.push().await.map_err(|_| End::TargetLost)

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ask::Settling;
 use super::rows::Execution;
-use super::session::{Bound, End, Session};
+use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::transcript::RowsDigest;
 use crate::server::audit::{Protocol, ResultRecord, Said};
@@ -46,10 +47,23 @@ impl Used {
 }
 
 /// What an execution goes on with: a cursor, or a portal that is read in parts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Behind {
     pub limits: Limits,
     pub used: Option<Arc<Used>>,
+    pub end: Ends,
+}
+
+/// With what a cursor ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ends {
+    /// Its transaction.
+    #[default]
+    Transaction,
+    /// WITH HOLD: a rollback of its transaction; COMMIT fills it.
+    Rollback,
+    /// It is filled, and ends by CLOSE.
+    Close,
 }
 
 /// Until when something may take that is no execution, and how long that is.
@@ -68,6 +82,19 @@ impl Deadline {
             (one, next) => next.or(one),
         }
     }
+}
+
+/// What is on its way to the target although no answer to it was asked for.
+#[derive(Default)]
+pub struct Ahead {
+    /// Bytes of requests that were sent.
+    pub bytes: usize,
+    /// Requests that go as soon as the record is on the disk.
+    pub settling: Option<Settling>,
+    pub unrun: Unrun,
+    /// Until when a Sync may fill cursors that outlive their transaction, and the target may plan what
+    /// is only bound.
+    pub filling: Option<Deadline>,
 }
 
 /// Portals on their way to the target.
@@ -108,20 +135,20 @@ impl Unrun {
 impl Session {
     /// Records what the target is about to plan although nothing has asked for its rows.
     pub(super) async fn record_bound(&mut self) -> Result<(), End> {
-        for (_, Bound { planned, values, text, wording, .. }) in std::mem::take(&mut self.unrun.bound) {
+        for (_, Bound { planned, values, text, wording, .. }) in std::mem::take(&mut self.ahead.unrun.bound) {
             let Some(planned) = planned else { continue };
             let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
             let said = Said { text: &text, wording: &wording, forwarded, parameters: Some(&values.parameters) };
             let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
-            self.unrun.recorded.push(recorded.number());
-            self.filling = Deadline::earlier(self.filling, planned.cleared.limits().time);
+            self.ahead.unrun.recorded.push(recorded.number());
+            self.ahead.filling = Deadline::earlier(self.ahead.filling, planned.cleared.limits().time);
         }
         Ok(())
     }
 
     /// The target has answered: what was only bound came to nothing.
     pub(super) async fn account_bound(&mut self) -> Result<(), End> {
-        for number in std::mem::take(&mut self.unrun.recorded) {
+        for number in std::mem::take(&mut self.ahead.unrun.recorded) {
             let result = ResultRecord {
                 tag: "(bound)",
                 rows: 0,
@@ -139,10 +166,32 @@ impl Session {
 
     /// The target has failed at it.
     pub(super) async fn fail_bound(&mut self, state: &str) -> Result<(), End> {
-        for number in std::mem::take(&mut self.unrun.recorded) {
+        for number in std::mem::take(&mut self.ahead.unrun.recorded) {
             self.record.error(number, state, clock::now()).await?;
         }
         Ok(())
+    }
+
+    /// A statement that was judged when names meant something else is judged again. False where it
+    /// would be forwarded as another text now, or not at all.
+    pub(super) fn follow_names(&mut self, statement: &str) -> bool {
+        let Some(parsed) = self.prepared.get(statement) else { return true };
+        let Judged::Planned(before) = &parsed.judged else { return true };
+        if Arc::ptr_eq(&parsed.context, &self.context) || !before.names_unqualified() || self.has_moved_names {
+            return true;
+        }
+        let (text, before) = (parsed.text.clone(), before.clone());
+        let known = self.context.find(&text).filter(|decided| decided.statements.len() == 1);
+        let Some(decided) = known.or_else(|| self.decide_parse(&text).ok()) else { return false };
+        let Some((planned, _)) = decided.statements.first() else { return false };
+        if planned.forward != before.forward {
+            return false;
+        }
+        let (judged, context) = (Judged::Planned(planned.clone()), self.context.clone());
+        if let Some(parsed) = self.prepared.get_mut(statement) {
+            (parsed.judged, parsed.context) = (judged, context);
+        }
+        true
     }
 
     /// What was begun last reads one part of a portal: what other parts have used up counts.
@@ -150,7 +199,7 @@ impl Session {
         let Some(bound) = self.portals.get_mut(portal) else { return };
         let used = bound.used.get_or_insert_default().clone();
         if let Some(execution) = self.executions.back_mut() {
-            execution.goes_on(Behind { limits: Limits::default(), used: Some(used) });
+            execution.goes_on(Behind { used: Some(used), ..Behind::default() });
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::account::with_approved;
+use super::aside;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::named::Parsed;
@@ -83,11 +84,11 @@ impl Session {
         let types_of = Bytes::copy_from_slice(types);
         let decided = match known {
             Some(decided) => decided,
-            None => match self.decide_parse(sql) {
+            None => match aside::judge(sql.len(), || self.decide_parse(sql)) {
                 Ok(decided) => decided,
                 // The target only reads it.
                 Err(Undecided::Unjudged(judged)) => {
-                    self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of)));
+                    self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of, self.context.clone())));
                     self.pass(message, Step::Parse);
                     return Ok(());
                 }
@@ -97,7 +98,8 @@ impl Session {
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         let (text, wording) = (sql.into(), decided.wording.clone());
         let judged = Judged::Planned(planned.clone());
-        self.name_statement(name, Some(Parsed { judged, types: types_of, era: self.era(), text, wording }));
+        let (era, context) = (self.era(), self.context.clone());
+        self.name_statement(name, Some(Parsed { judged, types: types_of, era, text, wording, context }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -108,7 +110,7 @@ impl Session {
 
     /// Judges the text of a Parse. An empty one the server answers as such; several statements it
     /// refuses; of a syntax error it says where it is.
-    fn decide_parse(&self, sql: &str) -> Result<Arc<Decided>, Undecided> {
+    pub(super) fn decide_parse(&self, sql: &str) -> Result<Arc<Decided>, Undecided> {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
@@ -144,21 +146,19 @@ impl Session {
             return seldom(self.deny(&reserved(portal), "")).await;
         }
         let parameters = message.body.slice_ref(parameters);
+        if !self.follow_names(statement) {
+            let text = self.prepared.get(statement).map(|parsed| parsed.text.clone()).unwrap_or_default();
+            return seldom(self.deny(&outdated(), &text)).await;
+        }
         let bound = match self.prepared.get(statement).cloned() {
             // An error of the target's own comes first.
             Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
             Some(Parsed { judged: Judged::Outdated, text, .. }) => return self.deny(&outdated(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
-                return seldom(self.bind_unlifted(
-                    message,
-                    portal,
-                    statement,
-                    &text,
-                    Values { types, parameters, era: self.era() },
-                ))
-                .await;
+                let values = Values { types, parameters, era: self.era() };
+                return seldom(self.bind_unlifted(message, portal, statement, &text, values)).await;
             }
-            Some(Parsed { judged, types, era, text, wording }) => {
+            Some(Parsed { judged, types, era, text, wording, .. }) => {
                 let era = self.read_again(statement, &judged, &types, era)?;
                 let values = Values { types, parameters, era };
                 Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording, used: None })
@@ -221,7 +221,7 @@ impl Session {
     }
 
     async fn on_execute(&mut self, message: &Message, portal: &str, rows: i32) -> Result<(), End> {
-        self.unrun.run(portal);
+        self.ahead.unrun.run(portal);
         let Some(bound) = self.portals.get(portal).cloned() else {
             return seldom(self.execute_unknown(message, portal)).await;
         };
@@ -334,7 +334,7 @@ impl Session {
 
     /// The client wants what there is so far; held writes are judged first.
     pub(super) async fn on_flush(&mut self) -> Result<(), End> {
-        self.ahead = 0;
+        self.ahead.bytes = 0;
         // No Sync ends what is answered now: its locks stay.
         self.held.is_kept_open = true;
         if self.answered_so_far(Asked::SoFar).await? {
@@ -397,7 +397,7 @@ impl Session {
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {
-        self.ahead = 0;
+        self.ahead.bytes = 0;
         self.sync_up().await?;
         self.people.forget();
         self.after_statement().await;
@@ -421,7 +421,7 @@ impl Session {
             seldom(self.end_silence(Mode::Extended)).await?;
         }
         self.after_sync();
-        if self.unrun.is_open() {
+        if self.ahead.unrun.is_open() {
             seldom(self.account_bound()).await?;
         }
         match drained.wrong_tag {
@@ -479,7 +479,7 @@ impl Session {
 }
 
 /// Why a Parse has no decision.
-enum Undecided {
+pub(super) enum Undecided {
     /// The target only reads it, and nothing of it runs as it is.
     Unjudged(Judged),
     Denied(Box<Denial>),

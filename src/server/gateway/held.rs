@@ -22,6 +22,10 @@ use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
 
+/// Temporary relations that one transaction may make. Each takes several of the locks that all
+/// sessions of the target share.
+const MOST_MADE: u32 = 200;
+
 /// What is known of the writes of the transaction that is open.
 #[derive(Default)]
 pub struct Held {
@@ -47,6 +51,8 @@ pub struct Held {
     locked: u64,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
+    /// Temporary relations that were asked for: each holds locks until its transaction ends.
+    made: u32,
     /// The relation they are of.
     locked_relation: Option<Name>,
     /// What is kept of the write, where policy wants it to be taken back.
@@ -145,7 +151,18 @@ impl Session {
             let (what, hint) = ("FETCH reads from cursors that DECLARE has made", "read on from a portal with Execute");
             return Err(refused("portal_by_fetch", what, hint));
         }
+        let makes = planned.cleared.facts().verb.starts_with("CREATE TEMP");
+        self.held.made += u32::from(makes);
+        if makes && self.held.made > MOST_MADE {
+            return Err(refused(
+                "too_many_temporary",
+                &format!("a transaction makes {MOST_MADE} temporary relations at most: the target has few locks"),
+                "commit first",
+            ));
+        }
         match planned.hold {
+            // What was judged as a plain table may be a view by now.
+            Hold::Not if self.has_moved_names && planned.names_unqualified() => {}
             Hold::Not => return Ok(()),
             // Inside the client's own block the mode would stay; there it is counted instead.
             Hold::ReadOnly if self.status == b'I' && !self.is_block => {
@@ -371,6 +388,8 @@ impl Session {
         self.is_vetoing = true;
         self.held.is_unsure = true;
         self.held.undone();
+        // Code of the client's may have made one.
+        self.ask_close(Owner::Gateway, Named::Statement, "dbgate_refused");
         self.ask_describe(Owner::Gateway, Named::Statement, "dbgate_refused");
     }
 
@@ -386,6 +405,7 @@ impl Session {
         self.held.numbers.clear();
         self.held.impacts.clear();
         (self.held.locked, self.held.locked_relation, self.held.is_kept_open) = (0, None, false);
+        self.held.made = 0;
         self.held.own_block = false;
         self.held.commit_failed = false;
     }

@@ -5,6 +5,7 @@
 //! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
 mod account;
+mod aside;
 mod ask;
 mod asked;
 mod before;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::bound::{Behind, Deadline};
+use super::bound::{Behind, Deadline, Ends};
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::session::{Owner, Step};
@@ -20,6 +20,7 @@ use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned, refused};
+use crate::server::decisions::Context;
 
 /// Changes that the target was asked for, in the order of the requests.
 #[derive(Default)]
@@ -78,12 +79,14 @@ pub struct Parsed {
     pub era: u64,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+    /// What it was judged by.
+    pub context: Arc<Context>,
 }
 
 impl Parsed {
     /// Of a text that was not judged.
-    pub fn unjudged(judged: Judged, sql: &str, types: Bytes) -> Self {
-        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)) }
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes, context: Arc<Context>) -> Self {
+        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)), context }
     }
 }
 
@@ -97,7 +100,7 @@ impl Session {
     /// The same of a portal.
     pub(super) fn name_portal(&mut self, name: &str, bound: Option<Bound>) {
         if let Some(bound) = &bound {
-            self.unrun.note(name, bound);
+            self.ahead.unrun.note(name, bound);
         }
         let before = set(&mut self.portals, name, bound);
         self.changes.next = Some(Change::Portal(name.to_owned(), before));
@@ -136,17 +139,25 @@ impl Session {
             ("PREPARE", Some(name)) => {
                 let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
                 let judged = Judged::Planned(planned.clone());
+                let (era, context) = (self.era(), self.context.clone());
                 self.prepared
-                    .insert(name.to_owned(), Parsed { judged, types: Bytes::new(), era: self.era(), text, wording });
+                    .insert(name.to_owned(), Parsed { judged, types: Bytes::new(), era, text, wording, context });
             }
-            ("CLOSE", Some("")) => self.portals.clear(),
-            ("CLOSE", Some(name)) => drop(self.portals.remove(name)),
+            ("CLOSE", Some("")) => {
+                self.portals.clear();
+                self.cursors.clear();
+            }
+            ("CLOSE", Some(name)) => {
+                self.portals.remove(name);
+                self.cursors.remove(name);
+            }
             (verb, Some(name)) if verb.starts_with("DECLARE") => {
                 self.portals.remove(name);
                 let limits = planned.cleared.limits();
-                self.cursors.insert(name.to_owned(), Behind { limits, used: Some(Arc::default()) });
-                if verb == "DECLARE WITH HOLD" {
-                    self.filling = Deadline::earlier(self.filling, limits.time);
+                let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
+                self.cursors.insert(name.to_owned(), Behind { limits, used: Some(Arc::default()), end });
+                if end == Ends::Rollback {
+                    self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }
             }
             _ => {}
@@ -158,6 +169,23 @@ impl Session {
             }
             self.doubt_names();
         }
+    }
+
+    /// Whether what runs may make temporary relations, prepare statements or move the search path
+    /// without a word of it in its text: code, and functions that may run any text.
+    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
+        planned.hold.is_counted() && (!is_dml || self.has_own_code || self.has_own_views || !self.is_tame(facts))
+    }
+
+    /// Whether all that a text calls is known and changes nothing.
+    pub(super) fn is_tame(&self, facts: &Facts) -> bool {
+        let (known, volatile) = (&self.catalog.known_functions, &self.catalog.volatile_functions);
+        let is_calm = |name: &String| known.contains(name) && !volatile.contains(name);
+        facts.functions.iter().all(|function| is_calm(&function.name))
+            && facts.fields.iter().all(|field| !volatile.contains(field))
+            && (facts.operators.is_empty() || !self.catalog.has_volatile_operators)
     }
 
     /// A portal that no Bind of this session made: a cursor's, or none. Reading on from a cursor is
@@ -184,7 +212,8 @@ impl Session {
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
             ("FETCH", Some(name)) => self.cursors.get(name).cloned(),
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
-                Some(Behind { limits: Limits { time: self.time_to_fill(), ..Limits::default() }, used: None })
+                let limits = Limits { time: self.time_to_fill(), ..Limits::default() };
+                Some(Behind { limits, ..Behind::default() })
             }
             _ => None,
         }
@@ -192,7 +221,18 @@ impl Session {
 
     /// How long the cursors there are may take to be filled.
     fn time_to_fill(&self) -> Option<Duration> {
-        self.cursors.values().filter_map(|cursor| cursor.limits.time).min()
+        let open = self.cursors.values().filter(|cursor| cursor.end != Ends::Close);
+        open.filter_map(|cursor| cursor.limits.time).min()
+    }
+
+    /// A transaction is over: what it has filled goes on with its limits, the rest is gone.
+    pub(super) fn end_cursors(&mut self, is_committed: bool) {
+        self.cursors.retain(|_, cursor| match cursor.end {
+            Ends::Transaction => false,
+            Ends::Rollback => is_committed,
+            Ends::Close => true,
+        });
+        self.cursors.values_mut().for_each(|cursor| cursor.end = Ends::Close);
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
@@ -214,6 +254,12 @@ impl Session {
             *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
         }
     }
+}
+
+/// Whether unqualified names may mean something else behind it.
+pub(super) fn moves_path(facts: &Facts) -> bool {
+    let is_path = |setting: &String| setting.starts_with("search_path") || matches!(setting.as_str(), "all" | "role");
+    facts.settings.iter().any(is_path) || facts.verb.starts_with("DISCARD")
 }
 
 /// Code whose text nobody reads may do anything to names, and a view of the session's own may take

@@ -172,6 +172,10 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
     match error {
         UpstreamError::Target(TargetError::Full { .. }) => full_target(served),
         UpstreamError::Dial(DialError::Refused(fields)) if fields.sqlstate == "53300" => full_target(served),
+        // About what the client has asked for: settings that are not there, values that they do not take.
+        UpstreamError::Dial(DialError::Refused(fields)) if is_about_settings(&fields.sqlstate) => {
+            ErrorFields { severity: "FATAL".to_owned(), ..(**fields).clone() }
+        }
         UpstreamError::Target(TargetError::Standby { .. }) => {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
@@ -181,6 +185,11 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
             unreachable_target(served)
         }
     }
+}
+
+/// Errors of a startup message's settings; those of signing in are of class 28 and the gateway's own.
+fn is_about_settings(sqlstate: &str) -> bool {
+    ["22", "42", "55"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 fn full_target(served: &ServedTarget) -> ErrorFields {
@@ -247,7 +256,6 @@ async fn connected(
         client,
         target,
         up: BytesMut::new(),
-        settling: None,
         pipeline: Pipeline::default(),
         held_out: BytesMut::new(),
         executions: VecDeque::new(),
@@ -262,7 +270,7 @@ async fn connected(
         late_description: BytesMut::new(),
         expiry: Box::pin(tokio::time::sleep(live.grant.expires.since(clock::now()))),
         status: b'I',
-        ahead: 0,
+        ahead: Box::default(),
         is_block: false,
         is_dirty: false,
         is_skipping: false,
@@ -285,9 +293,8 @@ async fn connected(
         prepared: BTreeMap::new(),
         portals: BTreeMap::new(),
         cursors: BTreeMap::new(),
-        filling: None,
-        unrun: super::bound::Unrun::default(),
         has_own_code: false,
+        has_moved_names: false,
         changes: super::named::Changes::default(),
         description: super::relay::Description::default(),
     });

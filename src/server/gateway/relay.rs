@@ -137,7 +137,7 @@ impl Session {
         self.flush_client().await?;
         loop {
             let deadline =
-                self.executions.front().map_or(self.filling.map(|one| one.until), |execution| execution.deadline);
+                self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |execution| execution.deadline);
             let is_limited = deadline.is_some() && !self.stop.is_going();
             tokio::select! {
                 biased;
@@ -290,6 +290,8 @@ impl Session {
     ) -> Result<(), End> {
         self.own.failed();
         self.undo_names();
+        // Whether names have moved only the target knows.
+        self.facts_stale |= self.has_moved_names;
         if owner == Owner::Gateway && self.is_vetoing {
             return Ok(());
         }

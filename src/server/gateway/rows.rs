@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bound::{Behind, Used};
+use super::named::moves_path;
 use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
@@ -47,7 +48,9 @@ impl Session {
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
         if self.may_hide_names(planned) {
             self.own.doubt();
+            self.has_moved_names = true;
         }
+        self.has_moved_names |= moves_path(planned.cleared.facts());
         self.has_own_code |= is_own_definition(planned.cleared.facts()) && !self.is_tame(planned.cleared.facts());
         let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         let mut execution = Execution {

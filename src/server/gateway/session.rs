@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::ask::{Leftover, OwnStatements};
-use super::bound::{Behind, Deadline, Unrun};
+use super::bound::Behind;
 use super::client::Client;
 use super::held::Held;
 use super::named::Parsed;
@@ -19,7 +19,7 @@ use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::Catalog;
 use crate::core::session::{OutOfTurn, Pipeline};
-use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::grammar;
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
@@ -144,8 +144,6 @@ pub struct Session {
     pub(super) target: Link,
     /// Requests gathered for the target.
     pub(super) up: BytesMut,
-    /// Those of them that go as soon as the record is on the disk.
-    pub(super) settling: Option<super::ask::Settling>,
     pub(super) pipeline: Pipeline,
     /// Answers the client may not see before the verdict.
     pub(super) held_out: BytesMut,
@@ -166,8 +164,8 @@ pub struct Session {
     pub(super) expiry: Pin<Box<tokio::time::Sleep>>,
     /// `I`, `T` or `E` as the target last said.
     pub(super) status: u8,
-    /// Bytes of requests that were sent before the client asked for their answers.
-    pub(super) ahead: usize,
+    /// What is on its way although no answer to it was asked for.
+    pub(super) ahead: Box<super::bound::Ahead>,
     /// A block was opened in requests that no Sync has closed yet.
     pub(super) is_block: bool,
     /// Something ran that no Sync has been answered for yet: it can still be rolled back.
@@ -187,6 +185,8 @@ pub struct Session {
     pub(super) temporary: Vec<String>,
     /// The session has made a temporary view: from then on any unqualified name may mean one.
     pub(super) has_own_views: bool,
+    /// Unqualified names may mean something else than what they were last told to mean.
+    pub(super) has_moved_names: bool,
     /// Its temporary relations may call functions that may do anything.
     pub(super) has_own_code: bool,
     pub(super) facts_stale: bool,
@@ -201,10 +201,6 @@ pub struct Session {
     pub(super) portals: BTreeMap<String, Bound>,
     /// How far the cursors that DECLARE has made may go, by name.
     pub(super) cursors: BTreeMap<String, Behind>,
-    /// Until when a Sync may fill cursors that outlive their transaction, and the target may plan what is
-    /// only bound.
-    pub(super) filling: Option<Deadline>,
-    pub(super) unrun: Unrun,
     /// Changes of names that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
     pub(super) description: super::relay::Description,
@@ -299,13 +295,14 @@ impl Session {
         let idle = self.idle.filter(|_| is_open);
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         // What was sent ahead runs already.
-        let running = self.executions.front().map_or(self.filling.map(|one| one.until), |execution| execution.deadline);
+        let running =
+            self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |execution| execution.deadline);
         let running = running.filter(|_| !self.pipeline.is_empty() && !self.is_skipping);
         let is_over = running.is_some_and(|running| idle.is_none_or(|idle| running <= idle));
         let alarm = if is_over { running } else { idle };
         // What the client has sent ahead goes on without it.
         let settled = async {
-            match self.settling {
+            match self.ahead.settling {
                 Some(settling) => self.record.settled_to(settling.line).await,
                 None => std::future::pending().await,
             }
@@ -383,14 +380,16 @@ impl Session {
         // The shortest of the transaction's statements; one that begins it begins anew.
         let begins = self.status == b'I' && !self.is_block;
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
-        if begins || matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::Rollback)) {
-            // What outlives its transaction has been filled by now.
-            self.cursors.clear();
+        match facts.transaction {
+            Some(TransactionVerb::Commit) => self.end_cursors(tag == "COMMIT"),
+            Some(TransactionVerb::Rollback) => self.end_cursors(false),
+            // The implicit one before it.
+            _ if begins => self.end_cursors(true),
+            _ => {}
         }
-        let moves_path = |setting: &String| setting.starts_with("search_path") || setting == "all";
         let hides_names = self.may_hide_names(planned);
         let moves_names = hides_names
-            || facts.settings.iter().any(moves_path)
+            || super::named::moves_path(facts)
             || matches!(
                 facts.verb.as_str(),
                 "DISCARD"
@@ -434,22 +433,6 @@ impl Session {
         self.note_named(planned, hides_names);
     }
 
-    /// Whether what runs may make temporary relations, prepare statements or move the search path
-    /// without a word of it in its text: code, and functions that may run any text.
-    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
-        let facts = planned.cleared.facts();
-        let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        planned.hold.is_counted() && (!is_dml || self.has_own_code || self.has_own_views || !self.is_tame(facts))
-    }
-
-    /// Whether all that a text calls is known and changes nothing.
-    pub(super) fn is_tame(&self, facts: &Facts) -> bool {
-        let (known, volatile) = (&self.catalog.known_functions, &self.catalog.volatile_functions);
-        facts.functions.iter().all(|function| known.contains(&function.name) && !volatile.contains(&function.name))
-            && !facts.fields.iter().any(|field| volatile.contains(field))
-            && !(self.catalog.has_volatile_operators && !facts.operators.is_empty())
-    }
-
     /// Asks again for what the session's names mean, when something may have moved them.
     pub(super) async fn refresh(&mut self) -> Result<(), End> {
         if !self.facts_stale || self.status == b'E' || self.is_dirty {
@@ -479,7 +462,7 @@ impl Session {
         self.counts_rows = values.next().as_deref() == Some("on");
         self.has_own_views |= values.next().as_deref() == Some("t");
         self.context = self.remembering();
-        self.facts_stale = false;
+        (self.facts_stale, self.has_moved_names) = (false, false);
         Ok(())
     }
 }

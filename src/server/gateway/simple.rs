@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::account::with_approved;
+use super::aside;
 use super::ask::Leftover;
 use super::foresee::Foreseen;
 use super::held::Asked;
@@ -84,7 +85,7 @@ impl Session {
 
     /// Judges a text that is not known yet. Nothing when the client has been answered.
     async fn decide(&mut self, sql: &str) -> Result<Option<Arc<Decided>>, End> {
-        let statements = match grammar::parse(sql) {
+        let statements = match aside::judge(sql.len(), || grammar::parse(sql)) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => {
                 self.explain_syntax(sql).await?;
@@ -110,7 +111,7 @@ impl Session {
             return Ok(None);
         }
         let lift = self.people.lift.as_ref().filter(|_| alone.is_some());
-        let planned = match self.plan_all(&statements, lift) {
+        let planned = match aside::judge(sql.len(), || self.plan_all(&statements, lift)) {
             Ok(planned) => planned,
             Err(denial) => {
                 self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
@@ -130,7 +131,7 @@ impl Session {
         };
         let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
-        self.remember(sql, &decided);
+        aside::judge(sql.len(), || self.remember(sql, &decided));
         Ok(Some(decided))
     }
 

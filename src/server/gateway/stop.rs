@@ -85,7 +85,7 @@ impl Session {
     /// The statement has used up its time.
     pub(super) fn time_is_up(&mut self) {
         let running = self.executions.front();
-        let time = running.map_or(self.filling.map(|one| one.time), |execution| execution.limits().time);
+        let time = running.map_or(self.ahead.filling.map(|one| one.time), |execution| execution.limits().time);
         let seconds = time.unwrap_or_default().as_secs_f64();
         self.stop(
             "57014",

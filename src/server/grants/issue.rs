@@ -201,7 +201,7 @@ fn no_scope(served: &ServedTarget, error: &ScopeError) -> Refusal {
     tracing::error!(target = served.name(), error = %chain(error), "no scope role");
     match error {
         ScopeError::TooMany => return Refusal::new(ErrorCode::Busy, error.to_string()),
-        ScopeError::Exposed(_) => {
+        ScopeError::Exposed(_) | ScopeError::Widened { .. } => {
             let message = format!("target `{}` is not safe to give: {error}", served.name());
             return Refusal::new(ErrorCode::TargetDown, message)
                 .hint(format!("Its operators can run: dbgate doctor {}", served.name()));

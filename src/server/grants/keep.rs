@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A target is asked for a tenth of the time at most: with ten thousand relations one look takes
 /// a quarter of a second.
 const RESTS: u32 = 9;
+/// However slow a look was: definitions are not left alone for longer.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// How often scopes that nobody uses are dropped.
 const CLEAR: Duration = Duration::from_secs(5);
@@ -69,7 +71,7 @@ pub async fn watch(state: Arc<State>, mut stop: watch::Receiver<bool>) {
         if Instant::now() >= look {
             let started = Instant::now();
             changed_definitions(&state, &mut seen).await;
-            look = Instant::now() + LOOK.max(started.elapsed() * RESTS);
+            look = Instant::now() + LOOK.max(started.elapsed() * RESTS).min(LONGEST_REST);
         }
         if Instant::now() >= clear {
             for served in state.targets.values() {

@@ -73,8 +73,16 @@ async fn mark(client: &Client, digest: &str) -> Result<String, ScopeError> {
     };
     let sql = format!(
         "select concat_ws(' ', (select oid from pg_catalog.pg_database where datname = current_database()), \
-         (select concat_ws(' ', oid, shobj_description(oid, 'pg_authid')) from pg_catalog.pg_roles \
-           where rolname = {}), {}, {}, {})",
+         (select concat_ws(' ', r.oid, shobj_description(r.oid, 'pg_authid'), r.rolsuper, r.rolcreaterole, r.rolcreatedb, \
+             r.rolcanlogin, r.rolreplication, r.rolbypassrls, \
+             (select sum(m.roleid::int8) from pg_catalog.pg_auth_members m where m.member = r.oid), \
+             (select sum(pg_catalog.hashtextextended(concat_ws(' ', d.dbid, d.classid, d.objid, d.deptype), 0) / 4294967296) \
+               from pg_catalog.pg_shdepend d left join pg_catalog.pg_class t \
+                 on d.classid = 'pg_catalog.pg_class'::regclass and t.oid = d.objid \
+               where d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = r.oid \
+                 and (d.deptype = 'o' or d.classid <> 'pg_catalog.pg_class'::regclass) \
+                 and t.relpersistence is distinct from 't')) \
+           from pg_catalog.pg_roles r where r.rolname = {}), {}, {}, {})",
         literal(&role_sql::scope_role(digest)),
         of("pg_class", "relacl is not null"),
         of("pg_attribute", "attacl is not null"),

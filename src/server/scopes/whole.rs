@@ -99,7 +99,7 @@ async fn may_grant(client: &Client, mine: &[&RelationScope]) -> Result<BTreeSet<
 }
 
 /// The views that stand for a relation, with the rights on each.
-fn views_of(relation: &RelationScope) -> Vec<(String, Vec<(Right, Extent)>)> {
+pub(super) fn views_of(relation: &RelationScope) -> Vec<(String, Vec<(Right, Extent)>)> {
     let mut views = Vec::new();
     if let Some((_, view)) = &relation.view {
         views.push((view.clone(), Right::ALL.map(|right| (right, explain::on_view(relation, right))).to_vec()));

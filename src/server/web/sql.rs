@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use crate::core::text::escape_keeping_lines;
 use crate::core::transcript::lexer::{self, Kind};
 
 /// Words that are worth seeing at once.
@@ -62,14 +63,16 @@ const WORDS: [&str; 54] = [
     "where",
 ];
 
-/// The statement as markup: every piece is escaped, and all pieces together are the text.
+/// The statement as markup: every piece is escaped, and all pieces together are the text, with
+/// letters that nobody sees spelled out.
 pub fn highlighted(text: &str) -> Markup {
     html! {
         @for token in lexer::tokens(text) {
             @let piece = token.of(text);
+            @let shown = escape_keeping_lines(piece);
             @match class(token.kind, piece) {
-                None => (piece),
-                Some(class) => span class=(class) { (piece) },
+                None => (shown),
+                Some(class) => span class=(class) { (shown) },
             }
         }
     }
@@ -99,5 +102,7 @@ mod tests {
         assert!(shown.starts_with("<span class=\"kw\">delete</span> <span class=\"kw\">from</span> t "));
         assert!(shown.contains("<span class=\"str\">'&lt;script&gt;'</span>"), "{shown}");
         assert!(shown.contains("<span class=\"com\">-- &quot;x&quot;</span>"), "{shown}");
+        let shown = highlighted("select 'deli\u{200b}vered\u{202e}'\n from t").into_string();
+        assert!(shown.contains("'deli\\u{200b}vered\\u{202e}'</span>\n "), "{shown}");
     }
 }

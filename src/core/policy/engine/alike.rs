@@ -15,7 +15,7 @@ use crate::core::scope::RelationName;
 use crate::core::scope::catalog::RelationKind;
 
 /// The actions that are asked about relations and columns.
-const ACTIONS: [&str; 5] = ["read", "insert", "update", "delete", "reveal"];
+const ACTIONS: [&str; 6] = ["read", "insert", "update", "delete", "reveal", "guess"];
 
 /// What rules can see of the resources of each action.
 pub struct Sight(BTreeMap<&'static str, Seen>);
@@ -173,18 +173,23 @@ impl<'a, 'c> Questions<'_, 'a, 'c> {
         filter
     }
 
-    /// [`Asking::reveal`]
+    /// [`Asking::on_column`] about being seen, in the order of the columns
     pub fn reveal(&mut self) -> Vec<Answer<'a>> {
-        (0..self.about.columns.len()).map(|at| self.reveal_one(at)).collect()
+        (0..self.about.columns.len()).map(|at| self.of_column("reveal", at)).collect()
     }
 
-    fn reveal_one(&mut self, at: usize) -> Answer<'a> {
-        let looks = self.looks("reveal", Some(at));
+    /// [`Asking::on_column`] about guessing
+    pub fn guess(&mut self, at: usize) -> Answer<'a> {
+        self.of_column("guess", at)
+    }
+
+    fn of_column(&mut self, action: &'static str, at: usize) -> Answer<'a> {
+        let looks = self.looks(action, Some(at));
         if let Some(answer) = self.alike.answers.get(&looks) {
             return answer.clone();
         }
         let asking = self.alike.asking;
-        let answer = asking.reveal_at(self.entities(), at);
+        let answer = asking.on_column(action, self.entities(), at);
         self.alike.answers.insert(looks, answer.clone());
         answer
     }
@@ -322,8 +327,10 @@ mod tests {
                         "{chosen:b} {action} {name}"
                     );
                 }
-                let alone = asking.reveal(&entities);
+                let alone: Vec<Answer<'_>> = (0..3).map(|at| asking.on_column("reveal", &entities, at)).collect();
                 assert_eq!(format!("{:?}", questions.reveal()), format!("{alone:?}"), "{chosen:b} {name}");
+                let alone = asking.on_column("guess", &entities, 1);
+                assert_eq!(format!("{:?}", questions.guess(1)), format!("{alone:?}"), "{chosen:b} {name}");
                 assert_eq!(questions.filters(), asking.filters(&entities), "{chosen:b} {name}");
             }
         }

@@ -207,16 +207,10 @@ impl<'a> Asking<'a> {
         self.ask(action, relation.relation.clone(), &relation.entities, matter)
     }
 
-    /// Asks whether each column may be seen, in the order the relation was made with.
-    pub fn reveal(&self, relation: &RelationEntities) -> Vec<Answer<'a>> {
-        let columns = relation.columns.iter();
-        columns.map(|column| self.ask("reveal", column.clone(), &relation.entities, None)).collect()
-    }
-
-    /// Asks whether one column may be seen, by its place.
-    pub fn reveal_at(&self, relation: &RelationEntities, at: usize) -> Answer<'a> {
+    /// Asks about one column, by its place.
+    pub fn on_column(&self, action: &str, relation: &RelationEntities, at: usize) -> Answer<'a> {
         match relation.columns.get(at) {
-            Some(column) => self.ask("reveal", column.clone(), &relation.entities, None),
+            Some(column) => self.ask(action, column.clone(), &relation.entities, None),
             None => Answer::Unpermitted,
         }
     }

@@ -66,6 +66,7 @@ fn relation(oid: u32, full: &str, kind: RelationKind, columns: &[&str]) -> Relat
         estimated_rows: -1,
         sequences: Vec::new(),
         unique_keys: Vec::new(),
+        constraints: Vec::new(),
     }
 }
 

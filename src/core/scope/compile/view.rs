@@ -11,6 +11,7 @@ use super::Decision;
 use crate::core::mask;
 use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
+use crate::core::scope::explain::Right;
 use crate::core::scope::{ColumnMask, RelationName};
 use crate::core::statement::facts::Name;
 use crate::core::statement::splice::{self, Masks, Spot};
@@ -82,9 +83,9 @@ fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
             behind.iter().all(|oid| decisions.get(oid).is_some_and(|decision| free(decision) && may(decision)))
         };
         let (insert, update, delete) = (
-            all(|decision| decision.scope.insert),
-            all(|decision| decision.scope.update),
-            all(|decision| decision.scope.delete),
+            all(|decision| decision.scope.gives_all(Right::Insert)),
+            all(|decision| decision.scope.gives_all(Right::Update)),
+            all(|decision| decision.scope.gives_all(Right::Delete)),
         );
         if let Some(decision) = decisions.get_mut(&view.oid) {
             decision.scope.insert &= insert;
@@ -212,7 +213,7 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
         let replace = |schema: Option<&str>, name: &str, spot: Spot| match spot {
             Spot::Rows => text(schema?, name),
             // What stands for a relation shows its children too.
-            Spot::RowsOfItself | Spot::Target | Spot::ShownTarget | Spot::ShownRows => None,
+            Spot::RowsOfItself | Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows => None,
         };
         splice::splice(statement, Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None })
             .ok()

@@ -25,7 +25,7 @@ impl Editor<'_> {
         let mut columns = self.columns_of(target)?;
         match (spot, self.replaced_target(target, spot)) {
             (_, None) => {}
-            (Spot::ShownRows, Some(_)) => columns.iter_mut().for_each(Shown::take_rows),
+            (Spot::NewRows | Spot::ShownRows, Some(_)) => columns.iter_mut().for_each(Shown::take_rows),
             (Spot::Rows | Spot::RowsOfItself | Spot::Target | Spot::ShownTarget, Some(_)) => return None,
         }
         Some(columns)
