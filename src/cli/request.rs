@@ -22,8 +22,19 @@ use crate::core::encoding;
 use crate::core::identity::Declared;
 use crate::core::text::{escape, grouped};
 
-/// Settings that are made again for a statement that was approved under them.
-const REMADE: [&str; 4] = ["TimeZone", "DateStyle", "IntervalStyle", "search_path"];
+/// Settings that are bound whether the client has set them or not, and that are not made again for a
+/// statement that was approved under them: few sessions have a value of their own.
+const STANDING: [&str; 9] = [
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "array_nulls",
+    "session_replication_role",
+    "row_security",
+    "default_text_search_config",
+    "xmloption",
+    "lc_numeric",
+    "lc_monetary",
+];
 
 /// Runs `dbgate request`.
 pub async fn run(server: Option<&str>, form: Form, command: &RequestCommand) -> Result<Exit, Failure> {
@@ -174,7 +185,7 @@ async fn execute(
     };
     let granted = session::grant(global.server.as_deref(), &view.target, &asking, true).await?;
     answer.granted(&granted.credential.answer);
-    let settings: Vec<_> = view.binds.settings.iter().filter(|(name, _)| REMADE.contains(&name.as_str())).collect();
+    let settings: Vec<_> = view.binds.settings.iter().filter(|(name, _)| !STANDING.contains(&name.as_str())).collect();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let (mut open, desk, token) = session::open_with(granted, "dbgate exec", "1", &settings).await?;
     answer.opened(&open);

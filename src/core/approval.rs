@@ -10,6 +10,8 @@ pub mod estimate;
 mod glass;
 pub mod message;
 mod state;
+#[cfg(feature = "server")]
+pub mod steady;
 
 pub use access::Admission;
 pub use binding::{Binding, BoundRelation};

@@ -7,7 +7,7 @@
 mod constraints;
 mod own_types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
@@ -109,8 +109,12 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
      and d.refclassid = 'pg_class'::regclass \
      join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace";
 
-const FUNCTIONS: &str =
-    "select p.proname::text, bool_or(p.provolatile = 'v'), bool_or(p.proretset) from pg_proc p group by 1";
+/// Which functions are volatile, which may return something else in every session, which are code of
+/// the database's own, and which return a set. What comes with the server has the lower numbers.
+const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v'), \
+     bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
+     bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
+     from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
 /// operators that call one, and types that one casts to.
@@ -234,8 +238,9 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
-    let functions = functions(&query(FUNCTIONS).await?).map_err(unexpected)?;
-    let definers = pairs(&query(DEFINERS).await?).map_err(unexpected)?;
+    let functions = query(FUNCTIONS).await?;
+    let named = |place| names(&functions, place).map_err(unexpected);
+    let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
     let operators = query(OPERATORS).await?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
     Ok(Catalog {
@@ -245,13 +250,11 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
-        volatile_functions: functions
-            .iter()
-            .filter(|(_, volatile, _)| *volatile)
-            .map(|(name, ..)| name.clone())
-            .collect(),
-        set_functions: functions.iter().filter(|(_, _, is_set)| *is_set).map(|(name, ..)| name.clone()).collect(),
-        known_functions: functions.into_iter().map(|(name, ..)| name).collect(),
+        volatile_functions: named(Some(1))?,
+        unsteady_functions: named(Some(2))?,
+        own_functions: named(Some(3))?,
+        known_functions: named(None)?,
+        set_functions: named(Some(4))?,
         definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators: operators.first().is_none_or(|row| row.try_get(0).unwrap_or(true)),
     })
@@ -354,11 +357,19 @@ fn add_links(
     Ok(())
 }
 
-fn pairs(rows: &[Row]) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+/// Names of which this is said; all without a place.
+fn names(rows: &[Row], place: Option<usize>) -> Result<BTreeSet<String>, tokio_postgres::Error> {
+    let mut names = BTreeSet::new();
+    for row in rows {
+        if place.map_or(Ok(true), |place| row.try_get(place))? {
+            names.insert(row.try_get(0)?);
+        }
+    }
+    Ok(names)
 }
 
-/// Names of functions, and whether any is volatile and returns a set.
-fn functions(rows: &[Row]) -> Result<Vec<(String, bool, bool)>, tokio_postgres::Error> {
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+fn pairs<'r, T: tokio_postgres::types::FromSql<'r>>(
+    rows: &'r [Row],
+) -> Result<Vec<(String, T)>, tokio_postgres::Error> {
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

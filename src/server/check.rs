@@ -315,7 +315,12 @@ impl Check<'_> {
             let is_named = |scope: &&RelationScope| !scope.is_closed() || scope.rows_view().is_some();
             self.scope.relations.get(&full).filter(is_named).map(|scope| mask::returned(&full, scope))
         };
-        splice::splice(statement, Masks { source: &replace, columns: &columns }).map_err(|error| {
+        let groups = |schema: Option<&str>, name: &str| {
+            let full = self.masked(schema, name)?;
+            let (scope, relation) = (self.scope.relations.get(&full)?, self.catalog.relations.get(&full)?);
+            Some(mask::grouping(scope, relation, self.catalog))
+        };
+        splice::splice(statement, Masks { source: &replace, columns: &columns, groups: &groups }).map_err(|error| {
             refused(
                 "masked_form",
                 &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),

@@ -253,3 +253,73 @@ async fn psycopg_asks_in_its_own_transactions() {
     }
     scene.end().await;
 }
+
+/// Whatever a session has to itself: the spelling makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_what_only_the_session_knows_is_asked_about() {
+    let code = "create function mine(int) returns int language sql stable as \
+          $$ select coalesce(current_setting('my.most', true), '0')::int + $1 $$;\n\
+        create function drawn() returns bigint language sql as $$ select lastval() $$;\n\
+        create view told as select setting::int as most from pg_settings where name = 'statement_timeout';\n\
+        create sequence numbers; grant usage on sequence numbers to public;";
+    let scene = Scene::start_over(&format!("{SHOP}\n{code}"), "").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    client.batch_execute("set my.most = '2000'; set statement_timeout = '20s'").await.expect("its own");
+    for condition in [
+        "id <= ('my.most'::text).current_setting::int",
+        "id <= (select setting::int from pg_settings where name = 'statement_timeout')",
+        "id <= (select setting::int from pg_catalog.pg_show_all_settings() where name = 'statement_timeout')",
+        "id <= 2000 + (select count(*) from pg_cursors)",
+        "id <= 2000 + (select count(*) from pg_prepared_statements where name like 'x%')",
+        "id <= 2000 + random()",
+        "id <= 2000 + length(coalesce(obj_description('orders'::regclass), ''))",
+        "id::oid < 2000 + ('pg_class'::regclass::oid::int - 1259)",
+    ] {
+        let sql = format!("update orders set amount = 0 where {condition}");
+        let (state, id, _) = refused(&client, &sql).await;
+        assert_eq!((state.as_str(), id.as_str()), ("42501", ""), "{sql}");
+    }
+    // What code of the database's own asks for is bound.
+    let sql = "update orders set amount = amount + 10000 where id <= mine(0)";
+    approved(&scene, &client, sql).await;
+    assert_eq!(client.execute(sql, &[]).await.expect("as it was approved"), 2000);
+    let id = approved(&scene, &client, sql).await;
+    client.batch_execute("set my.most = '1000'; begin").await.expect("another, and a block, which is never held");
+    let (state, other, _) = refused(&client, sql).await;
+    assert_eq!(state, "ZG001", "asked anew: {other}");
+    assert_ne!(id, other);
+    client.batch_execute("rollback").await.expect("it ends");
+    client.batch_execute("create temp table picked (id int)").await.expect("its own");
+    let (state, other, _) = refused(&client, sql).await;
+    assert_eq!((state.as_str(), other.as_str()), ("42501", ""), "code may look at temporary relations");
+    client.batch_execute("drop table picked").await.expect("gone");
+    client.batch_execute("select setseed(0.5)").await.expect("its own");
+    let (state, other, _) = refused(&client, "update orders set amount = 1 where id <= 2000").await;
+    assert_eq!((state.as_str(), other.as_str()), ("42501", ""), "nobody knows what code draws");
+    drop(client);
+    scene.end().await;
+}
+
+/// A text is read under the settings of its time: people are asked about what it means now.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_prepared_under_other_settings_is_read_again() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    client.batch_execute("set datestyle = 'ISO, MDY'").await.expect("set");
+    let sql = "update orders set amount = amount + 10000 where id <= extract(day from '01/02/2026'::date) * 1000";
+    let month_first = client.prepare(sql).await.expect("prepared");
+    client.batch_execute("set datestyle = 'ISO, DMY'").await.expect("set");
+    let day_first = client.prepare(sql).await.expect("prepared");
+    let told = async |statement: &tokio_postgres::Statement| {
+        let error = client.execute(statement, &[]).await.expect_err("it asks");
+        let error = error.as_db_error().expect("an error of the server").clone();
+        let detail: Value = serde_json::from_str(error.detail().unwrap_or_default()).expect("JSON");
+        detail["request_id"].as_str().unwrap_or_default().to_owned()
+    };
+    let id = told(&day_first).await;
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    assert_eq!(client.execute(&month_first, &[]).await.expect("the same text, now"), 1000);
+    assert_eq!(scene.changed().await, 1000);
+    drop(client);
+    scene.end().await;
+}

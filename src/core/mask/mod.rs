@@ -18,7 +18,7 @@ mod shape;
 
 use own_types::{OwnType, Types};
 #[cfg(feature = "server")]
-pub use place::{rebuilt, returned, rows_view, splice_columns, splice_text};
+pub use place::{grouping, rebuilt, returned, rows_view, splice_columns, splice_text};
 use shape::Shape;
 
 /// The masks there are, with what follows the colon.

@@ -1,8 +1,9 @@
 //! What stands in a FROM clause where a masked relation was named.
 
 use super::{Masked, identifier, null};
+use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::scope::{ColumnScope, RelationName, RelationScope};
-use crate::core::statement::splice::Shown;
+use crate::core::statement::splice::{Grouping, Shown};
 
 /// The text that replaces a masked relation's name, without an alias: the masking view's name, or a
 /// sub-select over the columns that may be read with constants for the others.
@@ -67,6 +68,22 @@ pub fn returned(relation: &RelationName, scope: &RelationScope) -> Vec<Shown> {
         by: scope.rows_view().and_then(|_| column.shown_by()),
     };
     scope.columns.iter().map(shown).collect()
+}
+
+/// Types of PostgreSQL's that know no equality, so that nothing can be grouped by them.
+const UNEQUAL: [&str; 9] = ["json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle"];
+
+/// What GROUP BY has to know of a relation that something else stands for.
+pub fn grouping(scope: &RelationScope, relation: &Relation, catalog: &Catalog) -> Grouping {
+    let clear = |number: &i16| {
+        let column = relation.columns.iter().find(|column| column.number == *number && column.not_null)?;
+        let shown = scope.columns.iter().find(|shown| shown.number == *number && shown.mask.is_none())?;
+        (shown.name == column.name).then(|| column.name.clone())
+    };
+    let keys = relation.unique_keys.iter().filter_map(|key| key.iter().map(clear).collect::<Option<Vec<_>>>());
+    let keys = keys.filter(|key| catalog.is_unique(relation, key)).collect();
+    let can_be = |column: &&ColumnScope| !UNEQUAL.contains(&column.type_name.trim_end_matches("[]"));
+    Grouping { keys, columns: scope.columns.iter().filter(can_be).map(|column| column.name.clone()).collect() }
 }
 
 fn masked<'a>(relation: &'a RelationName, column: &'a ColumnScope) -> Masked<'a> {

@@ -104,6 +104,13 @@ pub struct Catalog {
     pub set_functions: BTreeSet<String>,
     /// Every function name there is; a call of another name is unknown and so unsafe.
     pub known_functions: BTreeSet<String>,
+    /// Names of functions any overload of which is not IMMUTABLE, and is PostgreSQL's own or written in C:
+    /// what they return may depend on the session.
+    #[serde(default)]
+    pub unsteady_functions: BTreeSet<String>,
+    /// Names of functions that the database has by itself, written in another language than C.
+    #[serde(default)]
+    pub own_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
     /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,

@@ -203,6 +203,8 @@ pub struct Facts {
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
     pub effects: Effects,
+    /// It names the row of a cursor, or an object by a text: see `leans`.
+    pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
     /// Which relations come together, and by what: see `joins`.
@@ -247,6 +249,7 @@ impl Facts {
             locks: false,
             row_locks: RowLocks::None,
             effects: Effects::default(),
+            leans: false,
             unbounded: false,
             joins: Joins::default(),
             unread_text: false,
@@ -311,6 +314,7 @@ impl Facts {
                 effects.add(outer.effects.clone());
                 effects
             },
+            leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
             unread_text: self.unread_text || outer.unread_text,
             pinned: self.pinned.clone(),

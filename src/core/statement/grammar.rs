@@ -5,7 +5,7 @@
 
 use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::tree::Tree;
-use super::{blocks, effects, locks, predicate, shape, upkeep, walk};
+use super::{blocks, effects, leans, locks, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -48,6 +48,18 @@ pub enum GrammarError {
     Nul,
 }
 
+impl GrammarError {
+    /// What whoever wrote the text can do.
+    pub const fn way_out(&self) -> &'static str {
+        match self {
+            Self::TooDeep => {
+                "put parts of a long chain (UNION, ||, +) into parentheses, so that it branches rather than nests"
+            }
+            Self::Syntax(_) | Self::TooLong(_) | Self::Nul => "simplify it",
+        }
+    }
+}
+
 /// Splits and parses a text. An empty text has no statements.
 ///
 /// # Errors
@@ -68,6 +80,12 @@ pub(super) fn parse_reading(sql: &str, reads: Reads) -> Result<Vec<Statement>, G
         return Err(GrammarError::TooLong(sql.len()));
     }
     let parsed = pg_query::parse(sql, pg_query::ParserOptions::default()).map_err(|error| match error {
+        // The parser has limits of its own.
+        pg_query::Error::Parse(message)
+            if ["nested too deeply", "stack depth limit"].iter().any(|said| message.contains(said)) =>
+        {
+            GrammarError::TooDeep
+        }
         pg_query::Error::Parse(message) => GrammarError::Syntax(message),
         pg_query::Error::Conversion(_) => GrammarError::Nul,
         // The decoder has a limit on depth that PostgreSQL does not have.
@@ -108,6 +126,7 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
     facts.effects = effects::of(tree);
+    facts.leans = leans::on_the_session(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }
@@ -311,6 +330,8 @@ fn definition(kind: &'static str, tree: &Tree) -> Facts {
         verb = name.to_owned();
     } else if is_revoke {
         verb.push_str("REVOKE");
+    } else if kind == "AlterSeqStmt" {
+        verb.push_str("ALTER SEQUENCE");
     } else if kind == "DefineStmt" {
         verb.push_str(defined(tree.get("kind").int()));
     } else {
@@ -504,7 +525,11 @@ mod tests {
         let deep = format!("select {}1{}", "(".repeat(5000), ")".repeat(5000));
         assert!(parse(&deep).is_ok() || parse(&deep).is_err());
         let chain = format!("select {}1", "1||".repeat(5000));
-        assert!(parse(&chain).is_err(), "deeper than the decoder goes");
+        assert_eq!(parse(&chain).err(), Some(GrammarError::TooDeep), "deeper than the decoder goes");
+        let branches =
+            |part: &str, by: &str| [const { String::new() }; 12].map(|_| format!("({})", [part; 12].join(by))).join(by);
+        assert!(parse(&format!("select {}", branches("1", "||"))).is_ok(), "the way out");
+        assert!(parse(&branches("select 1", " union all ")).is_ok(), "the way out");
     }
 
     #[test]

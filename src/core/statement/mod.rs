@@ -17,6 +17,8 @@ pub mod facts;
 pub mod grammar;
 pub mod joins;
 #[cfg(feature = "server")]
+mod leans;
+#[cfg(feature = "server")]
 pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;

@@ -5,8 +5,10 @@
 //! is refused. If a place is missed, PostgreSQL answers "permission denied": a splice is comfort,
 //! the role's privileges are the wall.
 
+mod groups;
 mod returning;
 
+pub use groups::Grouping;
 pub use returning::Shown;
 
 use super::grammar::{self, Statement};
@@ -19,6 +21,8 @@ pub struct Masks<'a> {
     pub source: &'a dyn Fn(Option<&str>, &str, Spot) -> Option<String>,
     /// Every column in order, for RETURNING.
     pub columns: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<Shown>>,
+    /// What GROUP BY has to know of it.
+    pub groups: &'a dyn Fn(Option<&str>, &str) -> Option<Grouping>,
 }
 
 /// Where a relation is named.
@@ -134,7 +138,9 @@ impl Editor<'_> {
                 let qualified = self.unaliased(tree);
                 let returned = self.returned(tree, kind);
                 self.common_tables(tree);
+                let more = self.grouped(tree);
                 self.fields(tree, kind);
+                self.group(tree, more);
                 if let Some(columns) = returned {
                     self.returning(tree, &columns);
                 }
@@ -436,7 +442,7 @@ mod tests {
             }
         };
         let statement = grammar::parse(sql).expect(sql).remove(0);
-        splice(&statement, Masks { source: &replace, columns: &columns })
+        splice(&statement, Masks { source: &replace, columns: &columns, groups: &|_, _| None })
     }
 
     #[test]
@@ -608,11 +614,11 @@ mod tests {
         for (sql, expected) in table {
             let statement = grammar::parse(sql).expect(sql).remove(0);
             let expected = expected.replace(" M ", " \"m\".\"c\" ");
-            let masks = Masks { source: &replace, columns: &|_, _| None };
+            let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
             assert_eq!(splice(&statement, masks), Ok(Some(expected)), "{sql}");
         }
         let only = grammar::parse("update only customers set id = 1").expect("one").remove(0);
-        let masks = Masks { source: &replace, columns: &|_, _| None };
+        let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
         assert_eq!(splice(&only, masks), Err(SpliceError::Unsupported));
     }
 
@@ -621,7 +627,7 @@ mod tests {
         let sql = "select 'ä', 1; select * from customers a, customers b";
         let statement = grammar::parse(sql).expect(sql).remove(1);
         let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "v".to_owned());
-        let masks = Masks { source: &replace, columns: &|_, _| None };
+        let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
         let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
         assert_eq!(spliced.trim(), "select * from v a, v b");
         let statement = grammar::parse("update t set (a,b) = (select id, id from customers)").expect("one").remove(0);

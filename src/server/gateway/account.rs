@@ -90,6 +90,9 @@ impl Session {
             return Ok(true);
         }
         let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(false) };
+        if found.leaning.is_some() {
+            return Ok(true);
+        }
         let session = self.record.session().as_str();
         match self.people.approvals.claim(&found.binding, session).await {
             Ok(lift) => self.people.lift = lift,

@@ -4,6 +4,7 @@
 use super::relay::Mode;
 use super::session::{End, Session};
 use super::values::Values;
+use crate::core::approval::steady::Leaning;
 use crate::core::approval::{Binding, BoundRelation};
 use crate::core::encoding;
 use crate::core::statement::facts::{Facts, Name};
@@ -41,17 +42,51 @@ const RELATIONS: &str = "select 'relation', n.name, coalesce(c.oid::text, '0'), 
    from pg_catalog.unnest($1::pg_catalog.text[]) n(name) \
    left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(n.name) order by n.name";
 
-/// Settings, bodies of functions, what the client wants to hear, and the locks of this transaction.
-const CIRCUMSTANCES: &str = "select 'circumstances', \
-   (select pg_catalog.json_object_agg(s.name, s.setting)::text from pg_catalog.pg_settings s where s.name in (SETTINGS)), \
-   (select pg_catalog.string_agg(p.oid::text || ' ' || p.prosrc, E'\\n' order by p.oid) from pg_catalog.pg_proc p \
-     where p.proname = any ($1::pg_catalog.text[]) and p.oid >= 16384), \
+/// What code may look at that only its session knows, as far as it says so.
+const SESSIONS_OWN: &str = r"\m(currval|lastval|setseed|pg_temp\w*|pg_my_temp_schema|pg_settings|pg_cursors?|pg_prepared_statements?|pg_backend_pid)\M";
+
+/// Settings that say how long to wait or what to tell, not what to do; and what each session is told of
+/// itself.
+const TELLING: &str = r"^(application_name|client_.*|.*_timeout|transaction_(isolation|read_only|deferrable)|default_transaction_.*|tcp_.*|log_.*|dbgate\..*)$";
+
+/// How the database's own code asks for a setting.
+const ASKS: &str = r"current_setting\s*\(\s*''([^'']+)''";
+
+/// Settings, bodies of functions and of what operators call, what the client wants to hear, the locks of this
+/// transaction, and code that looks at what only its session knows. The settings are those that give a
+/// text its meaning, all that the client has set, and all that code of the database's own asks for.
+const CIRCUMSTANCES: &str = "with own as materialized ( \
+     select p.oid, p.proname, case when p.prokind in ('f', 'p') then pg_catalog.pg_get_functiondef(p.oid) else p.prosrc end \
+       as body from pg_catalog.pg_proc p \
+     where (p.proname = any ($1::pg_catalog.text[]) or p.oid in ( \
+       select o.oprcode from pg_catalog.pg_operator o where o.oprname = any ($2::pg_catalog.text[]))) and p.oid >= 16384), \
+   asked as materialized ( \
+     select m.found[1] as name from pg_catalog.pg_proc p, \
+       pg_catalog.regexp_matches(p.prosrc, 'ASKS', 'gi') m(found) where p.oid >= 16384 \
+     union select m.found[1] from pg_catalog.pg_policy y, pg_catalog.regexp_matches(pg_catalog.concat( \
+       pg_catalog.pg_get_expr(y.polqual, y.polrelid), ' ', pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), \
+       'ASKS', 'gi') m(found) \
+     union select d.name from pg_catalog.unnest($3::pg_catalog.text[]) d(name)), \
+   settings as ( \
+     select s.name, s.setting from pg_catalog.pg_settings s where s.name in (SETTINGS) \
+       or (s.source in ('session', 'client') and s.name !~ 'TELLING') \
+     union select pg_catalog.lower(a.name), pg_catalog.current_setting(a.name, true) from asked a \
+       where pg_catalog.strpos(a.name, '.') > 0 and a.name !~ 'TELLING' \
+         and pg_catalog.current_setting(a.name, true) is not null) \
+ select 'circumstances', \
+   (select pg_catalog.json_object_agg(s.name, s.setting order by s.name)::text from settings s), \
+   (select pg_catalog.string_agg(own.oid::text || ' ' || own.body, E'\\n' order by own.oid) from own), \
    pg_catalog.current_setting('client_min_messages'), \
    (select pg_catalog.string_agg(distinct l.mode || ' ' || n.nspname || '.' || c.relname, E'\\n') \
      from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation \
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
      where l.pid = pg_catalog.pg_backend_pid() and l.mode <> 'AccessShareLock' and c.relkind in ('r', 'p') \
-       and c.oid >= 16384)";
+       and c.oid >= 16384), \
+   coalesce((select pg_catalog.min(own.proname::text) from own where own.body ~* 'SESSIONS_OWN'), \
+     (select pg_catalog.min(p.proname::text) from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid \
+       where t.tgrelid = any (select pg_catalog.to_regclass(n.name)::pg_catalog.oid \
+           from pg_catalog.unnest($4::pg_catalog.text[]) n(name)) \
+         and not t.tgisinternal and p.prosrc ~* 'SESSIONS_OWN'))";
 
 /// What was found out about a statement.
 pub struct Circumstances {
@@ -62,6 +97,8 @@ pub struct Circumstances {
     pub statistics_age: Option<u64>,
     /// Bound values, as people are shown them.
     pub values: Vec<Option<String>>,
+    /// What it takes from the session: then nobody is asked about it, and no approval is used.
+    pub leaning: Option<Leaning>,
     /// The client wants to see notices.
     pub hears_notices: bool,
 }
@@ -79,9 +116,15 @@ impl Session {
         let parameters = values.map(Values::bound).transpose()?.flatten();
         let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
         let functions: Vec<String> = facts.calls().map(|call| call.name).collect();
+        let operators: Vec<String> = facts.operators.iter().map(|name| name.name.clone()).collect();
+        let dotted: Vec<String> = self.people.era.dotted().iter().cloned().collect();
+        let leaning = self.leaning(facts, values);
         self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&array(&names))]);
-        let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS);
-        self.ask_fresh("dbgate_circumstances", &circumstances, &[Some(&array(&functions))]);
+        let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS).replace("SESSIONS_OWN", SESSIONS_OWN);
+        let circumstances = circumstances.replace("TELLING", TELLING).replace("ASKS", ASKS);
+        let lists = [&functions, &operators, &dotted, &names].map(|list| array(list));
+        let lists: Vec<_> = lists.iter().map(|list| Some(list.as_str())).collect();
+        self.ask_fresh("dbgate_circumstances", &circumstances, &lists);
         let drained = self.asked_aside(mode).await?;
         if drained.failed {
             return Ok(None);
@@ -123,14 +166,17 @@ impl Session {
             functions: cell(2).map(Binding::digest_of).unwrap_or_default(),
             policy: self.policy.digest().to_owned(),
         };
-        Ok(Some(Circumstances {
+        let mut found = Circumstances {
             binding,
             triggers,
             statistics_age,
             locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
             values: Vec::new(),
+            leaning: None,
             hears_notices: !matches!(cell(3), Some("warning" | "error")),
-        }))
+        };
+        found.leaning = leaning.or_else(|| found.leaning_of(cell(5), !self.temporary.is_empty()));
+        Ok(Some(found))
     }
 }
 

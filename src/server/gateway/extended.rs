@@ -11,11 +11,12 @@ use super::account::with_approved;
 use super::aside;
 use super::foresee::Foreseen;
 use super::held::Asked;
+use super::named::Parsed;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
 use super::relay::{Drained, Mode};
 use super::seldom;
-use super::session::{Bound, End, Judged, Parsed, Session};
+use super::session::{Bound, End, Judged, Session};
 use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
@@ -97,8 +98,8 @@ impl Session {
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         let (text, wording) = (sql.into(), decided.wording.clone());
         let judged = Judged::Planned(planned.clone());
-        let context = self.context.clone();
-        self.name_statement(name, Some(Parsed { judged, types: types_of, text, wording, context }));
+        let (era, context) = (self.era(), self.context.clone());
+        self.name_statement(name, Some(Parsed { judged, types: types_of, era, text, wording, context }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -113,7 +114,7 @@ impl Session {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
-            Err(error) => return Err(Undecided::Denied(refused("unparseable", &error.to_string(), "simplify it"))),
+            Err(error) => return Err(Undecided::Denied(refused("unparseable", &error.to_string(), error.way_out()))),
         };
         let statement = match statements.as_slice() {
             [] => return Err(Undecided::Unjudged(Judged::Empty)),
@@ -154,11 +155,12 @@ impl Session {
             Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
             Some(Parsed { judged: Judged::Outdated, text, .. }) => return self.deny(&outdated(), &text).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
-                return seldom(self.bind_unlifted(message, portal, statement, &text, Values { types, parameters }))
-                    .await;
+                let values = Values { types, parameters, era: self.era() };
+                return seldom(self.bind_unlifted(message, portal, statement, &text, values)).await;
             }
-            Some(Parsed { judged, types, text, wording, .. }) => {
-                let values = Values { types, parameters };
+            Some(Parsed { judged, types, era, text, wording, .. }) => {
+                let era = self.read_again(statement, &judged, &types, era)?;
+                let values = Values { types, parameters, era };
                 Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording, used: None })
             }
             None => None,

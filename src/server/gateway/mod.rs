@@ -27,6 +27,7 @@ mod relay;
 mod rows;
 mod session;
 mod simple;
+mod steady;
 mod stop;
 mod trial;
 pub mod upstream;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bound::{Behind, Deadline};
-use super::session::{Bound, End, Judged, Parsed, Session};
+use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, TransactionVerb};
@@ -20,6 +20,7 @@ use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned, refused};
+use crate::server::decisions::Context;
 
 /// Changes that the target was asked for, in the order of the requests.
 #[derive(Default)]
@@ -89,6 +90,27 @@ impl Changes {
     }
 }
 
+/// What a Parse left behind.
+#[derive(Clone)]
+pub struct Parsed {
+    pub judged: Judged,
+    /// Of its parameters, as the client named them.
+    pub types: Bytes,
+    /// When that was: see `steady`.
+    pub era: u64,
+    pub text: Arc<str>,
+    pub wording: Arc<Wording>,
+    /// What it was judged by.
+    pub context: Arc<Context>,
+}
+
+impl Parsed {
+    /// Of a text that was not judged.
+    pub fn unjudged(judged: Judged, sql: &str, types: Bytes, context: Arc<Context>) -> Self {
+        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)), context }
+    }
+}
+
 impl Session {
     /// The next request makes the name mean this, or nothing any more.
     pub(super) fn name_statement(&mut self, name: &str, parsed: Option<Parsed>) {
@@ -138,8 +160,9 @@ impl Session {
             ("PREPARE", Some(name)) => {
                 let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
                 let judged = Judged::Planned(planned.clone());
-                let context = self.context.clone();
-                self.prepared.insert(name.to_owned(), Parsed { judged, types: Bytes::new(), text, wording, context });
+                let (era, context) = (self.era(), self.context.clone());
+                self.prepared
+                    .insert(name.to_owned(), Parsed { judged, types: Bytes::new(), era, text, wording, context });
             }
             ("CLOSE", Some("")) => {
                 self.portals.clear();

@@ -252,7 +252,7 @@ async fn connected(
     let welcome = welcome(&startup, &parameters, &record, &cancel);
     let context = state.decisions.context(&live.grant.id, &policy, &catalog, &[], &[], false);
     let mut session = Box::new(Session {
-        people: People::new(state, live, wishes, asked.hold),
+        people: People::new(state, live, wishes, asked.hold, &settings),
         client,
         target,
         up: BytesMut::new(),

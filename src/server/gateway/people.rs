@@ -2,6 +2,7 @@
 //!
 //! What must stay true: before anybody is asked the statement has been rolled back or has not run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::circumstances::Circumstances;
 use super::foresee::Planner;
 use super::relay::Mode;
 use super::session::{End, Session};
+use super::steady::{Era, unasked};
 use super::trial::Trying;
 use super::values::Values;
 use super::wait::Waiting;
@@ -38,13 +40,15 @@ pub struct People {
     /// Nothing is committed in this session.
     pub trying: Option<Trying>,
     /// The statement that runs, where it is one that people can be asked about.
-    at: Option<At>,
+    at: Option<Box<At>>,
     /// What the planner said of it.
     pub planner: Planner,
     /// What people have let through of the statement that runs.
     pub lift: Option<Lift>,
     /// The statement that its text alone does not let run, and an approval does.
     pub lifted: Option<Arc<Planned>>,
+    /// What the session has done to its settings.
+    pub(super) era: Box<Era>,
     /// What came of it, as far as it is known.
     pub(super) spent: Option<Spent>,
     pub(super) tag: String,
@@ -58,6 +62,8 @@ pub struct At {
     pub planned: Arc<Planned>,
     /// What the extended protocol has bound it with.
     values: Option<Values>,
+    /// A setting had changed by then since it was bound.
+    is_old: bool,
     pub began: Instant,
 }
 
@@ -73,8 +79,14 @@ pub enum Stopped {
 
 impl People {
     /// `wishes` is what our own client says in its startup message; native clients say nothing.
-    /// `most` is how long a native client lets itself be held.
-    pub fn new(state: &Arc<state::State>, live: &LiveGrant, wishes: Option<&str>, most: Option<Duration>) -> Self {
+    /// `most` is how long a native client lets itself be held; `settings` is what the session begins with.
+    pub fn new(
+        state: &Arc<state::State>,
+        live: &LiveGrant,
+        wishes: Option<&str>,
+        most: Option<Duration>,
+        settings: &BTreeMap<String, String>,
+    ) -> Self {
         let approvals = &state.approvals;
         let hold = approvals.config().hold_native;
         let hold = most.map_or(hold, |most| most.min(hold));
@@ -91,6 +103,7 @@ impl People {
             planner: Planner::NotAsked,
             lift: None,
             lifted: None,
+            era: Box::new(Era::beginning(settings.keys())),
             spent: None,
             tag: String::new(),
             waiting: None,
@@ -105,7 +118,8 @@ impl People {
     /// A statement begins that people can be asked about.
     pub fn begin(&mut self, planned: &Arc<Planned>, text: &Arc<str>, values: Option<Values>) {
         let (text, planned) = (text.clone(), planned.clone());
-        self.at = Some(At { text, planned, values, began: Instant::now() });
+        let is_old = values.as_ref().is_some_and(|values| values.era != self.era.number());
+        self.at = Some(Box::new(At { text, planned, values, is_old, began: Instant::now() }));
         self.planner = Planner::NotAsked;
     }
 
@@ -131,7 +145,7 @@ impl People {
 
     /// The statement that runs, for the last time.
     pub fn take_at(&mut self) -> Option<At> {
-        self.at.take()
+        self.at.take().map(|at| *at)
     }
 
     /// What the planner said of it.
@@ -160,14 +174,13 @@ impl Session {
         (is_outside || is_first) && says_all && !self.leans_on_the_session(facts)
     }
 
-    /// Whether it means what only this session knows: rows of temporary relations, settings of its own.
+    /// Whether its text alone says that it means what only this session knows. For the rest see `steady`.
     fn leans_on_the_session(&self, facts: &Facts) -> bool {
         let is_own = |name: &Name| match &name.schema {
             Some(schema) => schema.starts_with("pg_temp"),
             None => self.temporary.contains(&name.name),
         };
         facts.touches.iter().any(|touch| is_own(&touch.relation))
-            || facts.calls().any(|call| call.name == "current_setting")
     }
 
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.
@@ -178,13 +191,20 @@ impl Session {
 
     /// A held write did more than policy lets it do alone. Its transaction is still open.
     pub(super) async fn ask_about_impact(&mut self, denial: &Denial, impacts: Vec<Impact>) -> Result<Stopped, End> {
-        let Some(at) = self.people.at.take().filter(|_| self.people.is_asking) else {
+        let Some(mut at) = self.people.at.take().filter(|_| self.people.is_asking) else {
             return Ok(refused(denial, self.people.is_asking));
         };
+        // What it has run itself may have changed settings.
+        if let (Some(values), false) = (&mut at.values, at.is_old) {
+            values.era = self.era();
+        }
         let micros = u64::try_from(at.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (text, facts) = (bound(&at.text), at.planned.cleared.facts());
         let found = self.circumstances(text, facts, at.values.as_ref(), Mode::Extended).await?;
         let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(leaning) = &found.leaning {
+            return Ok(unasked(denial, leaning));
+        }
         if let Some(values) = &at.values {
             let Some(shown) = self.written_out(text, values, Mode::Extended).await? else { return Ok(Stopped::Told) };
             found.values = shown;
@@ -212,6 +232,9 @@ impl Session {
         let mode = if values.is_some() { Mode::Extended } else { Mode::Simple };
         let found = self.circumstances(bound(text), facts, values, mode).await?;
         let Some(mut found) = found else { return Ok(Stopped::Told) };
+        if let Some(leaning) = &found.leaning {
+            return Ok(unasked(denial, leaning));
+        }
         if let Some(values) = values {
             let Some(shown) = self.written_out(text, values, mode).await? else { return Ok(Stopped::Told) };
             found.values = shown;

@@ -231,6 +231,7 @@ impl Session {
         if self.status == b'I' {
             // Portals end with their transaction.
             self.portals.clear();
+            self.people.era.ended();
             self.forget_held();
         }
         self.release();

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::held::Held;
+use super::named::Parsed;
 use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
@@ -132,25 +133,6 @@ impl Judged {
             Self::Planned(planned) => Some(planned),
             Self::Empty | Self::Unread | Self::Unlifted | Self::Outdated => None,
         }
-    }
-}
-
-/// What a Parse left behind.
-#[derive(Clone)]
-pub struct Parsed {
-    pub judged: Judged,
-    /// Of its parameters, as the client named them.
-    pub types: Bytes,
-    pub text: Arc<str>,
-    pub wording: Arc<Wording>,
-    /// What it was judged by.
-    pub context: Arc<Context>,
-}
-
-impl Parsed {
-    /// Of a text that was not judged.
-    pub fn unjudged(judged: Judged, sql: &str, types: Bytes, context: Arc<Context>) -> Self {
-        Self { judged, types, text: sql.into(), wording: Arc::new(Wording::of(sql)), context }
     }
 }
 
@@ -445,6 +427,8 @@ impl Session {
             }
             Some(_) | None => {}
         }
+        let runs_code = self.runs_code(facts);
+        self.people.era.note(facts, runs_code);
         self.note_named(planned, hides_names);
     }
 
@@ -484,6 +468,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::tests::size;
     use super::*;
 

@@ -92,7 +92,7 @@ impl Session {
                 return Ok(None);
             }
             Err(error) => {
-                self.refuse(&refused("unparseable", &error.to_string(), "simplify it"), sql).await?;
+                self.refuse(&refused("unparseable", &error.to_string(), error.way_out()), sql).await?;
                 return Ok(None);
             }
         };

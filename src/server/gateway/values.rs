@@ -24,6 +24,8 @@ pub struct Values {
     pub types: Bytes,
     /// Formats, values and result formats.
     pub parameters: Bytes,
+    /// The era of the session that gave its text a meaning: see `steady`.
+    pub era: u64,
 }
 
 impl Values {

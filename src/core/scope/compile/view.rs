@@ -215,7 +215,7 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
             // What stands for a relation shows its children too.
             Spot::RowsOfItself | Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows => None,
         };
-        splice::splice(statement, Masks { source: &replace, columns: &|_, _| None })
+        splice::splice(statement, Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None })
             .ok()
             .map(|text| text.unwrap_or_else(|| statement.text.clone()))
     };
