@@ -152,8 +152,8 @@ impl Session {
         }
         let bound = match self.prepared.get(statement).cloned() {
             // An error of the target's own comes first.
-            Some(Parsed { judged: Judged::Unread, text, .. }) => return self.deny(&unread(), &text).await,
-            Some(Parsed { judged: Judged::Outdated, text, .. }) => return self.deny(&outdated(), &text).await,
+            Some(Parsed { judged: Judged::Unread, text, .. }) => return seldom(self.deny(&unread(), &text)).await,
+            Some(Parsed { judged: Judged::Outdated, text, .. }) => return seldom(self.deny(&outdated(), &text)).await,
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
                 let values = Values { types, parameters, era: self.era() };
                 return seldom(self.bind_unlifted(message, portal, statement, &text, values)).await;
