@@ -212,7 +212,6 @@ mod tests {
             estimated_rows: 0,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
-            constraints: Default::default(),
         };
         (name, relation)
     }
