@@ -186,11 +186,17 @@ async fn limits_hold_for_all_parts_of_a_result() {
     let mut out = BytesMut::new();
     frontend::parse_statement("", "select id from orders", &mut out);
     frontend::bind("p", "", &[], &mut out);
-    (0..6).for_each(|_| frontend::execute("p", 400, &mut out));
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    let told = peer.until(b'Z').await;
-    assert_eq!((error(&told).expect("stopped").sqlstate.as_str(), rows(&told).len()), ("54000", 1000));
+    let bound = out.clone();
+    // The last part may ask for all that is left.
+    for last in [400, 0] {
+        let mut out = bound.clone();
+        (0..2).for_each(|_| frontend::execute("p", 400, &mut out));
+        frontend::execute("p", last, &mut out);
+        frontend::sync(&mut out);
+        peer.send(&out).await;
+        let told = peer.until(b'Z').await;
+        assert_eq!((error(&told).expect("stopped").sqlstate.as_str(), rows(&told).len()), ("54000", 1000));
+    }
     // By a cursor, also where a savepoint takes the failure back.
     for sql in ["begin", "declare c cursor for select id from orders", "fetch 600 from c", "savepoint s"] {
         assert_eq!(code(&mut peer, sql).await, None, "{sql}");
@@ -416,6 +422,60 @@ async fn what_was_made_after_the_access_shows_nothing_that_is_masked() {
         }
     }
     assert_eq!(code(&mut peer, "select 1").await, None);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_prepared_to_lock_rows_goes_on_and_is_judged_by_what_its_names_mean() {
+    let gate = Gate::start(&format!("{SHOP}create sequence numbers; grant usage on sequence numbers to public;")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let mut out = BytesMut::new();
+    frontend::parse_statement("s", "select id from orders where id = 7 for update skip locked", &mut out);
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    peer.until(b'Z').await;
+    let mut run = BytesMut::new();
+    frontend::bind("", "s", &[], &mut run);
+    frontend::execute("", 0, &mut run);
+    frontend::sync(&mut run);
+    for between in ["select 1", "select nextval('numbers')", "select random()", "set search_path = public", "reset all"]
+    {
+        peer.send(&run).await;
+        assert_eq!(rows(&peer.until(b'Z').await), [["7"]], "{between}");
+        assert_eq!(code(&mut peer, between).await, None, "{between}");
+    }
+    peer.send(&run).await;
+    assert_eq!(rows(&peer.until(b'Z').await), [["7"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_a_failed_commit_took_back_are_asked_for_anew() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    for sql in [
+        "begin",
+        "create temp table p (id int primary key)",
+        "create temp table orders (id int references p deferrable initially deferred)",
+        "insert into orders values (1)",
+    ] {
+        assert_eq!(code(&mut peer, sql).await, None, "{sql}");
+    }
+    assert_eq!(code(&mut peer, "commit").await.as_deref(), Some("23503"));
+    for sql in ["truncate orders", "lock orders"] {
+        assert!(error(&peer.query(sql).await).expect(sql).detail.is_some(), "judged as what it is: {sql}");
+    }
+    // Nor are those that a DROP in the same text uncovers.
+    assert_eq!(code(&mut peer, "create temp table orders (id int)").await, None);
+    for sql in ["drop table orders; truncate orders", "drop table orders; lock orders"] {
+        assert_eq!(code(&mut peer, sql).await.as_deref(), Some("42501"), "{sql}");
+    }
+    assert_eq!(code(&mut peer, "drop table if exists orders; drop table if exists nosuch").await, None);
+    assert_eq!(gate.count(ROWS).await, 3000);
     drop(peer);
     gate.stop().await;
 }

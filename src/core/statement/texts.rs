@@ -54,16 +54,19 @@ fn said(text: &str) -> Option<Vec<Facts>> {
     if !stands_alone(text, NAME) || !stands_alone(text, LITERAL) {
         return None;
     }
-    if !text.contains('(') {
-        return Some(Vec::new());
-    }
     let parse = |text: &str| grammar::parse_reading(text, Reads::Nothing);
-    let statements = parse(text).or_else(|_| parse(&format!("select {text}"))).ok()?;
+    let Ok(statements) = parse(text).or_else(|_| parse(&format!("select {text}"))) else {
+        // A word that is a mark between others, or a keyword: it calls nothing.
+        return text.chars().all(|letter| letter != '(' && !letter.is_whitespace()).then(Vec::new);
+    };
     let facts: Vec<Facts> = statements.into_iter().map(|statement| statement.facts).collect();
     let is_anything = |facts: &Facts| {
         facts.unread_text
             || facts.calls().any(|call| call.name == NAME || call.schema.as_deref() == Some(NAME))
-            || facts.settings.iter().any(|setting| setting.contains(NAME))
+            || facts
+                .settings
+                .iter()
+                .any(|setting| setting.contains(NAME) || setting.contains(LITERAL.trim_matches('\'')))
     };
     (!facts.iter().any(is_anything)).then_some(facts)
 }

@@ -9,7 +9,7 @@ use super::session::{End, Session};
 use super::values::Values;
 use crate::core::session::{Owner, Step};
 use crate::core::wire::frame::Message;
-use crate::core::wire::frontend::{self, Named};
+use crate::core::wire::frontend::{self, Frontend, Named};
 use crate::server::audit::Pending;
 
 /// Requests that may be on their way without an answer before one is waited for without a Flush of the client's.
@@ -194,6 +194,23 @@ impl Session {
         self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
     }
 
+    /// What a Query of the client's has left under an unnamed name goes before the name is used.
+    pub(super) fn make_room(&mut self, parsed: &Frontend<'_>) {
+        match parsed {
+            Frontend::Parse { name: "", .. } => self.leftover.statement = false,
+            Frontend::Bind { portal, statement, .. } => {
+                if statement.is_empty() {
+                    self.clear_unnamed(Named::Statement);
+                }
+                self.leftover.portal &= !portal.is_empty();
+            }
+            Frontend::Describe { what, name: "" } => self.clear_unnamed(*what),
+            Frontend::Execute { portal: "", .. } => self.clear_unnamed(Named::Portal),
+            // These name something of the client's own, or nothing.
+            _ => {}
+        }
+    }
+
     /// Before the client uses the unnamed statement or portal: what a Query of its own has left
     /// there is ours, and to the client it is gone.
     pub(super) fn clear_unnamed(&mut self, what: Named) {
@@ -231,7 +248,9 @@ impl Session {
 
     /// Whether of a pipeline so much has gathered that a part of it should go on.
     pub(super) fn is_ahead(&self) -> bool {
+        let may_cut = !self.ahead.unrun.is_unrecorded() || self.up.len() > LONGEST_UNSETTLED;
         self.up.len() > SENT_AHEAD
+            && may_cut
             && self
                 .ahead
                 .settling

@@ -96,7 +96,8 @@ pub struct Unrun {
 impl Unrun {
     /// A Bind goes out.
     pub fn note(&mut self, name: &str, bound: &Bound) {
-        if bound.planned.is_some() {
+        let plans = |planned: &Arc<Planned>| planned.cleared.facts().transaction.is_none();
+        if bound.planned.as_ref().is_some_and(plans) {
             self.bound.push((name.to_owned(), bound.clone()));
         }
     }
@@ -163,11 +164,18 @@ impl Session {
     /// would be forwarded as another text now, or not at all.
     pub(super) fn follow_names(&mut self, statement: &str) -> bool {
         let Some(parsed) = self.prepared.get(statement) else { return true };
-        let Judged::Planned(before) = &parsed.judged else { return true };
-        if Arc::ptr_eq(&parsed.context, &self.context) || !before.names_unqualified() || self.has_moved_names {
+        let (before, is_outdated) = match &parsed.judged {
+            Judged::Planned(before) => (before.clone(), false),
+            Judged::Outdated(before) => (before.clone(), true),
+            Judged::Empty | Judged::Unread | Judged::Unlifted => return true,
+        };
+        let is_same =
+            Arc::ptr_eq(&parsed.context, &self.context) || !before.names_unqualified() || self.has_moved_names;
+        if is_same && !is_outdated {
             return true;
         }
-        let (text, before) = (parsed.text.clone(), before.clone());
+        let text = parsed.text.clone();
+        self.follow_policy();
         let known = self.context.find(&text).filter(|decided| decided.statements.len() == 1);
         let Some(decided) = known.or_else(|| self.decide_parse(&text).ok()) else { return false };
         let Some((planned, _)) = decided.statements.first() else { return false };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::account::with_approved;
 use super::aside;
+use super::bound::Deadline;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::named::Parsed;
@@ -146,6 +147,9 @@ impl Session {
             return seldom(self.deny(&reserved(portal), "")).await;
         }
         let parameters = message.body.slice_ref(parameters);
+        if self.facts_stale && self.pipeline.is_empty() {
+            seldom(self.refresh()).await?;
+        }
         if !self.follow_names(statement) {
             let text = self.prepared.get(statement).map(|parsed| parsed.text.clone()).unwrap_or_default();
             return seldom(self.deny(&outdated(), &text)).await;
@@ -153,7 +157,9 @@ impl Session {
         let bound = match self.prepared.get(statement).cloned() {
             // An error of the target's own comes first.
             Some(Parsed { judged: Judged::Unread, text, .. }) => return seldom(self.deny(&unread(), &text)).await,
-            Some(Parsed { judged: Judged::Outdated, text, .. }) => return seldom(self.deny(&outdated(), &text)).await,
+            Some(Parsed { judged: Judged::Outdated(_), text, .. }) => {
+                return seldom(self.deny(&outdated(), &text)).await;
+            }
             Some(Parsed { judged: Judged::Unlifted, types, text, .. }) => {
                 let values = Values { types, parameters, era: self.era() };
                 return seldom(self.bind_unlifted(message, portal, statement, &text, values)).await;
@@ -221,6 +227,7 @@ impl Session {
     }
 
     async fn on_execute(&mut self, message: &Message, portal: &str, rows: i32) -> Result<(), End> {
+        // It is recorded as run or as refused.
         self.ahead.unrun.run(portal);
         let Some(bound) = self.portals.get(portal).cloned() else {
             return seldom(self.execute_unknown(message, portal)).await;
@@ -273,7 +280,7 @@ impl Session {
             return seldom(self.turn_down(&denial, &text)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
-        if rows > 0 {
+        if rows > 0 || bound.used.is_some() {
             self.reads_part(portal);
         }
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
@@ -416,6 +423,7 @@ impl Session {
             self.ask_own("dbgate_commit", &[]);
         }
         self.ask_sync(Owner::Client);
+        self.ahead.filling = Deadline::earlier(self.ahead.filling, self.time_to_fill());
         let drained = self.round(Mode::Extended).await?;
         if self.stop.is_silent() {
             seldom(self.end_silence(Mode::Extended)).await?;
@@ -460,23 +468,6 @@ impl Session {
             self.send().await?;
         }
         Ok(())
-    }
-
-    /// What a Query of the client's has left under an unnamed name goes before the name is used.
-    fn make_room(&mut self, parsed: &Frontend<'_>) {
-        match parsed {
-            Frontend::Parse { name: "", .. } => self.leftover.statement = false,
-            Frontend::Bind { portal, statement, .. } => {
-                if statement.is_empty() {
-                    self.clear_unnamed(Named::Statement);
-                }
-                self.leftover.portal &= !portal.is_empty();
-            }
-            Frontend::Describe { what, name: "" } => self.clear_unnamed(*what),
-            Frontend::Execute { portal: "", .. } => self.clear_unnamed(Named::Portal),
-            // These name something of the client's own, or nothing.
-            _ => {}
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Facts, Name, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -150,6 +150,12 @@ impl Session {
         if self.fetches_portal(planned) {
             let (what, hint) = ("FETCH reads from cursors that DECLARE has made", "read on from a portal with Execute");
             return Err(refused("portal_by_fetch", what, hint));
+        }
+        let facts = planned.cleared.facts();
+        if self.has_moved_names && facts.effect == Effect::Session && matches!(facts.verb.as_str(), "TRUNCATE" | "LOCK")
+        {
+            let what = "whose table this is may have changed by what stands before it";
+            return Err(refused("several_statements", what, "send it alone"));
         }
         let makes = planned.cleared.facts().verb.starts_with("CREATE TEMP");
         self.held.made += u32::from(makes);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::bound::{Behind, Deadline};
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
+use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
@@ -198,7 +199,19 @@ impl Session {
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        planned.hold.is_counted() && (!is_dml || self.has_own_code || self.has_own_views || !self.is_tame(facts))
+        let says_all = is_dml || (facts.verb == "SELECT" && self.reads_tables(facts));
+        planned.hold.is_counted() && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
+    }
+
+    /// Whether it touches tables only: a view, or a row policy, may call anything.
+    fn reads_tables(&self, facts: &Facts) -> bool {
+        facts.touches.iter().all(|touch| {
+            let schema = touch.relation.schema.as_deref();
+            let relation = self.catalog.resolve(schema, &touch.relation.name, &self.search_path);
+            relation.is_some_and(|one| {
+                matches!(one.kind, RelationKind::Table | RelationKind::Partitioned) && !one.has_row_security
+            })
+        })
     }
 
     /// Whether all that a text calls is known and changes nothing.
@@ -248,7 +261,7 @@ impl Session {
     }
 
     /// How long the cursors there are may take to be filled.
-    fn time_to_fill(&self) -> Option<Duration> {
+    pub(super) fn time_to_fill(&self) -> Option<Duration> {
         let open = self.cursors.values().filter(|cursor| cursor.end != Ends::Close);
         open.filter_map(|cursor| cursor.behind.limits.time).min()
     }
@@ -264,18 +277,17 @@ impl Session {
     }
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
-    /// from here on, and what locks them must be prepared again, for nobody counts locks.
+    /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
     fn doubt_names(&mut self) {
         let locks = |planned: &Planned| planned.cleared.facts().locks;
         for parsed in self.prepared.values_mut() {
-            if parsed.judged.planned().is_some_and(|planned| locks(planned)) {
-                parsed.judged = Judged::Outdated;
+            if let Some(planned) = parsed.judged.planned().filter(|planned| locks(planned)) {
+                parsed.judged = Judged::Outdated(planned.clone());
             }
         }
-        self.portals.retain(|_, bound| !bound.planned.as_ref().is_some_and(|planned| locks(planned)));
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
-            Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated => None,
+            Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => None,
         });
         let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
         for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {

@@ -231,6 +231,10 @@ impl Session {
         if self.status == b'I' {
             // Portals end with their transaction.
             self.portals.clear();
+            self.end_cursors(true);
+            // A commit that failed took names back as well.
+            let moved = std::mem::take(&mut self.held.has_moved_names);
+            (self.facts_stale, self.has_moved_names) = (self.facts_stale | moved, self.has_moved_names | moved);
             self.people.era.ended();
             self.forget_held();
         }

@@ -106,6 +106,8 @@ impl Session {
             }
         }
         self.cancel_delivered().await;
+        // What was planned has been; cursors are filled at a Sync.
+        self.ahead.filling = None;
         if !self.is_holding() {
             self.release();
         }

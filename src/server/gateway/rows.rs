@@ -50,7 +50,10 @@ impl Session {
             self.own.doubt();
             self.has_moved_names = true;
         }
-        self.has_moved_names |= moves_path(planned.cleared.facts());
+        let facts = planned.cleared.facts();
+        let takes_back = facts.transaction.is_some() && self.held.has_moved_names;
+        self.has_moved_names |= moves_path(facts) || facts.verb == "DROP" || takes_back;
+        self.has_own_code |= matches!(facts.verb.as_str(), "DO" | "CALL");
         self.has_own_code |= is_own_definition(planned.cleared.facts()) && !self.is_tame(planned.cleared.facts());
         let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         let mut execution = Execution {

@@ -122,8 +122,8 @@ pub enum Judged {
     Unread,
     /// It does not run unless people let it through, with its values.
     Unlifted,
-    /// What its names mean may have changed since it was judged.
-    Outdated,
+    /// What its names mean may have changed since it was judged like this.
+    Outdated(Arc<Planned>),
 }
 
 impl Judged {
@@ -131,7 +131,7 @@ impl Judged {
     pub const fn planned(&self) -> Option<&Arc<Planned>> {
         match self {
             Self::Planned(planned) => Some(planned),
-            Self::Empty | Self::Unread | Self::Unlifted | Self::Outdated => None,
+            Self::Empty | Self::Unread | Self::Unlifted | Self::Outdated(_) => None,
         }
     }
 }
@@ -382,9 +382,7 @@ impl Session {
         match facts.transaction {
             Some(TransactionVerb::Commit) => self.end_cursors(tag == "COMMIT"),
             Some(TransactionVerb::Rollback) => self.end_cursors(false),
-            // The implicit one before it.
-            _ if begins => self.end_cursors(true),
-            _ => {}
+            Some(_) | None => {}
         }
         let hides_names = self.may_hide_names(planned);
         let moves_names = hides_names
@@ -434,7 +432,9 @@ impl Session {
 
     /// Asks again for what the session's names mean, when something may have moved them.
     pub(super) async fn refresh(&mut self) -> Result<(), End> {
-        if !self.facts_stale || self.status == b'E' || self.is_dirty {
+        // A Sync would end portals that wait to be run.
+        let has_portals = !self.is_block && !self.portals.is_empty();
+        if !self.facts_stale || self.status == b'E' || self.is_dirty || has_portals {
             return Ok(());
         }
         self.ask_facts().await?;

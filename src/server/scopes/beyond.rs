@@ -21,7 +21,7 @@ const ON_RELATIONS: &str = "with r as (select oid from pg_catalog.pg_roles where
           and d.dbid = (select oid from pg_catalog.pg_database where datname = current_database()) \
           and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype = 'a'), \
       c as (select c.oid, n.nspname::text as schema, c.relname::text as name, c.relacl from named \
-        join pg_catalog.pg_class c on c.oid = named.objid join pg_catalog.pg_namespace n on n.oid = c.relnamespace) \
+        join pg_catalog.pg_class c on c.oid = named.objid and c.relpersistence <> 't' join pg_catalog.pg_namespace n on n.oid = c.relnamespace) \
     select c.oid, c.schema, c.name, a.privilege_type, a.is_grantable, null::text from c cross join aclexplode(c.relacl) a \
       where a.grantee = (select oid from r) \
     union all select c.oid, c.schema, c.name, a.privilege_type, a.is_grantable, t.attname::text from c \
@@ -42,7 +42,8 @@ const BESIDE: &str = "with r as (select * from pg_catalog.pg_roles where rolname
       from named d cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i \
       where case when d.deptype = 'o' then coalesce(i.schema, '') !~ '^pg_(toast_)?temp' \
           and d.classid not in ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_default_acl'::regclass) \
-        else d.classid not in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_namespace'::regclass) end \
+        else coalesce(i.schema, '') !~ '^pg_(toast_)?temp' and d.classid not in ('pg_catalog.pg_class'::regclass, \
+          'pg_catalog.pg_namespace'::regclass, 'pg_catalog.pg_largeobject'::regclass) end \
     union all select null, null, 'member of ' || b.rolname from pg_catalog.pg_auth_members m \
       join pg_catalog.pg_roles b on b.oid = m.roleid where m.member = (select oid from r) \
     union all select null, null, concat_ws(' ', case when rolsuper then 'SUPERUSER' end, \
