@@ -55,13 +55,6 @@ pub struct Planned {
     pub masked: Arc<[RelationName]>,
 }
 
-impl Planned {
-    /// Whether a search path decides what it reads.
-    pub fn names_unqualified(&self) -> bool {
-        self.cleared.facts().touches.iter().any(|touch| touch.relation.schema.is_none())
-    }
-}
-
 /// What a session may do to temporary relations of its own, and to nothing else.
 const OF_OWN: [&str; 14] = [
     "CREATE INDEX",
@@ -114,7 +107,7 @@ impl Check<'_> {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
-        if facts.locks && self.has_own_views && facts.touches.iter().any(|touch| touch.relation.schema.is_none()) {
+        if facts.locks && self.has_own_views && facts.names_unqualified() {
             facts.row_locks = RowLocks::Uncounted;
         }
         // Nobody counts the rows of what is the session's own, or of what a view makes of them.
@@ -174,7 +167,7 @@ impl Check<'_> {
     /// rows the filter has taken out.
     fn goes_round_a_filter(&self, facts: &Facts) -> Option<Box<Denial>> {
         let is_filtered = |name: &Name| {
-            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path);
+            let relation = self.resolve(name);
             let scope = relation.and_then(|relation| self.scope.relations.get(&relation.name));
             scope.is_some_and(|scope| scope.filter.is_some())
         };
@@ -195,10 +188,10 @@ impl Check<'_> {
     /// A relation that was made after the scope: nobody has looked whether it shows what is masked, and
     /// PostgreSQL lets everybody read it where its owner has given it to PUBLIC.
     fn is_newer(&self, facts: &Facts) -> Option<Box<Denial>> {
-        let is_own = |name: &Name| name.schema.is_none() && self.temporary.contains(&name.name);
+        let is_own = |name: &Name| name.schema.is_none() && self.is_temporary(&name.name);
         let newer = facts.touches.iter().filter(|touch| !is_own(&touch.relation)).find_map(|touch| {
             let name = &touch.relation;
-            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path)?;
+            let relation = self.resolve(name)?;
             let is_known = self.scope.relations.contains_key(&relation.name)
                 || self.scope.withheld.contains_key(&relation.name)
                 || matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
@@ -225,12 +218,10 @@ impl Check<'_> {
     /// DROP of what nobody has: only an owner's role could drop what has come there meanwhile.
     fn own(&self, facts: Facts) -> Facts {
         let is_own = |name: &Name| match name.schema.as_deref() {
-            None => self.temporary.contains(&name.name) && !self.is_behind_another(&name.name),
+            None => self.is_temporary(&name.name),
             Some(schema) => schema == "pg_temp",
         };
-        let is_absent = |name: &Name| {
-            facts.may_be_absent && self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path).is_none()
-        };
+        let is_absent = |name: &Name| facts.may_be_absent && self.resolve(name).is_none();
         // A lock on a view is one on what the view reads.
         let is_definition = OF_OWN.contains(&facts.verb.as_str()) || (facts.verb == "LOCK" && !self.has_own_views);
         let mut named = facts.touches.iter().map(|touch| &touch.relation).chain(&facts.objects).peekable();
@@ -258,12 +249,22 @@ impl Check<'_> {
     /// Whether rows that are written to it are counted.
     fn is_counted(&self, name: &Name) -> bool {
         let is_temporary = match name.schema.as_deref() {
-            None => self.temporary.contains(&name.name) && !self.is_behind_another(&name.name),
+            None => self.is_temporary(&name.name),
             Some(schema) => schema.starts_with("pg_temp"),
         };
-        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path);
+        let relation = self.resolve(name);
         let is_table = |one: &Relation| matches!(one.kind, RelationKind::Table | RelationKind::Partitioned);
         !is_temporary && relation.is_some_and(is_table)
+    }
+
+    /// The relation that a name means, unless it is the session's own.
+    fn resolve(&self, name: &Name) -> Option<&Relation> {
+        self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path)
+    }
+
+    /// Whether a name without a schema means a temporary relation of the session.
+    fn is_temporary(&self, name: &str) -> bool {
+        self.temporary.iter().any(|own| own == name) && !self.is_behind_another(name)
     }
 
     /// Whether a search path that names pg_temp puts a schema with such a relation before it.
@@ -384,7 +385,7 @@ impl Check<'_> {
         if self.has_own_views && name.schema.is_none() {
             return false;
         }
-        match self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path) {
+        match self.resolve(name) {
             Some(relation) => {
                 matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::Sequence)
                     && !relation.has_row_security

@@ -1,63 +1,17 @@
 //! Names of prepared statements and portals: whatever a client does to make the gateway take one for
 //! another statement than the target does, what runs is what was judged.
 
-use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frame::Message;
-use dbgate::core::wire::frontend::{self, Named};
+use dbgate::core::wire::frontend::Named;
 
 use crate::support::gate::{Gate, SHOP};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows, tags};
 
 /// Changes all 3,000 orders, of which the policy lets through a hundred.
 const WIPE: &str = "update orders set amount = -1 where id > 0";
 const WIPED: &str = "select count(*) from orders where amount = -1";
-
-/// Requests of the extended protocol, gathered.
-#[derive(Default)]
-struct Requests(BytesMut);
-
-impl Requests {
-    fn parse(mut self, name: &str, sql: &str) -> Self {
-        frontend::parse_statement(name, sql, &mut self.0);
-        self
-    }
-
-    fn bind(mut self, portal: &str, statement: &str) -> Self {
-        frontend::bind(portal, statement, &[], &mut self.0);
-        self
-    }
-
-    fn execute(mut self, portal: &str) -> Self {
-        frontend::execute(portal, 0, &mut self.0);
-        self
-    }
-
-    fn close(mut self, what: Named, name: &str) -> Self {
-        frontend::close(what, name, &mut self.0);
-        self
-    }
-
-    /// A statement without a name, from Parse to Execute.
-    fn run(self, sql: &str) -> Self {
-        self.parse("", sql).bind("", "").execute("")
-    }
-
-    /// Runs what a name stands for.
-    fn run_named(self, name: &str) -> Self {
-        self.bind("", name).execute("")
-    }
-
-    async fn sync(mut self, peer: &mut Peer) -> Vec<Message> {
-        frontend::sync(&mut self.0);
-        peer.send(&self.0).await;
-        peer.until(b'Z').await
-    }
-}
-
-fn ask() -> Requests {
-    Requests::default()
-}
 
 fn state(messages: &[Message]) -> String {
     error(messages).map(|error| error.sqlstate).unwrap_or_default()

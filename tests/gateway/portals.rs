@@ -1,11 +1,11 @@
 //! What is bound, read in parts, or prepared behind the gateway's back: nothing of it runs unrecorded,
 //! unlimited or uncounted.
 
-use bytes::BytesMut;
 use dbgate::core::grant::Access;
-use dbgate::core::wire::frontend;
+use dbgate::core::wire::frontend::Named;
 
 use crate::support::gate::{Gate, SHOP, superuser};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows, tags};
 
 const ROWS: &str = "select count(*) from orders";
@@ -47,42 +47,35 @@ async fn the_names_of_the_gateways_own_statements_cannot_be_taken() {
         assert_eq!((told.sqlstate.as_str(), told.message.contains("belong to the gateway")), ("42501", true), "{sql}");
     }
     // Code says it without a word in the text.
-    let begins = [
-        format!(
-            "do $$ begin execute 'deallocate all'; execute 'prepare dbgate_counts as select 1 where false'; {DELETE}; end $$"
-        ),
-        format!(
-            "do $$ begin perform run('deallocate all'); perform run('prepare dbgate_counts as select 1 where false'); end $$; {DELETE}"
-        ),
-        "do $$ begin execute 'deallocate all'; execute 'prepare dbgate_counts as select 1 where false'; end $$"
-            .to_owned(),
-    ];
-    for begin in &begins {
-        let mut peer = Peer::through(&grant).await;
-        code(&mut peer, "delete from orders where id = -1").await;
-        for sql in begin.split("; delete from orders where id > 0").chain([DELETE]) {
-            let sql = if begin.contains("id > 0; end") && sql != DELETE { begin } else { sql };
-            code(&mut peer, sql).await;
-        }
-        assert_eq!(gate.count(ROWS).await, 3000, "{begin}");
-    }
-    // Neither do expressions of temporary relations.
-    for define in [
-        format!("create temp table t (x int check (run('{REPLACE}') = 1))"),
-        format!("create temp table t (x int, y int default run('{REPLACE}'))"),
-        format!("create temp table t (x int); alter table t alter x set default run('{REPLACE}')"),
+    let replace = "execute 'deallocate all'; execute 'prepare dbgate_counts as select 1 where false'";
+    let runs = "perform run('deallocate all'); perform run('prepare dbgate_counts as select 1 where false')";
+    let by_call = ["deallocate all", "prepare dbgate_counts as select 1 where false"];
+    for begin in [
+        vec![format!("do $$ begin {replace}; {DELETE}; end $$")],
+        vec![format!("do $$ begin {runs}; end $$")],
+        vec![format!("do $$ begin {replace}; end $$")],
+        by_call.map(|text| format!("select run('{text}')")).to_vec(),
     ] {
         let mut peer = Peer::through(&grant).await;
         code(&mut peer, "delete from orders where id = -1").await;
-        for sql in define.split("; alter").take(1) {
+        for sql in begin.iter().map(String::as_str).chain([DELETE]) {
             code(&mut peer, sql).await;
         }
-        if let Some((_, alter)) = define.split_once("; alter") {
-            code(&mut peer, &format!("alter{alter}")).await;
+        assert_eq!(gate.count(ROWS).await, 3000, "{begin:?}");
+    }
+    // Neither do expressions of temporary relations.
+    let (check, default) = (format!("check (run('{REPLACE}') = 1)"), format!("default run('{REPLACE}')"));
+    for define in [
+        vec![format!("create temp table t (x int {check})")],
+        vec![format!("create temp table t (x int, y int {default})")],
+        vec!["create temp table t (x int)".to_owned(), format!("alter table t alter x set {default}")],
+    ] {
+        let mut peer = Peer::through(&grant).await;
+        code(&mut peer, "delete from orders where id = -1").await;
+        for sql in define.iter().map(String::as_str).chain(["insert into t (x) values (1)", DELETE]) {
+            code(&mut peer, sql).await;
         }
-        code(&mut peer, "insert into t (x) values (1)").await;
-        code(&mut peer, DELETE).await;
-        assert_eq!(gate.count(ROWS).await, 3000, "{define}");
+        assert_eq!(gate.count(ROWS).await, 3000, "{define:?}");
     }
     drop(peer);
     gate.stop().await;
@@ -131,33 +124,18 @@ async fn what_is_only_bound_is_recorded_and_has_its_time() {
     let gate = Gate::start_under(&format!("{SHOP}{forever}"), &policy).await;
     let grant = gate.grant(Access::Write).await;
     let mut peer = Peer::through(&grant).await;
-    let bound = |sql: &str, portal: &str| {
-        let mut out = BytesMut::new();
-        frontend::parse_statement("", sql, &mut out);
-        frontend::bind(portal, "", &[], &mut out);
-        out
-    };
     // The planner tells in its error what it has read.
     let read = "select id from customers where name = table_to_xml('audit_trail', true, true, '')::text::int::text";
-    let mut out = bound(read, "");
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    assert_eq!(error(&peer.until(b'Z').await).expect("planned").sqlstate, "22P02");
+    let told = ask().parse("", read).bind("", "").sync(&mut peer).await;
+    assert_eq!(error(&told).expect("planned").sqlstate, "22P02");
     // It runs what does not change anything, for as long as that takes.
-    let mut out = bound("select id from orders where id = forever()", "");
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    assert_eq!(error(&peer.until(b'Z').await).expect("stopped").sqlstate, "57014");
+    let told = ask().parse("", "select id from orders where id = forever()").bind("", "").sync(&mut peer).await;
+    assert_eq!(error(&told).expect("stopped").sqlstate, "57014");
     // One that another takes the place of, one that is closed, one that is run, one that never is.
-    let mut out = bound("select 'replaced' as replaced", "");
-    out.extend_from_slice(&bound("select 'closed' as closed", "c"));
-    frontend::close(frontend::Named::Portal, "c", &mut out);
-    out.extend_from_slice(&bound("select 'run' as run", ""));
-    frontend::execute("", 0, &mut out);
-    out.extend_from_slice(&bound("select 'left' as left_over", "l"));
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    assert_eq!(tags(&peer.until(b'Z').await), "1212312DC12Z");
+    let requests = ask().parse("", "select 'replaced' as replaced").bind("", "");
+    let requests = requests.parse("", "select 'closed' as closed").bind("c", "").close(Named::Portal, "c");
+    let requests = requests.run("select 'run' as run").parse("", "select 'left' as left_over").bind("l", "");
+    assert_eq!(tags(&requests.sync(&mut peer).await), "1212312DC12Z");
     drop(peer);
     let path = gate.folder.join("data/log/log.ndjson");
     let mut log = String::new();
@@ -183,18 +161,11 @@ async fn limits_hold_for_all_parts_of_a_result() {
     let gate = Gate::start_under(SHOP, &policy).await;
     let grant = gate.grant(Access::Read).await;
     let mut peer = Peer::through(&grant).await;
-    let mut out = BytesMut::new();
-    frontend::parse_statement("", "select id from orders", &mut out);
-    frontend::bind("p", "", &[], &mut out);
-    let bound = out.clone();
     // The last part may ask for all that is left.
     for last in [400, 0] {
-        let mut out = bound.clone();
-        (0..2).for_each(|_| frontend::execute("p", 400, &mut out));
-        frontend::execute("p", last, &mut out);
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        let told = peer.until(b'Z').await;
+        let bound = ask().parse("", "select id from orders").bind("p", "");
+        let parts = bound.execute_part("p", 400).execute_part("p", 400).execute_part("p", last);
+        let told = parts.sync(&mut peer).await;
         assert_eq!((error(&told).expect("stopped").sqlstate.as_str(), rows(&told).len()), ("54000", 1000));
     }
     // By a cursor, also where a savepoint takes the failure back.
@@ -219,12 +190,7 @@ async fn a_portal_is_not_run_by_fetch() {
     for sql in ["select id from orders where id > 0 for update", "delete from orders where id < 50 returning id"] {
         let mut peer = Peer::through(&grant).await;
         assert_eq!(code(&mut peer, "begin").await, None);
-        let mut out = BytesMut::new();
-        frontend::parse_statement("s", sql, &mut out);
-        frontend::bind("p", "s", &[], &mut out);
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        assert_eq!(tags(&peer.until(b'Z').await), "12Z");
+        assert_eq!(tags(&ask().parse("s", sql).bind("p", "s").sync(&mut peer).await), "12Z");
         assert_eq!(code(&mut peer, "fetch all from p").await.as_deref(), Some("42501"), "{sql}");
         code(&mut peer, "commit").await;
     }
@@ -248,20 +214,11 @@ async fn rows_are_locked_in_the_name_of_who_has_them() {
     }
     // A view of the session's own takes the place of the table that was judged.
     let locks = "select id from customers where id > 0 and id < 3 for update";
-    let mut out = BytesMut::new();
-    frontend::parse_statement("s", locks, &mut out);
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    assert!(error(&peer.until(b'Z').await).is_none());
+    assert!(error(&ask().parse("s", locks).sync(&mut peer).await).is_none());
     let view = "create temp view customers as select id from public.orders order by id offset 2998";
     assert_eq!(code(&mut peer, view).await, None);
     assert_eq!(code(&mut peer, "begin").await, None);
-    let mut out = BytesMut::new();
-    frontend::bind("", "s", &[], &mut out);
-    frontend::execute("", 0, &mut out);
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    assert_eq!(error(&peer.until(b'Z').await).expect("judged before").sqlstate, "42501");
+    assert_eq!(error(&ask().run_named("s").sync(&mut peer).await).expect("judged before").sqlstate, "42501");
     let free = superuser(&gate.database).await;
     let sql = "update orders set amount = amount where id = (select id from orders where id = 7 for update nowait)";
     assert_eq!(free.execute(sql, &[]).await.expect("not locked"), 1);
@@ -275,15 +232,7 @@ async fn rows_that_were_rolled_back_do_not_count_against_what_follows() {
     let grant = gate.grant(Access::Write).await;
     let mut peer = Peer::through(&grant).await;
     let few = "delete from orders where id <= 60";
-    let mut out = BytesMut::new();
-    for sql in ["begin", few, "rollback", few] {
-        frontend::parse_statement("", sql, &mut out);
-        frontend::bind("", "", &[], &mut out);
-        frontend::execute("", 0, &mut out);
-    }
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    let told = peer.until(b'Z').await;
+    let told = ask().run("begin").run(few).run("rollback").run(few).sync(&mut peer).await;
     assert_eq!(error(&told).map(|error| error.message), None);
     assert_eq!(gate.count(ROWS).await, 2940);
     for sql in ["begin", "delete from orders where id between 61 and 120", "rollback"] {
@@ -347,13 +296,7 @@ async fn a_veto_is_one_whatever_stands_under_its_name() {
         let mut peer = Peer::through(&grant).await;
         assert_eq!(code(&mut peer, begin).await, None, "{begin}");
         assert_eq!(code(&mut peer, DELETE).await.as_deref(), Some("42501"));
-        let mut out = BytesMut::new();
-        frontend::parse_statement("", DELETE, &mut out);
-        frontend::bind("", "", &[], &mut out);
-        frontend::execute("", 0, &mut out);
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        assert_eq!(error(&peer.until(b'Z').await).expect("vetoed").sqlstate, "42501");
+        assert_eq!(error(&ask().run(DELETE).sync(&mut peer).await).expect("vetoed").sqlstate, "42501");
         assert_eq!(gate.count(ROWS).await, 3000);
     }
     gate.stop().await;
@@ -375,29 +318,16 @@ async fn names_that_move_within_a_pipeline_are_followed() {
         let mut peer = Peer::through(&grant).await;
         assert_eq!(code(&mut peer, &format!("{sets}; {read}")).await.as_deref(), Some("42501"), "{sets}");
         let mut peer = Peer::through(&grant).await;
-        let mut out = BytesMut::new();
-        for sql in [sets, read] {
-            frontend::parse_statement("", sql, &mut out);
-            frontend::bind("", "", &[], &mut out);
-            frontend::execute("", 0, &mut out);
-        }
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        assert_eq!(error(&peer.until(b'Z').await).expect("counted").sqlstate, "42501", "{sets}");
+        assert_eq!(
+            error(&ask().run(sets).run(read).sync(&mut peer).await).expect("counted").sqlstate,
+            "42501",
+            "{sets}"
+        );
         // What was prepared before is judged again, in the new meaning of its names.
         let mut peer = Peer::through(&grant).await;
-        let mut out = BytesMut::new();
-        frontend::parse_statement("s", read, &mut out);
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        peer.until(b'Z').await;
+        ask().parse("s", read).sync(&mut peer).await;
         assert_eq!(code(&mut peer, sets).await, None);
-        let mut out = BytesMut::new();
-        frontend::bind("", "s", &[], &mut out);
-        frontend::execute("", 0, &mut out);
-        frontend::sync(&mut out);
-        peer.send(&out).await;
-        assert_eq!(error(&peer.until(b'Z').await).expect("counted").sqlstate, "42501", "{sets}");
+        assert_eq!(error(&ask().run_named("s").sync(&mut peer).await).expect("counted").sqlstate, "42501", "{sets}");
     }
     assert_eq!(gate.count(ROWS).await, 3000);
     gate.stop().await;
@@ -431,23 +361,13 @@ async fn what_is_prepared_to_lock_rows_goes_on_and_is_judged_by_what_its_names_m
     let gate = Gate::start(&format!("{SHOP}create sequence numbers; grant usage on sequence numbers to public;")).await;
     let grant = gate.grant(Access::Write).await;
     let mut peer = Peer::through(&grant).await;
-    let mut out = BytesMut::new();
-    frontend::parse_statement("s", "select id from orders where id = 7 for update skip locked", &mut out);
-    frontend::sync(&mut out);
-    peer.send(&out).await;
-    peer.until(b'Z').await;
-    let mut run = BytesMut::new();
-    frontend::bind("", "s", &[], &mut run);
-    frontend::execute("", 0, &mut run);
-    frontend::sync(&mut run);
+    ask().parse("s", "select id from orders where id = 7 for update skip locked").sync(&mut peer).await;
     for between in ["select 1", "select nextval('numbers')", "select random()", "set search_path = public", "reset all"]
     {
-        peer.send(&run).await;
-        assert_eq!(rows(&peer.until(b'Z').await), [["7"]], "{between}");
+        assert_eq!(rows(&ask().run_named("s").sync(&mut peer).await), [["7"]], "{between}");
         assert_eq!(code(&mut peer, between).await, None, "{between}");
     }
-    peer.send(&run).await;
-    assert_eq!(rows(&peer.until(b'Z').await), [["7"]]);
+    assert_eq!(rows(&ask().run_named("s").sync(&mut peer).await), [["7"]]);
     drop(peer);
     gate.stop().await;
 }

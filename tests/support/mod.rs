@@ -8,6 +8,7 @@ pub mod desk;
 pub mod gate;
 pub mod oidc;
 pub mod recorder;
+pub mod requests;
 pub mod scene;
 pub mod served;
 pub mod wire;

@@ -328,6 +328,11 @@ impl Facts {
         }
     }
 
+    /// Whether a search path decides what it touches.
+    pub fn names_unqualified(&self) -> bool {
+        self.touches.iter().any(|touch| touch.relation.schema.is_none())
+    }
+
     /// Whether rows can change by what the text itself says.
     pub fn writes(&self) -> bool {
         self.touches.iter().any(|touch| touch.action != RowAction::Read)

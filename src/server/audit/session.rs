@@ -236,16 +236,20 @@ impl SessionRecord {
         self.queue("stmt", now).await?;
         self.statements = number;
         self.pending.insert((number, 0));
-        let result = ResultRecord {
-            tag: "",
-            rows: 0,
-            bytes: 0,
-            columns: &[],
-            masked: &[],
-            rows_digest: RowsDigest::new(&self.key).commitment(),
-            micros: 0,
-            transaction: 'I',
-        };
+        self.came_to_nothing(number, "", 'I', now).await
+    }
+
+    /// Records that a statement was answered without rows.
+    pub async fn came_to_nothing(
+        &mut self,
+        number: u64,
+        tag: &str,
+        transaction: char,
+        now: Moment,
+    ) -> Result<(), LogError> {
+        let rows_digest = RowsDigest::new(&self.key).commitment();
+        let (rows, bytes, micros) = (0, 0, 0);
+        let result = ResultRecord { tag, rows, bytes, columns: &[], masked: &[], rows_digest, micros, transaction };
         self.result(number, 0, result, now).await
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::{Buf as _, BytesMut};
 
+use super::bound::Deadline;
 use super::held::OWN;
 use super::relay::{Drained, Mode};
 use super::seldom;
@@ -111,6 +112,8 @@ impl Session {
     pub(super) fn ask_sync(&mut self, owner: Owner) {
         frontend::sync(&mut self.up);
         self.pipeline.expect(Step::Sync, owner);
+        // It may commit, and fill cursors that outlive their transaction.
+        self.ahead.filling = Deadline::earlier(self.ahead.filling, self.time_to_fill());
     }
 
     /// A whole statement as a simple Query: what the target does then is exactly what the client asked.

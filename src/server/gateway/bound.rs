@@ -14,8 +14,7 @@ use super::ask::Settling;
 use super::rows::Execution;
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
-use crate::core::transcript::RowsDigest;
-use crate::server::audit::{Protocol, ResultRecord, Said};
+use crate::server::audit::{Protocol, Said};
 use crate::server::check::Planned;
 use crate::sys::clock;
 
@@ -137,17 +136,7 @@ impl Session {
     /// The target has answered: what was only bound came to nothing.
     pub(super) async fn account_bound(&mut self) -> Result<(), End> {
         for number in std::mem::take(&mut self.ahead.unrun.recorded) {
-            let result = ResultRecord {
-                tag: "(bound)",
-                rows: 0,
-                bytes: 0,
-                columns: &[],
-                masked: &[],
-                rows_digest: RowsDigest::new(&self.key).commitment(),
-                micros: 0,
-                transaction: char::from(self.status),
-            };
-            self.record.result(number, 0, result, clock::now()).await?;
+            self.record.came_to_nothing(number, "(bound)", char::from(self.status), clock::now()).await?;
         }
         Ok(())
     }
@@ -169,8 +158,9 @@ impl Session {
             Judged::Outdated(before) => (before.clone(), true),
             Judged::Empty | Judged::Unread | Judged::Unlifted => return true,
         };
-        let is_same =
-            Arc::ptr_eq(&parsed.context, &self.context) || !before.names_unqualified() || self.has_moved_names;
+        let is_same = Arc::ptr_eq(&parsed.context, &self.context)
+            || !before.cleared.facts().names_unqualified()
+            || self.has_moved_names;
         if is_same && !is_outdated {
             return true;
         }

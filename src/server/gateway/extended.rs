@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::account::with_approved;
 use super::aside;
-use super::bound::Deadline;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::named::Parsed;
@@ -423,7 +422,6 @@ impl Session {
             self.ask_own("dbgate_commit", &[]);
         }
         self.ask_sync(Owner::Client);
-        self.ahead.filling = Deadline::earlier(self.ahead.filling, self.time_to_fill());
         let drained = self.round(Mode::Extended).await?;
         if self.stop.is_silent() {
             seldom(self.end_silence(Mode::Extended)).await?;

@@ -98,8 +98,7 @@ impl Session {
             return None;
         }
         let touch = facts.touches.iter().find(|touch| touch.action != RowAction::Read)?;
-        let relation =
-            self.catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, &self.search_path)?;
+        let relation = self.resolve(&touch.relation)?;
         let impact = Impact {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
@@ -126,18 +125,14 @@ impl Session {
     /// Whether the text itself changes one row at the most: it names the key.
     fn is_of_one_row(&self, facts: &Facts) -> bool {
         let [touch] = facts.touches.as_slice() else { return false };
-        let schema = touch.relation.schema.as_deref();
-        let relation = self.catalog.resolve(schema, &touch.relation.name, &self.search_path);
+        let relation = self.resolve(&touch.relation);
         relation.is_some_and(|relation| self.catalog.is_unique(relation, &facts.pinned))
     }
 
     /// Rows of the largest relation that the text writes to, by the server's statistics.
     fn size_of(&self, facts: &Facts) -> i64 {
         let written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
-        let size = |touch: &Touch| {
-            let schema = touch.relation.schema.as_deref();
-            self.catalog.resolve(schema, &touch.relation.name, &self.search_path).map_or(0, |one| one.estimated_rows)
-        };
+        let size = |touch: &Touch| self.resolve(&touch.relation).map_or(0, |one| one.estimated_rows);
         written.map(size).max().unwrap_or(0)
     }
 }

@@ -157,7 +157,7 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
-        let makes = planned.cleared.facts().verb.starts_with("CREATE TEMP");
+        let makes = facts.verb.starts_with("CREATE TEMP");
         self.held.made += u32::from(makes);
         if makes && self.held.made > MOST_MADE {
             return Err(refused(
@@ -168,7 +168,7 @@ impl Session {
         }
         match planned.hold {
             // What was judged as a plain table may be a view by now.
-            Hold::Not if self.has_moved_names && planned.names_unqualified() => {}
+            Hold::Not if self.has_moved_names && planned.cleared.facts().names_unqualified() => {}
             Hold::Not => return Ok(()),
             // Inside the client's own block the mode would stay; there it is counted instead.
             Hold::ReadOnly if self.status == b'I' && !self.is_block => {
@@ -337,10 +337,7 @@ impl Session {
         }
         if facts.locks {
             // Others may be of the session's own, or the server's.
-            let is_known = |touch: &&Touch| {
-                let schema = touch.relation.schema.as_deref();
-                self.catalog.resolve(schema, &touch.relation.name, &self.search_path).is_some()
-            };
+            let is_known = |touch: &&Touch| self.resolve(&touch.relation).is_some();
             let known = facts.touches.iter().find(is_known).or_else(|| facts.touches.first());
             self.held.locked_relation = known.map(|touch| touch.relation.clone());
         }
@@ -360,7 +357,7 @@ impl Session {
     fn most_locked(&self, facts: &Facts) -> u64 {
         let named = facts.touches.iter().map(|touch| &touch.relation).chain(&self.held.locked_relation);
         let rows = named.map(|name| {
-            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path);
+            let relation = self.resolve(name);
             // Nobody may have counted them.
             relation.map_or(0, |one| u64::try_from(one.estimated_rows).unwrap_or(u64::MAX))
         });
@@ -371,7 +368,7 @@ impl Session {
     /// that those which were changed meanwhile do not count twice.
     fn locked(&self, changed: &[Impact]) -> Option<Impact> {
         let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
-        let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+        let relation = self.resolve(name)?;
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
             is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name

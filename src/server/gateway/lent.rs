@@ -80,7 +80,7 @@ impl Session {
     pub(super) fn expected_of(&self, facts: &Facts) -> Trial {
         let emptied = facts.touches.iter().filter(|touch| touch.action == RowAction::Delete).filter_map(|touch| {
             let name = &touch.relation;
-            let relation = self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)?;
+            let relation = self.resolve(name)?;
             let rows = u64::try_from(relation.estimated_rows).ok()?;
             let (schema, relation) = (relation.name.schema.clone(), relation.name.name.clone());
             Some(Impact { schema, relation, action: RowAction::Delete, rows, of: Some(rows), direct: true, own: 0 })

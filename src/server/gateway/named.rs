@@ -203,12 +203,27 @@ impl Session {
         planned.hold.is_counted() && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
     }
 
+    /// A statement is about to run: until the target is asked again, names behind it may mean something
+    /// else, the gateway's own among them, and what it defines may do anything later.
+    pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
+        let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
+        if hides_names {
+            self.own.doubt();
+        }
+        let takes_back = facts.transaction.is_some() && self.held.has_moved_names;
+        self.has_moved_names |= hides_names || takes_back || moves_path(facts) || facts.verb == "DROP";
+        self.has_own_code |= match facts.verb.as_str() {
+            "DO" | "CALL" => true,
+            // Their expressions are evaluated by what comes later.
+            "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
+            _ => false,
+        };
+    }
+
     /// Whether it touches tables only: a view, or a row policy, may call anything.
     fn reads_tables(&self, facts: &Facts) -> bool {
         facts.touches.iter().all(|touch| {
-            let schema = touch.relation.schema.as_deref();
-            let relation = self.catalog.resolve(schema, &touch.relation.name, &self.search_path);
-            relation.is_some_and(|one| {
+            self.resolve(&touch.relation).is_some_and(|one| {
                 matches!(one.kind, RelationKind::Table | RelationKind::Partitioned) && !one.has_row_security
             })
         })

@@ -225,7 +225,6 @@ impl Session {
         (self.held.has_only_begun, self.held.has_moved) = (false, false);
         self.is_dirty = false;
         self.executions.clear();
-        self.ahead.filling = None;
         self.changes.settled();
         self.is_block = self.status != b'I';
         if self.status == b'I' {

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bound::{Behind, Used};
-use super::named::moves_path;
 use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
 use crate::core::scope::{ColumnScope, RelationScope};
-use crate::core::statement::facts::Facts;
 use crate::core::transcript::RowsDigest;
 use crate::core::wire::backend::Field;
 use crate::core::wire::frame;
@@ -46,15 +44,7 @@ pub struct Execution {
 impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
-        if self.may_hide_names(planned) {
-            self.own.doubt();
-            self.has_moved_names = true;
-        }
-        let facts = planned.cleared.facts();
-        let takes_back = facts.transaction.is_some() && self.held.has_moved_names;
-        self.has_moved_names |= moves_path(facts) || facts.verb == "DROP" || takes_back;
-        self.has_own_code |= matches!(facts.verb.as_str(), "DO" | "CALL");
-        self.has_own_code |= is_own_definition(planned.cleared.facts()) && !self.is_tame(planned.cleared.facts());
+        self.doubt_what_follows(planned);
         let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         let mut execution = Execution {
             number,
@@ -286,9 +276,4 @@ fn of_view(masked: &[&RelationScope], field: &Field) -> Option<(u32, i16)> {
             .find(|relation| at(relation).is_some_and(|(name, _)| name == field.name))
             .and_then(|relation| column(relation)),
     }
-}
-
-/// Whether it defines something of the session's own whose expressions are evaluated later.
-fn is_own_definition(facts: &Facts) -> bool {
-    matches!(facts.verb.as_str(), "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX")
 }

@@ -16,9 +16,9 @@ use super::values::Values;
 use crate::core::approval::Lift;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
-use crate::core::scope::catalog::Catalog;
+use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::session::{OutOfTurn, Pipeline};
-use crate::core::statement::facts::TransactionVerb;
+use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
@@ -213,6 +213,11 @@ impl Session {
     /// Who is judged.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject::of(&self.grant.grant)
+    }
+
+    /// The relation that a name means, unless it is the session's own.
+    pub(super) fn resolve(&self, name: &Name) -> Option<&Relation> {
+        self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)
     }
 
     /// The context that decisions are remembered in from here on.

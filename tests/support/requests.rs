@@ -1,0 +1,58 @@
+//! Requests of the extended protocol, one behind the other.
+
+use bytes::BytesMut;
+use dbgate::core::wire::frame::Message;
+use dbgate::core::wire::frontend::{self, Named};
+
+use super::wire::Peer;
+
+/// Requests of the extended protocol, gathered.
+#[derive(Clone, Default)]
+pub struct Requests(BytesMut);
+
+impl Requests {
+    pub fn parse(mut self, name: &str, sql: &str) -> Self {
+        frontend::parse_statement(name, sql, &mut self.0);
+        self
+    }
+
+    pub fn bind(mut self, portal: &str, statement: &str) -> Self {
+        frontend::bind(portal, statement, &[], &mut self.0);
+        self
+    }
+
+    pub fn execute(self, portal: &str) -> Self {
+        self.execute_part(portal, 0)
+    }
+
+    /// Runs a portal for so many rows at most.
+    pub fn execute_part(mut self, portal: &str, rows: i32) -> Self {
+        frontend::execute(portal, rows, &mut self.0);
+        self
+    }
+
+    pub fn close(mut self, what: Named, name: &str) -> Self {
+        frontend::close(what, name, &mut self.0);
+        self
+    }
+
+    /// A statement without a name, from Parse to Execute.
+    pub fn run(self, sql: &str) -> Self {
+        self.parse("", sql).bind("", "").execute("")
+    }
+
+    /// Runs what a name stands for.
+    pub fn run_named(self, name: &str) -> Self {
+        self.bind("", name).execute("")
+    }
+
+    pub async fn sync(mut self, peer: &mut Peer) -> Vec<Message> {
+        frontend::sync(&mut self.0);
+        peer.send(&self.0).await;
+        peer.until(b'Z').await
+    }
+}
+
+pub fn ask() -> Requests {
+    Requests::default()
+}
