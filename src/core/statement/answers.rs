@@ -123,7 +123,9 @@ pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
     let columns: Option<Vec<(String, &Tree)>> = query.get("target_list").items().iter().map(column).collect();
     let Some(columns) = columns else { return starred(query, sources, joins) };
     if !groups.is_empty() {
-        let key = groups.iter().map(|group| grouped(group, &columns)).collect::<Option<Vec<String>>>();
+        let (names, values): (Vec<String>, Vec<&Tree>) = columns.into_iter().unzip();
+        let plain: Vec<Tree> = values.into_iter().map(|value| value.clone().without_locations()).collect();
+        let key = groups.iter().map(|group| grouped(group, &names, &plain)).collect::<Option<Vec<String>>>();
         return Source::Keyed(key.into_iter().collect());
     }
     if !query.get("distinct_clause").items().is_empty() {
@@ -160,17 +162,15 @@ fn column(target: &Tree) -> Option<(String, &Tree)> {
 }
 
 /// The column of the result that a query is grouped by: by its place, its name, or what it is.
-fn grouped(group: &Tree, columns: &[(String, &Tree)]) -> Option<String> {
+fn grouped(group: &Tree, names: &[String], values: &[Tree]) -> Option<String> {
     let place = usize::try_from(group.get("val").get("ival").int()).ok().filter(|place| *place > 0);
     if let Some(place) = place {
-        return columns.get(place - 1).map(|(name, _)| name.clone());
+        return names.get(place - 1).cloned();
     }
     let own = if group.kind() == "ColumnRef" { last(group.get("fields")) } else { "" };
     let plain = group.clone().without_locations();
-    let is_it = |(name, value): &&(String, &Tree)| {
-        (!own.is_empty() && name == own) || (*value).clone().without_locations() == plain
-    };
-    columns.iter().find(is_it).map(|(name, _)| name.clone())
+    let is_it = |(name, value): &(&String, &Tree)| (!own.is_empty() && *name == own) || **value == plain;
+    names.iter().zip(values).find(is_it).map(|(name, _)| name.clone())
 }
 
 fn last(fields: &Tree) -> &str {
