@@ -180,7 +180,9 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
 /// function is called is a column, whatever it looks like.
 fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
     if !catalog.known_functions.is_empty() {
-        facts.fields.retain(|field| catalog.known_functions.contains(field));
+        // The name of a type is the call of a cast, too.
+        let definers: HashSet<&String> = catalog.definer_functions.iter().map(|known| &known.name).collect();
+        facts.fields.retain(|field| catalog.known_functions.contains(field) || definers.contains(field));
     }
     let named: HashSet<&Name> = facts.touches.iter().map(|touch| &touch.relation).collect();
     let relations =
