@@ -376,7 +376,7 @@ impl Check<'_> {
             && !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
-            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
     }
 

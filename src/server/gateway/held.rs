@@ -17,7 +17,7 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -47,7 +47,7 @@ pub struct Held {
     facts: Vec<Arc<Facts>>,
     /// The statements' numbers in the record.
     numbers: Vec<u64>,
-    /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
+    /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began.
     locked: u64,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
@@ -330,11 +330,12 @@ impl Session {
         }
     }
 
-    /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
-    /// gone with the statement. What is read on from a cursor counts where the cursor locks.
+    /// Adds up rows that are locked until the transaction ends. What is read on from a cursor counts where
+    /// the cursor locks.
     pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
-        if !self.is_block && !self.held.is_kept_open {
-            return;
+        if facts.transaction == Some(TransactionVerb::Begin) {
+            // What was locked in front of it stays locked in the block: it is judged now.
+            self.held.is_active |= self.held.locked > 0;
         }
         if facts.locks {
             // Others may be of the session's own, or the server's.
@@ -368,7 +369,9 @@ impl Session {
     /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
     /// that those which were changed meanwhile do not count twice.
     fn locked(&self, changed: &[Impact]) -> Option<Impact> {
-        let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
+        // Outside of a block the locks are gone with the statement.
+        let stays = self.held.locked > 0 && (self.is_block || self.held.is_kept_open);
+        let name = self.held.locked_relation.as_ref().filter(|_| stays)?;
         let Some(relation) = self.resolve(name) else { return self.locked_unknown(name) };
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);

@@ -232,7 +232,7 @@ impl Session {
     /// Whether all that a text calls is known and changes nothing.
     pub(super) fn is_tame(&self, facts: &Facts) -> bool {
         facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
-            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && (facts.operators.is_empty() || !self.catalog.has_volatile_operators)
     }
 

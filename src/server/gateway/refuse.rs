@@ -229,6 +229,7 @@ impl Session {
         self.changes.settled();
         self.is_block = self.status != b'I';
         if self.status == b'I' {
+            self.idle = None;
             // Portals end with their transaction.
             self.portals.clear();
             self.end_cursors(true);

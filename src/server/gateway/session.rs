@@ -381,9 +381,8 @@ impl Session {
     pub(super) fn follow(&mut self, planned: &Arc<Planned>, tag: &str) {
         let facts = planned.cleared.facts();
         let limits = planned.cleared.limits();
-        // The shortest of the transaction's statements; one that begins it begins anew.
-        let begins = self.status == b'I' && !self.is_block;
-        self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
+        // The shortest of the transaction's statements.
+        self.idle = self.idle.into_iter().chain(limits.idle).min();
         match facts.transaction {
             Some(TransactionVerb::Commit) => self.end_cursors(tag == "COMMIT"),
             Some(TransactionVerb::Rollback) => self.end_cursors(false),
