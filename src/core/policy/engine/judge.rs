@@ -300,6 +300,9 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        holds: facts.holds
+            || facts.locks
+            || !matches!(facts.effect, Effect::Read | Effect::Session | Effect::Transaction),
         // Of FETCH only the session knows whether its cursor locks.
         locks_uncounted: facts.row_locks == RowLocks::Uncounted && facts.locks,
         effects_per_row: facts.effects.are_per_row,
