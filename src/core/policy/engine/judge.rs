@@ -330,6 +330,9 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        holds: facts.holds
+            || facts.locks
+            || !matches!(facts.effect, Effect::Read | Effect::Session | Effect::Transaction),
         locks_uncounted: locks_uncounted(facts),
         effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
