@@ -42,6 +42,7 @@ mod gateway {
     mod net;
     mod new_rows;
     mod oracle;
+    mod own_things;
     mod portals;
     mod privileges;
     mod property;

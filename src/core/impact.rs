@@ -43,8 +43,17 @@ impl Counters {
 /// Counters by relation OID. A relation that is missing has never been written by this backend.
 pub type Baseline = BTreeMap<u32, Counters>;
 
+/// Rows that a session has put into a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnRows {
+    /// How many of them may be there still.
+    pub rows: u64,
+    /// How many rows others had there before, by the server's statistics.
+    pub others: u64,
+}
+
 /// Rows that a session has put into relations, by OID.
-pub type Own = BTreeMap<u32, u64>;
+pub type Own = BTreeMap<u32, OwnRows>;
 
 /// Why counts cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,10 +91,14 @@ pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts], own: &Ow
                     rows,
                     of: relation.of,
                     direct: facts.iter().any(|facts| names(facts, relation, action)),
-                    own: match action {
-                        RowAction::Delete => own.get(&relation.oid).copied().unwrap_or_default(),
+                    others: match action {
+                        // Of more than there are of both nobody knows what they were.
+                        RowAction::Delete => {
+                            let known = own.get(&relation.oid);
+                            known.filter(|own| rows <= own.rows.saturating_add(own.others)).map(|own| own.others)
+                        }
                         // Changing it uses nothing of it up.
-                        RowAction::Read | RowAction::Insert | RowAction::Update => 0,
+                        RowAction::Read | RowAction::Insert | RowAction::Update => None,
                     },
                 });
             }
@@ -99,9 +112,10 @@ pub fn own(earlier: &Own, before: &Baseline, now: &[Counted]) -> Own {
     let mut own = earlier.clone();
     for relation in now.iter().filter(|relation| !relation.is_temporary) {
         let inserted = relation.inserted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.inserted));
-        if inserted > 0 {
-            let rows = own.entry(relation.oid).or_default();
-            *rows = rows.saturating_add(inserted);
+        // Where nobody knows how many others there are, nothing is told apart from them.
+        if let (1.., Some(others)) = (inserted, relation.of) {
+            let own = own.entry(relation.oid).or_insert(OwnRows { rows: 0, others });
+            own.rows = own.rows.saturating_add(inserted);
         }
     }
     own
@@ -112,11 +126,11 @@ pub fn own_left(own: &Own, before: &Baseline, now: &[Counted]) -> Own {
     let mut left = own.clone();
     for relation in now {
         let deleted = relation.deleted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.deleted));
-        if let Some(rows) = left.get_mut(&relation.oid) {
-            *rows = rows.saturating_sub(deleted);
+        if let Some(own) = left.get_mut(&relation.oid) {
+            own.rows = own.rows.saturating_sub(deleted);
         }
     }
-    left.retain(|_, rows| *rows > 0);
+    left.retain(|_, own| own.rows > 0);
     left
 }
 
@@ -170,13 +184,21 @@ mod tests {
 
     #[test]
     fn what_a_session_has_put_there_is_its_own_until_as_much_is_deleted() {
-        let inserted = |rows| Counted { inserted: rows, ..counted(0) };
-        let earlier = own(&Own::new(), &baseline(&[inserted(5)]), &[inserted(35)]);
-        assert_eq!(earlier, Own::from([(1, 30)]));
-        let impacts = difference(&Baseline::new(), &[counted(20)], &[], &earlier).expect("countable");
-        assert_eq!(impacts.iter().map(|impact| (impact.rows, impact.own)).collect::<Vec<_>>(), [(20, 30)]);
+        let inserted = |rows, of| Counted { inserted: rows, of, ..counted(0) };
+        let put = |rows, others| Own::from([(1, OwnRows { rows, others })]);
+        let earlier = own(&Own::new(), &baseline(&[inserted(5, Some(40))]), &[inserted(35, Some(40))]);
+        assert_eq!(earlier, put(30, 40));
+        // Later statistics have the session's own rows in them.
+        assert_eq!(own(&earlier, &Baseline::new(), &[inserted(5, Some(70))]), put(35, 40));
+        assert_eq!(own(&Own::new(), &Baseline::new(), &[inserted(5, None)]), Own::new());
+        let others = |deleted| {
+            let impacts = difference(&Baseline::new(), &[counted(deleted)], &[], &earlier).expect("countable");
+            impacts.iter().map(|impact| (impact.rows, impact.others)).collect::<Vec<_>>()
+        };
+        assert_eq!(others(20), [(20, Some(40))]);
+        assert_eq!(others(71), [(71, None)], "more than there are");
         let left = own_left(&earlier, &Baseline::new(), &[counted(20)]);
-        assert_eq!(left, Own::from([(1, 10)]));
+        assert_eq!(left, put(10, 40));
         assert_eq!(own_left(&left, &Baseline::new(), &[counted(20)]), Own::new());
     }
 

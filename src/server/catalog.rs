@@ -113,7 +113,7 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
 /// the database's own, and which return a set. What comes with the server has the lower numbers.
 const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v'), \
      bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
-     bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
+     bool_or(p.oid >= 16384 and (l.lanname not in ('c', 'internal') or p.prokind = 'a')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
@@ -130,11 +130,17 @@ const DEFINERS: &str = "with definer as (select p.oid, p.proname, p.pronamespace
       join pg_type t on t.oid = k.casttarget) called \
     join pg_namespace n on n.oid = called.space";
 
-/// Operators and casts of the database's own that run a volatile function.
-const OPERATORS: &str = "select exists (select from pg_operator o join pg_proc p on p.oid = o.oprcode \
-     join pg_namespace n on n.oid = o.oprnamespace where n.nspname <> 'pg_catalog' and p.provolatile = 'v') \
-    or exists (select from pg_cast k join pg_proc p on p.oid = k.castfunc \
-     join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog' and p.provolatile = 'v')";
+/// Operators, casts and conditions of domains, of the database's own, that run a function which may write:
+/// one that is volatile, or code of the database's own, whose label nothing holds it to.
+const OPERATORS: &str = "with code as (select p.oid from pg_proc p join pg_language l on l.oid = p.prolang \
+     where p.provolatile = 'v' or (p.oid >= 16384 and l.lanname not in ('c', 'internal'))) \
+    select exists (select from pg_operator o join code on code.oid = o.oprcode \
+     join pg_namespace n on n.oid = o.oprnamespace where n.nspname <> 'pg_catalog') \
+    or exists (select from pg_cast k join code on code.oid = k.castfunc join pg_proc p on p.oid = k.castfunc \
+     join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog') \
+    or exists (select from pg_constraint k join pg_depend d on d.classid = 'pg_constraint'::regclass \
+     and d.objid = k.oid and d.refclassid = 'pg_proc'::regclass join code on code.oid = d.refobjid \
+     where k.contypid <> 0)";
 
 /// One number for all definitions that a scope rests on. Grants do not change it: making a scope
 /// would look like a change of the database.

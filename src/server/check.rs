@@ -10,7 +10,7 @@ use crate::core::policy::{Cleared, Denial, Policy, Subject, Verdict, text_runner
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, RelationScope, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
-use crate::core::statement::grammar::Statement;
+use crate::core::statement::grammar::{Statement, TEMP_VIEW};
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
 
@@ -103,7 +103,7 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        if let Some(denial) = out_of_bounds(&statement.facts) {
+        if let Some(denial) = out_of_bounds(&statement.facts).or_else(|| self.renames_settings(&statement.facts)) {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
@@ -115,9 +115,7 @@ impl Check<'_> {
         facts.effects.are_per_row |=
             facts.effects.are_counted && (facts.effect == Effect::Session || !facts.touches.iter().all(is_counted));
         // Of its own relations nobody knows keys, and views of its own may go by any name.
-        facts
-            .joins
-            .forget(&|name| name.schema.is_none() && (self.has_own_views || self.temporary.contains(&name.name)));
+        facts.joins.forget(&|name| name.may_be_own() && (self.has_own_views || self.temporary.contains(&name.name)));
         let hold = self.hold(&facts);
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
@@ -201,6 +199,14 @@ impl Check<'_> {
             let what = format!("{name} was made after this access was given");
             refused("made_later", &what, "ask for access again")
         })
+    }
+
+    /// A relation of the session's own in the place of pg_settings could say that a setting has another name.
+    fn renames_settings(&self, facts: &Facts) -> Option<Box<Denial>> {
+        let is_own = |name: &Name| is_settings(name) && name.schema.is_none() && self.is_temporary(&name.name);
+        let mut named = facts.touches.iter().map(|touch| &touch.relation);
+        (!facts.settings.is_empty() && named.any(is_own))
+            .then(|| refused("settings_by_update", "pg_settings is a temporary relation here", "use SET name = value"))
     }
 
     /// EXECUTE does what the prepared statement does, wherever it stands.
@@ -365,16 +371,12 @@ impl Check<'_> {
     /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
     /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
-        let calm = |function: &Name| {
-            self.catalog.known_functions.contains(&function.name)
-                && !self.catalog.volatile_functions.contains(&function.name)
-        };
         facts.verb != "FETCH"
             && !facts.executes
             && !facts.locks
             && !self.catalog.has_volatile_operators
-            && facts.functions.iter().all(calm)
-            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
+            && facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
+            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
     }
 
@@ -382,7 +384,7 @@ impl Check<'_> {
         if matches!(name.schema.as_deref(), Some("pg_catalog" | "information_schema")) {
             return true;
         }
-        if self.has_own_views && name.schema.is_none() {
+        if self.has_own_views && name.may_be_own() {
             return false;
         }
         match self.resolve(name) {
@@ -401,12 +403,17 @@ fn out_of_bounds(facts: &Facts) -> Option<Box<Denial>> {
     if let Some(name) = facts.prepared.as_deref().filter(|name| name.starts_with(RESERVED)) {
         return Some(reserved(name));
     }
-    let is_settings =
-        |name: &Name| name.name == "pg_settings" && name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-    let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+    // Through a view of the session's own, its rules would be those of pg_settings.
+    let makes_view = facts.verb == TEMP_VIEW;
+    let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read || makes_view);
     written.any(|touch| is_settings(&touch.relation)).then(|| {
         refused("settings_by_update", "settings are not changed by way of pg_settings", "use SET name = value")
     })
+}
+
+/// The view whose rows are the session's settings.
+fn is_settings(name: &Name) -> bool {
+    name.name == "pg_settings" && name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
 }
 
 /// A name that belongs to the gateway.

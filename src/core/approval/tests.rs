@@ -23,7 +23,7 @@ pub fn person(name: &str, groups: &[&str]) -> Identity {
 
 fn impact(rows: u64) -> Impact {
     let (schema, relation) = ("public".to_owned(), "orders".to_owned());
-    Impact { schema, relation, action: RowAction::Update, rows, of: Some(20_000), direct: true, own: 0 }
+    Impact { schema, relation, action: RowAction::Update, rows, of: Some(20_000), direct: true, others: None }
 }
 
 fn denial(approvers: Option<&str>) -> Denial {

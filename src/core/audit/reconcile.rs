@@ -48,13 +48,30 @@ pub struct Difference {
 
 /// One side's account, by statement number.
 struct Account<'a> {
-    statements: BTreeMap<u64, &'a Event>,
+    statements: BTreeMap<u64, Statement<'a>>,
     /// In the order they were recorded.
     order: Vec<u64>,
     results: BTreeMap<(u64, u64), &'a Event>,
     errors: BTreeMap<u64, &'a Event>,
     /// Statements whose outcome the gateway could not see, as after a crash.
     unknown: BTreeSet<u64>,
+}
+
+/// One statement, whose line may be that of others as well.
+struct Statement<'a> {
+    line: &'a Event,
+    /// What it is bound to.
+    parameters: Option<&'a str>,
+}
+
+/// The statements of a line, by number.
+fn statements(line: &Event) -> impl Iterator<Item = (u64, Statement<'_>)> {
+    let bound = line.member("par_c");
+    let of_it = move |at: usize| match bound {
+        Some(Value::Array(all)) => all.get(at).and_then(Value::as_str),
+        one => one.and_then(Value::as_str),
+    };
+    line.numbers().enumerate().map(move |(at, number)| (number, Statement { line, parameters: of_it(at) }))
 }
 
 impl<'a> Account<'a> {
@@ -72,10 +89,10 @@ impl<'a> Account<'a> {
             match event.kind.as_str() {
                 // Further statements of one message carry no text of their own.
                 "stmt" if part == 0 => {
-                    account.statements.insert(number, event);
-                    account.order.push(number);
+                    account.order.extend(event.numbers());
+                    account.statements.extend(statements(event));
                 }
-                "result" => drop(account.results.insert((number, part), event)),
+                "result" => account.results.extend(event.numbers().map(|number| ((number, part), event))),
                 "error" => drop(account.errors.insert(number, event)),
                 "result.unknown" => drop(account.unknown.insert(number)),
                 // Other kinds have no twin.
@@ -111,7 +128,7 @@ pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
             "signed by the client, absent from the gateway's account".to_owned(),
         );
     }
-    let shared = |order: &[u64], other: &BTreeMap<u64, &Event>| -> Vec<u64> {
+    let shared = |order: &[u64], other: &BTreeMap<u64, Statement<'_>>| -> Vec<u64> {
         order.iter().filter(|number| other.contains_key(number)).copied().collect()
     };
     if shared(&ours.order, &theirs.statements) != shared(&theirs.order, &ours.statements) {
@@ -126,11 +143,18 @@ pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
     found
 }
 
-fn compare_statements(number: u64, ours: &Event, theirs: &Event, add: &mut impl FnMut(Kind, Severity, u64, String)) {
+fn compare_statements(
+    number: u64,
+    ours: &Statement<'_>,
+    theirs: &Statement<'_>,
+    add: &mut impl FnMut(Kind, Severity, u64, String),
+) {
+    let is_bound_alike = ours.parameters == theirs.parameters;
+    let (ours, theirs) = (ours.line, theirs.line);
     if ours.text("stmt_c") != theirs.text("stmt_c") {
         add(Kind::Text, Severity::Bad, number, "the text that was run is not the text the client signed".to_owned());
     }
-    if ours.text("par_c") != theirs.text("par_c") {
+    if !is_bound_alike {
         add(Kind::Parameters, Severity::Bad, number, "the parameters are not those the client signed".to_owned());
     }
     let (decision, local) = (ours.text("dec").unwrap_or_default(), theirs.text("local").unwrap_or_default());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::core::audit::report::{Aspect, Finding, Severity};
-use crate::core::transcript::Event;
+use crate::core::transcript::{Event, LONGEST_RUN};
 
 /// Kinds of a session that this version knows.
 const KNOWN: [&str; 9] =
@@ -73,11 +73,15 @@ impl Account {
     fn take(&mut self, event: &Event) {
         let (number, part) = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
         match event.kind.as_str() {
-            "stmt" => self.statement(number, part, event),
+            "stmt" => {
+                self.run(event);
+                event.numbers().for_each(|number| self.statement(number, part, event));
+            }
             "result" => {
+                self.run(event);
                 self.rows = self.rows.saturating_add(event.number("rows").unwrap_or(0));
                 self.bytes = self.bytes.saturating_add(event.number("bytes").unwrap_or(0));
-                self.answer(number, part, "result");
+                event.numbers().for_each(|number| self.answer(number, part, "result"));
             }
             "error" => {
                 self.errors += 1;
@@ -99,6 +103,17 @@ impl Account {
             "session.close" => self.totals(event),
             // The others add nothing up.
             _ => {}
+        }
+    }
+
+    /// A line may stand for several statements: then it has what was bound for each of them.
+    fn run(&mut self, event: &Event) {
+        let Some(times) = event.number("times") else { return };
+        let bound = event.member("par_c").and_then(Value::as_array).map(Vec::len);
+        let is_whole = event.kind == "result" || bound.and_then(|bound| u64::try_from(bound).ok()) == Some(times);
+        let is_plain = event.number("part") == Some(0) && event.number("rows").unwrap_or(0) == 0;
+        if !(2..=LONGEST_RUN).contains(&times) || !is_whole || !is_plain {
+            self.bad(format!("a line that does not say what the {times} statements are that it stands for"));
         }
     }
 

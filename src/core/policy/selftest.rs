@@ -279,7 +279,7 @@ fn ask(policy: &Policy, subject: &Subject<'_>, catalog: &Catalog, case: &Case) -
                 rows: did.rows,
                 of: did.of,
                 direct: did.direct,
-                own: 0,
+                others: None,
             };
             let beside = Impact { relation: format!("beside {}", impact.relation), rows: did.beside, ..impact.clone() };
             Ok(match policy.judge_impact(subject, &[impact, beside], None, catalog) {

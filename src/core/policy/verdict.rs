@@ -93,7 +93,8 @@ pub struct Impact {
     pub of: Option<u64>,
     /// Whether the statement's own text names this relation, or a cascade or trigger reached it.
     pub direct: bool,
-    /// How many rows of it the session itself had put there before: they are no share of what others have.
+    /// Where the session has put rows there itself, and these could all be among them or the others': how many
+    /// others there were before. It is their share that matters.
     #[serde(skip)]
-    pub own: u64,
+    pub others: Option<u64>,
 }

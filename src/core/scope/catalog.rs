@@ -108,17 +108,28 @@ pub struct Catalog {
     /// what they return may depend on the session.
     #[serde(default)]
     pub unsteady_functions: BTreeSet<String>,
-    /// Names of functions that the database has by itself, written in another language than C.
+    /// Names of functions that the database has by itself, written in another language than C, and of its aggregates.
     #[serde(default)]
     pub own_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
     /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,
-    /// Operators and casts outside `pg_catalog` exist that may call a volatile function.
+    /// Operators, casts and domains outside `pg_catalog` exist that may call a function which writes.
     pub has_volatile_operators: bool,
 }
 
 impl Catalog {
+    /// Whether a function of this name may write. PostgreSQL holds only VOLATILE ones back by themselves:
+    /// code of the database's own may call such a one whatever its own label is.
+    pub fn may_write(&self, function: &str) -> bool {
+        self.volatile_functions.contains(function) || self.own_functions.contains(function)
+    }
+
+    /// Whether every function of this name is known, and none can write.
+    pub fn is_calm(&self, function: &str) -> bool {
+        self.known_functions.contains(function) && !self.may_write(function)
+    }
+
     /// The relation with this OID.
     pub fn by_oid(&self, oid: u32) -> Option<&Relation> {
         self.relations.values().find(|relation| relation.oid == oid)

@@ -16,6 +16,11 @@ impl Name {
     pub fn new(schema: Option<&str>, name: &str) -> Self {
         Self { schema: schema.map(str::to_owned), name: name.to_owned() }
     }
+
+    /// Whether it may mean something temporary of the session's own.
+    pub fn may_be_own(&self) -> bool {
+        self.schema.as_deref().is_none_or(|schema| schema.starts_with("pg_temp"))
+    }
 }
 
 impl std::fmt::Display for Name {
@@ -328,9 +333,9 @@ impl Facts {
         }
     }
 
-    /// Whether a search path decides what it touches.
+    /// Whether a search path, or what the session has made for itself, decides what it touches.
     pub fn names_unqualified(&self) -> bool {
-        self.touches.iter().any(|touch| touch.relation.schema.is_none())
+        self.touches.iter().any(|touch| touch.relation.may_be_own())
     }
 
     /// Whether rows can change by what the text itself says.

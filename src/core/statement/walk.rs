@@ -44,7 +44,7 @@ impl Walk<'_> {
                 self.common_tables(tree.get("with_clause"));
                 let outer = self.named.clone();
                 if *kind == "SelectStmt" {
-                    self.named = equals_constant(tree.get("where_clause"));
+                    self.named = setting_named(tree);
                 }
                 let excluding = predicate::can_exclude(tree.get("where_clause"));
                 for (name, field) in fields {
@@ -204,12 +204,20 @@ impl Walk<'_> {
     }
 }
 
-/// The constant of a WHERE that is `name = 'constant'` and nothing else.
-fn equals_constant(condition: &Tree) -> Option<String> {
+/// The setting of which a query over pg_settings reads the row: its WHERE is `name = 'constant'` and
+/// nothing else. Of any other relation the column might be equal to more than one text.
+fn setting_named(select: &Tree) -> Option<String> {
+    let [from] = select.get("from_clause").items() else { return None };
+    let is_settings = from.get("relname").text() == "pg_settings"
+        && matches!(from.get("schemaname").text(), "" | "pg_catalog")
+        && from.kind() == "RangeVar";
+    let condition = select.get("where_clause");
     let is_equal = matches!(condition.get("name").items(), [operator] if operator.get("sval").text() == "=");
     let is_plain = condition.kind() == "AExpr" && is_equal && is_name_column(condition.get("lexpr"));
     let right = condition.get("rexpr");
-    (is_plain && right.kind() == "AConst").then(|| constant(right)).filter(|text| !text.is_empty())
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.');
+    let is_name = |text: &String| !text.is_empty() && text.bytes().all(is_letter);
+    (is_settings && is_plain && right.kind() == "AConst").then(|| constant(right)).filter(is_name)
 }
 
 fn is_name_column(tree: &Tree) -> bool {

@@ -84,6 +84,17 @@ impl Members {
         })
     }
 
+    /// Adds a list of bytes in hex.
+    pub fn hexes(&mut self, key: &'static str, all: &[[u8; 32]]) -> &mut Self {
+        self.add(key, |to| {
+            push_list(to, all.iter(), |to, bytes| {
+                to.push('"');
+                encoding::push_hex(bytes, to);
+                to.push('"');
+            });
+        })
+    }
+
     /// Adds a number; one that not every reader keeps exactly is cut to the largest that is.
     pub fn number(&mut self, key: &'static str, number: u64) -> &mut Self {
         self.add(key, |to| push_number(to, number.min(LARGEST_INTEGER)))

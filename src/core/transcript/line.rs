@@ -17,6 +17,8 @@ use crate::core::transcript::canonical::{self, CanonicalError, Members};
 
 /// The longest line in bytes, well below the 64 KiB that an entry of a C2SP tile may have.
 pub const LONGEST: usize = 16 * 1024;
+/// Statements that one line may stand for.
+pub const LONGEST_RUN: u64 = 64;
 
 /// The members every line has; callers of [`Chain::append`] must not bring their own.
 const COMMON: [&str; 7] = ["v", "k", "sid", "seq", "prev", "t", "m"];
@@ -137,6 +139,17 @@ impl Event {
     /// A member as a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.members.get(name)?.as_u64()
+    }
+
+    /// The numbers of the statements that the line is about: of a `stmt` or `result` as many as it has
+    /// `times`.
+    pub fn numbers(&self) -> std::ops::Range<u64> {
+        let first = self.number("no").unwrap_or(0);
+        let times = match self.kind.as_str() {
+            "stmt" | "result" => self.number("times").unwrap_or(1).clamp(1, LONGEST_RUN),
+            _ => 1,
+        };
+        first..first.saturating_add(times)
     }
 
     /// A member as it is.

@@ -179,16 +179,16 @@ impl Open {
         let place = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
         match event.kind.as_str() {
             "stmt" => {
-                self.statements = place.0;
+                self.statements = event.numbers().end.saturating_sub(1);
                 match event.text("dec") {
-                    Some("allow") => drop(self.pending.insert(place)),
+                    Some("allow") => self.pending.extend(event.numbers().map(|number| (number, place.1))),
                     _ => self.denied += 1,
                 }
             }
             "result" => {
                 self.rows += event.number("rows").unwrap_or(0);
                 self.bytes += event.number("bytes").unwrap_or(0);
-                self.pending.remove(&place);
+                self.pending.retain(|(number, part)| *part != place.1 || !event.numbers().contains(number));
             }
             "result.unknown" => drop(self.pending.remove(&place)),
             "error" => {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Opening, Position, fields};
+use super::run::{self, Run};
 use super::stored::Kind;
 use super::wording::Wording;
 use super::writer::Pending;
@@ -84,6 +85,10 @@ impl Recorded {
     pub fn number(&self) -> u64 {
         self.number
     }
+
+    pub(super) fn of(number: u64) -> Self {
+        Self { number }
+    }
 }
 
 /// How one statement ended.
@@ -107,23 +112,27 @@ pub struct SessionRecord {
     session: SessionId,
     /// Its name as the log's index keeps it.
     name: std::sync::Arc<str>,
-    key: SessionKey,
+    pub(super) key: SessionKey,
     who: String,
     opened: Instant,
     open_leaf: Leaf,
     durability: Durability,
     level: u8,
-    statements: u64,
+    pub(super) statements: u64,
     denied: u64,
     errors: u64,
     rows: u64,
     bytes: u64,
     /// Statements that were let through and have no outcome yet, by number and part.
-    pending: BTreeSet<(u64, u64)>,
+    pub(super) pending: BTreeSet<(u64, u64)>,
+    /// The line that may yet grow.
+    pub(super) run: Option<Box<Run>>,
+    /// What the next one is put together in.
+    pub(super) spare_run: Option<Box<Run>>,
     /// The last line that must be durable before anything more is sent.
     pub(super) unsettled: Option<Pending>,
     /// What the next line says, while it is put together.
-    members: Members,
+    pub(super) members: Members,
     is_closed: bool,
 }
 
@@ -170,6 +179,8 @@ impl SessionRecord {
             rows: 0,
             bytes: 0,
             pending: BTreeSet::new(),
+            run: None,
+            spare_run: None,
             unsettled: None,
             members: Members::new(),
             is_closed: false,
@@ -196,12 +207,16 @@ impl SessionRecord {
         now: Moment,
     ) -> Result<Recorded, LogError> {
         let Said { text, wording, forwarded, parameters } = said;
-        let number = self.statements + 1;
-        let mut recorded = None;
         let may_wait = self.durability == Durability::Writes
             && cleared
                 .iter()
                 .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
+        if let ([one], Protocol::Extended, true) = (cleared, protocol, run::may_grow(&said)) {
+            return self.run_on(one, said, may_wait, now).await;
+        }
+        self.written().await?;
+        let number = self.statements + 1;
+        let mut recorded = None;
         for (part, one) in cleared.iter().enumerate() {
             self.statement(number, part, one.facts(), protocol);
             self.members.text("dec", "allow");
@@ -229,6 +244,7 @@ impl SessionRecord {
 
     /// Records a text without a statement: nothing runs, but the client sent it and has it written down.
     pub async fn nothing(&mut self, text: &str, protocol: Protocol, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
         let number = self.statements + 1;
         self.statement(number, 0, &Facts::plain("", Effect::Read), protocol);
         self.members.text("dec", "allow");
@@ -261,6 +277,7 @@ impl SessionRecord {
         protocol: Protocol,
         now: Moment,
     ) -> Result<u64, LogError> {
+        self.written().await?;
         let number = self.statements + 1;
         self.given(json!({
             "no": number, "part": 0, "proto": protocol.word(), "who": self.who, "dec": "deny",
@@ -282,9 +299,22 @@ impl SessionRecord {
         result: ResultRecord<'_>,
         now: Moment,
     ) -> Result<(), LogError> {
+        self.written().await?;
+        self.ended(number, part, &result);
+        self.members.number("us", result.micros);
+        self.write("result", now, false).await?;
+        self.rows += result.rows;
+        self.bytes += result.bytes;
+        self.pending.remove(&(number, u64::from(part)));
+        Ok(())
+    }
+
+    /// Begins a line with all that is said of a result but how long it took.
+    pub(super) fn ended(&mut self, number: u64, part: u32, result: &ResultRecord<'_>) {
         let masked = result.masked.iter().map(|place| count(*place));
         let mut buffer = [0; 4];
         let transaction = result.transaction.encode_utf8(&mut buffer);
+        self.members.clear();
         self.members
             .number("no", number)
             .number("part", part.into())
@@ -293,20 +323,15 @@ impl SessionRecord {
             .number("bytes", result.bytes)
             .hex("rows_c", &result.rows_digest)
             .text("state", "00000")
-            .number("us", result.micros)
             .text("tx", transaction)
             .numbers("masked", masked)
             .texts("cols", content::shown_columns(result.columns))
             .number("ncols", count(result.columns.len()));
-        self.write("result", now, false).await?;
-        self.rows += result.rows;
-        self.bytes += result.bytes;
-        self.pending.remove(&(number, u64::from(part)));
-        Ok(())
     }
 
     /// Records that the target refused or failed a statement: none of its parts has another outcome.
     pub async fn error(&mut self, number: u64, sqlstate: &str, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
         self.given(json!({"no": number, "state": content::clip(sqlstate, 64)}))?;
         self.write("error", now, false).await?;
         self.errors += 1;
@@ -317,6 +342,7 @@ impl SessionRecord {
     /// Records that the gateway itself stopped a statement after it had let it through: by what it
     /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
     pub async fn vetoed(&mut self, number: u64, state: &str, denial: &Denial, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
         let members = json!({
             "no": number, "state": state, "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
             "code": content::clip(&denial.code, 256),
@@ -330,12 +356,14 @@ impl SessionRecord {
 
     /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
     pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
         self.given(json!({"no": number, "by": by}))?;
         self.write("cancel", now, false).await
     }
 
     /// Records what a held write changed, and whether it was let stand.
     pub async fn impact(&mut self, number: u64, impacts: &[Impact], stands: bool, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
         let changes: Vec<Value> = impacts
             .iter()
             .take(MOST_OBJECTS)
@@ -368,6 +396,7 @@ impl SessionRecord {
         head: Option<(u64, String)>,
         now: Moment,
     ) -> Result<Pending, LogError> {
+        self.written_now()?;
         // What has no outcome by now will never have one that was seen.
         for (number, part) in std::mem::take(&mut self.pending) {
             self.given(json!({"no": number, "part": part}))?;
@@ -394,7 +423,7 @@ impl SessionRecord {
     }
 
     /// Begins a line with the members that every part of a statement has.
-    fn statement(&mut self, number: u64, part: usize, facts: &Facts, protocol: Protocol) {
+    pub(super) fn statement(&mut self, number: u64, part: usize, facts: &Facts, protocol: Protocol) {
         let shown = |touch: &Touch| {
             let mut name = format!("{} {}", touch.action.word(), touch.relation);
             name.truncate(content::clip(&name, LONGEST_NAME).len());
@@ -413,7 +442,7 @@ impl SessionRecord {
     }
 
     /// Adds the members that tell the text without disclosing its literals.
-    fn text(&mut self, text: &str, wording: &Wording) {
+    pub(super) fn text(&mut self, text: &str, wording: &Wording) {
         let commitment = content::statement_digest(&self.key, text);
         self.members
             .hex("stmt_c", &commitment)
@@ -436,7 +465,7 @@ impl SessionRecord {
 
     /// Makes the line that was begun and queues it. The chain moves on only once the line is in the
     /// queue: a line that was not taken leaves no gap.
-    async fn queue(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
+    pub(super) async fn queue(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
         let (line, since) = self.line(kind, now)?;
         let pending = match self.log.queue(&line, &self.name, Kind::of(kind)) {
             // Waiting here is what slows a client down that is faster than the disk.
@@ -448,7 +477,7 @@ impl SessionRecord {
     }
 
     /// The same for those who cannot wait: a full queue is an error.
-    fn queue_now(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
+    pub(super) fn queue_now(&mut self, kind: &str, now: Moment) -> Result<Pending, LogError> {
         let (line, since) = self.line(kind, now)?;
         let pending = self.log.queue(&line, &self.name, Kind::of(kind))?;
         self.chain.advance(&line, now, since);

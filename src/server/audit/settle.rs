@@ -10,6 +10,7 @@ use super::writer::Pending;
 impl SessionRecord {
     /// Waits until every recorded statement that must be durable before it runs is so.
     pub async fn settled(&mut self) -> Result<(), LogError> {
+        self.written().await?;
         match self.unsettled.take() {
             Some(last) => self.settled_to(last).await,
             None => Ok(()),
@@ -17,10 +18,16 @@ impl SessionRecord {
     }
 
     /// The last line that must be durable and is not yet. It is on its way from here on: nobody has to wait.
-    pub fn settling(&self) -> Option<Pending> {
-        let last = self.unsettled.filter(|last| !self.is_settled(*last))?;
-        self.log.hurry();
-        Some(last)
+    ///
+    /// # Errors
+    /// When the log takes nothing.
+    pub async fn settling(&mut self) -> Result<Option<Pending>, LogError> {
+        self.written().await?;
+        let last = self.unsettled.filter(|last| !self.is_settled(*last));
+        if last.is_some() {
+            self.log.hurry();
+        }
+        Ok(last)
     }
 
     /// Whether what was recorded up to this line may run.

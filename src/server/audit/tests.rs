@@ -19,7 +19,7 @@ use crate::core::identity::{Declared, Identity, Kind as Who};
 use crate::core::policy::{Cleared, Denial};
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::time::Moment;
-use crate::core::transcript::{Event, Leaf, RowsDigest, SessionKey};
+use crate::core::transcript::{Domain, Event, Leaf, RowsDigest, SessionKey};
 use crate::server::config::Durability;
 use crate::sys::{clock, random};
 
@@ -247,6 +247,88 @@ async fn a_session_of_everything_verifies() {
     assert_eq!((report.completeness, report.level), (State::Good, 0));
     // The lost statement has no outcome that anybody saw; the record says so.
     assert!(report.findings.iter().any(|finding| finding.what.contains("statement 6")));
+}
+
+/// Says that a statement may run once more, with these values.
+async fn again(record: &mut SessionRecord, one: &Cleared, text: &str, wording: &Wording, values: &str) -> u64 {
+    let said = Said { text, wording, forwarded: None, parameters: Some(values.as_bytes()) };
+    record.allowed(&[one], said, Protocol::Extended, clock::now()).await.expect("recorded").number()
+}
+
+#[tokio::test]
+async fn a_statement_that_is_run_many_times_has_a_line_for_many_of_them() {
+    let folder = Folder::new();
+    let log = open(&folder).await.expect("opened");
+    let grant = grant(None);
+    let mut record = session(&log, &grant).await;
+    let (text, one) = ("insert into t values ($1)", cleared("INSERT"));
+    let wording = Wording::of(text);
+    for number in 1..=100 {
+        assert_eq!(again(&mut record, &one, text, &wording, &number.to_string()).await, number);
+    }
+    // Another text of the same shape is another statement.
+    let other = again(&mut record, &one, "insert  into t values ($1)", &wording, "101").await;
+    record.settled().await.expect("durable");
+    let stored = log.session_lines(&grant.session).expect("read").expect("a session").0;
+    assert_eq!((other, stored.len()), (101, 4), "all is in the log before anything is sent");
+    for number in 1..=99 {
+        let nothing = ResultRecord { tag: "INSERT 0 1", columns: &[], ..seen(0) };
+        record.result_of_many(number, 0, nothing, clock::now()).await.expect("recorded");
+    }
+    record.error(100, "23505", clock::now()).await.expect("recorded");
+    record.error(101, "25P02", clock::now()).await.expect("recorded");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
+    let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
+    let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
+    let told: Vec<_> = lines.iter().map(|line| (line.kind.as_str(), line.numbers(), line.number("times"))).collect();
+    let expected = [
+        ("session.open", 0..1, None),
+        ("stmt", 1..65, Some(64)),
+        ("stmt", 65..101, Some(36)),
+        ("stmt", 101..102, None),
+        ("result", 1..65, Some(64)),
+        ("result", 65..100, Some(35)),
+        ("error", 100..101, None),
+        ("error", 101..102, None),
+        ("session.close", 0..1, None),
+    ];
+    assert_eq!(told, expected);
+    let bound = |number: u64| key().commit(Domain::Parameters, number.to_string().as_bytes());
+    let expected: Vec<String> = (65..=100).map(bound).collect();
+    assert_eq!(lines[2].member("par_c"), Some(&serde_json::json!(expected)), "what each of them was bound to");
+    let report = verify(&evidence(&log, &grant), &trusted(&log));
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    assert_eq!((report.summary.statements, report.completeness), (101, State::Good));
+}
+
+#[tokio::test]
+async fn of_many_that_were_sent_those_without_an_outcome_are_named_after_a_crash() {
+    let folder = Folder::new();
+    let log = open(&folder).await.expect("opened");
+    let grant = grant(None);
+    let mut record = session(&log, &grant).await;
+    let (text, one) = ("insert into t values ($1)", cleared("INSERT"));
+    for number in 1..=3 {
+        again(&mut record, &one, text, &Wording::of(text), &number.to_string()).await;
+    }
+    record.settled().await.expect("durable");
+    record.result_of_many(1, 0, ResultRecord { columns: &[], ..seen(0) }, clock::now()).await.expect("recorded");
+    // What was not written when it was given up is not counted: nothing of it was sent.
+    record.written().await.expect("written");
+    again(&mut record, &one, text, &Wording::of(text), "4").await;
+    log.policy("demo", "digest").await.expect("recorded");
+    let bytes = folder.lines();
+    drop(record);
+    log.closed(&grant.session).await;
+    crash(log);
+    folder.put(&bytes);
+    assert!(recheck(&folder, &bytes) > 0);
+    let log = open(&folder).await.expect("reopened");
+    let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
+    let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
+    let unknown: Vec<_> = lines.iter().filter(|line| line.kind == "result.unknown").map(Event::numbers).collect();
+    assert_eq!(unknown, [2..3, 3..4]);
+    assert_eq!(verify(&evidence(&log, &grant), &trusted(&log)).outcome(), Outcome::Good);
 }
 
 #[tokio::test]

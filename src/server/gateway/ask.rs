@@ -269,7 +269,7 @@ impl Session {
                 seldom(self.record_bound()).await?;
             }
             let length = self.up.len();
-            self.ahead.settling = self.record.settling().map(|line| Settling { line, length });
+            self.ahead.settling = self.record.settling().await?.map(|line| Settling { line, length });
             if self.ahead.settling.is_none() {
                 self.ahead.bytes += length;
                 self.send().await?;
@@ -282,7 +282,7 @@ impl Session {
     async fn send_settled(&mut self) -> Result<(), End> {
         let Some(Settling { line, length }) = self.ahead.settling else { return Ok(()) };
         // As soon as the disk has done what it does now, it goes on with this.
-        self.record.settling();
+        self.record.settling().await?;
         self.record.settled_to(line).await?;
         self.ahead.settling = None;
         self.ahead.bytes += length;
@@ -305,6 +305,7 @@ impl Session {
         self.client.rest();
         self.target.rest();
         self.description.rest();
+        self.record.rest();
         for buffer in [&mut self.up, &mut self.held_out] {
             if buffer.capacity() > 1024 {
                 *buffer = BytesMut::new();

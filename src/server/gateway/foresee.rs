@@ -106,7 +106,7 @@ impl Session {
             rows: expected / FAR,
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
-            own: 0,
+            others: None,
         };
         let told = |denial: Denial| {
             let rows = grouped(expected);

@@ -95,6 +95,7 @@ macro_rules! counts {
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
              greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
+               pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
                pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
                then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
              from pg_catalog.pg_class c \
@@ -368,7 +369,7 @@ impl Session {
     /// that those which were changed meanwhile do not count twice.
     fn locked(&self, changed: &[Impact]) -> Option<Impact> {
         let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
-        let relation = self.resolve(name)?;
+        let Some(relation) = self.resolve(name) else { return self.locked_unknown(name) };
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
             is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
@@ -381,7 +382,22 @@ impl Session {
             rows: self.held.locked.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
             direct: true,
-            own: 0,
+            others: None,
+        })
+    }
+
+    /// What the catalog does not know is the session's own, and so are its rows; but for a view, whose rows
+    /// are anybody's.
+    fn locked_unknown(&self, name: &Name) -> Option<Impact> {
+        let is_own = name.may_be_own() && !self.has_own_views;
+        (!is_own).then(|| Impact {
+            schema: String::new(),
+            relation: name.name.clone(),
+            action: RowAction::Update,
+            rows: self.held.locked,
+            of: None,
+            direct: true,
+            others: None,
         })
     }
 

@@ -83,7 +83,15 @@ impl Session {
             let relation = self.resolve(name)?;
             let rows = u64::try_from(relation.estimated_rows).ok()?;
             let (schema, relation) = (relation.name.schema.clone(), relation.name.name.clone());
-            Some(Impact { schema, relation, action: RowAction::Delete, rows, of: Some(rows), direct: true, own: 0 })
+            Some(Impact {
+                schema,
+                relation,
+                action: RowAction::Delete,
+                rows,
+                of: Some(rows),
+                direct: true,
+                others: None,
+            })
         });
         let skipped = Some("definitions and maintenance cannot be tried; rows are those of the statistics".to_owned());
         Trial { impacts: emptied.collect(), skipped, ..Trial::default() }

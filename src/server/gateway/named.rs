@@ -231,10 +231,8 @@ impl Session {
 
     /// Whether all that a text calls is known and changes nothing.
     pub(super) fn is_tame(&self, facts: &Facts) -> bool {
-        let (known, volatile) = (&self.catalog.known_functions, &self.catalog.volatile_functions);
-        let is_calm = |name: &String| known.contains(name) && !volatile.contains(name);
-        facts.functions.iter().all(|function| is_calm(&function.name))
-            && facts.fields.iter().all(|field| !volatile.contains(field))
+        facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
+            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
             && (facts.operators.is_empty() || !self.catalog.has_volatile_operators)
     }
 

@@ -105,6 +105,7 @@ impl Session {
                 self.wait().await?;
             }
         }
+        self.record.written().await?;
         self.cancel_delivered().await;
         // What was planned has been; cursors are filled at a Sync.
         self.ahead.filling = None;
@@ -454,7 +455,7 @@ impl Session {
             rows_digest: execution.digest.commitment(),
             transaction: char::from(self.status),
         };
-        self.record.result(number, part, result, clock::now()).await?;
+        self.record.result_of_many(number, part, result, clock::now()).await?;
         self.tell_of_net()?;
         if mode == Mode::Simple {
             self.description.is_current = false;

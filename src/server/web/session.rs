@@ -130,17 +130,19 @@ pub fn detail(account: &Account) -> Markup {
 fn statement(account: &Account, event: &Event) -> Markup {
     let (number, part) = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
     let of_it =
-        |kind: &str| account.events.iter().rfind(move |one| one.kind == kind && one.number("no") == Some(number));
+        |kind: &str| account.events.iter().rfind(move |one| one.kind == kind && one.numbers().contains(&number));
     let result = of_it("result").and_then(|one| one.text("tag"));
     let error = of_it("error").and_then(|one| one.text("state"));
     let impact = of_it("impact");
     let is_undone = impact.is_some_and(|one| one.member("stands") == Some(&Value::Bool(false)));
     let rows = impact.and_then(|one| one.member("changes")?.as_array().map(|all| changed(all)));
+    // A line that stands for several statements is shown once.
+    let last = event.numbers().end.saturating_sub(1);
     let is_allowed = event.text("dec") == Some("allow");
     html! {
         li.item {
             div.line {
-                b.n { (number) @if part > 0 { "." (part) } }
+                b.n { (number) @if part > 0 { "." (part) } @if last > number { "–" (last) } }
                 span class={ "pill " (if is_allowed { "approved" } else { "rejected" }) } {
                     (if is_allowed { "allowed" } else { "denied" })
                 }

@@ -415,6 +415,11 @@ fn a_gateways_account_must_make_sense() {
         ("a number left out", |s| set(&mut s.gateway[3], "no", json!(4))),
         ("a wrong total", |s| set(&mut s.gateway[6], "rows", json!(9))),
         ("an unknown decision", |s| set(&mut s.gateway[1], "dec", json!("perhaps"))),
+        ("a line for several that says nothing of each", |s| set(&mut s.gateway[1], "times", json!(2))),
+        ("a result of statements that were not recorded", |s| {
+            set(&mut s.gateway[2], "times", json!(2));
+            set(&mut s.gateway[2], "rows", json!(0));
+        }),
         ("opened twice", |s| s.gateway.insert(1, s.gateway[0].clone())),
         ("closed twice", |s| s.gateway.insert(3, s.gateway[6].clone())),
         ("a result of nothing", |s| set(&mut s.gateway[2], "no", json!(7))),

@@ -311,7 +311,7 @@ fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
-/// The share is that of rows which were not the session's own; where the size is not known it counts as
+/// The share is that of rows which the session has not put there itself; where the size is not known it counts as
 /// whole. Rows of partitions and of children add up: whoever names the table they are part of reaches
 /// all of them.
 fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
@@ -319,9 +319,11 @@ fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
     let roots = table(impact);
     let alike = all.iter().filter(|other| other.action == impact.action && !table(other).is_disjoint(&roots));
     let sum = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-    let share = match impact.rows.saturating_sub(impact.own) {
-        0 => Some(0),
-        rows => impact.of.and_then(|of| rows.saturating_mul(100).checked_div(of)),
+    let share = match impact.others {
+        Some(0) => Some(0),
+        // Whatever was changed, it might have been theirs.
+        Some(others) => impact.rows.min(others).saturating_mul(100).checked_div(others),
+        None => impact.of.and_then(|of| impact.rows.saturating_mul(100).checked_div(of)),
     };
     ImpactView {
         rows: sum(alike.map(|other| other.rows).sum::<u64>().max(impact.rows)),

@@ -251,7 +251,7 @@ fn definer_functions_are_harmless_where_nothing_is_hidden() {
 }
 
 fn impact(relation: &str, action: RowAction, rows: u64, of: Option<u64>, direct: bool) -> Impact {
-    Impact { schema: "public".into(), relation: relation.into(), action, rows, of, direct, own: 0 }
+    Impact { schema: "public".into(), relation: relation.into(), action, rows, of, direct, others: None }
 }
 
 #[test]
@@ -280,12 +280,14 @@ fn a_write_is_judged_by_what_it_did_cascades_included() {
     assert_eq!(denial.approvers.as_deref(), Some("dba"));
     assert_eq!(denial.objects, ["public.orders", "public.customers"]);
     // What the session had put there itself is no share of what others have, whatever the size.
-    let share = |rows, own, of| judge(&[Impact { own, ..impact("orders", RowAction::Delete, rows, of, true) }]);
-    assert_eq!(share(30, 30, None), Ok(()));
-    assert_eq!(share(50, 30, Some(60)), Ok(()));
-    assert!(matches!(share(50, 0, Some(60)), Err(ImpactRefusal::NeedApproval(_))));
-    assert!(matches!(share(50, 30, None), Err(ImpactRefusal::NeedApproval(_))));
-    assert!(matches!(share(101, 101, Some(1000)), Err(ImpactRefusal::NeedApproval(_))));
+    let share = |rows, others, of| judge(&[Impact { others, ..impact("orders", RowAction::Delete, rows, of, true) }]);
+    assert_eq!(share(30, Some(0), None), Ok(()));
+    assert_eq!(share(30, Some(60), Some(60)), Ok(()));
+    // Of those that are gone all of the others' may be among them.
+    assert!(matches!(share(41, Some(41), Some(131)), Err(ImpactRefusal::NeedApproval(_))));
+    assert!(matches!(share(50, None, Some(60)), Err(ImpactRefusal::NeedApproval(_))));
+    assert!(matches!(share(50, None, None), Err(ImpactRefusal::NeedApproval(_))));
+    assert!(matches!(share(101, Some(0), Some(1000)), Err(ImpactRefusal::NeedApproval(_))));
     // A cascade alone is enough.
     let cascade = [
         impact("customers", RowAction::Delete, 1, Some(20_000), true),

@@ -1,0 +1,218 @@
+//! One line for a statement that is run many times: the rows that a driver sends as a batch differ in
+//! their parameters alone, and mostly end alike.
+//!
+//! What must stay true: a run is in the log before anything of it is sent, and before every line that
+//! comes after it; of a run that was given up before it was written nothing has been sent or counted.
+
+use std::sync::Arc;
+
+use super::log::LogError;
+use super::session::{Protocol, Recorded, ResultRecord, Said, SessionRecord};
+use super::writer::Pending;
+use crate::core::policy::Cleared;
+use crate::core::statement::facts::Facts;
+use crate::core::time::Moment;
+use crate::core::transcript::canonical::Members;
+use crate::core::transcript::{Domain, LONGEST_RUN};
+
+/// Longer texts have a line each: with all its parameters a line stays below its limit.
+const LONGEST_TEXT: usize = 2048;
+
+/// A line that may yet grow.
+pub(super) struct Run {
+    first: u64,
+    length: u64,
+    now: Moment,
+    what: What,
+    /// The text of the statement, or the tag of its result: the same for all.
+    text: String,
+    /// The line so far.
+    members: Members,
+    /// Commitments to what was bound, of one statement after the other.
+    parameters: Vec<[u8; 32]>,
+}
+
+/// What it is a line of.
+#[derive(Default)]
+enum What {
+    #[default]
+    Nothing,
+    Statements {
+        facts: Arc<Facts>,
+        may_wait: bool,
+    },
+    Results {
+        rows_digest: [u8; 32],
+        transaction: char,
+        micros: u64,
+    },
+}
+
+/// Whether statements like this one may share a line.
+pub(super) fn may_grow(said: &Said<'_>) -> bool {
+    said.forwarded.is_none() && said.parameters.is_some() && said.text.len() <= LONGEST_TEXT
+}
+
+impl Run {
+    fn new(now: Moment) -> Self {
+        let (text, members, parameters) = Default::default();
+        Self { first: 0, length: 0, now, what: What::Nothing, text, members, parameters }
+    }
+
+    /// Whether the next statement is this one again.
+    fn takes_statement(&self, text: &str, facts: &Arc<Facts>) -> bool {
+        let is_same = matches!(&self.what, What::Statements { facts: own, .. } if Arc::ptr_eq(own, facts));
+        is_same && self.length < LONGEST_RUN && self.text == text
+    }
+
+    /// Whether the next statement has ended just like those before it.
+    fn takes_result(&self, number: u64, result: &ResultRecord<'_>) -> bool {
+        let is_same = matches!(self.what, What::Results { rows_digest, transaction, .. }
+            if (rows_digest, transaction) == (result.rows_digest, result.transaction));
+        is_same && self.length < LONGEST_RUN && number == self.first + self.length && self.text == result.tag
+    }
+
+    /// Adds what is known only now that the run has ended.
+    fn finish(&mut self) -> &'static str {
+        if self.length > 1 {
+            self.members.number("times", self.length);
+        }
+        match (&self.what, self.parameters.as_slice()) {
+            (What::Statements { .. }, [one]) => drop(self.members.hex("par_c", one)),
+            (What::Statements { .. }, all) => drop(self.members.hexes("par_c", all)),
+            (What::Results { micros, .. }, _) => drop(self.members.number("us", *micros)),
+            (What::Nothing, _) => {}
+        }
+        self.kind()
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self.what {
+            What::Results { .. } => "result",
+            What::Statements { .. } | What::Nothing => "stmt",
+        }
+    }
+}
+
+impl SessionRecord {
+    /// Records a statement of the extended protocol; its line waits for more of the same until it has
+    /// to be [written](Self::written).
+    pub(super) async fn run_on(
+        &mut self,
+        cleared: &Cleared,
+        said: Said<'_>,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Recorded, LogError> {
+        let parameters = said.parameters.map(|bytes| self.key.commitment(Domain::Parameters, bytes));
+        let facts = cleared.shared_facts();
+        if !self.run.as_ref().is_some_and(|run| run.takes_statement(said.text, &facts)) {
+            self.written().await?;
+            self.statement(self.statements + 1, 0, &facts, Protocol::Extended);
+            self.members.text("dec", "allow");
+            self.text(said.text, said.wording);
+            self.begin_run(self.statements + 1, said.text, What::Statements { facts, may_wait }, now);
+        }
+        let counted = self.statements;
+        let run = self.run.as_mut().ok_or(LogError::Nothing)?;
+        run.parameters.extend(parameters);
+        (run.length, run.now) = (run.length + 1, now);
+        Ok(Recorded::of(counted + run.length))
+    }
+
+    /// Records how a statement ended; a line of one that returned nothing waits for more of the same
+    /// until it has to be [written](Self::written).
+    ///
+    /// # Errors
+    /// When the log takes nothing.
+    pub async fn result_of_many(
+        &mut self,
+        number: u64,
+        part: u32,
+        result: ResultRecord<'_>,
+        now: Moment,
+    ) -> Result<(), LogError> {
+        let is_empty = result.bytes == 0 && result.columns.is_empty() && result.masked.is_empty();
+        if part > 0 || result.rows > 0 || !is_empty || result.tag.len() > LONGEST_TEXT {
+            return self.result(number, part, result, now).await;
+        }
+        if !self.run.as_ref().is_some_and(|run| run.takes_result(number, &result)) {
+            self.written().await?;
+            let (rows_digest, transaction, micros) = (result.rows_digest, result.transaction, 0);
+            self.ended(number, part, &result);
+            self.begin_run(number, result.tag, What::Results { rows_digest, transaction, micros }, now);
+        }
+        if let Some(run) = self.run.as_mut() {
+            (run.length, run.now) = (run.length + 1, now);
+            if let What::Results { micros, .. } = &mut run.what {
+                *micros = result.micros;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the line that may have grown, if there is one.
+    ///
+    /// # Errors
+    /// When the log does not take it: then none of the run was sent.
+    pub async fn written(&mut self) -> Result<(), LogError> {
+        let Some(run) = self.finished_run() else { return Ok(()) };
+        let pending = self.queue(run.kind(), run.now).await?;
+        self.end_run(run, pending);
+        Ok(())
+    }
+
+    /// The same for those who cannot wait.
+    pub(super) fn written_now(&mut self) -> Result<(), LogError> {
+        let Some(run) = self.finished_run() else { return Ok(()) };
+        let pending = self.queue_now(run.kind(), run.now)?;
+        self.end_run(run, pending);
+        Ok(())
+    }
+
+    /// Begins a run with the line that was begun.
+    fn begin_run(&mut self, first: u64, text: &str, what: What, now: Moment) {
+        let mut run = self.spare_run.take().unwrap_or_else(|| Box::new(Run::new(now)));
+        std::mem::swap(&mut run.members, &mut self.members);
+        run.text.push_str(text);
+        (run.first, run.length, run.what) = (first, 0, what);
+        self.run = Some(run);
+    }
+
+    /// Ends the run; its members are those of the next line.
+    fn finished_run(&mut self) -> Option<Box<Run>> {
+        let mut run = self.run.take()?;
+        run.finish();
+        std::mem::swap(&mut run.members, &mut self.members);
+        Some(run)
+    }
+
+    /// Counts what is in the queue now.
+    fn end_run(&mut self, mut run: Box<Run>, pending: Pending) {
+        let numbers = run.first..run.first + run.length;
+        match std::mem::take(&mut run.what) {
+            What::Statements { may_wait, .. } => {
+                self.statements += run.length;
+                self.pending.extend(numbers.map(|number| (number, 0)));
+                if !may_wait {
+                    self.unsettled = Some(pending);
+                }
+            }
+            What::Results { .. } => {
+                for number in numbers {
+                    self.pending.remove(&(number, 0));
+                }
+            }
+            What::Nothing => {}
+        }
+        run.text.clear();
+        run.parameters.clear();
+        run.members.clear();
+        self.spare_run = Some(run);
+    }
+
+    /// Nothing goes on: gives back what runs were put together in.
+    pub fn rest(&mut self) {
+        self.spare_run = None;
+    }
+}

@@ -1,0 +1,108 @@
+//! What a session has made for itself, or called by another name, excuses nothing that it does to others.
+
+use dbgate::core::grant::Access;
+
+use crate::support::gate::{Gate, SHOP};
+use crate::support::wire::{Peer, error, rows};
+
+/// Rules like those that production has for shares: small numbers do not matter.
+const SMALL: &str = "
+create table settings (key text primary key, value text);
+insert into settings select 'k' || g from generate_series(1, 41) g;
+grant all on settings to public;
+analyze settings;
+create function purge(int) returns int language sql volatile as 'delete from orders where id <= $1; select 1';
+create function calmly(int) returns int language sql stable as 'select purge($1)';
+create function surely(int) returns int language plpgsql immutable as 'begin return purge($1); end';
+create domain checked as int check (purge(value) > 0);
+grant execute on function purge(int), calmly(int), surely(int) to public;
+";
+
+async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
+    error(&peer.query(sql).await).map(|error| error.sqlstate)
+}
+
+#[tokio::test]
+async fn rows_locked_through_a_temporary_view_are_counted_by_whatever_name_it_goes() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "create temp view few as select id from orders order by id offset 2999").await, None);
+    for name in ["few", "pg_temp.few"] {
+        assert_eq!(code(&mut peer, "begin").await, None);
+        let told = error(&peer.query(&format!("select id from {name} where id > 0 for update")).await).expect(name);
+        assert_eq!(told.sqlstate, "42501", "{name}: {}", told.message);
+        assert_eq!(code(&mut peer, "rollback").await, None);
+    }
+    assert_eq!(code(&mut peer, "create temp table mine as select 1 as id").await, None);
+    assert_eq!(code(&mut peer, "select id from mine where id > 0 for update").await.as_deref(), Some("42501"));
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "create temp table mine as select 1 as id").await, None);
+    assert_eq!(code(&mut peer, "select id from pg_temp.mine where id > 0 for update").await, None, "its own rows");
+}
+
+#[tokio::test]
+async fn rows_of_ones_own_lower_nobody_elses_share() {
+    let gate = Gate::start(&format!("{SHOP}{SMALL}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let theirs = "delete from settings where key like 'k%'";
+    assert!(code(&mut peer, theirs).await.is_some());
+    for (begin, own) in [("", "one"), ("begin", "two")] {
+        assert_eq!(code(&mut peer, begin).await, None);
+        let put = format!("insert into settings select '{own}' || g from generate_series(1, 90) g");
+        assert_eq!(code(&mut peer, &put).await, None);
+        assert!(code(&mut peer, theirs).await.is_some(), "{begin}");
+        code(&mut peer, "rollback").await;
+        assert_eq!(gate.count("select count(*) from settings where key like 'k%'").await, 41, "{begin}");
+        // Less than half of what the others have.
+        assert_eq!(code(&mut peer, &format!("delete from settings where key in ('{own}1', '{own}2')")).await, None);
+    }
+    // Where others have nothing, all that is there is one's own.
+    assert_eq!(code(&mut peer, "insert into audit_trail (what) select 'x' from generate_series(1, 60) g").await, None);
+    assert_eq!(code(&mut peer, "delete from audit_trail where what = 'x'").await, None);
+}
+
+#[tokio::test]
+async fn a_label_does_not_make_code_harmless() {
+    let gate = Gate::start(&format!("{SHOP}{SMALL}")).await;
+    let grant = gate.grant(Access::Write).await;
+    for sql in [
+        "select calmly(500)",
+        "select surely(500)",
+        "select sum(calmly(g)) from generate_series(1, 500) g",
+        "select 500::checked",
+        "select count(g::checked) from generate_series(1, 500) g",
+    ] {
+        let mut peer = Peer::through(&grant).await;
+        assert!(code(&mut peer, sql).await.is_some(), "{sql}");
+        assert_eq!(gate.count("select count(*) from orders").await, 3000, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn settings_go_by_their_own_names_only() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let before = rows(&peer.query("select current_user, current_setting('search_path')").await);
+    for sql in [
+        "select set_config(name, 'none', false) from (select 'role'::char(30) as name) x where name = 'role   '",
+        "select set_config(name, 'none', false) from (select 'role' as name) x where name = 'jit'",
+        "select set_config(name, 'none', false) from pg_settings where name = 'role  '",
+        "create temp view s as select * from pg_settings",
+        "create temp view s as select * from pg_catalog.pg_settings where true",
+    ] {
+        assert_eq!(code(&mut peer, sql).await.as_deref(), Some("42501"), "{sql}");
+    }
+    assert_eq!(code(&mut peer, "set search_path = pg_temp, pg_catalog, public").await, None);
+    assert_eq!(code(&mut peer, "create temp table pg_settings as select 'role'::char(9) as name").await, None);
+    let through = "select set_config(name, 'none', false) from pg_settings where name = 'jit'";
+    assert_eq!(code(&mut peer, through).await.as_deref(), Some("42501"));
+    assert_eq!(code(&mut peer, "drop table pg_settings").await, None);
+    assert_eq!(code(&mut peer, "reset search_path").await, None);
+    // As pg_dump asks for it.
+    let asked = "select set_config(name, 'off', false) from pg_settings where name = 'jit'";
+    assert_eq!(code(&mut peer, asked).await, None);
+    assert_eq!(rows(&peer.query("select current_user, current_setting('search_path')").await), before);
+}
