@@ -1,6 +1,8 @@
 //! What a statement is bound to while people decide: what its names mean and how that is defined,
 //! the settings that give its text a meaning, and everything that it reaches. Asked of the target each time.
 
+use std::collections::BTreeMap;
+
 use super::relay::Mode;
 use super::session::{End, Session};
 use super::steady::Code;
@@ -136,6 +138,9 @@ impl Session {
         relations.dedup();
         let rest = rest.ok_or(End::Protocol)?;
         let cell = |index: usize| rest.get(index).and_then(Option::as_deref);
+        let reached = cell(2).and_then(|json| serde_json::from_str(json).ok());
+        let mut reached: BTreeMap<_, _> = reached.ok_or(End::Protocol)?;
+        reached.insert("the server".to_owned(), self.catalog.cluster.clone());
         let grant = &self.grant.grant;
         let binding = Binding {
             principal: self.people.principal().to_owned(),
@@ -147,7 +152,7 @@ impl Session {
             parameters: parameters.as_deref().map(encoding::base64),
             settings: cell(1).and_then(|json| serde_json::from_str(json).ok()).ok_or(End::Protocol)?,
             relations,
-            reached: cell(2).and_then(|json| serde_json::from_str(json).ok()).ok_or(End::Protocol)?,
+            reached,
             policy: self.policy.digest().to_owned(),
         };
         let mut found = Circumstances {

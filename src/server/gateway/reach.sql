@@ -1,7 +1,7 @@
 -- What a statement reaches, how all of that is defined, and what its code asks the session for.
 --
 -- $1 relations that it names, as SQL spells them   $2 functions, operators and types that it names
--- $3 its text   $4 settings of the client's with a dot in their names   $5 whether event triggers fire
+-- $3 its text   $4 settings of the client's with a dot in their names   $5 whether it is a definition, so that event triggers fire
 -- $6 whether the session has run code that nobody has read
 --
 -- What PostgreSQL itself knows of dependencies is followed by number. A body that is plain text reaches
@@ -47,7 +47,7 @@ reached (class, id) as (
     union
     select next.class, next.id from reached r cross join lateral (
         select d.refclassid as class, d.refobjid as id from pg_catalog.pg_depend d
-            where d.classid = r.class and d.objid = r.id and d.deptype = 'n'
+            where d.classid = r.class and d.objid = r.id and (d.deptype = 'n' or r.class = 2603)
                 and d.refclassid in (1247, 1255, 1259, 2616, 2617)
                 -- A key that refers to a table runs nothing there.
                 and not (r.class = 2606 and d.refclassid = 1259)
@@ -55,9 +55,9 @@ reached (class, id) as (
         union all select 2606, k.oid from pg_catalog.pg_constraint k where r.class = 1259 and k.conrelid = r.id
         union all select 2606, d.objid from pg_catalog.pg_depend d
             where r.class = 1259 and d.refclassid = 1259 and d.refobjid = r.id and d.classid = 2606
-        -- Keys that change the rows which refer to one that goes.
-        union all select 1259, k.conrelid from pg_catalog.pg_constraint k
-            where r.class = 2606 and k.oid = r.id and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))
+        -- Keys that change the rows which refer to one that goes; TRUNCATE ... CASCADE goes by any key.
+        union all select 1259, k.conrelid from pg_catalog.pg_constraint k where r.class = 2606 and k.oid = r.id
+            and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd') or (k.contype = 'f' and $5::pg_catalog.text = 'true'))
         union all select 2620, t.oid from pg_catalog.pg_trigger t where r.class = 1259 and t.tgrelid = r.id
             and (not t.tgisinternal or t.tgenabled <> 'O')
         union all select 2618, w.oid from pg_catalog.pg_rewrite w where r.class = 1259 and w.ev_class = r.id
@@ -177,7 +177,7 @@ pieces (kind, id, definition) as (
                 join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where f.ftrelid = c.oid))::pg_catalog.text
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
         where c.oid = any (array(select id from reached where class = 1259)) and c.relkind not in ('i', 'I')
-    union all select 'an index', x.indexrelid, (pg_catalog.to_jsonb(x) - 'indisclustered' - 'indisreplident')::pg_catalog.text
+    union all select 'an index', x.indexrelid, x::pg_catalog.text
         from pg_catalog.pg_index x
         where x.indexrelid = any (array(select id from reached where class = 1259))
     union all select 'a function', p.oid, (n.nspname || ' ' || (pg_catalog.to_jsonb(p) - 'proacl')::pg_catalog.text
