@@ -12,6 +12,7 @@ use crate::core::encoding;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TOO_COMPLEX;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::server::audit::Protocol;
 use crate::server::check::{NOT_PREPARED, Planned, WRONG_KIND, refused};
@@ -290,6 +291,7 @@ fn sqlstate(denial: &Denial) -> &'static str {
     match denial.code.as_str() {
         NOT_PREPARED => "26000",
         WRONG_KIND => "42809",
+        TOO_COMPLEX => "54001",
         _ => "42501",
     }
 }
