@@ -225,8 +225,9 @@ pieces (kind, id, definition) as (
 select 'circumstances',
     (select pg_catalog.json_object_agg(s.name, s.setting order by s.name)::pg_catalog.text from settings s),
     (select pg_catalog.json_object_agg(k.kind, k.digest order by k.kind)::pg_catalog.text from (
-        select p.kind, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.string_agg(
-            p.id::pg_catalog.text || ' ' || p.definition, E'\n' order by p.id, p.definition), pg_catalog.getdatabaseencoding())), 'hex') as digest
+        select p.kind, pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(
+            pg_catalog.sha256(pg_catalog.convert_to(p.id::pg_catalog.text || ' ' || p.definition, pg_catalog.getdatabaseencoding())),
+            ''::pg_catalog.bytea order by p.id, p.definition)), 'hex') as digest
         from pieces p group by p.kind) k),
     pg_catalog.current_setting('client_min_messages'),
     (select pg_catalog.string_agg(distinct l.mode || ' ' || n.nspname || '.' || c.relname, E'\n')
