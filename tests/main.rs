@@ -65,6 +65,7 @@ mod journeys {
     mod desk;
     mod first_day;
     mod glass;
+    mod reach;
     mod sign_in;
     mod terminal;
     mod undo;
