@@ -26,6 +26,8 @@ pub mod local;
 #[cfg(feature = "server")]
 mod locks;
 #[cfg(feature = "server")]
+mod makes;
+#[cfg(feature = "server")]
 pub mod newer;
 #[cfg(feature = "server")]
 pub mod plain;

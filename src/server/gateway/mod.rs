@@ -24,6 +24,7 @@ mod open;
 mod people;
 mod refuse;
 mod relay;
+mod room;
 mod rows;
 mod session;
 mod simple;

@@ -382,7 +382,8 @@ impl Session {
         let facts = planned.cleared.facts();
         let limits = planned.cleared.limits();
         // The shortest of the transaction's statements; one that begins it begins anew.
-        let begins = self.status == b'I' && !self.is_block;
+        // What was written before it is part of its block.
+        let begins = self.status == b'I' && !self.is_block && !self.held.counts_pending();
         self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         match facts.transaction {
             Some(TransactionVerb::Commit) => self.end_cursors(tag == "COMMIT"),
@@ -403,6 +404,7 @@ impl Session {
                     | "CREATE INDEX"
                     | "RENAME"
             )
+            || facts.makes.relations > 0
             || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
         // In a block it may be taken back.
