@@ -16,6 +16,8 @@ use crate::core::statement::splice::{self, Masks, Spot};
 
 /// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
+/// The same of bytes that are no text.
+pub const NOT_TEXT: &str = "not_text";
 /// The same of a relation of another kind than the statement takes.
 pub const WRONG_KIND: &str = "wrong_kind";
 
