@@ -36,6 +36,7 @@ mod gateway {
     mod life;
     mod lifecycle;
     mod limits;
+    mod long_texts;
     mod mask_types;
     mod masks;
     mod names;

@@ -48,6 +48,14 @@ pub struct Relation {
     pub constraints: Vec<Constraint>,
 }
 
+impl Relation {
+    /// Whether its unique keys hold for all rows that are read under its name: one of a parent says nothing
+    /// of its children, one of a partitioned table does.
+    pub fn keys_hold(&self, has_children: impl FnOnce() -> bool) -> bool {
+        self.kind == RelationKind::Partitioned || !has_children()
+    }
+}
+
 /// What PostgreSQL holds a written row against.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Constraint {
@@ -159,9 +167,13 @@ impl Catalog {
         let pinned: BTreeSet<i16> = columns.iter().filter_map(number).map(|column| column.number).collect();
         let is_pinned =
             relation.unique_keys.iter().any(|key| !key.is_empty() && key.iter().all(|column| pinned.contains(column)));
-        // A key of a parent says nothing of its children, one of a partitioned table does.
         let has_children = || self.relations.values().any(|other| other.parents.contains(&relation.oid));
-        is_pinned && (relation.kind == RelationKind::Partitioned || !has_children())
+        is_pinned && relation.keys_hold(has_children)
+    }
+
+    /// The OIDs of the tables that others inherit from or are partitions of.
+    pub fn parents(&self) -> BTreeSet<u32> {
+        self.relations.values().flat_map(|relation| &relation.parents).copied().collect()
     }
 
     /// The relation a name means under a search path; the first schema that has it wins.

@@ -1,5 +1,7 @@
 //! The walk that finds which sources of a statement meet, and by what: see [`super::joins`].
 
+use std::collections::HashSet;
+
 use super::answers;
 use super::effects::written;
 use super::facts::Name;
@@ -8,13 +10,15 @@ use super::tree::Tree;
 
 /// The joins of a statement.
 pub(super) fn of(statement: &Tree) -> Joins {
-    let mut walk = Walk::default();
+    let mut walk = Walk { joins: Joins::default(), kept: Vec::new(), left: MOST_WORK };
     walk.any(statement, &Frame::default());
     walk.joins
 }
 
 /// Sources, links and common tables that one place of a statement may have; nobody writes more by hand.
 const MOST: usize = 128;
+/// So many names, sources and links are copied from one place of a statement to another.
+const MOST_WORK: usize = 1_000_000;
 
 /// What can be named at some place of a statement.
 #[derive(Clone, Default)]
@@ -33,16 +37,46 @@ struct Frame {
     has_function: bool,
 }
 
-#[derive(Default)]
+impl Frame {
+    /// How much there is to copy.
+    fn size(&self) -> usize {
+        let named: usize = self.names.iter().map(|(_, sources)| 1 + sources.len()).sum();
+        let common: usize = self.common.iter().map(|(_, source)| size(source)).sum();
+        let own = self.sources.len() + self.links.len();
+        named + common + own + self.around.len() + self.around_links.len()
+    }
+}
+
+fn size(source: &Source) -> usize {
+    match source {
+        Source::Relation(_, renamed) => 1 + renamed.as_ref().map_or(0, Vec::len),
+        Source::Keyed(keys) => 1 + keys.iter().map(Vec::len).sum::<usize>(),
+        Source::Rows(_) => 1,
+    }
+}
+
 struct Walk {
     joins: Joins,
     /// Left sides of outer joins: their rows come back whatever the condition says.
     kept: Vec<(Vec<usize>, Vec<usize>)>,
+    /// What is left of the work that one statement is worth.
+    left: usize,
 }
 
 impl Walk {
+    /// Takes so much of the work that is left; false where there are too many of anything, and no more
+    /// is looked at.
+    fn take(&mut self, work: usize) -> bool {
+        self.left = self.left.saturating_sub(work);
+        self.joins.are_too_many |= self.left == 0;
+        !self.joins.are_too_many
+    }
+
     /// Finds queries in any part of a statement.
     fn any(&mut self, tree: &Tree, frame: &Frame) {
+        if self.joins.are_too_many {
+            return;
+        }
         match tree {
             Tree::List(items) => items.iter().for_each(|item| self.any(item, frame)),
             Tree::Node("SelectStmt", _) => drop(self.query(tree, frame)),
@@ -84,6 +118,9 @@ impl Walk {
 
     /// The frame of a query, with what its WITH names.
     fn begin(&mut self, tree: &Tree, frame: &Frame) -> Frame {
+        if self.joins.are_too_many || !self.take(frame.size()) {
+            return Frame::default();
+        }
         let mut own = frame.clone();
         let with = tree.get("with_clause");
         for table in with.get("ctes").items() {
@@ -94,13 +131,16 @@ impl Walk {
             }
             let source = renamed(self.query(table.get("ctequery"), &own), table.get("aliascolnames"));
             own.common.push((name, source));
+            self.joins.are_too_many |= own.common.len() > MOST;
+            if self.joins.are_too_many {
+                break;
+            }
         }
-        self.joins.are_too_many |= own.common.len() > MOST;
         own
     }
 
     fn end(&mut self, own: &Frame) {
-        if own.sources.len() < 2 {
+        if own.sources.len() < 2 || !self.take(own.sources.len() + own.links.len()) {
             return;
         }
         self.joins.blocks.push(Block { sources: own.sources.clone(), links: own.links.clone(), inside: None });
@@ -117,15 +157,16 @@ impl Walk {
         let links = frame.around_links.len() + frame.links.len();
         if sources > MOST || links > 8 * MOST || frame.names.len() > 2 * MOST {
             self.joins.are_too_many = true;
+        }
+        if self.joins.are_too_many || !self.take(frame.size()) {
             return Frame::default();
         }
         Frame {
             around: [frame.around.as_slice(), &frame.sources].concat(),
             around_links: [frame.around_links.as_slice(), &frame.links].concat(),
-            sources: Vec::new(),
-            links: Vec::new(),
-            has_function: false,
-            ..frame.clone()
+            names: frame.names.clone(),
+            common: frame.common.clone(),
+            ..Frame::default()
         }
     }
 
@@ -156,7 +197,7 @@ impl Walk {
     /// What was kept since may not multiply either; what holds for all rows holds for its own.
     fn keep(&mut self, before: usize, always: &[usize]) {
         for (sources, links) in self.kept.split_off(before.min(self.kept.len())) {
-            if sources.len() > 1 {
+            if sources.len() > 1 && self.take(sources.len() + links.len() + always.len()) {
                 self.joins.blocks.push(Block { sources, links: [links.as_slice(), always].concat(), inside: None });
             }
         }
@@ -172,9 +213,8 @@ impl Walk {
         self.end(&own);
         // A lookup by equalities alone is one in a table of hashes.
         let is_apart = own.sources.is_empty() || (is_looked_up && self.is_hashed(tree, &own));
-        if !is_apart {
-            let mut names = Vec::new();
-            tree.visit(&mut |node| names.extend(reference(node, &own)));
+        if !is_apart && self.take(own.size()) {
+            let names = self.references(tree, &own);
             self.joins.blocks.push(Block {
                 sources: [own.around.as_slice(), &own.sources].concat(),
                 links: [own.around_links.as_slice(), &own.links].concat(),
@@ -185,10 +225,10 @@ impl Walk {
     }
 
     /// Whether a query meets what is around it by equalities only, each with one side in it.
-    fn is_hashed(&self, tree: &Tree, own: &Frame) -> bool {
-        let is_around = |name: &Reference| name.sources.iter().all(|at| own.around.contains(at));
-        let mut named = 0;
-        tree.visit(&mut |node| named += usize::from(reference(node, own).is_some_and(|name| is_around(&name))));
+    fn is_hashed(&mut self, tree: &Tree, own: &Frame) -> bool {
+        let around: HashSet<usize> = own.around.iter().copied().collect();
+        let is_around = |name: &Reference| name.sources.iter().all(|at| around.contains(at));
+        let named = self.references(tree, own).iter().filter(|name| is_around(name)).count();
         let mut met = 0;
         for link in own.links.iter().filter_map(|at| self.joins.links.get(*at)) {
             if let Link::Equal(left, right) = link {
@@ -221,7 +261,8 @@ impl Walk {
                 let (schema, name) = (item.get("schemaname").text(), item.get("relname").text());
                 let common = own.common.iter().rev().find(|(common, _)| schema.is_empty() && common == name);
                 let source = match common {
-                    Some((_, source)) => source.clone(),
+                    Some((_, source)) if self.take(size(source)) => source.clone(),
+                    Some(_) => return,
                     None => Source::Relation(Name::new((!schema.is_empty()).then_some(schema), name), None),
                 };
                 self.source(item, name, renamed(source, item.get("alias").get("colnames")), own);
@@ -293,6 +334,9 @@ impl Walk {
             self.link(Link::Natural(left.clone(), right.clone()), own);
         }
         for column in item.get("using_clause").items() {
+            if !self.take(2 * (left.len() + right.len())) {
+                return;
+            }
             let side = |sources: &[usize]| {
                 let column = Reference { sources: sources.to_vec(), column: column.get("sval").text().to_owned() };
                 Side { column: Some(column.clone()), uses: vec![column] }
@@ -327,9 +371,26 @@ impl Walk {
             _ => vec![(left, right)],
         };
         for (left, right) in pairs {
-            let link = Link::Equal(side(left, own), side(right, own));
+            let link = Link::Equal(self.side(left, own), self.side(right, own));
             self.link(link, own);
         }
+    }
+
+    fn side(&mut self, tree: &Tree, own: &Frame) -> Side {
+        Side { column: reference(tree, own), uses: self.references(tree, own) }
+    }
+
+    /// The columns that are named anywhere in a part of a statement.
+    fn references(&mut self, tree: &Tree, own: &Frame) -> Vec<Reference> {
+        let mut names = Vec::new();
+        tree.visit(&mut |node| {
+            if node.kind() == "ColumnRef" && self.take(1) {
+                let name = reference(node, own);
+                self.take(name.as_ref().map_or(0, |name| name.sources.len()));
+                names.extend(name);
+            }
+        });
+        names
     }
 
     fn link(&mut self, link: Link, own: &mut Frame) {
@@ -349,12 +410,6 @@ fn renamed(source: Source, names: &Tree) -> Source {
         Source::Relation(..) | Source::Keyed(_) if !names.items().is_empty() => Source::Keyed(Vec::new()),
         source => source,
     }
-}
-
-fn side(tree: &Tree, own: &Frame) -> Side {
-    let mut uses = Vec::new();
-    tree.visit(&mut |node| uses.extend(reference(node, own)));
-    Side { column: reference(tree, own), uses }
 }
 
 /// The column that a node names. A name that nobody has here is one of a query further in.
@@ -420,7 +475,11 @@ mod tests {
             _ => return None,
         };
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        Some(Known { columns: names(&[key, own].concat()), keys: vec![names(key)], rows: Some(rows) })
+        Some(Known {
+            columns: names(&[key, own].concat()).into_iter().collect(),
+            keys: vec![names(key)],
+            rows: Some(rows),
+        })
     }
 
     fn multiplies(sql: &str) -> bool {

@@ -5,6 +5,8 @@
 //! Counted is how often a call may be made: rows of sources beside each other and of queries around
 //! each other multiply. What nobody has written out is as many as there may ever be.
 
+use std::collections::HashSet;
+
 use super::facts::Effects;
 use super::texts::RUNS_TEXT;
 use super::tree::Tree;
@@ -36,9 +38,10 @@ pub(super) fn of(statement: &Tree) -> Effects {
         _ => walk.node(statement, 1),
     }
     if walk.has_any {
+        let mut seen = HashSet::new();
         statement.visit(&mut |node| {
             if node.kind() == "SelectStmt" {
-                note_calls(node.get("target_list"), &mut walk.found.beside);
+                note_calls(node.get("target_list"), &mut seen, &mut walk.found.beside);
             }
         });
     }
@@ -210,11 +213,11 @@ fn locks(call: &Tree) -> u64 {
 }
 
 /// Notes the functions in columns of which only the catalog knows whether they return sets.
-fn note_calls(columns: &Tree, beside: &mut Vec<String>) {
+fn note_calls<'t>(columns: &'t Tree, seen: &mut HashSet<&'t str>, beside: &mut Vec<String>) {
     columns.visit(&mut |node| {
         let name = called(node);
         let is_known = name.is_empty() || is_name(name) || is_set(name);
-        if !is_known && !beside.iter().any(|known| known == name) {
+        if !is_known && seen.insert(name) {
             beside.push(name.to_owned());
         }
     });

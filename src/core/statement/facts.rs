@@ -1,5 +1,8 @@
 //! What is known of one statement. Unknown is a fact of its own, never "read".
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use serde::{Deserialize, Serialize};
 
 use super::joins::Joins;
@@ -90,7 +93,7 @@ impl RowAction {
 }
 
 /// One relation that the statement names, what it does there, and where it stands in the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Touch {
     pub relation: Name,
     pub action: RowAction,
@@ -247,6 +250,12 @@ pub struct Facts {
     pub end: usize,
 }
 
+/// Keeps the first of equal ones.
+pub fn distinct<T: Clone + Eq + Hash>(all: &mut Vec<T>) {
+    let mut seen = HashSet::with_capacity(all.len());
+    all.retain(|one| seen.insert(one.clone()));
+}
+
 impl Facts {
     /// Facts of a statement about which only the verb and the effect are known.
     pub fn plain(verb: &str, effect: Effect) -> Self {
@@ -293,9 +302,10 @@ impl Facts {
     /// its parameters may call functions, and its rows may go into a relation.
     #[must_use]
     pub fn run_by(&self, outer: &Self) -> Self {
-        fn both<T: Clone + PartialEq>(inner: &[T], outer: &[T]) -> Vec<T> {
-            let more = outer.iter().filter(|one| !inner.contains(one));
-            inner.iter().chain(more).cloned().collect()
+        fn both<T: Clone + Eq + Hash>(inner: &[T], outer: &[T]) -> Vec<T> {
+            let mut all = [inner, outer].concat();
+            distinct(&mut all);
+            all
         }
         let effect = match (outer.effect, self.effect) {
             // Of EXECUTE itself nothing is known; rows that go into a temporary table are read first.

@@ -141,18 +141,11 @@ fn named(parts: &Tree) -> &str {
 impl Facts {
     /// Takes up what a text says that the statement runs. Its relations are the role's to read or not.
     pub(super) fn say(&mut self, inner: Self) {
-        fn both<T: PartialEq>(known: &mut Vec<T>, more: Vec<T>) {
-            more.into_iter().for_each(|one| {
-                if !known.contains(&one) {
-                    known.push(one);
-                }
-            });
-        }
-        both(&mut self.functions, inner.functions);
-        both(&mut self.operators, inner.operators);
-        both(&mut self.fields, inner.fields);
-        both(&mut self.casts, inner.casts);
-        both(&mut self.settings, inner.settings);
+        self.functions.extend(inner.functions);
+        self.operators.extend(inner.operators);
+        self.fields.extend(inner.fields);
+        self.casts.extend(inner.casts);
+        self.settings.extend(inner.settings);
         self.unbounded |= inner.unbounded;
         self.effects.add(inner.effects);
         self.joins.add(inner.joins);

@@ -114,7 +114,7 @@ impl Session {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
-            Err(error) => return Err(Undecided::Denied(refused("unparseable", &error.to_string(), error.way_out()))),
+            Err(error) => return Err(Undecided::Denied(refused(error.code(), &error.to_string(), error.way_out()))),
         };
         let statement = match statements.as_slice() {
             [] => return Err(Undecided::Unjudged(Judged::Empty)),

@@ -12,6 +12,7 @@ use crate::core::encoding;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TOO_COMPLEX;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::Message;
 use crate::server::audit::Protocol;
@@ -329,6 +330,7 @@ fn sqlstate(denial: &Denial) -> &'static str {
         NOT_PREPARED => "26000",
         WRONG_KIND => "42809",
         NOT_TEXT => "22021",
+        TOO_COMPLEX => "54001",
         _ => "42501",
     }
 }

@@ -92,7 +92,7 @@ impl Session {
                 return Ok(None);
             }
             Err(error) => {
-                self.refuse(&refused("unparseable", &error.to_string(), error.way_out()), sql).await?;
+                self.refuse(&refused(error.code(), &error.to_string(), error.way_out()), sql).await?;
                 return Ok(None);
             }
         };
@@ -126,8 +126,11 @@ impl Session {
         if let (Some(statement), Some(planned)) = (alone, planned.first()) {
             self.people.begin(planned, &Arc::from(statement.text.as_str()), None);
         }
-        let before = |statement: &Statement| {
-            u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
+        let (mut counted, mut characters) = (0, 0);
+        let mut before = |statement: &Statement| {
+            characters += sql.get(counted..statement.start).unwrap_or("").chars().count();
+            counted = statement.start;
+            u32::try_from(characters).unwrap_or(0)
         };
         let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });

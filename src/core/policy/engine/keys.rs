@@ -1,5 +1,8 @@
 //! What is known of the relations that a statement joins: their columns, keys and rows.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
 use crate::core::scope::catalog::Catalog;
 use crate::core::statement::facts::Name;
 use crate::core::statement::joins::Known;
@@ -30,20 +33,35 @@ const SYSTEM: [(&str, &[&str]); 22] = [
     ("pg_ts_config_map", &["mapcfg", "maptokentype", "mapseqno"]),
 ];
 
-/// A relation by its name in a statement.
-pub(super) fn of(name: &Name, catalog: &Catalog, search_path: &[String]) -> Option<Known> {
-    let Some(relation) = catalog.resolve(name.schema.as_deref(), &name.name, search_path) else {
-        return system(name);
-    };
-    let columns: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
-    let numbered = |number: &i16| {
-        relation.columns.iter().find(|column| column.number == *number).map(|column| column.name.clone())
-    };
-    let keys = relation.unique_keys.iter().filter_map(|key| key.iter().map(numbered).collect::<Option<Vec<_>>>());
-    // One of a parent says nothing of its children.
-    let keys = keys.filter(|key| !key.is_empty() && catalog.is_unique(relation, key)).collect();
-    // One that was never analysed has any number of rows.
-    Some(Known { columns, keys, rows: u64::try_from(relation.estimated_rows).ok().filter(|rows| *rows > 0) })
+/// The relations of one catalog, as a statement names them.
+pub(super) struct Keys<'c> {
+    catalog: &'c Catalog,
+    search_path: &'c [String],
+    /// Tables that have children. Many relations are asked about, and it takes a look at all there are.
+    parents: OnceCell<BTreeSet<u32>>,
+}
+
+impl<'c> Keys<'c> {
+    pub(super) const fn new(catalog: &'c Catalog, search_path: &'c [String]) -> Self {
+        Self { catalog, search_path, parents: OnceCell::new() }
+    }
+
+    /// A relation by its name.
+    pub(super) fn of(&self, name: &Name) -> Option<Known> {
+        let Some(relation) = self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path) else {
+            return system(name);
+        };
+        let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
+        let numbered = |number: &i16| {
+            relation.columns.iter().find(|column| column.number == *number).map(|column| column.name.clone())
+        };
+        let keys = relation.unique_keys.iter().filter(|key| !key.is_empty());
+        let keys: Vec<Vec<String>> = keys.filter_map(|key| key.iter().map(numbered).collect()).collect();
+        let has_children = || self.parents.get_or_init(|| self.catalog.parents()).contains(&relation.oid);
+        let keys = if keys.is_empty() || relation.keys_hold(has_children) { keys } else { Vec::new() };
+        // One that was never analysed has any number of rows.
+        Some(Known { columns, keys, rows: u64::try_from(relation.estimated_rows).ok().filter(|rows| *rows > 0) })
+    }
 }
 
 fn system(name: &Name) -> Option<Known> {
@@ -54,5 +72,5 @@ fn system(name: &Name) -> Option<Known> {
     let names = |key: &[&str]| key.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
     let more = SYSTEM.iter().filter(|(relation, _)| *relation == name.name).map(|(_, key)| names(key));
     let keys: Vec<Vec<String>> = std::iter::once(names(&["oid"])).chain(more).collect();
-    is_catalog.then(|| Known { columns: Vec::new(), keys, rows: None })
+    is_catalog.then(|| Known { keys, ..Known::default() })
 }
