@@ -43,6 +43,7 @@ mod gateway {
     mod net;
     mod new_rows;
     mod oracle;
+    mod outcomes;
     mod own_things;
     mod portals;
     mod privileges;

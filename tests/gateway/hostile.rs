@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::gate::{Gate, SHOP};
 use crate::support::recorder::{Passed, recorder};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, message, rows, tags};
 
 #[path = "../../fuzz/harness.rs"]
@@ -151,9 +152,53 @@ async fn a_flood_of_messages_is_answered_in_order_or_refused() {
     assert_eq!(rows(&answers.1), [["8"]]);
     assert!(began.elapsed() < Duration::from_secs(10));
     let told = flood.until(b'Z').await;
-    assert_eq!(error(&told).expect("an error").sqlstate, "42501");
+    assert_eq!(error(&told).expect("an error").sqlstate, "54000");
     assert_eq!(told.iter().filter(|message| message.tag == b'1').count(), 10_000);
+    // One that is replaced takes no more room, and neither does SQL get more.
+    assert_eq!(rows(&ask().run("select 9").sync(&mut flood).await), [["9"]]);
+    assert_eq!(error(&flood.query("prepare one_more as select 1").await).expect("too many").sqlstate, "54000");
     drop((flood, honest));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn names_and_what_they_keep_have_an_end() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    // Portals, with those of SQL among them.
+    let mut peer = Peer::through(&grant).await;
+    let many = |from: u32, to: u32| (from..to).fold(ask(), |asked, number| asked.bind(&format!("p{number}"), "s"));
+    let begun = ask().run("begin").run("declare c cursor for select 1").sync(&mut peer).await;
+    assert!(error(&begun).is_none());
+    assert!(error(&ask().parse("s", "select 1").sync(&mut peer).await).is_none());
+    let told = many(0, 1_005).sync(&mut peer).await;
+    assert_eq!(error(&told).expect("too many").sqlstate, "54000");
+    // The cursor and the portal that has declared it are two of them.
+    assert_eq!(told.iter().filter(|message| message.tag == b'2').count(), 998);
+    peer.query("rollback").await;
+    assert!(error(&many(0, 1_000).sync(&mut peer).await).is_none());
+    // Each of the same name takes the place of the one before it.
+    let same = (0..2_000).fold(ask(), |asked, _| asked.bind("", "s").close(Named::Portal, "p").bind("p", "s"));
+    assert!(error(&same.sync(&mut peer).await).is_none());
+    // And what they keep, by its length.
+    let mut out = BytesMut::new();
+    let long = "x".repeat(1024 * 1024);
+    frontend::parse_statement("long", "select length($1::text)", &mut out);
+    for number in 0..70 {
+        frontend::bind(&format!("l{number}"), "long", &[Some(&long)], &mut out);
+    }
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!(error(&told).expect("too long").sqlstate, "54000");
+    assert_eq!(told.iter().filter(|message| message.tag == b'2').count(), 63);
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    let texts = (0..300).fold(ask(), |asked, number| {
+        asked.parse(&format!("t{number}"), &format!("select 1 /* {} */", "x".repeat(250_000)))
+    });
+    assert_eq!(error(&texts.sync(&mut peer).await).expect("too long").sqlstate, "54000");
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    drop(peer);
     gate.stop().await;
 }
 

@@ -330,11 +330,12 @@ fn kept(joins: &Joins) -> usize {
         Link::Natural(left, right) => left.len() + right.len(),
     };
     let links: usize = joins.links.iter().map(link).sum();
-    let blocks = joins.blocks.iter().map(|block| {
-        let names = block.inside.iter().flat_map(|(_, names)| names).map(|name| 1 + name.sources.len());
-        block.sources.len() + block.links.len() + names.sum::<usize>()
-    });
-    joins.sources.len() + links + blocks.sum::<usize>()
+    let blocks = joins.blocks.iter().map(|block| block.sources.len() + block.links.len());
+    let levels = joins
+        .levels
+        .iter()
+        .map(|level| level.around.len() + level.names.iter().map(|name| 1 + name.sources.len()).sum::<usize>());
+    joins.sources.len() + links + blocks.sum::<usize>() + levels.sum::<usize>()
 }
 
 /// What programs send at such a length.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::answers;
 use super::effects::written;
 use super::facts::Name;
-use super::joins::{Block, Joins, Link, Reference, Side, Source};
+use super::joins::{Block, Joins, Level, Link, Reference, Side, Source};
 use super::tree::Tree;
 
 /// The joins of a statement.
@@ -13,6 +13,15 @@ pub(super) fn of(statement: &Tree) -> Joins {
     let mut walk = Walk { joins: Joins::default(), kept: Vec::new(), left: MOST_WORK };
     walk.any(statement, &Frame::default());
     walk.joins
+}
+
+/// What the rows of a query by itself are.
+pub(super) fn rows_of(query: &Tree) -> Source {
+    let mut walk = Walk { joins: Joins::default(), kept: Vec::new(), left: MOST_WORK };
+    match walk.query(query, &Frame::default()) {
+        _ if walk.joins.are_too_many => Source::Keyed(Vec::new()),
+        source => source,
+    }
 }
 
 /// Sources, links and common tables that one place of a statement may have; nobody writes more by hand.
@@ -33,6 +42,8 @@ struct Frame {
     around_links: Vec<usize>,
     /// What WITH has named.
     common: Vec<(String, Source)>,
+    /// The query inside of another that this is, or is in.
+    level: Option<usize>,
     /// A function that makes rows out of the row beside it has been let through.
     has_function: bool,
 }
@@ -164,6 +175,7 @@ impl Walk {
         Frame {
             around: [frame.around.as_slice(), &frame.sources].concat(),
             around_links: [frame.around_links.as_slice(), &frame.links].concat(),
+            level: frame.level,
             names: frame.names.clone(),
             common: frame.common.clone(),
             ..Frame::default()
@@ -209,16 +221,22 @@ impl Walk {
             return Source::Keyed(Vec::new());
         }
         let mut own = self.started(tree, frame);
+        let level = self.joins.levels.len();
+        self.joins.levels.push(Level { around: own.around.clone(), names: Vec::new(), outer: own.level });
+        own.level = Some(level);
         self.fill(tree, &mut own);
         self.end(&own);
         // A lookup by equalities alone is one in a table of hashes.
         let is_apart = own.sources.is_empty() || (is_looked_up && self.is_hashed(tree, &own));
+        let names = self.references(tree, &own);
+        if let Some(level) = self.joins.levels.get_mut(level) {
+            level.names = names;
+        }
         if !is_apart && self.take(own.size()) {
-            let names = self.references(tree, &own);
             self.joins.blocks.push(Block {
                 sources: [own.around.as_slice(), &own.sources].concat(),
                 links: [own.around_links.as_slice(), &own.links].concat(),
-                inside: Some((own.around.clone(), names)),
+                inside: Some(level),
             });
         }
         answers::of(tree, &own.sources, &self.joins)
@@ -478,6 +496,15 @@ mod tests {
         Some(Known {
             columns: names(&[key, own].concat()).into_iter().collect(),
             keys: vec![names(key)],
+            references: match name.name.as_str() {
+                "orders" => vec![(names(&["customer_id"]), 10)],
+                "lines" => {
+                    vec![(names(&["order_id"]), 4), (names(&["product_id"]), 30), (names(&["supplier_id"]), 5000)]
+                }
+                "offers" => vec![(names(&["product_id"]), 4)],
+                "customers" => vec![(names(&["nation_id"]), 400_000)],
+                _ => Vec::new(),
+            },
             rows: Some(rows),
         })
     }
@@ -509,6 +536,16 @@ mod tests {
             "select 1 from orders a, lateral (select 1 as id from orders b) x where x.id = a.status",
             "select (select sum((select count(c.id + b.id + a.id) from orders c)) from orders b) from orders a",
             "select (select count(*) from customers b where b.tier <> a.status) from orders a",
+            "select (select (select count(*) from orders c where c.id <> a.id)) from orders a",
+            "select (select count(*) from customers b where b.nation_id = a.nation_id) from customers a",
+            "select (select count(*) from lines b where b.supplier_id = a.supplier_id) from lines a",
+            "select a.id from orders a join orders b on a.customer_id = b.customer_id",
+            "select (select count(*) from lines b, lines c where b.product_id = a.product_id \
+             and c.product_id = a.product_id) from lines a",
+            "select * from customers a where a.tier in (select b.status from orders b where b.at > \
+             (select max(c.qty) from lines c where c.order_id <> b.id))",
+            "select * from customers a where a.tier in (select b.status from orders b where b.at > \
+             (select max(c.qty) from lines c where c.order_id = b.id and c.line > a.id))",
             "select (select count(*) from orders b where b.status = a.status) from orders a",
             "select * from orders a where exists (select 1 from orders b where b.at > a.at)",
             "select * from orders a where exists (select 1 from orders b where b.status = a.status and b.at > a.at)",
@@ -570,6 +607,16 @@ mod tests {
             "select * from orders o, unnest(o.tags) t",
             "select (select max(line) from lines where order_id = o.id) from orders o",
             "select (select count(*) from orders o where o.customer_id = c.id) from customers c",
+            "select * from lines l join products p on p.id = l.product_id \
+             where l.qty < (select 0.2 * avg(i.qty) from lines i where i.product_id = p.id)",
+            "select * from products p, offers o where p.id = o.product_id \
+             and o.cost = (select min(i.cost) from offers i where p.id = i.product_id)",
+            "select * from lines l join orders o on o.id = l.order_id where exists \
+             (select 1 from lines i where i.order_id = l.order_id and i.supplier_id <> l.supplier_id)",
+            "select * from customers a, nations n where a.nation_id = n.id and a.tier in (select b.status from orders b \
+             where b.at > (select max(c.qty) from lines c where c.order_id = b.id))",
+            "select * from customers a where a.tier in (select b.status from orders b where b.at > \
+             (select max(c.qty) from lines c where c.order_id = b.id))",
             "select * from customers c, lateral (select * from orders o where o.customer_id = c.id) x",
             "select * from customers c, lateral (select * from orders o where o.customer_id = c.id limit 3) x",
             "select * from customers c where exists (select 1 from orders o where o.status = c.tier)",

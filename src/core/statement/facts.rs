@@ -208,6 +208,8 @@ pub struct Facts {
     pub may_be_absent: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
+    /// It may keep others waiting until its transaction ends, by what it calls: told by who knows that.
+    pub holds: bool,
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
     pub effects: Effects,
@@ -261,6 +263,7 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: false,
+            holds: false,
             row_locks: RowLocks::None,
             effects: Effects::default(),
             leans: false,
@@ -313,6 +316,7 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: self.locks || outer.locks,
+            holds: self.holds || outer.holds,
             row_locks: match (self.row_locks, outer.verb.as_str()) {
                 (RowLocks::None, _) => outer.row_locks,
                 (inner, "EXECUTE") => inner.and(outer.row_locks),

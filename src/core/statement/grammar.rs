@@ -4,6 +4,7 @@
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
 use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
+use super::joins::Source;
 use super::tree::Tree;
 use super::{blocks, effects, leans, locks, predicate, shape, upkeep, walk};
 
@@ -32,6 +33,11 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// What its rows are, where it is a query: those of one relation, say.
+    pub fn rows(&self) -> Source {
+        blocks::rows_of(&self.tree)
+    }
+
     /// The relation that `COPY relation TO` names, with the schema as written.
     pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
         let relation = self.tree.get("relation");

@@ -15,6 +15,8 @@ use super::facts::Name;
 const FEW_ROWS: u64 = 100_000;
 /// By so many may rows be multiplied that are written out in the statement.
 const WRITTEN: u64 = 100;
+/// So many rows of a query inside of another may refer to one row around it, on average.
+const FEW_REFERRING: u64 = 100;
 /// So many names are looked up and followed for one statement. One that wants more is not looked through.
 const MOST_STEPS: usize = 2_000_000;
 
@@ -58,8 +60,18 @@ pub enum Link {
 pub struct Block {
     pub sources: Vec<usize>,
     pub links: Vec<usize>,
-    /// For a query inside of another: what it names. It meets the rows around it where any of that is theirs.
-    pub inside: Option<(Vec<usize>, Vec<Reference>)>,
+    /// For a query inside of another: its place among [`Joins::levels`].
+    pub inside: Option<usize>,
+}
+
+/// A query inside of another: what stands around it, and what it names. It is run for the rows around it
+/// where any of that is theirs; else once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    pub around: Vec<usize>,
+    pub names: Vec<Reference>,
+    /// The level that it stands in.
+    pub outer: Option<usize>,
 }
 
 /// All of a statement.
@@ -68,6 +80,7 @@ pub struct Joins {
     pub sources: Vec<Source>,
     pub links: Vec<Link>,
     pub blocks: Vec<Block>,
+    pub levels: Vec<Level>,
     /// There are more than anybody looks through.
     pub are_too_many: bool,
 }
@@ -77,6 +90,9 @@ pub struct Joins {
 pub struct Known {
     pub columns: BTreeSet<String>,
     pub keys: Vec<Vec<String>>,
+    /// Columns that refer to a row of another relation, and how many rows of this one refer to the same
+    /// on average.
+    pub references: Vec<(Vec<String>, u64)>,
     /// How many rows it has, where anybody has counted them.
     pub rows: Option<u64>,
 }
@@ -106,7 +122,7 @@ impl Joins {
 
     /// Takes up those of a text that the statement runs, or of a statement that it executes.
     pub fn add(&mut self, other: Self) {
-        let (sources, links) = (self.sources.len(), self.links.len());
+        let (sources, links, levels) = (self.sources.len(), self.links.len(), self.levels.len());
         let move_all = |places: Vec<usize>, by: usize| places.into_iter().map(|at| at + by).collect::<Vec<_>>();
         let reference = |one: Reference| Reference { sources: move_all(one.sources, sources), ..one };
         let side = |side: Side| Side {
@@ -119,14 +135,15 @@ impl Joins {
             Link::Equal(left, right) => Link::Equal(side(left), side(right)),
             Link::Natural(left, right) => Link::Natural(move_all(left, sources), move_all(right, sources)),
         }));
-        self.blocks.extend(other.blocks.into_iter().map(|block| {
-            Block {
-                sources: move_all(block.sources, sources),
-                links: move_all(block.links, links),
-                inside: block
-                    .inside
-                    .map(|(around, names)| (move_all(around, sources), names.into_iter().map(reference).collect())),
-            }
+        self.blocks.extend(other.blocks.into_iter().map(|block| Block {
+            sources: move_all(block.sources, sources),
+            links: move_all(block.links, links),
+            inside: block.inside.map(|at| at + levels),
+        }));
+        self.levels.extend(other.levels.into_iter().map(|level| Level {
+            around: move_all(level.around, sources),
+            names: level.names.into_iter().map(reference).collect(),
+            outer: level.outer.map(|at| at + levels),
         }));
     }
 }
@@ -143,15 +160,27 @@ fn known<'j>(
         Source::Rows(rows) => Some(Rc::new(Known { rows: Some(*rows), ..Known::default() })),
         Source::Keyed(keys) if keys.is_empty() => None,
         Source::Keyed(keys) => {
-            Some(Rc::new(Known { columns: keys.iter().flatten().cloned().collect(), keys: keys.clone(), rows: None }))
+            let columns = keys.iter().flatten().cloned().collect();
+            Some(Rc::new(Known { columns, keys: keys.clone(), ..Known::default() }))
         }
         Source::Relation(name, renamed) => {
             let known = by_name.entry(name).or_insert_with(|| relation(name).map(Rc::new)).clone()?;
-            let Some(renamed) = renamed else { return Some(known) };
-            let new = |column: &String| renamed.iter().find(|(_, own)| own == column).map(|(new, _)| new.clone());
-            let keys = known.keys.iter().filter_map(|key| key.iter().map(new).collect());
-            let columns = renamed.iter().map(|(new, _)| new.clone()).collect();
-            Some(Rc::new(Known { columns, keys: keys.collect(), rows: known.rows }))
+            Some(renamed.as_ref().map_or_else(|| known.clone(), |renamed| Rc::new(known.renamed(renamed))))
+        }
+    }
+}
+
+impl Known {
+    /// The same of a query whose columns go by other names: pairs of the new name and its own.
+    #[must_use]
+    pub fn renamed(&self, names: &[(String, String)]) -> Self {
+        let new = |column: &String| names.iter().find(|(_, own)| own == column).map(|(new, _)| new.clone());
+        let all = |columns: &Vec<String>| columns.iter().map(new).collect::<Option<Vec<_>>>();
+        Self {
+            columns: names.iter().map(|(new, _)| new.clone()).collect(),
+            keys: self.keys.iter().filter_map(all).collect(),
+            references: self.references.iter().filter_map(|(from, each)| Some((all(from)?, *each))).collect(),
+            rows: self.rows,
         }
     }
 }
@@ -245,14 +274,54 @@ impl<'j> Closing<'j> {
         }
     }
 
+    /// Whether a query is run for the rows around it.
+    fn meets(&self, level: &Level) -> bool {
+        self.steps.take(level.around.len() + level.names.len());
+        let around: HashSet<usize> = level.around.iter().copied().collect();
+        level.names.iter().any(|name| self.place(name).is_some_and(|at| around.contains(&at)))
+    }
+
+    /// What stands around a query that is run once, and so multiplies nothing in it.
+    fn apart(&self, level: &Level) -> &'j [usize] {
+        let mut outer = level.outer;
+        while let Some(level) = outer.and_then(|at| self.joins.levels.get(at)) {
+            if !self.meets(level) {
+                return &level.around;
+            }
+            outer = level.outer;
+        }
+        &[]
+    }
+
+    /// A source inside of a query whose rows refer to what is found: few of them for each.
+    fn referring(&self, found: &Found<'j>, most: u64) -> Option<(usize, u64)> {
+        let around = &self.joins.levels.get(self.block.inside?)?.around;
+        let left = self.block.sources.iter().filter(|at| !found.sources.contains(at) && !around.contains(at));
+        left.copied().find_map(|at| {
+            let references = self.of_source(at).map_or(&[][..], |known| &known.references);
+            self.steps.take(1 + references.len());
+            let is_set = |column: &String| found.columns.contains(&(at, column.as_str()));
+            let each = references.iter().find(|(from, each)| *each <= most && from.iter().all(is_set));
+            each.map(|(_, each)| (at, *each))
+        })
+    }
+
     fn may_multiply(&self) -> bool {
-        if let Some((around, names)) = &self.block.inside {
-            let around: HashSet<usize> = around.iter().copied().collect();
-            if !names.iter().any(|name| self.place(name).is_some_and(|at| around.contains(&at))) {
-                return false;
+        match self.block.inside.and_then(|at| self.joins.levels.get(at)) {
+            None => self.grows(Found::default(), &[]),
+            Some(level) => {
+                if !self.meets(level) {
+                    return false;
+                }
+                let found = Found { sources: self.apart(level).iter().copied().collect(), ..Found::default() };
+                // What stands around comes first where rows of the query refer to it.
+                self.grows(found.clone(), &[]) && self.grows(found, &level.around)
             }
         }
-        let mut found = Found::default();
+    }
+
+    /// Whether what is left grows with more than one source. Those that come `first` are taken before others.
+    fn grows(&self, mut found: Found<'j>, first: &[usize]) -> bool {
         let mut written = 1_u64;
         for at in &self.block.sources {
             if let Some(Source::Rows(rows)) = self.joins.sources.get(*at) {
@@ -266,9 +335,22 @@ impl<'j> Closing<'j> {
         self.close(&mut found);
         let mut roots = 0;
         let mut product = written;
-        while let Some(next) = self.best(&found).filter(|_| !self.steps.are_used_up()) {
-            roots += 1;
-            product = product.saturating_mul(self.rows(next));
+        let mut referring = FEW_REFERRING;
+        while !self.steps.are_used_up() {
+            let next = match self.referring(&found, referring).filter(|_| !first.is_empty()) {
+                Some((next, each)) => {
+                    referring /= each.max(1);
+                    next
+                }
+                None => {
+                    let Some(next) = self.best(&found, first).or_else(|| self.best(&found, &self.block.sources)) else {
+                        break;
+                    };
+                    roots += 1;
+                    product = product.saturating_mul(self.rows(next));
+                    next
+                }
+            };
             found.sources.insert(next);
             self.close(&mut found);
         }
@@ -276,8 +358,8 @@ impl<'j> Closing<'j> {
     }
 
     /// The source from which most of what is left follows; of those the smallest.
-    fn best(&self, found: &Found<'j>) -> Option<usize> {
-        let left = self.block.sources.iter().filter(|at| !found.sources.contains(at));
+    fn best(&self, found: &Found<'j>, among: &[usize]) -> Option<usize> {
+        let left = among.iter().filter(|at| !found.sources.contains(at));
         left.copied().max_by_key(|at| {
             let mut with = found.clone();
             self.steps.take(found.sources.len() + found.columns.len());

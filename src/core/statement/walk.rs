@@ -105,7 +105,8 @@ impl Walk<'_> {
                         ("LockingClause", "locked_rels") => {}
                         ("SelectStmt", "from_clause") if !tree.get("locking_clause").items().is_empty() => {
                             let outside = self.is_bounded;
-                            self.is_bounded = excluding || !tree.get("limit_count").is_nothing();
+                            self.is_bounded =
+                                excluding || !tree.get("limit_count").is_nothing() || locks::are_met(tree);
                             self.node(field);
                             self.is_bounded = outside;
                         }

@@ -21,6 +21,7 @@ mod lent;
 mod named;
 mod net;
 mod open;
+mod outcome;
 mod people;
 mod refuse;
 mod relay;

@@ -111,7 +111,10 @@ impl Session {
         let Some(planned) = counted.filter(|_| is_old).cloned() else { return Ok(era) };
         // What was sent before may fail, and then the target skips this.
         let is_certain = self.pipeline.is_empty();
-        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
+        match planned.prepares {
+            Some(_) => self.ask_prepare(name, &planned.forward),
+            None => self.ask_instead(name, &planned.forward, &frontend::types(types)?),
+        }
         if let Some(parsed) = self.prepared.get_mut(name).filter(|_| is_certain) {
             parsed.era = now;
         }

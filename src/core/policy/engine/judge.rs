@@ -176,8 +176,12 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
     facts
 }
 
-/// A field is the call of a function where no relation has such a column: rules see it as one.
+/// A field is the call of a function where no relation has such a column: rules see it as one. What no
+/// function is called is a column, whatever it looks like.
 fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
+    if !catalog.known_functions.is_empty() {
+        facts.fields.retain(|field| catalog.known_functions.contains(field));
+    }
     let named: HashSet<&Name> = facts.touches.iter().map(|touch| &touch.relation).collect();
     let relations =
         named.into_iter().filter_map(|name| catalog.resolve(name.schema.as_deref(), &name.name, search_path));
@@ -330,6 +334,9 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        holds: facts.holds
+            || facts.locks
+            || !matches!(facts.effect, Effect::Read | Effect::Session | Effect::Transaction),
         locks_uncounted: locks_uncounted(facts),
         effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
