@@ -176,7 +176,7 @@ async fn what_has_nothing_to_do_with_it_leaves_an_approval_as_it_is() {
         "alter domain app.word set default 'x'",
         "create table parts_2 partition of parts for values from (1000) to (2000)",
         "alter table parts enable row level security",
-        "create unique index on app.log (what)",
+        "create unique index on customers (name, id)",
         "create trigger idle after update on parts for each statement execute function app.nothing()",
     ] {
         voided(&scene, &client, &owner, (UPDATE, change, "something in the database")).await;
