@@ -50,6 +50,7 @@ mod gateway {
     mod property;
     mod protocol;
     mod reads;
+    mod room;
     mod tools;
     mod trips;
     mod upstream_tls;

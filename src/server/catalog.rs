@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Row};
 use self::code::Writers;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
+use crate::core::statement::newer;
 
 /// Why the catalog could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -247,17 +248,20 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     writers.follow(&query(code::CODE).await?).map_err(unexpected)?;
     let has_volatile_operators = writers.are_hidden(&query(code::HIDDEN).await?).map_err(unexpected)?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
+    let version = u32::try_from(version).unwrap_or(0);
+    let mut known_functions = named(None)?;
+    known_functions.extend(newer::known_to(version).map(str::to_owned));
     Ok(Catalog {
         cluster: server.try_get(3).map_err(unexpected)?,
         database: found,
-        server_version: u32::try_from(version).unwrap_or(0),
+        server_version: version,
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
         volatile_functions: writers.functions(),
         unsteady_functions: named(Some(2))?,
         own_functions: named(Some(3))?,
-        known_functions: named(None)?,
+        known_functions,
         set_functions: named(Some(4))?,
         definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators,

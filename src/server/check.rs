@@ -18,7 +18,9 @@ use crate::core::statement::splice::{self, Masks, Spot};
 pub const NOT_PREPARED: &str = "not_prepared";
 /// The code of a refusal to keep yet another name.
 pub const TOO_MANY: &str = "too_many_names";
-/// The same as of a name it does not know, of a relation of another kind than the statement takes.
+/// The same as of a name it does not know, of bytes that are no text.
+pub const NOT_TEXT: &str = "not_text";
+/// The same of a relation of another kind than the statement takes.
 pub const WRONG_KIND: &str = "wrong_kind";
 
 /// How a statement is run.

@@ -159,6 +159,8 @@ pub struct Effects {
     pub are_counted: bool,
     /// Functions in columns of a statement that does so: one that returns a set makes rows.
     pub beside: Vec<String>,
+    /// Advisory locks that it takes at the most.
+    pub locks: u64,
 }
 
 impl Effects {
@@ -167,7 +169,17 @@ impl Effects {
         self.are_per_row |= other.are_per_row;
         self.are_counted |= other.are_counted;
         self.beside.extend(other.beside);
+        self.locks = self.locks.saturating_add(other.locks);
     }
+}
+
+/// Relations that a statement makes for its session alone: see `makes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Makes {
+    /// As many as stand in the text.
+    pub relations: u64,
+    /// And as many more as another relation has indexes or parts.
+    pub takes_over: bool,
 }
 
 /// How definitions and maintenance get along with others.
@@ -213,6 +225,7 @@ pub struct Facts {
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
     pub effects: Effects,
+    pub makes: Makes,
     /// It names the row of a cursor, or an object by a text: see `leans`.
     pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
@@ -266,6 +279,7 @@ impl Facts {
             holds: false,
             row_locks: RowLocks::None,
             effects: Effects::default(),
+            makes: Makes::default(),
             leans: false,
             unbounded: false,
             joins: Joins::default(),
@@ -333,6 +347,7 @@ impl Facts {
                 effects.add(outer.effects.clone());
                 effects
             },
+            makes: outer.makes,
             leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
             unread_text: self.unread_text || outer.unread_text,

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Opening, Position, fields};
-use super::run::{self, Run};
 use super::outcome::Standing;
+use super::run::{self, Run};
 use super::stored::Kind;
 use super::wording::Wording;
 use super::writer::Pending;

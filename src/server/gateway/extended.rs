@@ -292,6 +292,9 @@ impl Session {
                 self.is_skipping = true;
                 return Ok(());
             }
+            Foreseen::Refused(denial) => {
+                return seldom(self.veto(&denial, Some((recorded.number(), 0)), Mode::Extended)).await;
+            }
             Foreseen::Stop(verdict) => return seldom(self.take_back(verdict, Mode::Extended)).await,
         }
         if self.net.is_some() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::before::Pending;
 use super::relay::{Drained, Mode};
+use super::room::LOCKS;
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
@@ -21,10 +22,6 @@ use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, To
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
-
-/// Temporary relations that one transaction may make. Each takes several of the locks that all
-/// sessions of the target share.
-const MOST_MADE: u32 = 200;
 
 /// What is known of the writes of the transaction that is open.
 #[derive(Default)]
@@ -53,7 +50,9 @@ pub struct Held {
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
     /// Temporary relations that were asked for: each holds locks until its transaction ends.
-    made: u32,
+    pub made: u64,
+    /// Locks that may have been taken since the target was asked how many there are.
+    pub taken: u64,
     /// The relation they are of.
     locked_relation: Option<Name>,
     /// What is kept of the write, where policy wants it to be taken back.
@@ -116,7 +115,8 @@ macro_rules! counts {
 
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
-pub const OWN: [(&str, &str); 9] = [
+pub const OWN: [(&str, &str); 10] = [
+    ("dbgate_locks", LOCKS),
     ("dbgate_counts", counts!("now", "held.relation is not null")),
     ("dbgate_baseline", counts!("before", "c.oid = any ($1::pg_catalog.oid[])")),
     ("dbgate_baseline_all", counts!("before", "c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
@@ -160,14 +160,8 @@ impl Session {
             return Err(refused("several_statements", what, "send it alone"));
         }
         self.has_room_for(planned)?;
-        let makes = facts.verb.starts_with("CREATE TEMP");
-        self.held.made += u32::from(makes);
-        if makes && self.held.made > MOST_MADE {
-            return Err(refused(
-                "too_many_temporary",
-                &format!("a transaction makes {MOST_MADE} temporary relations at most: the target has few locks"),
-                "commit first",
-            ));
+        if let Some(denial) = self.makes_too_much(facts) {
+            return Err(denial);
         }
         match planned.hold {
             // What was judged as a plain table may be a view by now.

@@ -25,6 +25,7 @@ mod outcome;
 mod people;
 mod refuse;
 mod relay;
+mod room;
 mod rows;
 mod session;
 mod simple;

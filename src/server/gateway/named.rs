@@ -55,6 +55,8 @@ pub struct Cursor {
     /// A Query gets its rows in their binary form.
     is_binary: bool,
     pub end: Ends,
+    /// Advisory locks that reading on from it may take.
+    pub takes: u64,
 }
 
 /// With what a cursor ends.
@@ -251,7 +253,8 @@ impl Session {
                 let limits = planned.cleared.limits();
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
                 let behind = Behind { limits, used: Some(Arc::default()) };
-                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary: facts.is_binary, end });
+                let (is_binary, takes) = (facts.is_binary, facts.effects.locks);
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }

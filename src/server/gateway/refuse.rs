@@ -14,8 +14,9 @@ use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TOO_COMPLEX;
 use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frame::Message;
 use crate::server::audit::Protocol;
-use crate::server::check::{NOT_PREPARED, Planned, TOO_MANY, WRONG_KIND, refused};
+use crate::server::check::{NOT_PREPARED, NOT_TEXT, Planned, TOO_MANY, WRONG_KIND, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -49,6 +50,29 @@ impl Session {
         self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
         self.end_refused(&error.sqlstate).await
+    }
+
+    /// Refuses a message whose text is no text: an error like any other, as it is to PostgreSQL.
+    pub(super) async fn refuse_bytes(&mut self, message: &Message) -> Result<(), End> {
+        if self.is_skipping {
+            return Ok(());
+        }
+        let mut texts = message.body.split(|byte| *byte == 0);
+        let text = texts.nth(usize::from(message.tag == b'P')).unwrap_or_default();
+        let mut denial =
+            refused(NOT_TEXT, &format!("invalid byte sequence for encoding \"UTF8\": {}", bad(&message.body)), "");
+        denial.hint = None;
+        let text = String::from_utf8_lossy(text);
+        if message.tag != b'Q' {
+            return self.deny(&denial, &text).await;
+        }
+        if !self.pipeline.is_empty() {
+            if !self.answered_so_far(Asked::SoFar).await? {
+                return Ok(());
+            }
+            self.release();
+        }
+        self.refuse(&denial, &text).await
     }
 
     /// What follows an error of ours that ends a Query: as after any error, a transaction that is open has failed.
@@ -252,6 +276,20 @@ impl Session {
     }
 }
 
+/// The first bytes that are no text, as many as its length would have taken.
+fn bad(bytes: &[u8]) -> String {
+    let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let rest = bytes.get(valid..).unwrap_or_default();
+    let length = match rest.first() {
+        Some(0xc0..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf7) => 4,
+        Some(_) | None => 1,
+    };
+    let shown = rest.iter().take(length).take_while(|byte| **byte != 0);
+    shown.map(|byte| format!("0x{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
 /// ZG003: more rows than people have let through.
 fn over_cap(over: OverCap) -> ErrorFields {
     let detail =
@@ -289,6 +327,7 @@ fn sqlstate(denial: &Denial) -> &'static str {
     match denial.code.as_str() {
         NOT_PREPARED => "26000",
         WRONG_KIND => "42809",
+        NOT_TEXT => "22021",
         TOO_COMPLEX => "54001",
         TOO_MANY => "54000",
         _ => "42501",

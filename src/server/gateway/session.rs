@@ -337,7 +337,12 @@ impl Session {
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
         self.policy = self.grant.policy();
-        match frontend::parse(&message)? {
+        let parsed = match frontend::parse(&message) {
+            Ok(parsed) => parsed,
+            Err(WireError::NotText { .. }) => return super::seldom(self.refuse_bytes(&message)).await,
+            Err(error) => return Err(error.into()),
+        };
+        match parsed {
             Frontend::Terminate => Err(End::Goodbye),
             // After an error in the extended protocol nothing but Sync is looked at.
             Frontend::Query(_) | Frontend::FunctionCall if self.is_skipping => Ok(()),
@@ -402,6 +407,7 @@ impl Session {
                     | "CREATE INDEX"
                     | "RENAME"
             )
+            || facts.makes.relations > 0
             || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
         // In a block it may be taken back.

@@ -200,6 +200,10 @@ impl Session {
                 seldom(self.close_failed(Mode::Simple)).await?;
                 return Ok(false);
             }
+            Foreseen::Refused(denial) => {
+                seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
+                return Ok(false);
+            }
             Foreseen::Stop(verdict) => {
                 seldom(self.take_back(verdict, Mode::Simple)).await?;
                 return Ok(false);
