@@ -43,12 +43,14 @@ mod gateway {
     mod net;
     mod new_rows;
     mod oracle;
+    mod outcomes;
     mod own_things;
     mod portals;
     mod privileges;
     mod property;
     mod protocol;
     mod reads;
+    mod room;
     mod tools;
     mod trips;
     mod upstream_tls;
@@ -64,6 +66,7 @@ mod journeys {
     mod desk;
     mod first_day;
     mod glass;
+    mod reach;
     mod sign_in;
     mod terminal;
     mod undo;

@@ -105,7 +105,8 @@ pub struct Catalog {
     /// What the database's own types are made of, as far as columns have them.
     #[serde(default)]
     pub types: Types,
-    /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
+    /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included, or may call
+    /// one that is.
     pub volatile_functions: BTreeSet<String>,
     /// Names of functions any overload of which returns a set.
     #[serde(default)]
@@ -116,7 +117,7 @@ pub struct Catalog {
     /// what they return may depend on the session.
     #[serde(default)]
     pub unsteady_functions: BTreeSet<String>,
-    /// Names of functions that the database has by itself, written in another language than C, and of its aggregates.
+    /// Names of functions that the database has by itself, written in another language than C.
     #[serde(default)]
     pub own_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
@@ -127,15 +128,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Whether a function of this name may write. PostgreSQL holds only VOLATILE ones back by themselves:
-    /// code of the database's own may call such a one whatever its own label is.
-    pub fn may_write(&self, function: &str) -> bool {
-        self.volatile_functions.contains(function) || self.own_functions.contains(function)
-    }
-
     /// Whether every function of this name is known, and none can write.
     pub fn is_calm(&self, function: &str) -> bool {
-        self.known_functions.contains(function) && !self.may_write(function)
+        self.known_functions.contains(function) && !self.volatile_functions.contains(function)
     }
 
     /// The relation with this OID.

@@ -87,6 +87,7 @@ impl Walk {
             Tree::Node(_, fields) => {
                 if is_effect(tree) {
                     self.has_any = true;
+                    self.found.locks = self.found.locks.saturating_add(rows.saturating_mul(locks(tree)));
                     self.found.are_per_row |= rows > BLOCK;
                 }
                 fields.iter().for_each(|(_, field)| self.node(field, rows));
@@ -200,6 +201,15 @@ fn is_name(name: &str) -> bool {
         || name.starts_with("pg_advisory_lock")
         || name.starts_with("pg_advisory_xact_lock")
         || name.starts_with("pg_try_advisory_")
+}
+
+/// Advisory locks that such a call takes; in a text there may be a series of them.
+fn locks(call: &Tree) -> u64 {
+    match called(call) {
+        "nextval" | "pg_notify" => 0,
+        name if is_name(name) => 1,
+        _ => BLOCK,
+    }
 }
 
 /// Notes the functions in columns of which only the catalog knows whether they return sets.
@@ -362,6 +372,24 @@ mod tests {
             assert!(counted(sql), "{sql}");
         }
         assert!(!counted("insert into t values (nextval('s'))") && !counted("update t set a = 1"));
+    }
+
+    #[test]
+    fn advisory_locks_are_counted() {
+        for (sql, most) in [
+            ("select 1, nextval('s')", 0),
+            ("select pg_advisory_unlock_all()", 0),
+            ("select pg_advisory_lock(1), pg_try_advisory_lock(2, 3)", 2),
+            ("select (1::bigint).pg_advisory_xact_lock_shared", 1),
+            ("select pg_advisory_lock(g) from generate_series(1, 900) g", 900),
+            ("select pg_try_advisory_lock(id) from jobs where state = 'new' limit 1", 1),
+            ("prepare p as select pg_advisory_lock($1)", 1),
+            ("explain select pg_advisory_lock(1)", 0),
+        ] {
+            assert_eq!(grammar::parse(sql).expect(sql).remove(0).facts.effects.locks, most, "{sql}");
+        }
+        let said = "select query_to_xml('select pg_advisory_lock(g) from generate_series(1, 9) g', true, true, '')";
+        assert!(grammar::parse(said).expect(said).remove(0).facts.effects.locks >= 9);
     }
 
     #[test]

@@ -129,8 +129,8 @@ pub enum CopyDirection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowLocks {
     None,
-    /// As many as the statement returns.
-    Returned,
+    /// So many for each row that the statement returns: one of every table that its clauses lock.
+    Returned(u64),
     /// No more than a LIMIT lets through; all there are where that is a parameter.
     AtMost(u64),
     /// Nobody can tell from the text, and PostgreSQL does not count them.
@@ -144,7 +144,7 @@ impl RowLocks {
         match (self, other) {
             (Self::None, one) | (one, Self::None) => one,
             (Self::AtMost(one), Self::AtMost(other)) => Self::AtMost(one.saturating_add(other)),
-            (Self::Returned, Self::Returned) => Self::Returned,
+            (Self::Returned(one), Self::Returned(other)) => Self::Returned(one.max(other)),
             _ => Self::Uncounted,
         }
     }
@@ -159,6 +159,8 @@ pub struct Effects {
     pub are_counted: bool,
     /// Functions in columns of a statement that does so: one that returns a set makes rows.
     pub beside: Vec<String>,
+    /// Advisory locks that it takes at the most.
+    pub locks: u64,
 }
 
 impl Effects {
@@ -167,7 +169,17 @@ impl Effects {
         self.are_per_row |= other.are_per_row;
         self.are_counted |= other.are_counted;
         self.beside.extend(other.beside);
+        self.locks = self.locks.saturating_add(other.locks);
     }
+}
+
+/// Relations that a statement makes for its session alone: see `makes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Makes {
+    /// As many as stand in the text.
+    pub relations: u64,
+    /// And as many more as another relation has indexes or parts.
+    pub takes_over: bool,
 }
 
 /// How definitions and maintenance get along with others.
@@ -208,9 +220,12 @@ pub struct Facts {
     pub may_be_absent: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
+    /// It may keep others waiting until its transaction ends, by what it calls: told by who knows that.
+    pub holds: bool,
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
     pub effects: Effects,
+    pub makes: Makes,
     /// It names the row of a cursor, or an object by a text: see `leans`.
     pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
@@ -261,8 +276,10 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: false,
+            holds: false,
             row_locks: RowLocks::None,
             effects: Effects::default(),
+            makes: Makes::default(),
             leans: false,
             unbounded: false,
             joins: Joins::default(),
@@ -313,6 +330,7 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: self.locks || outer.locks,
+            holds: self.holds || outer.holds,
             row_locks: match (self.row_locks, outer.verb.as_str()) {
                 (RowLocks::None, _) => outer.row_locks,
                 (inner, "EXECUTE") => inner.and(outer.row_locks),
@@ -329,6 +347,7 @@ impl Facts {
                 effects.add(outer.effects.clone());
                 effects
             },
+            makes: outer.makes,
             leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
             unread_text: self.unread_text || outer.unread_text,

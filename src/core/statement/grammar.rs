@@ -6,7 +6,7 @@
 use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::joins::Source;
 use super::tree::Tree;
-use super::{blocks, effects, leans, locks, predicate, shape, upkeep, walk};
+use super::{blocks, effects, leans, locks, makes, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -160,6 +160,7 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
     facts.effects = effects::of(tree);
+    facts.makes = makes::of(tree);
     facts.leans = leans::on_the_session(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
@@ -311,6 +312,8 @@ fn variable(tree: &Tree) -> Facts {
     // VariableSetKind: 1 value, 2 default, 3 current, 4 several (SET TRANSACTION), 5 reset, 6 reset all.
     let settings = match tree.get("kind").int() {
         1 => vec![format!("{name}={}", value.unwrap_or_default())],
+        // Which data it sees is no setting.
+        _ if name == "transaction snapshot" => Vec::new(),
         4 => arguments
             .iter()
             .map(|item| format!("{}={}", item.get("defname").text(), constant(item.get("arg"))))
@@ -603,6 +606,8 @@ mod tests {
         }
         assert_eq!(settings("select (select set_config(name, 'x', false) from t) from s where name = 'a'"), ["=x"]);
         assert_eq!(settings("reset all"), ["all"]);
+        assert!(settings("set transaction snapshot '00000004-000005C5-1'").is_empty());
+        assert_eq!(settings("set transaction read write"), ["transaction_read_only=0"]);
         assert_eq!(settings("set names 'SJIS'"), ["client_encoding=sjis"]);
     }
 }

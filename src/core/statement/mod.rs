@@ -26,6 +26,10 @@ pub mod local;
 #[cfg(feature = "server")]
 mod locks;
 #[cfg(feature = "server")]
+mod makes;
+#[cfg(feature = "server")]
+pub mod newer;
+#[cfg(feature = "server")]
 pub mod plain;
 #[cfg(feature = "server")]
 mod predicate;

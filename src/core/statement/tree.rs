@@ -5,6 +5,8 @@
 
 use serde::ser::{self, Serialize};
 
+use super::newer;
+
 /// Any part of a parse tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tree {
@@ -332,6 +334,6 @@ impl ser::SerializeStruct for Fields {
         if self.kind == "Node" {
             return Ok(self.fields.into_iter().next().map_or(Tree::Nothing, |(_, inner)| inner));
         }
-        Ok(Tree::Node(self.kind, self.fields))
+        Ok(newer::as_call(Tree::Node(self.kind, self.fields)))
     }
 }

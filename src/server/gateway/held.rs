@@ -5,10 +5,12 @@
 //! counts are differences against a baseline taken before the first write; what is deferred to
 //! commit is made to happen before the last count.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::before::Pending;
 use super::relay::{Drained, Mode};
+use super::room::LOCKS;
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
@@ -17,14 +19,10 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
-
-/// Temporary relations that one transaction may make. Each takes several of the locks that all
-/// sessions of the target share.
-const MOST_MADE: u32 = 200;
 
 /// What is known of the writes of the transaction that is open.
 #[derive(Default)]
@@ -45,16 +43,17 @@ pub struct Held {
     own_next: Option<Own>,
     /// What was judged in this transaction.
     facts: Vec<Arc<Facts>>,
-    /// The statements' numbers in the record.
-    numbers: Vec<u64>,
-    /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
-    locked: u64,
+    /// The last of its statements, by number and part in the record, and how many there were.
+    last_held: Option<(u64, u32)>,
+    count: u32,
+    /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
+    locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
     /// Temporary relations that were asked for: each holds locks until its transaction ends.
-    made: u32,
-    /// The relation they are of.
-    locked_relation: Option<Name>,
+    pub made: u64,
+    /// Locks that may have been taken since the target was asked how many there are.
+    pub taken: u64,
     /// What is kept of the write, where policy wants it to be taken back.
     pub undo: Option<Undo>,
     /// What the last verdict was about.
@@ -115,7 +114,8 @@ macro_rules! counts {
 
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
-pub const OWN: [(&str, &str); 9] = [
+pub const OWN: [(&str, &str); 10] = [
+    ("dbgate_locks", LOCKS),
     ("dbgate_counts", counts!("now", "held.relation is not null")),
     ("dbgate_baseline", counts!("before", "c.oid = any ($1::pg_catalog.oid[])")),
     ("dbgate_baseline_all", counts!("before", "c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// What must go ahead of a statement's Execute.
-    pub(super) fn guard(&mut self, planned: &Planned, number: u64) -> Result<(), Box<Denial>> {
+    pub(super) fn guard(&mut self, planned: &Planned, number: u64, part: u32) -> Result<(), Box<Denial>> {
         if self.fetches_portal(planned) {
             let (what, hint) = ("FETCH reads from cursors that DECLARE has made", "read on from a portal with Execute");
             return Err(refused("portal_by_fetch", what, hint));
@@ -158,14 +158,9 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
-        let makes = facts.verb.starts_with("CREATE TEMP");
-        self.held.made += u32::from(makes);
-        if makes && self.held.made > MOST_MADE {
-            return Err(refused(
-                "too_many_temporary",
-                &format!("a transaction makes {MOST_MADE} temporary relations at most: the target has few locks"),
-                "commit first",
-            ));
+        self.has_room_for(planned)?;
+        if let Some(denial) = self.makes_too_much(facts) {
+            return Err(denial);
         }
         match planned.hold {
             // What was judged as a plain table may be a view by now.
@@ -199,7 +194,8 @@ impl Session {
         if !self.held.facts.last().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
             self.held.facts.push(facts);
         }
-        self.held.numbers.push(number);
+        self.held.last_held = Some((number, part));
+        self.held.count = self.held.count.saturating_add(1);
         Ok(())
     }
 
@@ -313,7 +309,7 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
-        if let Some(number) = self.held.numbers.last().copied() {
+        if let Some((number, _)) = self.last_held() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         self.held.impacts = impacts;
@@ -330,34 +326,66 @@ impl Session {
         }
     }
 
-    /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
-    /// gone with the statement. What is read on from a cursor counts where the cursor locks.
-    pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
-        if !self.is_block && !self.held.is_kept_open {
-            return;
-        }
-        if facts.locks {
-            // Others may be of the session's own, or the server's.
-            let is_known = |touch: &&Touch| self.resolve(&touch.relation).is_some();
-            let known = facts.touches.iter().find(is_known).or_else(|| facts.touches.first());
-            self.held.locked_relation = known.map(|touch| touch.relation.clone());
-        }
-        let is_fetch = facts.verb == "FETCH" && self.held.locked_relation.is_some();
-        let rows = match facts.row_locks {
-            RowLocks::None => 0,
-            _ if !facts.locks && !is_fetch => 0,
-            RowLocks::Returned => returned,
-            RowLocks::AtMost(rows) if rows < u64::MAX => rows.max(if is_fetch { returned } else { 0 }),
-            // A cursor that went to its end has locked all there is, and a parameter may say as much.
-            RowLocks::AtMost(_) | RowLocks::Uncounted => self.most_locked(facts).max(returned),
+    /// The tables whose rows a statement may lock, and how many of all together for a row that it returns.
+    pub(super) fn may_lock(&self, facts: &Facts) -> (Vec<Name>, u64) {
+        let each = match facts.row_locks {
+            RowLocks::None => return (Vec::new(), 0),
+            RowLocks::Returned(each) => each,
+            RowLocks::AtMost(_) | RowLocks::Uncounted => 1,
         };
-        self.held.locked = self.held.locked.saturating_add(rows);
+        // Others may be of the session's own, or the server's.
+        let mut seen = BTreeSet::new();
+        let named = facts.touches.iter().map(|touch| &touch.relation).filter(|name| seen.insert(*name));
+        let (mut tables, others): (Vec<_>, Vec<_>) = named.partition(|name| self.resolve(name).is_some());
+        if tables.is_empty() {
+            tables = others;
+        }
+        tables.truncate(usize::try_from(each).unwrap_or(usize::MAX));
+        (tables.into_iter().cloned().collect(), each)
     }
 
-    /// All rows there may be, by the target's statistics, of what the statement reads or its cursor locks.
-    fn most_locked(&self, facts: &Facts) -> u64 {
-        let named = facts.touches.iter().map(|touch| &touch.relation).chain(&self.held.locked_relation);
-        let rows = named.map(|name| {
+    /// Adds up rows that are locked until the transaction ends. What is read on from a cursor counts where
+    /// the cursor locks.
+    pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
+        if facts.transaction == Some(TransactionVerb::Begin) {
+            // What was locked in front of it stays locked in the block: it is judged now.
+            self.held.is_active |= !self.held.locked.is_empty();
+        }
+        let is_fetch = facts.verb == "FETCH";
+        let (tables, each) = match facts.prepared.as_ref().filter(|_| is_fetch) {
+            Some(cursor) => match self.cursors.get(cursor) {
+                Some(cursor) => cursor.locked.clone(),
+                // Code has made it: it may be of whatever is locked already.
+                None => (self.held.locked.keys().cloned().collect(), 1),
+            },
+            None if facts.locks => self.may_lock(facts),
+            None => return,
+        };
+        // Of one table there may be as many as are left when every other one has had its row.
+        let others = u64::try_from(tables.len().saturating_sub(1)).unwrap_or(u64::MAX);
+        let most = each.saturating_sub(others).max(1);
+        let (rows, tables) = match facts.row_locks {
+            RowLocks::None => return,
+            RowLocks::Returned(_) => (returned.saturating_mul(most), tables.as_slice()),
+            RowLocks::AtMost(rows) if rows < u64::MAX => {
+                let rows = rows.saturating_mul(most).max(if is_fetch { returned } else { 0 });
+                // It is the bound of all together.
+                (rows, if is_fetch { tables.as_slice() } else { tables.get(..1).unwrap_or_default() })
+            }
+            // A cursor that went to its end has locked all there is, and a parameter may say as much.
+            RowLocks::AtMost(_) | RowLocks::Uncounted => {
+                (self.most_locked(&tables).max(returned).saturating_mul(most), tables.as_slice())
+            }
+        };
+        for name in tables.iter().filter(|_| rows > 0) {
+            let locked = self.held.locked.entry(name.clone()).or_default();
+            *locked = locked.saturating_add(rows);
+        }
+    }
+
+    /// All rows there may be, by the target's statistics, of tables that a statement or its cursor locks.
+    fn most_locked(&self, tables: &[Name]) -> u64 {
+        let rows = tables.iter().map(|name| {
             let relation = self.resolve(name);
             // Nobody may have counted them.
             relation.map_or(0, |one| u64::try_from(one.estimated_rows).unwrap_or(u64::MAX))
@@ -367,9 +395,26 @@ impl Session {
 
     /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
     /// that those which were changed meanwhile do not count twice.
-    fn locked(&self, changed: &[Impact]) -> Option<Impact> {
-        let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
-        let Some(relation) = self.resolve(name) else { return self.locked_unknown(name) };
+    fn locked(&self, changed: &[Impact]) -> Vec<Impact> {
+        // Outside of a block the locks are gone with the statement.
+        let stays = self.is_block || self.held.is_kept_open;
+        self.held
+            .locked
+            .iter()
+            .filter(|_| stays)
+            .filter_map(|(name, rows)| self.locked_of(name, *rows, changed))
+            .collect()
+    }
+
+    fn locked_of(&self, name: &Name, rows: u64, changed: &[Impact]) -> Option<Impact> {
+        let Some(relation) = self.resolve(name) else {
+            // What the catalog does not know is the session's own, and so are its rows; but for a view,
+            // whose rows are anybody's.
+            let is_own = name.may_be_own() && !self.has_own_views;
+            let (schema, relation, action) = (String::new(), name.name.clone(), RowAction::Update);
+            let (of, direct, others) = (None, true, None);
+            return (!is_own).then_some(Impact { schema, relation, action, rows, of, direct, others });
+        };
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
             is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
@@ -379,23 +424,8 @@ impl Session {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
             action: RowAction::Update,
-            rows: self.held.locked.saturating_sub(changed),
+            rows: rows.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
-            direct: true,
-            others: None,
-        })
-    }
-
-    /// What the catalog does not know is the session's own, and so are its rows; but for a view, whose rows
-    /// are anybody's.
-    fn locked_unknown(&self, name: &Name) -> Option<Impact> {
-        let is_own = name.may_be_own() && !self.has_own_views;
-        (!is_own).then(|| Impact {
-            schema: String::new(),
-            relation: name.name.clone(),
-            action: RowAction::Update,
-            rows: self.held.locked,
-            of: None,
             direct: true,
             others: None,
         })
@@ -405,6 +435,7 @@ impl Session {
     /// described. Its error is ours to hide.
     pub(super) fn ask_veto(&mut self) {
         self.is_vetoing = true;
+        self.record.has_failed();
         self.held.is_unsure = true;
         self.held.undone();
         // Code of the client's may have made one.
@@ -421,17 +452,18 @@ impl Session {
         self.held.is_active = false;
         self.held.baseline = None;
         self.held.facts.clear();
-        self.held.numbers.clear();
+        (self.held.last_held, self.held.count) = (None, 0);
         self.held.impacts.clear();
-        (self.held.locked, self.held.locked_relation, self.held.is_kept_open) = (0, None, false);
+        self.held.locked.clear();
+        self.held.is_kept_open = false;
         self.held.made = 0;
         self.held.own_block = false;
         self.held.commit_failed = false;
     }
 
-    /// The last statement that was held.
-    pub(super) fn last_held(&self) -> Option<u64> {
-        self.held.numbers.last().copied()
+    /// The last statement that was held, by number and part.
+    pub(super) fn last_held(&self) -> Option<(u64, u32)> {
+        self.held.last_held
     }
 }
 
@@ -473,7 +505,7 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
 impl Held {
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
-        self.numbers.len() == 1 && self.locked == 0
+        self.count == 1 && self.locked.is_empty()
     }
 
     /// A part of the open transaction, or all of it, is taken back.

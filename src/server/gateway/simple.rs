@@ -188,8 +188,8 @@ impl Session {
         if self.ends_block(planned) && !seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await? {
             return Ok(false);
         }
-        if let Err(denial) = self.guard(planned, part.number) {
-            seldom(self.veto(&denial, Some(part.number), Mode::Simple)).await?;
+        if let Err(denial) = self.guard(planned, part.number, part.index) {
+            seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
             return Ok(false);
         }
         self.begin(part.number, part.index, planned, part.before);
@@ -198,6 +198,10 @@ impl Session {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
                 seldom(self.close_failed(Mode::Simple)).await?;
+                return Ok(false);
+            }
+            Foreseen::Refused(denial) => {
+                seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
                 return Ok(false);
             }
             Foreseen::Stop(verdict) => {
@@ -228,8 +232,8 @@ impl Session {
         self.note_plan(&mut drained.rows);
         self.holds_tags = false;
         self.take_baseline(&drained);
-        if let Some((number, tag)) = drained.wrong_tag {
-            seldom(self.wrong_tag(number, &tag, Mode::Simple)).await?;
+        if let Some((number, part, tag)) = drained.wrong_tag {
+            seldom(self.wrong_tag(number, part, &tag, Mode::Simple)).await?;
             return Ok(false);
         }
         if goes_at_once {

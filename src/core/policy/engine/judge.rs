@@ -169,7 +169,7 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
         catalog.is_unique(relation, &pinned.cloned().collect::<Vec<_>>())
     };
     // A conflict is found by the key.
-    let locks = matches!(facts.row_locks, RowLocks::Returned | RowLocks::AtMost(_)) && facts.verb != "INSERT";
+    let locks = matches!(facts.row_locks, RowLocks::Returned(_) | RowLocks::AtMost(_)) && facts.verb != "INSERT";
     if locks && !facts.touches.iter().all(is_free) {
         facts.row_locks = RowLocks::Uncounted;
     }
@@ -336,6 +336,9 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
+        holds: facts.holds
+            || facts.locks
+            || !matches!(facts.effect, Effect::Read | Effect::Session | Effect::Transaction),
         locks_uncounted: locks_uncounted(facts),
         effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
