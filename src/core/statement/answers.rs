@@ -1,8 +1,8 @@
 //! What the rows of a query are to the query around it: those of one relation, so many, or rows of
 //! which some columns are a key. What is not known to be any of that has no key.
 
-use super::effects::limit;
 use super::joins::{Joins, Source};
+use super::often::limit;
 use super::tree::Tree;
 
 /// Only FROM, WHERE and columns: a query that is its tables.
@@ -13,6 +13,19 @@ pub(super) fn is_plain(query: &Tree) -> bool {
         && ["having_clause", "limit_count", "limit_offset", "larg"].iter().all(is_absent)
         && !is_gathered(query)
         && !query.get("from_clause").items().is_empty()
+}
+
+/// Whether EXISTS asks of a query for no more than a row with some values: nothing is passed over, gathered
+/// or locked.
+pub(super) fn is_looked_up(query: &Tree) -> bool {
+    let is_empty = |name: &&str| query.get(name).items().is_empty();
+    let is_absent = |name: &&str| query.get(name).is_nothing();
+    let limit = query.get("limit_count");
+    ["group_clause", "window_clause", "locking_clause", "values_lists"].iter().all(is_empty)
+        && ["having_clause", "limit_offset", "larg", "with_clause"].iter().all(is_absent)
+        && (limit.is_nothing() || limit.get("val").get("ival").int() > 0)
+        && !is_gathered(query)
+        && is_single(query)
 }
 
 /// Whether the columns of a query have the names that they have below it.

@@ -1,9 +1,9 @@
 //! The walk that finds which sources of a statement meet, and by what: see [`super::joins`].
 
 use super::answers;
-use super::effects::written;
 use super::facts::Name;
 use super::joins::{Block, Joins, Link, Reference, Side, Source};
+use super::often::written;
 use super::tree::Tree;
 
 /// The joins of a statement.
@@ -33,6 +33,16 @@ struct Frame {
     has_function: bool,
 }
 
+/// Where a query stands in a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It must hold by itself.
+    Condition,
+    /// It must not.
+    Denied,
+    Elsewhere,
+}
+
 #[derive(Default)]
 struct Walk {
     joins: Joins,
@@ -46,10 +56,7 @@ impl Walk {
         match tree {
             Tree::List(items) => items.iter().for_each(|item| self.any(item, frame)),
             Tree::Node("SelectStmt", _) => drop(self.query(tree, frame)),
-            Tree::Node("SubLink", _) => {
-                self.any(tree.get("testexpr"), frame);
-                self.inner(tree.get("subselect"), frame, matches!(tree.get("sub_link_type").int(), 1 | 3));
-            }
+            Tree::Node("SubLink", _) => self.inner(tree, frame, Place::Elsewhere),
             Tree::Node("UpdateStmt" | "DeleteStmt" | "MergeStmt", fields) => {
                 let before = self.kept.len();
                 let mut own = self.begin(tree, frame);
@@ -65,10 +72,13 @@ impl Walk {
                 self.condition(tree.get("join_condition"), &mut own);
                 self.keep(before, own.links.get(in_from..).unwrap_or_default());
                 self.end(&own);
-                let is_rest = |name: &str| {
-                    !matches!(name, "relation" | "from_clause" | "using_clause" | "source_relation" | "with_clause")
-                };
-                fields.iter().filter(|(name, _)| is_rest(name)).for_each(|(_, field)| self.any(field, &own));
+                for (name, field) in fields {
+                    match *name {
+                        "relation" | "from_clause" | "using_clause" | "source_relation" | "with_clause" => {}
+                        "where_clause" | "join_condition" => self.below(field, &own),
+                        _ => self.any(field, &own),
+                    }
+                }
             }
             Tree::Node(_, fields) if tree.get("with_clause").is_nothing() => {
                 fields.iter().for_each(|(_, field)| self.any(field, frame));
@@ -103,7 +113,8 @@ impl Walk {
         if own.sources.len() < 2 {
             return;
         }
-        self.joins.blocks.push(Block { sources: own.sources.clone(), links: own.links.clone(), inside: None });
+        let (sources, links) = (own.sources.clone(), own.links.clone());
+        self.joins.blocks.push(Block { sources, links, ..Block::default() });
     }
 
     fn started(&mut self, tree: &Tree, frame: &Frame) -> Frame {
@@ -149,46 +160,96 @@ impl Walk {
         self.condition(tree.get("where_clause"), own);
         self.keep(before, own.links.get(in_from..).unwrap_or_default());
         let Tree::Node(_, fields) = tree else { return };
-        let is_rest = |name: &str| !matches!(name, "from_clause" | "with_clause");
-        fields.iter().filter(|(name, _)| is_rest(name)).for_each(|(_, field)| self.any(field, own));
+        for (name, field) in fields {
+            match *name {
+                "from_clause" | "with_clause" => {}
+                "where_clause" => self.below(field, own),
+                _ => self.any(field, own),
+            }
+        }
+    }
+
+    /// Finds queries in a condition: those that must hold by themselves are joined, others are not.
+    fn below(&mut self, condition: &Tree, own: &Frame) {
+        // BoolExprType: 1 AND, 3 NOT.
+        match (condition.kind(), condition.get("boolop").int(), condition.get("args").items()) {
+            ("SubLink", ..) => self.inner(condition, own, Place::Condition),
+            ("BoolExpr", 1, parts) => parts.iter().for_each(|part| self.below(part, own)),
+            ("BoolExpr", 3, [link]) if link.kind() == "SubLink" => self.inner(link, own, Place::Denied),
+            _ => self.any(condition, own),
+        }
     }
 
     /// What was kept since may not multiply either; what holds for all rows holds for its own.
     fn keep(&mut self, before: usize, always: &[usize]) {
         for (sources, links) in self.kept.split_off(before.min(self.kept.len())) {
             if sources.len() > 1 {
-                self.joins.blocks.push(Block { sources, links: [links.as_slice(), always].concat(), inside: None });
+                let links = [links.as_slice(), always].concat();
+                self.joins.blocks.push(Block { sources, links, ..Block::default() });
             }
         }
     }
 
-    /// A query that is run for the rows around it, where it names any of them.
-    fn inner(&mut self, tree: &Tree, frame: &Frame, is_looked_up: bool) -> Source {
-        if tree.kind() != "SelectStmt" {
+    /// A query in an expression: it is run for the rows around it where it names any of them, or where each of
+    /// them is held against all of its rows.
+    fn inner(&mut self, link: &Tree, frame: &Frame, place: Place) {
+        self.any(link.get("testexpr"), frame);
+        let query = link.get("subselect");
+        if query.kind() != "SelectStmt" {
+            return;
+        }
+        let own = self.below_rows(query, frame);
+        if own.sources.is_empty() {
+            return;
+        }
+        let together = together(&own);
+        let hashed = Block { hashed: own.sources.clone(), ..together.clone() };
+        // SubLinkType: 1 EXISTS, 2 ALL, 3 ANY.
+        let found = match link.get("sub_link_type").int() {
+            // A lookup by equalities alone is one in a table of hashes, and a join where it must hold.
+            1 if self.is_hashed(query, &own) && answers::is_looked_up(query) => match place {
+                Place::Condition | Place::Denied => return,
+                Place::Elsewhere => hashed,
+            },
+            3 if self.names_around(query, &own) == 0 && is_by_equality(link) => match place {
+                Place::Condition if has_column(link.get("testexpr")) => return,
+                Place::Condition | Place::Denied | Place::Elsewhere => hashed,
+            },
+            2 | 3 if self.names_around(query, &own) == 0 => together,
+            _ => inside(query, &own),
+        };
+        self.joins.blocks.push(found);
+    }
+
+    /// A query in FROM that may name what is beside it.
+    fn lateral(&mut self, query: &Tree, frame: &Frame) -> Source {
+        if query.kind() != "SelectStmt" {
             return Source::Keyed(Vec::new());
         }
-        let mut own = self.started(tree, frame);
-        self.fill(tree, &mut own);
-        self.end(&own);
-        // A lookup by equalities alone is one in a table of hashes.
-        let is_apart = own.sources.is_empty() || (is_looked_up && self.is_hashed(tree, &own));
-        if !is_apart {
-            let mut names = Vec::new();
-            tree.visit(&mut |node| names.extend(reference(node, &own)));
-            self.joins.blocks.push(Block {
-                sources: [own.around.as_slice(), &own.sources].concat(),
-                links: [own.around_links.as_slice(), &own.links].concat(),
-                inside: Some((own.around.clone(), names)),
-            });
+        let own = self.below_rows(query, frame);
+        if !own.sources.is_empty() {
+            self.joins.blocks.push(inside(query, &own));
         }
-        answers::of(tree, &own.sources, &self.joins)
+        answers::of(query, &own.sources, &self.joins)
+    }
+
+    fn below_rows(&mut self, query: &Tree, frame: &Frame) -> Frame {
+        let mut own = self.started(query, frame);
+        self.fill(query, &mut own);
+        self.end(&own);
+        own
+    }
+
+    /// How often a query names what is around it.
+    fn names_around(&self, query: &Tree, own: &Frame) -> usize {
+        let mut named = 0;
+        query.visit(&mut |node| named += usize::from(reference(node, own).is_some_and(|name| is_around(&name, own))));
+        named
     }
 
     /// Whether a query meets what is around it by equalities only, each with one side in it.
     fn is_hashed(&self, tree: &Tree, own: &Frame) -> bool {
-        let is_around = |name: &Reference| name.sources.iter().all(|at| own.around.contains(at));
-        let mut named = 0;
-        tree.visit(&mut |node| named += usize::from(reference(node, own).is_some_and(|name| is_around(&name))));
+        let is_around = |name: &Reference| is_around(name, own);
         let mut met = 0;
         for link in own.links.iter().filter_map(|at| self.joins.links.get(*at)) {
             if let Link::Equal(left, right) = link {
@@ -200,7 +261,7 @@ impl Walk {
                 }
             }
         }
-        named == met
+        self.names_around(tree, own) == met
     }
 
     fn source(&mut self, item: &Tree, name: &str, source: Source, own: &mut Frame) {
@@ -250,7 +311,7 @@ impl Walk {
             let mut inside = self.begin(query, own);
             query.get("from_clause").items().iter().for_each(|item| self.item(item, &mut inside));
             self.condition(query.get("where_clause"), &mut inside);
-            self.any(query.get("where_clause"), &inside);
+            self.below(query.get("where_clause"), &inside);
             let new = inside.sources.get(sources..).unwrap_or_default().to_vec();
             (own.sources, own.links) = (inside.sources, inside.links);
             own.names.truncate(names);
@@ -259,7 +320,7 @@ impl Walk {
         }
         let source = match item.get("lateral").flag() {
             // What it answers for one row is no key over all of them.
-            true => match self.inner(query, own, false) {
+            true => match self.lateral(query, own) {
                 source @ Source::Rows(_) => source,
                 Source::Keyed(keys) if keys.iter().any(Vec::is_empty) => Source::Keyed(keys),
                 Source::Keyed(_) | Source::Relation(..) => Source::Keyed(Vec::new()),
@@ -300,7 +361,7 @@ impl Walk {
             self.link(Link::Equal(side(&left), side(&right)), own);
         }
         self.condition(item.get("quals"), own);
-        self.any(item.get("quals"), own);
+        self.below(item.get("quals"), own);
         let alias = item.get("alias").get("aliasname").text();
         if !alias.is_empty() {
             let is_renamed = !item.get("alias").get("colnames").items().is_empty();
@@ -340,6 +401,37 @@ impl Walk {
         own.links.push(self.joins.links.len());
         self.joins.links.push(link);
     }
+}
+
+/// The rows of a query, each with each of those around it.
+fn together(own: &Frame) -> Block {
+    Block {
+        sources: [own.around.as_slice(), &own.sources].concat(),
+        links: [own.around_links.as_slice(), &own.links].concat(),
+        ..Block::default()
+    }
+}
+
+/// The same where the query names any of what is around it.
+fn inside(query: &Tree, own: &Frame) -> Block {
+    let mut names = Vec::new();
+    query.visit(&mut |node| names.extend(reference(node, own)));
+    Block { inside: Some((own.around.clone(), names)), ..together(own) }
+}
+
+fn is_around(name: &Reference, own: &Frame) -> bool {
+    name.sources.iter().all(|at| own.around.contains(at))
+}
+
+/// IN, which names no operator, and `= ANY`.
+fn is_by_equality(link: &Tree) -> bool {
+    link.get("oper_name").items().last().is_none_or(|operator| operator.get("sval").text() == "=")
+}
+
+fn has_column(tree: &Tree) -> bool {
+    let mut found = false;
+    tree.visit(&mut |node| found |= node.kind() == "ColumnRef");
+    found
 }
 
 /// Columns that go by new names are keys of nothing that is known.
@@ -458,6 +550,19 @@ mod tests {
              unnest(array[1,2,3,4,5,6,7,8,9]) f",
             "select * from orders o, unnest(o.tags) a, unnest(o.tags) b",
             "select * from orders o, unnest($1::int[]) x",
+            "select * from orders a where exists (select 1 from orders b where b.status = a.status offset 0)",
+            "select * from orders a where exists (select 1 from orders b where b.status = a.status for update)",
+            "select * from orders a where exists (select 1 from orders b where b.status = a.status group by b.at)",
+            "select * from orders a where exists (select max(at) from orders b where b.status = a.status)",
+            "select * from orders a where exists (select 1 from orders b where b.status = a.status) or a.at is null",
+            "select * from orders where status not in (select tier from customers)",
+            "select status in (select tier from customers) from orders",
+            "select * from orders where 'x' in (select tier from customers)",
+            "select * from orders where status <> all (select tier from customers)",
+            "select * from orders where at > all (select price from products)",
+            "select * from orders where at < any (select price from products)",
+            "select * from orders a where at in (select b.at from orders b where b.status = a.status)",
+            "delete from orders where status not in (select tier from customers)",
             "select * from orders, unknown",
             "select * from unknown a join unknown b using (x)",
             "with a as (select status from orders) select * from a x join a y on x.status = y.status",
@@ -515,6 +620,12 @@ mod tests {
             "select * from customers c, lateral (select * from orders o where o.customer_id = c.id limit 3) x",
             "select * from customers c where exists (select 1 from orders o where o.status = c.tier)",
             "select * from orders o where o.status in (select tier from customers)",
+            "select * from orders o where not exists (select 1 from customers c where c.tier = o.status limit 1)",
+            "select * from orders where status in (select tier from customers) and at > 5",
+            "select * from orders where customer_id not in (select id from nations)",
+            "select * from orders o where at = 1 or exists (select 1 from customers c where c.id = o.customer_id)",
+            "select * from nations where region > all (select start from months)",
+            "delete from orders where status = any (select tier from customers)",
             "select * from orders where at > (select avg(at) from orders)",
             "with t as (select customer_id, count(*) as n from orders group by customer_id) \
              select * from customers c join t on t.customer_id = c.id join t u on u.customer_id = c.id",

@@ -13,6 +13,8 @@ use super::facts::Name;
 const FEW_ROWS: u64 = 100_000;
 /// By so many may rows be multiplied that are written out in the statement.
 const WRITTEN: u64 = 100;
+/// So many rows fit into a table of hashes, however little memory the session gives it.
+const MOST_HASHED: u64 = 10_000;
 /// So many links are followed for one statement. One that wants more is not looked through.
 const MOST_STEPS: u32 = 100_000;
 
@@ -58,6 +60,8 @@ pub struct Block {
     pub links: Vec<usize>,
     /// For a query inside of another: what it names. It meets the rows around it where any of that is theirs.
     pub inside: Option<(Vec<usize>, Vec<Reference>)>,
+    /// For a query that is kept as a table of hashes as long as it fits: its sources.
+    pub hashed: Vec<usize>,
 }
 
 /// All of a statement.
@@ -119,6 +123,7 @@ impl Joins {
             Block {
                 sources: move_all(block.sources, sources),
                 links: move_all(block.links, links),
+                hashed: move_all(block.hashed, sources),
                 inside: block
                     .inside
                     .map(|(around, names)| (move_all(around, sources), names.into_iter().map(reference).collect())),
@@ -163,6 +168,10 @@ impl Closing<'_> {
         if let Some((around, names)) = &self.block.inside
             && !names.iter().any(|name| self.place(name).is_some_and(|at| around.contains(&at)))
         {
+            return false;
+        }
+        let hashed = self.block.hashed.iter().map(|at| self.rows(*at)).fold(1, u64::saturating_mul);
+        if !self.block.hashed.is_empty() && hashed <= MOST_HASHED {
             return false;
         }
         let mut found = Found::default();

@@ -25,6 +25,7 @@ pub mod literals;
 pub mod local;
 #[cfg(feature = "server")]
 mod locks;
+mod often;
 #[cfg(feature = "server")]
 pub mod plain;
 #[cfg(feature = "server")]
