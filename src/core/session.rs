@@ -22,6 +22,8 @@ pub enum Step {
     Bind,
     Describe,
     Execute,
+    /// An Execute of a portal that holds no statement, or of none.
+    Nothing,
     Close,
     Sync,
     /// A simple Query of one statement: rows, tag and readiness answer it together.
@@ -50,12 +52,21 @@ pub struct OutOfTurn(pub char);
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
     steps: VecDeque<(Step, Owner)>,
+    /// Something was asked since the last Sync that was asked.
+    is_open: bool,
 }
 
 impl Pipeline {
     /// Notes a request that is about to be sent.
     pub fn expect(&mut self, step: Step, owner: Owner) {
+        self.is_open = !matches!(step, Step::Sync | Step::Query);
         self.steps.push_back((step, owner));
+    }
+
+    /// Whether anything was asked, answered or not, that no Sync has closed: the server keeps the locks
+    /// of what it has only read.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Whether every request has been answered.
@@ -101,7 +112,8 @@ impl Pipeline {
             | (b'2', Some((step @ Step::Bind, owner)))
             | (b'3', Some((step @ Step::Close, owner)))
             | (b'T' | b'n', Some((step @ Step::Describe, owner)))
-            | (b'C' | b'I' | b's', Some((step @ Step::Execute, owner)))
+            | (b'C' | b's', Some((step @ Step::Execute, owner)))
+            | (b'I', Some((step @ Step::Nothing, owner)))
             | (b'Z', Some((step @ Step::Sync, owner))) => {
                 self.steps.pop_front();
                 Ok(Answer::Done(owner, step))

@@ -4,6 +4,7 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
+mod code;
 mod constraints;
 mod own_types;
 
@@ -11,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
+use self::code::Writers;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
+use crate::core::statement::newer;
 
 /// Why the catalog could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,7 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
 /// the database's own, and which return a set. What comes with the server has the lower numbers.
 const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v'), \
      bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
-     bool_or(p.oid >= 16384 and (l.lanname not in ('c', 'internal') or p.prokind = 'a')), bool_or(p.proretset) \
+     bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
 
 /// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
@@ -129,18 +132,6 @@ const DEFINERS: &str = "with definer as (select p.oid, p.proname, p.pronamespace
      select t.typname, t.typnamespace from pg_cast k join definer d on d.oid = k.castfunc \
       join pg_type t on t.oid = k.casttarget) called \
     join pg_namespace n on n.oid = called.space";
-
-/// Operators, casts and conditions of domains, of the database's own, that run a function which may write:
-/// one that is volatile, or code of the database's own, whose label nothing holds it to.
-const OPERATORS: &str = "with code as (select p.oid from pg_proc p join pg_language l on l.oid = p.prolang \
-     where p.provolatile = 'v' or (p.oid >= 16384 and l.lanname not in ('c', 'internal'))) \
-    select exists (select from pg_operator o join code on code.oid = o.oprcode \
-     join pg_namespace n on n.oid = o.oprnamespace where n.nspname <> 'pg_catalog') \
-    or exists (select from pg_cast k join code on code.oid = k.castfunc join pg_proc p on p.oid = k.castfunc \
-     join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog') \
-    or exists (select from pg_constraint k join pg_depend d on d.classid = 'pg_constraint'::regclass \
-     and d.objid = k.oid and d.refclassid = 'pg_proc'::regclass join code on code.oid = d.refobjid \
-     where k.contypid <> 0)";
 
 /// One number for all definitions that a scope rests on. Grants do not change it: making a scope
 /// would look like a change of the database.
@@ -161,7 +152,8 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
         on k.conrelid = c.oid where k.contype in ('c', 'f') \
       union all select concat_ws(' ', 'not null', t.oid, t.typnotnull) from pg_catalog.pg_type t where t.typtype = 'd' \
       union all select concat_ws(' ', 'label', e.oid, e.enumlabel) from pg_catalog.pg_enum e \
-      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, \
+      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, f.prosrc, \
+        f.prosqlbody, f.proargdefaults, \
         case when f.prosecdef then f.proacl::text end) from pg_catalog.pg_proc f where f.oid >= 16384 \
       union all select concat_ws(' ', 'operator', o.oid, o.oprcode) from pg_catalog.pg_operator o where o.oid >= 16384 \
       union all select concat_ws(' ', 'cast', k.oid, k.castfunc) from pg_catalog.pg_cast k where k.oid >= 16384) \
@@ -247,22 +239,32 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let functions = query(FUNCTIONS).await?;
     let named = |place| names(&functions, place).map_err(unexpected);
     let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
-    let operators = query(OPERATORS).await?;
+    let is_code = |relation: &&Relation| {
+        let is_own = !matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
+        is_own && (matches!(relation.kind, RelationKind::View | RelationKind::Foreign) || relation.has_row_security)
+    };
+    let of_code = relations.values().filter(is_code).map(|relation| relation.name.name.clone());
+    let mut writers = Writers::new(named(Some(1))?, of_code);
+    writers.follow(&query(code::CODE).await?).map_err(unexpected)?;
+    let has_volatile_operators = writers.are_hidden(&query(code::HIDDEN).await?).map_err(unexpected)?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
+    let version = u32::try_from(version).unwrap_or(0);
+    let mut known_functions = named(None)?;
+    known_functions.extend(newer::known_to(version).map(str::to_owned));
     Ok(Catalog {
         cluster: server.try_get(3).map_err(unexpected)?,
         database: found,
-        server_version: u32::try_from(version).unwrap_or(0),
+        server_version: version,
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
-        volatile_functions: named(Some(1))?,
+        volatile_functions: writers.functions(),
         unsteady_functions: named(Some(2))?,
         own_functions: named(Some(3))?,
-        known_functions: named(None)?,
+        known_functions,
         set_functions: named(Some(4))?,
         definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
-        has_volatile_operators: operators.first().is_none_or(|row| row.try_get(0).unwrap_or(true)),
+        has_volatile_operators,
     })
 }
 

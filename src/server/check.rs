@@ -16,6 +16,10 @@ use crate::core::statement::splice::{self, Masks, Spot};
 
 /// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
+/// The code of a refusal to keep yet another name.
+pub const TOO_MANY: &str = "too_many_names";
+/// The same as of a name it does not know, of bytes that are no text.
+pub const NOT_TEXT: &str = "not_text";
 /// The same of a relation of another kind than the statement takes.
 pub const WRONG_KIND: &str = "wrong_kind";
 
@@ -50,6 +54,8 @@ pub struct Planned {
     pub forward: String,
     /// Whether `forward` differs from what the client sent.
     pub is_spliced: bool,
+    /// The client's text of a PREPARE, for when it is judged again.
+    pub prepares: Option<Arc<str>>,
     pub hold: Hold,
     /// Masked relations that were spliced, to map result columns back.
     pub masked: Arc<[RelationName]>,
@@ -149,6 +155,8 @@ impl Check<'_> {
         facts.joins.forget(&is_other);
         facts.effects.forget(&is_other);
         let hold = self.hold(&facts);
+        // What FETCH and EXECUTE run has said so itself.
+        facts.holds = hold != Hold::Not && !(facts.effect == Effect::Read && self.is_calm(&facts));
         if facts.verb == "DECLARE WITH HOLD" && hold != Hold::Not {
             return Err(refused(
                 "cursor_with_hold",
@@ -183,7 +191,9 @@ impl Check<'_> {
             false => self.splice(statement)?,
         };
         let is_spliced = spliced.is_some();
+        let prepares = (cleared.facts().verb == "PREPARE").then(|| statement.text.as_str().into());
         Ok(Planned {
+            prepares,
             cleared,
             forward: spliced.unwrap_or_else(|| statement.text.clone()),
             is_spliced,
@@ -406,12 +416,15 @@ impl Check<'_> {
     /// not volatile, no field is a call in disguise, and every relation is a plain table. A view may
     /// call anything.
     fn is_pure(&self, facts: &Facts) -> bool {
-        facts.verb != "FETCH"
-            && !facts.executes
-            && !facts.locks
+        facts.verb != "FETCH" && !facts.executes && self.is_calm(facts)
+    }
+
+    /// The same of what a text says itself.
+    fn is_calm(&self, facts: &Facts) -> bool {
+        !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
-            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
     }
 

@@ -133,6 +133,7 @@ impl Context {
             cleared: template.cleared.clone(),
             forward,
             is_spliced: template.is_spliced,
+            prepares: None,
             hold: template.hold,
             masked: template.masked.clone(),
         };
@@ -248,6 +249,7 @@ mod tests {
                 cleared: Cleared::assumed(statement.facts.clone()),
                 forward: statement.text.clone(),
                 is_spliced: false,
+                prepares: None,
                 hold: Hold::Not,
                 masked: Arc::default(),
             };

@@ -107,6 +107,39 @@ async fn a_write_returns_what_may_be_seen_of_a_masked_relation() {
     gate.stop().await;
 }
 
+/// What is syntax to a newer server, and to this one a function of the owner's.
+#[tokio::test]
+async fn a_word_that_is_syntax_elsewhere_calls_what_the_server_calls() {
+    const OWN: &str = "
+        create function json_query(int, text) returns text language sql stable security definer
+          as 'select email from customers where id = $1';
+        create function json_scalar(int) returns int language sql volatile
+          as 'update orders set amount = 0 where id = $1; select 1';
+        create function json_serialize(bigint) returns bigint language sql volatile
+          as 'update orders set amount = 0 where id = $1; select $1';";
+    let gate = Gate::start(&format!("{SHOP}{OWN}")).await;
+    if gate.count("select current_setting('server_version_num')::int8").await < 170_000 {
+        let client = gate.connect(&gate.grant(Access::Write).await).await;
+        for sql in [
+            "select json_query(3, '$')",
+            "select 1 from json_query(3, '$') q",
+            "select json_query(id, '$') from orders",
+        ] {
+            let (code, message) = refusal(&client, sql).await;
+            assert!(code == "42501" && message.contains("json_query"), "{sql}: {code} {message}");
+            let error = client.query(sql, &[]).await.expect_err("extended too");
+            assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("42501"), "{sql}");
+        }
+        for sql in ["select count(json_scalar(id)) from orders", "select json_serialize(id::bigint) from orders"] {
+            assert_eq!(refusal(&client, sql).await.0, "42501", "counted, and too many: {sql}");
+        }
+        assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+        assert_eq!(column(&client, "select json_scalar(1)").await.expect("one row"), ["1"]);
+        drop(client);
+    }
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn effects_once_a_row_are_seen_in_every_spelling() {
     const SEQUENCE: &str = "create sequence ticket_no;

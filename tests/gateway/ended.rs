@@ -6,6 +6,7 @@ use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 
 use crate::support::gate::{self, Gate, SHOP};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows};
 
 const OPEN: &str = r#"
@@ -157,5 +158,97 @@ async fn what_is_refused_in_a_pipeline_holds_no_lock_until_its_sync() {
         assert_eq!(rows(&peer.query("select count(*) from orders where amount = 0").await), [["0"]]);
         assert_eq!(rows(&peer.query(ROWS).await), [["3000"]]);
     }
+    gate.stop().await;
+}
+
+/// What is only read by the target, or bound, has its locks, and so has what is read in part.
+#[tokio::test]
+async fn what_holds_locks_has_the_limit_of_what_holds_them() {
+    let idle = r#"
+@id("hour") @limit("60 min idle") forbid (principal, action == Action::"execute", resource);
+@id("short") @limit("300 ms idle") forbid (principal, action == Action::"execute", resource)
+when { context has statement && context.statement.holds };
+"#;
+    let code = "create function draws() returns setof int language sql volatile as 'select generate_series(1, 9)';";
+    let policy = [("classification.toml", ""), ("idle.cedar", idle)];
+    let gate = Gate::start_under(&format!("{SHOP}{code}"), &policy).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut calm = Peer::through(&grant).await;
+    calm.query("begin; select count(*) from orders").await;
+    let part = |sql: &str| ask().parse("", sql).bind("", "").execute_part("", 1);
+    for (what, asked) in [
+        ("read", ask().parse("", "update orders set amount = 0 where id = 1")),
+        ("bound", ask().parse("", "update orders set amount = 0 where id = 1").bind("", "")),
+        ("read in part", part("update orders set amount = 0 where id < 9 returning id")),
+        ("a function's rows, in part", part("select draws()")),
+        ("an advisory lock", ask().run("select pg_advisory_lock(7)")),
+        ("a function, with reads behind it", ask().run("select draws()").run("select 1")),
+    ] {
+        let mut peer = Peer::through(&grant).await;
+        asked.flush(&mut peer).await;
+        let told = peer.until_closed().await;
+        assert_eq!(error(&told).map(|error| error.sqlstate).as_deref(), Some("25P03"), "{what}");
+    }
+    // In a block as well, and it ends with the block.
+    let mut peer = Peer::through(&grant).await;
+    for sql in ["begin", "select draws()", "commit", "begin", "select count(*) from orders"] {
+        peer.query(sql).await;
+    }
+    let mut other = Peer::through(&grant).await;
+    other.query("begin; select draws()").await;
+    assert_eq!(error(&other.until_closed().await).expect("idle").sqlstate, "25P03");
+    // Reads go on, and what only runs what was said to be read.
+    for sql in ["prepare p as select count(*) from orders", "execute p"] {
+        assert!(error(&calm.query(sql).await).is_none(), "{sql}");
+    }
+    assert_eq!(rows(&peer.query(ROWS).await), [["3000"]]);
+    assert_eq!(rows(&calm.query(ROWS).await), [["3000"]]);
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    drop((peer, calm));
+    gate.stop().await;
+}
+
+/// A text that is refused behind one that the target has read: its locks go at once.
+#[tokio::test]
+async fn what_was_only_read_holds_no_lock_behind_a_refusal() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let other = gate::superuser(&gate.database).await;
+    let mut peer = Peer::through(&grant).await;
+    let asked =
+        ask().parse("", "update orders set amount = 0 where id = 1").parse("x", "alter system set work_mem = 1");
+    asked.flush(&mut peer).await;
+    assert_eq!(error(&peer.until(b'E').await).expect("refused").sqlstate, "42501");
+    let locked = "set lock_timeout = '15s'; lock table orders in access exclusive mode";
+    other.batch_execute(&format!("begin; {locked}; rollback")).await.expect("nobody has it locked");
+    assert_eq!(error(&ask().sync(&mut peer).await).map(|error| error.sqlstate), None);
+    assert_eq!(rows(&peer.query(ROWS).await), [["3000"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_result_behind_a_write_ends_its_statement_and_not_the_session() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let large = "select repeat('x', 100000) from generate_series(1, 300)";
+    let told = ask().run("update orders set amount = 0 where id = 1").run(large).run("select 1").sync(&mut peer).await;
+    let refused = error(&told).expect("too much");
+    assert_eq!((refused.severity.as_str(), refused.sqlstate.as_str()), ("ERROR", "54000"));
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
+    // The same of what a function says on the way.
+    let notices = "do $$ begin for i in 1..300 loop raise notice '%', repeat('x', 100000); end loop; end $$";
+    let told = ask().run("update orders set amount = 0 where id = 1").run(notices).sync(&mut peer).await;
+    assert!(error(&told).is_some());
+    // A single row that is too long; and what fits.
+    let row = "select repeat('x', 20000000)";
+    let told = ask().run("update orders set amount = 0 where id = 1").run(row).sync(&mut peer).await;
+    assert_eq!(error(&told).expect("too much").sqlstate, "54000");
+    let fits = "select repeat('x', 100000) from generate_series(1, 100)";
+    let told = ask().run("update orders set amount = 0 where id = 1").run(fits).sync(&mut peer).await;
+    assert_eq!((error(&told).is_none(), rows(&told).len()), (true, 100));
+    assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 1);
+    drop(peer);
     gate.stop().await;
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::gate::{Gate, SHOP};
 use crate::support::recorder::{Passed, recorder};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, message, rows, tags};
 
 #[path = "../../fuzz/harness.rs"]
@@ -97,14 +98,13 @@ async fn messages_out_of_turn_or_out_of_shape_end_their_own_session_only() {
     let grant = gate.grant(Access::Read).await;
     let mut honest = Peer::through(&grant).await;
     let huge = [b'Q', 0x7f, 0xff, 0xff, 0xff];
-    let cases: [(&str, Vec<u8>); 9] = [
+    let cases: [(&str, Vec<u8>); 8] = [
         ("longer than allowed", huge.to_vec()),
         ("a negative length", vec![b'Q', 0xff, 0xff, 0xff, 0xff]),
         ("a length below its own", vec![b'Q', 0, 0, 0, 3]),
         ("an unknown type", message(b'z', b"").to_vec()),
         ("a password, now", message(b'p', b"x\0").to_vec()),
         ("no end of text", message(b'Q', b"select 1").to_vec()),
-        ("not UTF-8", message(b'Q', b"select '\xff'\0").to_vec()),
         ("more than the message says", message(b'S', b"xxxx").to_vec()),
         ("values that are not there", message(b'B', b"\0\0\0\0\0\x05\0\0\0\x01").to_vec()),
     ];
@@ -121,6 +121,47 @@ async fn messages_out_of_turn_or_out_of_shape_end_their_own_session_only() {
     half.send(&[b'Q', 0, 0, 1, 0, b's']).await;
     assert_eq!(rows(&honest.query("select 1").await), [["1"]]);
     drop((half, honest));
+    gate.stop().await;
+}
+
+/// PostgreSQL's own words for each, and nothing of the session is lost by it.
+#[tokio::test]
+async fn bytes_that_are_no_text_are_an_error_like_any_other() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let query = message(b'Q', b"select '\xc3('\0");
+    let parse = message(b'P', b"s\xff\0select 1\0\0\0");
+    let text = message(b'P', b"\0select '\xe2\x82'\0\0\0");
+    let describe = message(b'D', b"P\xff\0");
+    for (bytes, said, needs_sync) in [
+        (&query, "0xc3 0x28", false),
+        (&parse, "0xff", true),
+        (&text, "0xe2 0x82 0x27", true),
+        (&describe, "0xff", true),
+    ] {
+        for (begin, ready) in [("select 1", b"I"), ("begin; update orders set amount = 0 where id = 1", b"E")] {
+            assert!(error(&peer.query(begin).await).is_none(), "{begin}");
+            peer.send(bytes).await;
+            if needs_sync {
+                // Skipped, all of it.
+                peer.send(bytes).await;
+                let mut rest = BytesMut::new();
+                frontend::query("delete from orders", &mut rest);
+                frontend::sync(&mut rest);
+                peer.send(&rest).await;
+            }
+            let told = peer.until(b'Z').await;
+            assert_eq!(tags(&told), "EZ", "{said}");
+            let refused = error(&told).expect("an error");
+            assert_eq!((refused.severity.as_str(), refused.sqlstate.as_str()), ("ERROR", "22021"), "{said}");
+            assert_eq!(refused.message, format!("invalid byte sequence for encoding \"UTF8\": {said}"));
+            assert_eq!(told.last().map(|last| &*last.body), Some(&ready[..]), "{said}");
+            assert!(error(&peer.query("rollback").await).is_none());
+            assert_eq!(rows(&peer.query("select amount::int from orders where id = 1").await), [["1"]]);
+        }
+    }
+    drop(peer);
     gate.stop().await;
 }
 
@@ -151,9 +192,53 @@ async fn a_flood_of_messages_is_answered_in_order_or_refused() {
     assert_eq!(rows(&answers.1), [["8"]]);
     assert!(began.elapsed() < Duration::from_secs(10));
     let told = flood.until(b'Z').await;
-    assert_eq!(error(&told).expect("an error").sqlstate, "42501");
+    assert_eq!(error(&told).expect("an error").sqlstate, "54000");
     assert_eq!(told.iter().filter(|message| message.tag == b'1').count(), 10_000);
+    // One that is replaced takes no more room, and neither does SQL get more.
+    assert_eq!(rows(&ask().run("select 9").sync(&mut flood).await), [["9"]]);
+    assert_eq!(error(&flood.query("prepare one_more as select 1").await).expect("too many").sqlstate, "54000");
     drop((flood, honest));
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn names_and_what_they_keep_have_an_end() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    // Portals, with those of SQL among them.
+    let mut peer = Peer::through(&grant).await;
+    let many = |from: u32, to: u32| (from..to).fold(ask(), |asked, number| asked.bind(&format!("p{number}"), "s"));
+    let begun = ask().run("begin").run("declare c cursor for select 1").sync(&mut peer).await;
+    assert!(error(&begun).is_none());
+    assert!(error(&ask().parse("s", "select 1").sync(&mut peer).await).is_none());
+    let told = many(0, 1_005).sync(&mut peer).await;
+    assert_eq!(error(&told).expect("too many").sqlstate, "54000");
+    // The cursor and the portal that has declared it are two of them.
+    assert_eq!(told.iter().filter(|message| message.tag == b'2').count(), 998);
+    peer.query("rollback").await;
+    assert!(error(&many(0, 1_000).sync(&mut peer).await).is_none());
+    // Each of the same name takes the place of the one before it.
+    let same = (0..2_000).fold(ask(), |asked, _| asked.bind("", "s").close(Named::Portal, "p").bind("p", "s"));
+    assert!(error(&same.sync(&mut peer).await).is_none());
+    // And what they keep, by its length.
+    let mut out = BytesMut::new();
+    let long = "x".repeat(1024 * 1024);
+    frontend::parse_statement("long", "select length($1::text)", &mut out);
+    for number in 0..70 {
+        frontend::bind(&format!("l{number}"), "long", &[Some(&long)], &mut out);
+    }
+    frontend::sync(&mut out);
+    peer.send(&out).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!(error(&told).expect("too long").sqlstate, "54000");
+    assert_eq!(told.iter().filter(|message| message.tag == b'2').count(), 63);
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    let texts = (0..300).fold(ask(), |asked, number| {
+        asked.parse(&format!("t{number}"), &format!("select 1 /* {} */", "x".repeat(250_000)))
+    });
+    assert_eq!(error(&texts.sync(&mut peer).await).expect("too long").sqlstate, "54000");
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    drop(peer);
     gate.stop().await;
 }
 

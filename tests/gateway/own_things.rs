@@ -3,6 +3,7 @@
 use dbgate::core::grant::Access;
 
 use crate::support::gate::{Gate, SHOP};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows};
 
 /// Rules like those that production has for shares: small numbers do not matter.
@@ -39,6 +40,25 @@ async fn rows_locked_through_a_temporary_view_are_counted_by_whatever_name_it_go
     let mut peer = Peer::through(&grant).await;
     assert_eq!(code(&mut peer, "create temp table mine as select 1 as id").await, None);
     assert_eq!(code(&mut peer, "select id from pg_temp.mine where id > 0 for update").await, None, "its own rows");
+}
+
+#[tokio::test]
+async fn rows_locked_in_front_of_a_block_are_counted_in_it() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let (locks, few) =
+        ("select id from orders where id > 0 for update", "select id from orders where id < 9 for update");
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, locks).await, None, "gone with the statement");
+    for (locks, is_refused) in [(locks, true), (few, false)] {
+        for text in [format!("{locks}; begin; select 1"), format!("{locks}; begin")] {
+            assert_eq!(code(&mut peer, &text).await.is_some(), is_refused, "{text}");
+            assert_eq!(code(&mut peer, "rollback").await, None);
+        }
+        let told = ask().run(locks).run("begin").sync(&mut peer).await;
+        assert_eq!(error(&told).is_some(), is_refused, "{locks}");
+        assert_eq!(code(&mut peer, "rollback").await, None);
+    }
 }
 
 #[tokio::test]

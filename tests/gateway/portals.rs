@@ -154,6 +154,34 @@ async fn what_is_only_bound_is_recorded_and_has_its_time() {
     assert!(!all.contains("result.unknown"), "{all}");
 }
 
+/// SQL's PREPARE of what is masked: judged again when names have moved, by the text that the client wrote.
+#[tokio::test]
+async fn what_sql_prepares_of_a_masked_relation_is_judged_again_as_it_was_written() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let read = "select email from customers where id = 1";
+    let masked = rows(&peer.query(read).await);
+    assert_ne!(masked[0][0], "user1@example.com");
+    assert_eq!(code(&mut peer, &format!("prepare x as {read}")).await, None);
+    assert_eq!(rows(&peer.query("execute x").await), masked);
+    assert_eq!(rows(&ask().run_named("x").sync(&mut peer).await), masked);
+    // What names mean is looked up anew behind each of these.
+    for sql in ["create temp table t (x int)", "set search_path = public, pg_catalog", "create temp view v as select 1"]
+    {
+        assert_eq!(code(&mut peer, sql).await, None, "{sql}");
+        let told = ask().run_named("x").sync(&mut peer).await;
+        assert_eq!((error(&told).map(|error| error.message), rows(&told)), (None, masked.clone()), "{sql}");
+        assert_eq!(rows(&peer.query("execute x").await), masked, "{sql}");
+    }
+    // Where they have come to mean something else, it is what the session has made.
+    assert_eq!(code(&mut peer, "create temp table customers (id int, email text)").await, None);
+    let told = ask().run_named("x").sync(&mut peer).await;
+    assert!(error(&told).is_some() || rows(&told) == masked, "{}", tags(&told));
+    drop(peer);
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn limits_hold_for_all_parts_of_a_result() {
     let rules = "@id(\"few\") @limit(\"1000 rows\") forbid (principal, action == Action::\"execute\", resource);";

@@ -96,6 +96,35 @@ async fn what_is_lent_runs_no_longer_than_the_target_says() {
     scene.end().await;
 }
 
+/// Definitions fire event triggers, and TRUNCATE ... CASCADE reaches whatever refers to a table.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_a_definition_would_run_is_part_of_what_was_agreed_to() {
+    let scene = lending("shop_owner_g").await;
+    let superuser = crate::support::gate::superuser(&scene.gate.database).await;
+    let refers = "create table visits (customer_id int references customers); alter table visits owner to shop_owner_g; \
+        create function event() returns event_trigger language plpgsql as 'begin end'; \
+        create function late() returns trigger language plpgsql as 'begin return null; end'";
+    superuser.batch_execute(refers).await.expect("made");
+    for (sql, change) in [
+        (
+            "create index late on orders (amount)",
+            "create event trigger late on ddl_command_end execute function event()",
+        ),
+        ("truncate customers cascade", "create trigger late after truncate on visits execute function late()"),
+    ] {
+        let (code, document) = ask(&scene, sql).await;
+        assert_eq!(code, Some(6), "{document:#}");
+        let id = document.pointer("/approval/request_id").and_then(Value::as_str).expect("an id").to_owned();
+        assert_eq!(scene.run("kim", &["approve", &id]).await.status.code(), Some(0));
+        superuser.batch_execute(change).await.expect(change);
+        let (code, document) = scene.resume("raj", &id).await;
+        assert_eq!(code, Some(6), "asked anew: {document:#}");
+        assert_ne!(document["approval"]["request_id"], id.as_str(), "{document:#}");
+    }
+    assert_eq!(scene.gate.count("select count(*) from orders").await, 3000);
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_lent_is_refused_and_nobody_is_asked() {
     let scene = lending("shop_owner_b").await;

@@ -46,6 +46,12 @@ impl Requests {
         self.bind("", name).execute("")
     }
 
+    /// Sends them with a Flush behind; no answer is read.
+    pub async fn flush(mut self, peer: &mut Peer) {
+        frontend::flush(&mut self.0);
+        peer.send(&self.0).await;
+    }
+
     pub async fn sync(mut self, peer: &mut Peer) -> Vec<Message> {
         frontend::sync(&mut self.0);
         peer.send(&self.0).await;

@@ -24,14 +24,14 @@ impl Binding {
             parameters: None,
             settings: BTreeMap::from([(FOR.to_owned(), length.as_secs().to_string())]),
             relations: Vec::new(),
-            functions: String::new(),
+            reached: BTreeMap::new(),
             policy: policy.to_owned(),
         }
     }
 
     /// How long the session may last, where it is for one.
     pub fn window(&self) -> Option<Duration> {
-        let is_access = self.relations.is_empty() && self.functions.is_empty() && self.settings.len() == 1;
+        let is_access = self.relations.is_empty() && self.reached.is_empty() && self.settings.len() == 1;
         let seconds = self.settings.get(FOR).filter(|_| is_access)?;
         seconds.parse().ok().map(Duration::from_secs)
     }

@@ -1,6 +1,6 @@
 //! What an approval is for. Any difference makes it another statement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -25,8 +25,10 @@ pub struct Binding {
     pub settings: BTreeMap<String, String>,
     /// What the names in the statement mean right now.
     pub relations: Vec<BoundRelation>,
-    /// Digest of the bodies of the functions that it calls.
-    pub functions: String,
+    /// What it reaches, kind by kind, and a digest of how all of that is defined: functions, triggers,
+    /// defaults, constraints, rules, relations that others lead to.
+    #[serde(default)]
+    pub reached: BTreeMap<String, String>,
     /// Digest of the policy it was judged by.
     pub policy: String,
 }
@@ -77,9 +79,10 @@ impl Binding {
         differs(self.statement == other.statement, "the statement");
         differs(self.parameters == other.parameters, "the parameters");
         differs(self.policy == other.policy, "the policy");
-        differs(self.functions == other.functions, "a function that it calls");
-        let settings: Vec<_> = self.settings.keys().chain(other.settings.keys()).collect();
-        for name in settings.into_iter().collect::<std::collections::BTreeSet<_>>() {
+        for kind in either(&self.reached, &other.reached) {
+            differs(self.reached.get(kind) == other.reached.get(kind), &format!("{kind} that it reaches"));
+        }
+        for name in either(&self.settings, &other.settings) {
             differs(self.settings.get(name) == other.settings.get(name), &format!("the setting {name}"));
         }
         for relation in &self.relations {
@@ -88,4 +91,9 @@ impl Binding {
         }
         found
     }
+}
+
+/// The names in one of them or in both.
+fn either<'a>(one: &'a BTreeMap<String, String>, other: &'a BTreeMap<String, String>) -> BTreeSet<&'a String> {
+    one.keys().chain(other.keys()).collect()
 }

@@ -165,7 +165,8 @@ impl Request {
         Ok(())
     }
 
-    /// One person says yes. Enough of them make it approved; the lowest cap holds.
+    /// One person says yes. Enough of them make it approved; the lowest cap holds. Who names none agrees
+    /// to the one that is shown.
     pub fn approve(
         &self,
         decider: &Decider<'_>,
@@ -177,7 +178,7 @@ impl Request {
         if cap == Some(0) {
             return Err(Refused::Cap);
         }
-        let mut next = self.with(decider, true, comment, cap, now)?;
+        let mut next = self.with(decider, true, comment, cap.or(self.cap), now)?;
         let agreed: Vec<_> = next.decisions.iter().filter(|decision| decision.approves).collect();
         let lowest = agreed.iter().filter_map(|decision| decision.cap).min();
         next.cap = lowest.or(self.cap);

@@ -109,6 +109,10 @@ pub enum Leaning {
     Body(String),
     #[error("the session has set a seed, or more settings than are followed")]
     Session,
+    #[error("the session has functions or types of its own")]
+    Own,
+    #[error("its code puts the names of settings together, and may be told by any")]
+    Unnamed,
     #[error("a setting was changed after it was bound")]
     Settings,
 }
@@ -134,6 +138,10 @@ impl Standing<'_> {
             return Some(Leaning::Words);
         }
         let function = facts.functions.iter().find_map(|name| self.of_function(name, facts));
+        let is_own = |name: &&Name| name.schema.as_ref().is_some_and(|schema| schema.starts_with("pg_temp"));
+        if let Some(own) = facts.functions.iter().chain(&facts.operators).chain(&facts.casts).find(is_own) {
+            return Some(Leaning::Function(own.clone()));
+        }
         // Where no function has its name, a field is a column.
         let is_function = |field: &&String| self.catalog.known_functions.contains(*field);
         let mut fields = facts.fields.iter().filter(is_function).map(|field| Name::new(None, field));
@@ -278,6 +286,11 @@ mod tests {
             ("delete from t using bad where bad.id = t.id", relation(None, "pg_settings")),
             ("delete from t using opaque o where o.id = t.id", relation(None, "opaque")),
             ("delete from t where current of c", Some(Leaning::Words)),
+            (
+                "delete from t where pg_temp.lower(name) = 'a'",
+                Some(Leaning::Function(Name::new(Some("pg_temp"), "lower"))),
+            ),
+            ("delete from t where name = 'a'::pg_temp_3.d", Some(Leaning::Function(Name::new(Some("pg_temp_3"), "d")))),
         ] {
             assert_eq!(leaning(sql, &[]), expected, "{sql}");
         }

@@ -50,7 +50,7 @@ pub fn binding() -> Binding {
         parameters: None,
         settings: BTreeMap::from([("search_path".into(), "public".into())]),
         relations: vec![BoundRelation { name: "orders".into(), oid: 7, definition: "d".into() }],
-        functions: String::new(),
+        reached: BTreeMap::from([("a function".to_owned(), "f1".to_owned())]),
         policy: "p1".into(),
     }
 }
@@ -136,6 +136,10 @@ fn two_people_are_two_different_people_and_the_lower_cap_holds() {
     let kim = person("kim", &["dba"]);
     let two = one.approve(&decider(&kim, 11), None, Some(500), at(11)).expect("the second");
     assert_eq!((two.state, two.cap), (State::Approved, Some(90)));
+    // Who names no number has agreed to the one that was shown, and to no higher one.
+    let shown = both.approve(&decider(&raj(), 10), None, None, at(10)).expect("the first");
+    let more = shown.approve(&decider(&kim, 11), None, Some(500), at(11)).expect("the second");
+    assert_eq!((more.state, more.cap), (State::Approved, Some(110)));
     let no = one.reject(&decider(&kim, 11), "no", at(11)).expect("one no is enough");
     assert_eq!(no.state, State::Rejected);
 }
@@ -188,7 +192,7 @@ fn an_approval_is_used_once_for_exactly_what_it_is_for() {
 #[test]
 fn whatever_differs_from_what_was_approved_voids_it() {
     type Change = fn(&mut Binding);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 12] = [
         ("the person", |b| b.principal.push('x')),
         ("the agent", |b| b.agent = None),
         ("the database", |b| b.target.push('x')),
@@ -198,7 +202,8 @@ fn whatever_differs_from_what_was_approved_voids_it() {
         ("the parameters", |b| b.parameters = Some("AA".into())),
         ("the setting search_path", |b| drop(b.settings.insert("search_path".into(), "evil".into()))),
         ("what orders is", |b| b.relations[0].oid = 8),
-        ("a function that it calls", |b| b.functions.push('x')),
+        ("a function that it reaches", |b| drop(b.reached.insert("a function".into(), "f2".into()))),
+        ("a trigger that it reaches", |b| drop(b.reached.insert("a trigger".into(), "t1".into()))),
         ("the policy", |b| b.policy.push('x')),
     ];
     for (what, change) in changes {

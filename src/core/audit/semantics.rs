@@ -8,8 +8,19 @@ use crate::core::audit::report::{Aspect, Finding, Severity};
 use crate::core::transcript::{Event, LONGEST_RUN};
 
 /// Kinds of a session that this version knows.
-const KNOWN: [&str; 9] =
-    ["session.open", "stmt", "result", "error", "cancel", "impact", "notice", "result.unknown", "session.close"];
+const KNOWN: [&str; 11] = [
+    "session.open",
+    "stmt",
+    "result",
+    "error",
+    "skipped",
+    "undone",
+    "cancel",
+    "impact",
+    "notice",
+    "result.unknown",
+    "session.close",
+];
 
 /// A line of the file together with what it says.
 pub(super) struct Placed {
@@ -37,6 +48,9 @@ struct Account {
     /// Decision and line by number and part.
     statements: BTreeMap<(u64, u64), (bool, usize)>,
     answered: BTreeSet<(u64, u64)>,
+    /// Those that ended with a result, and those that were not run.
+    results: BTreeSet<(u64, u64)>,
+    skipped: BTreeSet<(u64, u64)>,
     last: (u64, u64),
     denied: u64,
     errors: u64,
@@ -81,16 +95,23 @@ impl Account {
                 self.run(event);
                 self.rows = self.rows.saturating_add(event.number("rows").unwrap_or(0));
                 self.bytes = self.bytes.saturating_add(event.number("bytes").unwrap_or(0));
-                event.numbers().for_each(|number| self.answer(number, part, "result"));
-            }
-            "error" => {
-                self.errors += 1;
-                if !self.statements.contains_key(&(number, 0)) {
-                    self.bad(format!("an error of statement {number}, which was not recorded"));
+                for number in event.numbers() {
+                    self.answer(number, part, "result");
+                    if !self.results.insert((number, part)) {
+                        self.bad(format!("a second result of statement {number}"));
+                    }
                 }
-                // An error ends the message: parts that had no result by then have none.
-                let parts = self.statements.range((number, 0)..=(number, u64::MAX)).map(|(place, _)| *place);
-                self.answered.extend(parts);
+            }
+            "error" => self.error(number, event.number("part")),
+            "skipped" => {
+                if self.answered.contains(&(number, part)) {
+                    self.bad(format!("statement {number} was skipped, and has another outcome"));
+                }
+                self.answer(number, part, "skip");
+                self.skipped.insert((number, part));
+            }
+            "undone" if !self.results.contains(&(number, part)) => {
+                self.bad(format!("statement {number} was undone, and has no result"));
             }
             "result.unknown" => {
                 self.answer(number, part, "result");
@@ -136,8 +157,26 @@ impl Account {
         self.statements.insert((number, part), (is_allowed, self.line));
     }
 
-    /// Only what was allowed can have an outcome.
+    /// An error of one part. Where it does not say of which, it ended the message: parts that had no
+    /// result by then have none.
+    fn error(&mut self, number: u64, part: Option<u64>) {
+        self.errors += 1;
+        if !self.statements.contains_key(&(number, part.unwrap_or(0))) {
+            self.bad(format!("an error of statement {number}, which was not recorded"));
+        }
+        let parts = part.map_or((number, 0)..=(number, u64::MAX), |part| (number, part)..=(number, part));
+        let parts: Vec<_> = self.statements.range(parts).map(|(place, _)| *place).collect();
+        if parts.iter().any(|place| self.skipped.contains(place)) {
+            self.bad(format!("an error of statement {number}, which was skipped"));
+        }
+        self.answered.extend(parts);
+    }
+
+    /// Only what was allowed can have an outcome, and nothing else if it was skipped.
     fn answer(&mut self, number: u64, part: u64, what: &str) {
+        if self.skipped.contains(&(number, part)) {
+            self.bad(format!("a {what} of statement {number}, which was skipped"));
+        }
         match self.statements.get(&(number, part)) {
             Some((true, _)) => drop(self.answered.insert((number, part))),
             Some((false, _)) => self.bad(format!("a {what} of statement {number}, which was denied")),

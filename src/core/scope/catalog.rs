@@ -48,6 +48,14 @@ pub struct Relation {
     pub constraints: Vec<Constraint>,
 }
 
+impl Relation {
+    /// Whether its unique keys hold for all rows that are read under its name: one of a parent says nothing
+    /// of its children, one of a partitioned table does.
+    pub fn keys_hold(&self, has_children: impl FnOnce() -> bool) -> bool {
+        self.kind == RelationKind::Partitioned || !has_children()
+    }
+}
+
 /// What PostgreSQL holds a written row against.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Constraint {
@@ -97,7 +105,8 @@ pub struct Catalog {
     /// What the database's own types are made of, as far as columns have them.
     #[serde(default)]
     pub types: Types,
-    /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included.
+    /// Names (without schema) of functions any overload of which is VOLATILE, `pg_catalog` included, or may call
+    /// one that is.
     pub volatile_functions: BTreeSet<String>,
     /// Names of functions any overload of which returns a set.
     #[serde(default)]
@@ -108,7 +117,7 @@ pub struct Catalog {
     /// what they return may depend on the session.
     #[serde(default)]
     pub unsteady_functions: BTreeSet<String>,
-    /// Names of functions that the database has by itself, written in another language than C, and of its aggregates.
+    /// Names of functions that the database has by itself, written in another language than C.
     #[serde(default)]
     pub own_functions: BTreeSet<String>,
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
@@ -119,15 +128,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Whether a function of this name may write. PostgreSQL holds only VOLATILE ones back by themselves:
-    /// code of the database's own may call such a one whatever its own label is.
-    pub fn may_write(&self, function: &str) -> bool {
-        self.volatile_functions.contains(function) || self.own_functions.contains(function)
-    }
-
     /// Whether every function of this name is known, and none can write.
     pub fn is_calm(&self, function: &str) -> bool {
-        self.known_functions.contains(function) && !self.may_write(function)
+        self.known_functions.contains(function) && !self.volatile_functions.contains(function)
     }
 
     /// The relation with this OID.
@@ -159,9 +162,13 @@ impl Catalog {
         let pinned: BTreeSet<i16> = columns.iter().filter_map(number).map(|column| column.number).collect();
         let is_pinned =
             relation.unique_keys.iter().any(|key| !key.is_empty() && key.iter().all(|column| pinned.contains(column)));
-        // A key of a parent says nothing of its children, one of a partitioned table does.
         let has_children = || self.relations.values().any(|other| other.parents.contains(&relation.oid));
-        is_pinned && (relation.kind == RelationKind::Partitioned || !has_children())
+        is_pinned && relation.keys_hold(has_children)
+    }
+
+    /// The OIDs of the tables that others inherit from or are partitions of.
+    pub fn parents(&self) -> BTreeSet<u32> {
+        self.relations.values().flat_map(|relation| &relation.parents).copied().collect()
     }
 
     /// The relation a name means under a search path; the first schema that has it wins.

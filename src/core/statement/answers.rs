@@ -1,6 +1,8 @@
 //! What the rows of a query are to the query around it: those of one relation, so many, or rows of
 //! which some columns are a key. What is not known to be any of that has no key.
 
+use std::collections::HashMap;
+
 use super::joins::{Joins, Source};
 use super::often::limit;
 use super::tree::Tree;
@@ -13,19 +15,6 @@ pub(super) fn is_plain(query: &Tree) -> bool {
         && ["having_clause", "limit_count", "limit_offset", "larg"].iter().all(is_absent)
         && !is_gathered(query)
         && !query.get("from_clause").items().is_empty()
-}
-
-/// Whether EXISTS asks of a query for no more than a row with some values: nothing is passed over, gathered
-/// or locked.
-pub(super) fn is_looked_up(query: &Tree) -> bool {
-    let is_empty = |name: &&str| query.get(name).items().is_empty();
-    let is_absent = |name: &&str| query.get(name).is_nothing();
-    let limit = query.get("limit_count");
-    ["group_clause", "window_clause", "locking_clause", "values_lists"].iter().all(is_empty)
-        && ["having_clause", "limit_offset", "larg", "with_clause"].iter().all(is_absent)
-        && (limit.is_nothing() || limit.get("val").get("ival").int() > 0)
-        && !is_gathered(query)
-        && is_single(query)
 }
 
 /// Whether the columns of a query have the names that they have below it.
@@ -137,8 +126,13 @@ pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
     let Some(columns) = columns else { return starred(query, sources, joins) };
     if !groups.is_empty() {
         let (names, values): (Vec<String>, Vec<&Tree>) = columns.into_iter().unzip();
-        let plain: Vec<Tree> = values.into_iter().map(|value| value.clone().without_locations()).collect();
-        let key = groups.iter().map(|group| grouped(group, &names, &plain)).collect::<Option<Vec<String>>>();
+        let mut places = Places::default();
+        for (at, (name, value)) in names.iter().zip(values).enumerate() {
+            places.by_name.entry(name).or_insert(at);
+            places.by_value.entry(value.clone().without_locations()).or_insert(at);
+        }
+        let place = |group| places.of(group).and_then(|at| names.get(at).cloned());
+        let key = groups.iter().map(place).collect::<Option<Vec<String>>>();
         return Source::Keyed(key.into_iter().collect());
     }
     if !query.get("distinct_clause").items().is_empty() {
@@ -174,16 +168,25 @@ fn column(target: &Tree) -> Option<(String, &Tree)> {
     (!is_star).then(|| (if name.is_empty() { own } else { name }.to_owned(), value))
 }
 
-/// The column of the result that a query is grouped by: by its place, its name, or what it is.
-fn grouped(group: &Tree, names: &[String], values: &[Tree]) -> Option<String> {
-    let place = usize::try_from(group.get("val").get("ival").int()).ok().filter(|place| *place > 0);
-    if let Some(place) = place {
-        return names.get(place - 1).cloned();
+/// Where the columns of a result stand: the first of each name, and of each value.
+#[derive(Default)]
+struct Places<'q> {
+    by_name: HashMap<&'q str, usize>,
+    by_value: HashMap<Tree, usize>,
+}
+
+impl Places<'_> {
+    /// The column that a query is grouped by: by its place, its name, or what it is.
+    fn of(&self, group: &Tree) -> Option<usize> {
+        let place = usize::try_from(group.get("val").get("ival").int()).ok().filter(|place| *place > 0);
+        if let Some(place) = place {
+            return place.checked_sub(1);
+        }
+        let own = if group.kind() == "ColumnRef" { last(group.get("fields")) } else { "" };
+        let by_name = self.by_name.get(own).filter(|_| !own.is_empty());
+        let by_value = self.by_value.get(&group.clone().without_locations());
+        by_name.into_iter().chain(by_value).min().copied()
     }
-    let own = if group.kind() == "ColumnRef" { last(group.get("fields")) } else { "" };
-    let plain = group.clone().without_locations();
-    let is_it = |(name, value): &(&String, &Tree)| (!own.is_empty() && *name == own) || **value == plain;
-    names.iter().zip(values).find(is_it).map(|(name, _)| name.clone())
 }
 
 fn last(fields: &Tree) -> &str {

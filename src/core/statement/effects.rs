@@ -5,7 +5,7 @@
 //! Counted is how often a call may be made: rows of sources beside each other and of queries around
 //! each other multiply (see [`super::often`]). What nobody has written out is as many as there may ever be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::facts::{Effects, Filled, Name};
 use super::often::{BLOCK, Common, Often, PARTS, function, is_recursive, is_set, limit};
@@ -41,9 +41,10 @@ pub(super) fn of(statement: &Tree) -> Effects {
         _ => walk.node(statement, Often::ONCE),
     }
     if walk.has_any {
+        let mut seen = HashSet::new();
         statement.visit(&mut |node| {
             if node.kind() == "SelectStmt" {
-                PARTS.iter().for_each(|part| note_calls(node.get(part), &mut walk.found.beside));
+                PARTS.iter().for_each(|part| note_calls(node.get(part), &mut seen, &mut walk.found.beside));
                 walk.found.keys.extend(predicate::key(node).filter(|_| walk.has_keyed));
             }
         });
@@ -104,6 +105,7 @@ impl Walk {
             }
             Tree::Node(_, fields) => {
                 if is_effect(tree) {
+                    self.found.locks = self.found.locks.saturating_add(rows.times.saturating_mul(locks(tree)));
                     self.call(called(tree), rows);
                 }
                 fields.iter().for_each(|(_, field)| self.node(field, rows));
@@ -293,13 +295,22 @@ pub(super) fn is_name(name: &str) -> bool {
         || name.starts_with("pg_try_advisory_")
 }
 
+/// Advisory locks that such a call takes; in a text there may be a series of them.
+fn locks(call: &Tree) -> u64 {
+    match called(call) {
+        "nextval" | "pg_notify" | "pg_export_snapshot" => 0,
+        name if is_name(name) => 1,
+        _ => BLOCK,
+    }
+}
+
 /// Notes the functions in parts of a query of which only the catalog knows whether they return sets. The
 /// rows of those that are known were counted where they stand as calls.
-fn note_calls(part: &Tree, beside: &mut Vec<String>) {
+fn note_calls<'t>(part: &'t Tree, seen: &mut HashSet<&'t str>, beside: &mut Vec<String>) {
     part.visit(&mut |node| {
         let name = called(node);
         let is_known = name.is_empty() || is_name(name) || (node.kind() == "FuncCall" && is_set(name));
-        if !is_known && !beside.iter().any(|known| known == name) {
+        if !is_known && seen.insert(name) {
             beside.push(name.to_owned());
         }
     });
@@ -410,6 +421,24 @@ mod tests {
             assert!(per_row(&sql), "{sql}");
         }
         assert!(!per_row(&format!("explain select {text}")));
+    }
+
+    #[test]
+    fn advisory_locks_are_counted() {
+        for (sql, most) in [
+            ("select 1, nextval('s')", 0),
+            ("select pg_advisory_unlock_all()", 0),
+            ("select pg_advisory_lock(1), pg_try_advisory_lock(2, 3)", 2),
+            ("select (1::bigint).pg_advisory_xact_lock_shared", 1),
+            ("select pg_advisory_lock(g) from generate_series(1, 900) g", 900),
+            ("select pg_try_advisory_lock(id) from jobs where state = 'new' limit 1", 1),
+            ("prepare p as select pg_advisory_lock($1)", 1),
+            ("explain select pg_advisory_lock(1)", 0),
+        ] {
+            assert_eq!(grammar::parse(sql).expect(sql).remove(0).facts.effects.locks, most, "{sql}");
+        }
+        let said = "select query_to_xml('select pg_advisory_lock(g) from generate_series(1, 9) g', true, true, '')";
+        assert!(grammar::parse(said).expect(said).remove(0).facts.effects.locks >= 9);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What is known of one statement. Unknown is a fact of its own, never "read".
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use serde::{Deserialize, Serialize};
 
 use super::joins::Joins;
@@ -90,7 +93,7 @@ impl RowAction {
 }
 
 /// One relation that the statement names, what it does there, and where it stands in the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Touch {
     pub relation: Name,
     pub action: RowAction,
@@ -156,6 +159,8 @@ pub struct Effects {
     pub are_counted: bool,
     /// Functions in columns of a statement that does so: one that returns a set makes rows.
     pub beside: Vec<String>,
+    /// Advisory locks that it takes at the most.
+    pub locks: u64,
     /// It does so once a row only if each of these picks no more than one.
     pub keys: Vec<Key>,
     /// Relations whose defaults may do so, for rows that nobody counts.
@@ -187,6 +192,7 @@ impl Effects {
         self.are_per_row |= other.are_per_row;
         self.are_counted |= other.are_counted;
         self.beside.extend(other.beside);
+        self.locks = self.locks.saturating_add(other.locks);
         self.keys.extend(other.keys);
         self.filled.extend(other.filled);
     }
@@ -195,6 +201,15 @@ impl Effects {
     pub fn forget(&mut self, is_other: &dyn Fn(&Name) -> bool) {
         self.are_per_row |= self.keys.iter().any(|key| is_other(&key.relation));
     }
+}
+
+/// Relations that a statement makes for its session alone: see `makes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Makes {
+    /// As many as stand in the text.
+    pub relations: u64,
+    /// And as many more as another relation has indexes or parts.
+    pub takes_over: bool,
 }
 
 /// How definitions and maintenance get along with others.
@@ -235,9 +250,12 @@ pub struct Facts {
     pub may_be_absent: bool,
     /// The statement locks rows or tables beyond what its effect needs: FOR UPDATE, LOCK.
     pub locks: bool,
+    /// It may keep others waiting until its transaction ends, by what it calls: told by who knows that.
+    pub holds: bool,
     /// Rows that it locks by clauses of its own.
     pub row_locks: RowLocks,
     pub effects: Effects,
+    pub makes: Makes,
     /// It names the row of a cursor, or an object by a text: see `leans`.
     pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
@@ -264,6 +282,12 @@ pub struct Facts {
     pub end: usize,
 }
 
+/// Keeps the first of equal ones.
+pub fn distinct<T: Clone + Eq + Hash>(all: &mut Vec<T>) {
+    let mut seen = HashSet::with_capacity(all.len());
+    all.retain(|one| seen.insert(one.clone()));
+}
+
 impl Facts {
     /// Facts of a statement about which only the verb and the effect are known.
     pub fn plain(verb: &str, effect: Effect) -> Self {
@@ -282,8 +306,10 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: false,
+            holds: false,
             row_locks: RowLocks::None,
             effects: Effects::default(),
+            makes: Makes::default(),
             leans: false,
             unbounded: false,
             joins: Joins::default(),
@@ -309,9 +335,10 @@ impl Facts {
     /// its parameters may call functions, and its rows may go into a relation.
     #[must_use]
     pub fn run_by(&self, outer: &Self) -> Self {
-        fn both<T: Clone + PartialEq>(inner: &[T], outer: &[T]) -> Vec<T> {
-            let more = outer.iter().filter(|one| !inner.contains(one));
-            inner.iter().chain(more).cloned().collect()
+        fn both<T: Clone + Eq + Hash>(inner: &[T], outer: &[T]) -> Vec<T> {
+            let mut all = [inner, outer].concat();
+            distinct(&mut all);
+            all
         }
         let effect = match (outer.effect, self.effect) {
             // Of EXECUTE itself nothing is known; rows that go into a temporary table are read first.
@@ -333,6 +360,7 @@ impl Facts {
             objects: Vec::new(),
             may_be_absent: false,
             locks: self.locks || outer.locks,
+            holds: self.holds || outer.holds,
             row_locks: match (self.row_locks, outer.verb.as_str()) {
                 (RowLocks::None, _) => outer.row_locks,
                 (inner, "EXECUTE") => inner.and(outer.row_locks),
@@ -349,6 +377,7 @@ impl Facts {
                 effects.add(outer.effects.clone());
                 effects
             },
+            makes: outer.makes,
             leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
             unread_text: self.unread_text || outer.unread_text,

@@ -4,11 +4,19 @@
 //! (see [`super::tree`]), and a statement kind that is not listed here is [`Effect::Unknown`].
 
 use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
+use super::joins::Source;
 use super::tree::Tree;
-use super::{blocks, effects, leans, locks, predicate, shape, upkeep, walk};
+use super::{blocks, effects, leans, locks, makes, predicate, shape, upkeep, walk};
 
 /// The longest text that is parsed, in bytes.
 pub const LONGEST: usize = 256 * 1024;
+
+/// The code of a refusal of what is longer, deeper or heavier than what is looked through.
+pub const TOO_COMPLEX: &str = "too_complex";
+
+/// The most that one text may weigh, see [`Tree::weight`]: the longest text of the plainest expressions
+/// weighs a quarter, when it stands in a sub-select or two.
+const HEAVIEST: u64 = 8_000_000;
 
 /// The verb of a view that only this session sees.
 pub const TEMP_VIEW: &str = "CREATE TEMP VIEW";
@@ -25,6 +33,11 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// What its rows are, where it is a query: those of one relation, say.
+    pub fn rows(&self) -> Source {
+        blocks::rows_of(&self.tree)
+    }
+
     /// The relation that `COPY relation TO` names, with the schema as written.
     pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
         let relation = self.tree.get("relation");
@@ -55,17 +68,29 @@ pub enum GrammarError {
     TooLong(usize),
     #[error("statement is nested too deeply to be checked")]
     TooDeep,
+    /// So much stands within so much that looking through all of it takes too long.
+    #[error("statement holds too much in too many levels to be checked")]
+    TooMuch,
     #[error("statement holds a NUL byte")]
     Nul,
 }
 
 impl GrammarError {
+    /// A stable word for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong(_) | Self::TooDeep | Self::TooMuch => TOO_COMPLEX,
+            Self::Syntax(_) | Self::Nul => "unparseable",
+        }
+    }
+
     /// What whoever wrote the text can do.
     pub const fn way_out(&self) -> &'static str {
         match self {
             Self::TooDeep => {
                 "put parts of a long chain (UNION, ||, +) into parentheses, so that it branches rather than nests"
             }
+            Self::TooMuch => "run its parts by themselves, or keep what is inside in a temporary table",
             Self::Syntax(_) | Self::TooLong(_) | Self::Nul => "simplify it",
         }
     }
@@ -102,19 +127,28 @@ pub(super) fn parse_reading(sql: &str, reads: Reads) -> Result<Vec<Statement>, G
         // The decoder has a limit on depth that PostgreSQL does not have.
         _ => GrammarError::TooDeep,
     })?;
-    let statements = parsed.protobuf.stmts.iter().filter_map(|raw| {
-        let start = usize::try_from(raw.stmt_location).ok()?;
-        let length = usize::try_from(raw.stmt_len).ok()?;
-        let rest = sql.get(start..)?;
-        let text = if length == 0 { rest } else { rest.get(..length)? };
-        let tree = Tree::of(raw.stmt.as_ref()?);
+    let mut weight = 0;
+    let statements = parsed.protobuf.stmts.iter().map(|raw| {
+        // A statement that fell out here would run unseen.
+        let (text, start, tree) = placed(sql, raw).ok_or(GrammarError::TooDeep)?;
+        weight += tree.weight();
+        if weight > HEAVIEST {
+            return Err(GrammarError::TooMuch);
+        }
         let mut facts = facts(&tree, start, reads);
         (facts.start, facts.end) = (start, start + text.len());
-        Some(Statement { text: text.to_owned(), start, facts, tree })
+        Ok(Statement { text: text.to_owned(), start, facts, tree })
     });
-    let statements: Vec<_> = statements.collect();
-    // A statement that fell out above would run unseen.
-    if statements.len() == parsed.protobuf.stmts.len() { Ok(statements) } else { Err(GrammarError::TooDeep) }
+    statements.collect()
+}
+
+/// The text of one statement, where it starts, and its tree.
+fn placed<'s>(sql: &'s str, raw: &pg_query::protobuf::RawStmt) -> Option<(&'s str, usize, Tree)> {
+    let start = usize::try_from(raw.stmt_location).ok()?;
+    let length = usize::try_from(raw.stmt_len).ok()?;
+    let rest = sql.get(start..)?;
+    let text = if length == 0 { rest } else { rest.get(..length)? };
+    Some((text, start, Tree::of(raw.stmt.as_ref()?)))
 }
 
 /// The tokens of a text as byte ranges, comments left out.
@@ -137,6 +171,7 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);
     facts.effects = effects::of(tree);
+    facts.makes = makes::of(tree);
     facts.leans = leans::on_the_session(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
@@ -291,6 +326,8 @@ fn variable(tree: &Tree) -> Facts {
     // VariableSetKind: 1 value, 2 default, 3 current, 4 several (SET TRANSACTION), 5 reset, 6 reset all.
     let settings = match tree.get("kind").int() {
         1 => vec![format!("{name}={}", value.unwrap_or_default())],
+        // Which data it sees is no setting.
+        _ if name == "transaction snapshot" => Vec::new(),
         4 => arguments
             .iter()
             .map(|item| format!("{}={}", item.get("defname").text(), constant(item.get("arg"))))
@@ -547,6 +584,20 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_too_long_to_look_through_is_refused() {
+        let much = |levels: usize| {
+            let (open, close) = ("lower(".repeat(levels), ")".repeat(levels));
+            parse(&format!("select {open}{}{close} from t", ["a"; 130_000].join(","))).map(|all| all.len())
+        };
+        assert_eq!(much(2), Ok(1));
+        assert_eq!(much(40), Err(GrammarError::TooMuch));
+        let half = format!("select {}{}{}", "lower(".repeat(40), ["a"; 60_000].join(","), ")".repeat(40));
+        assert_eq!(parse(&half).map(|all| all.len()), Ok(1));
+        assert_eq!(parse(&format!("{half};{half}")).err(), Some(GrammarError::TooMuch), "together");
+        assert!([GrammarError::TooMuch, GrammarError::TooDeep].iter().all(|error| error.code() == TOO_COMPLEX));
+    }
+
+    #[test]
     fn a_text_is_split_where_postgresql_splits_it() {
         let statements = parse("select ';' ; /* ; */ select $a$;$a$;; select 3").expect("three statements");
         let texts: Vec<_> = statements.iter().map(|s| s.text.trim()).collect();
@@ -569,6 +620,8 @@ mod tests {
         }
         assert_eq!(settings("select (select set_config(name, 'x', false) from t) from s where name = 'a'"), ["=x"]);
         assert_eq!(settings("reset all"), ["all"]);
+        assert!(settings("set transaction snapshot '00000004-000005C5-1'").is_empty());
+        assert_eq!(settings("set transaction read write"), ["transaction_read_only=0"]);
         assert_eq!(settings("set names 'SJIS'"), ["client_encoding=sjis"]);
     }
 }

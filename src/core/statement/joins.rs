@@ -6,6 +6,8 @@
 //! determines, it may grow with both. Unsure counts as not determined.
 
 use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::facts::Name;
 
@@ -13,10 +15,10 @@ use super::facts::Name;
 const FEW_ROWS: u64 = 100_000;
 /// By so many may rows be multiplied that are written out in the statement.
 const WRITTEN: u64 = 100;
-/// So many rows fit into a table of hashes, however little memory the session gives it.
-const MOST_HASHED: u64 = 10_000;
-/// So many links are followed for one statement. One that wants more is not looked through.
-const MOST_STEPS: u32 = 100_000;
+/// So many rows of a query inside of another may refer to one row around it, on average.
+const FEW_REFERRING: u64 = 100;
+/// So many names are looked up and followed for one statement. One that wants more is not looked through.
+const MOST_STEPS: usize = 2_000_000;
 
 /// Something that rows come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +60,18 @@ pub enum Link {
 pub struct Block {
     pub sources: Vec<usize>,
     pub links: Vec<usize>,
-    /// For a query inside of another: what it names. It meets the rows around it where any of that is theirs.
-    pub inside: Option<(Vec<usize>, Vec<Reference>)>,
-    /// For a query that is kept as a table of hashes as long as it fits: its sources.
-    pub hashed: Vec<usize>,
+    /// For a query inside of another: its place among [`Joins::levels`].
+    pub inside: Option<usize>,
+}
+
+/// A query inside of another: what stands around it, and what it names. It is run for the rows around it
+/// where any of that is theirs; else once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    pub around: Vec<usize>,
+    pub names: Vec<Reference>,
+    /// The level that it stands in.
+    pub outer: Option<usize>,
 }
 
 /// All of a statement.
@@ -70,6 +80,7 @@ pub struct Joins {
     pub sources: Vec<Source>,
     pub links: Vec<Link>,
     pub blocks: Vec<Block>,
+    pub levels: Vec<Level>,
     /// There are more than anybody looks through.
     pub are_too_many: bool,
 }
@@ -77,8 +88,11 @@ pub struct Joins {
 /// What is known of a relation.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    pub columns: Vec<String>,
+    pub columns: BTreeSet<String>,
     pub keys: Vec<Vec<String>>,
+    /// Columns that refer to a row of another relation, and how many rows of this one refer to the same
+    /// on average.
+    pub references: Vec<(Vec<String>, u64)>,
     /// How many rows it has, where anybody has counted them.
     pub rows: Option<u64>,
 }
@@ -89,10 +103,12 @@ impl Joins {
         if self.are_too_many || self.blocks.is_empty() {
             return self.are_too_many;
         }
-        let known: Vec<Option<Known>> = self.sources.iter().map(|source| known(source, relation)).collect();
-        let steps = Cell::new(0);
-        let may = |block| Closing { joins: self, known: &known, block, steps: &steps }.may_multiply();
-        self.blocks.iter().any(may) || steps.get() > MOST_STEPS
+        let mut by_name = HashMap::new();
+        let mut known = |source| known(source, relation, &mut by_name);
+        let known: Vec<Option<Rc<Known>>> = self.sources.iter().map(&mut known).collect();
+        let steps = Steps(Cell::new(MOST_STEPS));
+        let may = |block| Closing::of(block, self, &known, &steps).is_none_or(|closing| closing.may_multiply());
+        self.blocks.iter().any(may) || steps.are_used_up()
     }
 
     /// Relations of these names are others than the catalog's.
@@ -106,7 +122,7 @@ impl Joins {
 
     /// Takes up those of a text that the statement runs, or of a statement that it executes.
     pub fn add(&mut self, other: Self) {
-        let (sources, links) = (self.sources.len(), self.links.len());
+        let (sources, links, levels) = (self.sources.len(), self.links.len(), self.levels.len());
         let move_all = |places: Vec<usize>, by: usize| places.into_iter().map(|at| at + by).collect::<Vec<_>>();
         let reference = |one: Reference| Reference { sources: move_all(one.sources, sources), ..one };
         let side = |side: Side| Side {
@@ -119,163 +135,267 @@ impl Joins {
             Link::Equal(left, right) => Link::Equal(side(left), side(right)),
             Link::Natural(left, right) => Link::Natural(move_all(left, sources), move_all(right, sources)),
         }));
-        self.blocks.extend(other.blocks.into_iter().map(|block| {
-            Block {
-                sources: move_all(block.sources, sources),
-                links: move_all(block.links, links),
-                hashed: move_all(block.hashed, sources),
-                inside: block
-                    .inside
-                    .map(|(around, names)| (move_all(around, sources), names.into_iter().map(reference).collect())),
-            }
+        self.blocks.extend(other.blocks.into_iter().map(|block| Block {
+            sources: move_all(block.sources, sources),
+            links: move_all(block.links, links),
+            inside: block.inside.map(|at| at + levels),
+        }));
+        self.levels.extend(other.levels.into_iter().map(|level| Level {
+            around: move_all(level.around, sources),
+            names: level.names.into_iter().map(reference).collect(),
+            outer: level.outer.map(|at| at + levels),
         }));
     }
 }
 
-fn known(source: &Source, relation: &dyn Fn(&Name) -> Option<Known>) -> Option<Known> {
+type ByName<'j> = HashMap<&'j Name, Option<Rc<Known>>>;
+
+/// What is known of a source; a relation is asked about once.
+fn known<'j>(
+    source: &'j Source,
+    relation: &dyn Fn(&Name) -> Option<Known>,
+    by_name: &mut ByName<'j>,
+) -> Option<Rc<Known>> {
     match source {
-        Source::Rows(rows) => Some(Known { rows: Some(*rows), ..Known::default() }),
-        Source::Keyed(keys) => Some(Known { columns: keys.concat(), keys: keys.clone(), rows: None })
-            .filter(|known| !known.keys.is_empty()),
+        Source::Rows(rows) => Some(Rc::new(Known { rows: Some(*rows), ..Known::default() })),
+        Source::Keyed(keys) if keys.is_empty() => None,
+        Source::Keyed(keys) => {
+            let columns = keys.iter().flatten().cloned().collect();
+            Some(Rc::new(Known { columns, keys: keys.clone(), ..Known::default() }))
+        }
         Source::Relation(name, renamed) => {
-            let known = relation(name)?;
-            let Some(renamed) = renamed else { return Some(known) };
-            let new = |column: &String| renamed.iter().find(|(_, own)| own == column).map(|(new, _)| new.clone());
-            let keys = known.keys.iter().filter_map(|key| key.iter().map(new).collect());
-            let columns = renamed.iter().map(|(new, _)| new.clone()).collect();
-            Some(Known { columns, keys: keys.collect(), rows: known.rows })
+            let known = by_name.entry(name).or_insert_with(|| relation(name).map(Rc::new)).clone()?;
+            Some(renamed.as_ref().map_or_else(|| known.clone(), |renamed| Rc::new(known.renamed(renamed))))
         }
     }
 }
 
+impl Known {
+    /// The same of a query whose columns go by other names: pairs of the new name and its own.
+    #[must_use]
+    pub fn renamed(&self, names: &[(String, String)]) -> Self {
+        let new = |column: &String| names.iter().find(|(_, own)| own == column).map(|(new, _)| new.clone());
+        let all = |columns: &Vec<String>| columns.iter().map(new).collect::<Option<Vec<_>>>();
+        Self {
+            columns: names.iter().map(|(new, _)| new.clone()).collect(),
+            keys: self.keys.iter().filter_map(all).collect(),
+            references: self.references.iter().filter_map(|(from, each)| Some((all(from)?, *each))).collect(),
+            rows: self.rows,
+        }
+    }
+}
+
+/// What is left of the work that one statement is worth.
+struct Steps(Cell<usize>);
+
+impl Steps {
+    fn take(&self, number: usize) {
+        self.0.set(self.0.get().saturating_sub(number));
+    }
+
+    fn are_used_up(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+/// A column of a source.
+type Column<'j> = (usize, &'j str);
+
+/// A column that is determined where all of these are.
+struct Rule<'j> {
+    from: Vec<Column<'j>>,
+    to: Column<'j>,
+}
+
 /// One block, and what follows from what in it.
 struct Closing<'j> {
-    joins: &'j Joins,
-    known: &'j [Option<Known>],
     block: &'j Block,
-    steps: &'j Cell<u32>,
+    /// Its sources.
+    own: HashSet<usize>,
+    joins: &'j Joins,
+    known: &'j [Option<Rc<Known>>],
+    rules: Vec<Rule<'j>>,
+    steps: &'j Steps,
 }
 
 /// What is determined: whole sources, and single columns.
 #[derive(Clone, Default)]
-struct Found {
-    sources: Vec<usize>,
-    columns: Vec<(usize, String)>,
+struct Found<'j> {
+    sources: HashSet<usize>,
+    columns: HashSet<Column<'j>>,
 }
 
-impl Closing<'_> {
+impl<'j> Closing<'j> {
+    /// Looks up what the links of a block name. None where there is too much of it.
+    fn of(block: &'j Block, joins: &'j Joins, known: &'j [Option<Rc<Known>>], steps: &'j Steps) -> Option<Self> {
+        let own = block.sources.iter().copied().collect();
+        let mut closing = Self { block, own, joins, known, rules: Vec::new(), steps };
+        for link in block.links.iter().filter_map(|at| joins.links.get(*at)) {
+            match link {
+                Link::Equal(left, right) => {
+                    let rules = [closing.rule(left, right), closing.rule(right, left)];
+                    closing.rules.extend(rules.into_iter().flatten());
+                }
+                Link::Natural(left, right) => {
+                    closing.all_columns(left, right);
+                    closing.all_columns(right, left);
+                }
+            }
+            if steps.are_used_up() {
+                return None;
+            }
+        }
+        Some(closing)
+    }
+
+    /// A column is determined where what it must be equal to is.
+    fn rule(&self, from: &'j Side, to: &'j Side) -> Option<Rule<'j>> {
+        let to = to.column.as_ref()?;
+        let to = (self.place(to)?, to.column.as_str());
+        let mut needs = BTreeSet::new();
+        for name in &from.uses {
+            let at = self.place(name)?;
+            // What stands around the block is given.
+            if self.own.contains(&at) {
+                needs.insert((at, name.column.as_str()));
+            }
+        }
+        Some(Rule { from: needs.into_iter().collect(), to })
+    }
+
+    /// The same of the columns that both have.
+    fn all_columns(&mut self, from: &'j [usize], to: &[usize]) {
+        let known = self.known;
+        for source in from.iter().filter(|source| self.own.contains(source)) {
+            for column in known.get(*source).and_then(Option::as_ref).into_iter().flat_map(|known| &known.columns) {
+                let at = self.among(to, column).filter(|at| self.has(*at, column));
+                self.rules.extend(at.map(|at| Rule { from: vec![(*source, column)], to: (at, column) }));
+            }
+        }
+    }
+
+    /// Whether a query is run for the rows around it.
+    fn meets(&self, level: &Level) -> bool {
+        self.steps.take(level.around.len() + level.names.len());
+        let around: HashSet<usize> = level.around.iter().copied().collect();
+        level.names.iter().any(|name| self.place(name).is_some_and(|at| around.contains(&at)))
+    }
+
+    /// What stands around a query that is run once, and so multiplies nothing in it.
+    fn apart(&self, level: &Level) -> &'j [usize] {
+        let mut outer = level.outer;
+        while let Some(level) = outer.and_then(|at| self.joins.levels.get(at)) {
+            if !self.meets(level) {
+                return &level.around;
+            }
+            outer = level.outer;
+        }
+        &[]
+    }
+
+    /// A source inside of a query whose rows refer to what is found: few of them for each.
+    fn referring(&self, found: &Found<'j>, most: u64) -> Option<(usize, u64)> {
+        let around = &self.joins.levels.get(self.block.inside?)?.around;
+        let left = self.block.sources.iter().filter(|at| !found.sources.contains(at) && !around.contains(at));
+        left.copied().find_map(|at| {
+            let references = self.of_source(at).map_or(&[][..], |known| &known.references);
+            self.steps.take(1 + references.len());
+            let is_set = |column: &String| found.columns.contains(&(at, column.as_str()));
+            let each = references.iter().find(|(from, each)| *each <= most && from.iter().all(is_set));
+            each.map(|(_, each)| (at, *each))
+        })
+    }
+
     fn may_multiply(&self) -> bool {
-        if let Some((around, names)) = &self.block.inside
-            && !names.iter().any(|name| self.place(name).is_some_and(|at| around.contains(&at)))
-        {
-            return false;
+        match self.block.inside.and_then(|at| self.joins.levels.get(at)) {
+            None => self.grows(Found::default(), &[]),
+            Some(level) => {
+                if !self.meets(level) {
+                    return false;
+                }
+                let found = Found { sources: self.apart(level).iter().copied().collect(), ..Found::default() };
+                // What stands around comes first where rows of the query refer to it.
+                self.grows(found.clone(), &[]) && self.grows(found, &level.around)
+            }
         }
-        let hashed = self.block.hashed.iter().map(|at| self.rows(*at)).fold(1, u64::saturating_mul);
-        if !self.block.hashed.is_empty() && hashed <= MOST_HASHED {
-            return false;
-        }
-        let mut found = Found::default();
+    }
+
+    /// Whether what is left grows with more than one source. Those that come `first` are taken before others.
+    fn grows(&self, mut found: Found<'j>, first: &[usize]) -> bool {
         let mut written = 1_u64;
         for at in &self.block.sources {
             if let Some(Source::Rows(rows)) = self.joins.sources.get(*at) {
                 let more = written.saturating_mul((*rows).max(1));
                 if more <= WRITTEN {
                     written = more;
-                    found.sources.push(*at);
+                    found.sources.insert(*at);
                 }
             }
         }
         self.close(&mut found);
         let mut roots = 0;
         let mut product = written;
-        while let Some(next) = self.best(&found).filter(|_| self.steps.get() <= MOST_STEPS) {
-            roots += 1;
-            product = product.saturating_mul(self.rows(next));
-            found.sources.push(next);
+        let mut referring = FEW_REFERRING;
+        while !self.steps.are_used_up() {
+            let next = match self.referring(&found, referring).filter(|_| !first.is_empty()) {
+                Some((next, each)) => {
+                    referring /= each.max(1);
+                    next
+                }
+                None => {
+                    let Some(next) = self.best(&found, first).or_else(|| self.best(&found, &self.block.sources)) else {
+                        break;
+                    };
+                    roots += 1;
+                    product = product.saturating_mul(self.rows(next));
+                    next
+                }
+            };
+            found.sources.insert(next);
             self.close(&mut found);
         }
         roots > 1 && product > FEW_ROWS
     }
 
     /// The source from which most of what is left follows; of those the smallest.
-    fn best(&self, found: &Found) -> Option<usize> {
-        let left = self.block.sources.iter().filter(|at| !found.sources.contains(at));
+    fn best(&self, found: &Found<'j>, among: &[usize]) -> Option<usize> {
+        let left = among.iter().filter(|at| !found.sources.contains(at));
         left.copied().max_by_key(|at| {
             let mut with = found.clone();
-            with.sources.push(*at);
+            self.steps.take(found.sources.len() + found.columns.len());
+            with.sources.insert(*at);
             self.close(&mut with);
             (with.sources.len(), std::cmp::Reverse(self.rows(*at)))
         })
     }
 
     fn rows(&self, at: usize) -> u64 {
-        self.of(at).and_then(|known| known.rows).unwrap_or(u64::MAX)
+        self.of_source(at).and_then(|known| known.rows).unwrap_or(u64::MAX)
     }
 
-    fn of(&self, at: usize) -> Option<&Known> {
-        self.known.get(at)?.as_ref()
+    fn of_source(&self, at: usize) -> Option<&'j Known> {
+        self.known.get(at)?.as_deref()
     }
 
     /// Everything that follows from what is found.
-    fn close(&self, found: &mut Found) {
-        loop {
-            let before = (found.sources.len(), found.columns.len());
-            let links = u32::try_from(self.block.links.len() + self.block.sources.len()).unwrap_or(u32::MAX);
-            self.steps.set(self.steps.get().saturating_add(links));
-            if self.steps.get() > MOST_STEPS {
-                return;
-            }
-            for link in self.block.links.iter().filter_map(|at| self.joins.links.get(*at)) {
-                match link {
-                    Link::Equal(left, right) => {
-                        self.carry(left, right, found);
-                        self.carry(right, left, found);
-                    }
-                    Link::Natural(left, right) => self.carry_natural(left, right, found),
+    fn close(&self, found: &mut Found<'j>) {
+        let mut is_done = false;
+        while !is_done && !self.steps.are_used_up() {
+            is_done = true;
+            for rule in &self.rules {
+                self.steps.take(1 + rule.from.len());
+                let is_found = |one: &Column<'j>| found.sources.contains(&one.0) || found.columns.contains(one);
+                if rule.from.iter().all(is_found) && found.columns.insert(rule.to) {
+                    is_done = false;
                 }
             }
-            for at in &self.block.sources {
-                let is_set = |column: &String| found.columns.iter().any(|(of, name)| of == at && name == column);
-                let is_met = self.of(*at).is_some_and(|known| known.keys.iter().any(|key| key.iter().all(is_set)));
-                if is_met && !found.sources.contains(at) {
-                    found.sources.push(*at);
-                }
-            }
-            if before == (found.sources.len(), found.columns.len()) {
-                return;
-            }
-        }
-    }
-
-    /// A column is determined where what it must be equal to is.
-    fn carry(&self, from: &Side, to: &Side, found: &mut Found) {
-        let is_found = |name: &Reference| {
-            let at = self.place(name);
-            at.is_some_and(|at| {
-                // What stands around the block is given.
-                !self.block.sources.contains(&at)
-                    || found.sources.contains(&at)
-                    || found.columns.iter().any(|(of, column)| *of == at && *column == name.column)
-            })
-        };
-        if !from.uses.iter().all(is_found) {
-            return;
-        }
-        if let Some((at, name)) = to.column.as_ref().and_then(|name| Some((self.place(name)?, name))) {
-            set(found, at, &name.column);
-        }
-    }
-
-    fn carry_natural(&self, left: &[usize], right: &[usize], found: &mut Found) {
-        for (from, to) in [(left, right), (right, left)] {
-            for source in from {
-                for column in self.of(*source).map_or(&[][..], |known| &known.columns) {
-                    let is_found = found.sources.contains(source)
-                        || found.columns.iter().any(|(of, name)| of == source && name == column);
-                    let name = Reference { sources: to.to_vec(), column: column.clone() };
-                    if let Some(at) = self.place(&name).filter(|at| is_found && self.has(*at, column)) {
-                        set(found, at, column);
-                    }
+            for at in self.block.sources.iter().filter(|at| !found.sources.contains(at)).copied().collect::<Vec<_>>() {
+                let keys = self.of_source(at).map_or(&[][..], |known| &known.keys);
+                self.steps.take(1 + keys.iter().map(Vec::len).sum::<usize>());
+                let is_set = |column: &String| found.columns.contains(&(at, column.as_str()));
+                if keys.iter().any(|key| key.iter().all(is_set)) {
+                    found.sources.insert(at);
+                    is_done = false;
                 }
             }
         }
@@ -284,22 +404,23 @@ impl Closing<'_> {
     /// The source that a column belongs to: the nearest that is known to have it, else the only one it
     /// can be of.
     fn place(&self, name: &Reference) -> Option<usize> {
-        let mut sources = name.sources.iter().copied();
-        if let [only] = name.sources.as_slice() {
+        match name.sources.as_slice() {
+            [only] => Some(*only),
+            sources => self.among(sources, &name.column),
+        }
+    }
+
+    fn among(&self, sources: &[usize], column: &str) -> Option<usize> {
+        self.steps.take(1 + sources.len());
+        if let [only] = sources {
             return Some(*only);
         }
-        let is_unknown = |at: &usize| self.of(*at).is_none_or(|known| known.columns.is_empty());
-        let mut unknown = name.sources.iter().copied().filter(is_unknown);
-        sources.find(|at| self.has(*at, &name.column)).or_else(|| unknown.next())
+        let is_unknown = |at: &usize| self.of_source(*at).is_none_or(|known| known.columns.is_empty());
+        let known = sources.iter().copied().find(|at| self.has(*at, column));
+        known.or_else(|| sources.iter().copied().find(is_unknown))
     }
 
     fn has(&self, at: usize, column: &str) -> bool {
-        self.of(at).is_some_and(|known| known.columns.iter().any(|one| one == column))
-    }
-}
-
-fn set(found: &mut Found, at: usize, column: &str) {
-    if !found.columns.iter().any(|(of, name)| *of == at && name == column) {
-        found.columns.push((at, column.to_owned()));
+        self.of_source(at).is_some_and(|known| known.columns.contains(column))
     }
 }

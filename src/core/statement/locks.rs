@@ -6,6 +6,7 @@
 //! locks a row before it asks its WHERE whether to change it.
 
 use super::facts::RowLocks;
+use super::predicate::can_exclude;
 use super::tree::Tree;
 
 /// A LIMIT above this is no bound worth the name.
@@ -22,7 +23,7 @@ pub(super) fn of(statement: &Tree) -> RowLocks {
         _ => statement,
     };
     if top.kind() == "SelectStmt" && has_clause(top) && top.get("into_clause").is_nothing() {
-        let is_plain = top.get("limit_offset").is_nothing() && top.get("from_clause").items().iter().all(is_tables);
+        let is_plain = !passes_over(top) && locked(top).is_some();
         locks = locks.and(if is_plain { RowLocks::Returned } else { RowLocks::Uncounted });
     }
     let mut places: Vec<&Tree> = vec![top];
@@ -30,18 +31,13 @@ pub(super) fn of(statement: &Tree) -> RowLocks {
     if !with.get("recursive").flag() {
         places.extend(with.get("ctes").items().iter().map(|table| table.get("ctequery")));
     }
+    // A write runs once, wherever it may stand.
+    for write in places.clone() {
+        places.extend(queues(write));
+    }
     let beside = ["from_clause", "using_clause"].iter().flat_map(|name| top.get(name).items());
     let beside = beside.filter(|item| item.kind() == "RangeSubselect" && !item.get("lateral").flag());
     places.extend(beside.map(|item| item.get("subquery")));
-    if matches!(top.kind(), "UpdateStmt" | "DeleteStmt") {
-        let target = top.get("relation");
-        top.get("where_clause").visit(&mut |node| {
-            let inner = node.get("subselect");
-            if node.kind() == "SubLink" && looks_at_itself(inner, target) {
-                places.push(inner);
-            }
-        });
-    }
     statement.visit(&mut |node| {
         if let Some(rows) = conflicting(node) {
             locks = locks.and(RowLocks::AtMost(rows));
@@ -53,6 +49,21 @@ pub(super) fn of(statement: &Tree) -> RowLocks {
         locks = locks.and(bound(node).filter(|_| runs_once).map_or(RowLocks::Uncounted, RowLocks::AtMost));
     });
     locks
+}
+
+/// The queries by which an UPDATE or DELETE picks rows of its own table.
+fn queues(write: &Tree) -> Vec<&Tree> {
+    let mut found = Vec::new();
+    if matches!(write.kind(), "UpdateStmt" | "DeleteStmt") {
+        let target = write.get("relation");
+        write.get("where_clause").visit(&mut |node| {
+            let inner = node.get("subselect");
+            if node.kind() == "SubLink" && looks_at_itself(inner, target) {
+                found.push(inner);
+            }
+        });
+    }
+    found
 }
 
 /// ABSOLUTE (3) and RELATIVE (4) pass rows over without returning them: a cursor that
@@ -83,18 +94,77 @@ fn has_clause(select: &Tree) -> bool {
     !select.get("locking_clause").items().is_empty()
 }
 
-/// Tables by their names, joined or not. What a sub-select reads is locked before anything is left out.
-fn is_tables(item: &Tree) -> bool {
+/// Whether rows are passed over: they are locked all the same.
+fn passes_over(select: &Tree) -> bool {
+    let offset = select.get("limit_offset");
+    let is_none = offset.get("val").kind() == "Integer" && offset.get("val").get("ival").int() == 0;
+    !offset.is_nothing() && !is_none
+}
+
+/// How many rows are locked for one that comes out of the sources of a SELECT: one of each table. None
+/// where what a sub-select reads is locked, too: that is done before anything is left out.
+fn locked(select: &Tree) -> Option<u64> {
+    let mut tables = Vec::new();
+    let others = select
+        .get("from_clause")
+        .items()
+        .iter()
+        .map(|item| sources(item, &mut tables))
+        .fold(true, |all, one| all & one);
+    let clauses = select.get("locking_clause").items();
+    let named: Vec<&str> = clauses
+        .iter()
+        .flat_map(|clause| clause.get("locked_rels").items())
+        .map(|rel| rel.get("relname").text())
+        .collect();
+    // A clause that names nothing locks everything that can be.
+    match clauses.iter().all(|clause| !clause.get("locked_rels").items().is_empty()) {
+        true => named.iter().all(|name| tables.contains(name)).then(|| u64::try_from(named.len()).unwrap_or(u64::MAX)),
+        false => others.then(|| u64::try_from(tables.len()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Gathers the names of the tables in a FROM; false where there is anything else of which rows may be locked.
+fn sources<'t>(item: &'t Tree, tables: &mut Vec<&'t str>) -> bool {
     match item.kind() {
-        "RangeVar" => true,
-        "JoinExpr" => is_tables(item.get("larg")) && is_tables(item.get("rarg")),
+        "RangeVar" => {
+            let alias = item.get("alias").get("aliasname").text();
+            tables.push(if alias.is_empty() { item.get("relname").text() } else { alias });
+            true
+        }
+        // The names below the alias of a join cannot be locked by.
+        "JoinExpr" => {
+            let left = sources(item.get("larg"), tables);
+            let right = sources(item.get("rarg"), tables);
+            left && right
+        }
+        "RangeSubselect" => !item.get("subquery").get("values_lists").items().is_empty(),
+        "RangeFunction" => true,
         _ => false,
     }
 }
 
-/// The LIMIT of a SELECT over one table: no row is locked that it does not let through.
+/// Whether rows of a table are met by those of a list or a function: a condition like that of a WHERE.
+pub(super) fn are_met(select: &Tree) -> bool {
+    select.get("from_clause").items().iter().any(is_meeting)
+}
+
+fn is_meeting(item: &Tree) -> bool {
+    // JoinType: 1 inner.
+    if item.kind() != "JoinExpr" || item.get("jointype").int() != 1 {
+        return false;
+    }
+    let (left, right) = (item.get("larg"), item.get("rarg"));
+    let is_list = |side: &Tree| match side.kind() {
+        "RangeFunction" => true,
+        _ => !side.get("subquery").get("values_lists").items().is_empty(),
+    };
+    let has_condition = !item.get("using_clause").items().is_empty() || can_exclude(item.get("quals"));
+    (has_condition && (is_list(left) || is_list(right))) || is_meeting(left) || is_meeting(right)
+}
+
+/// The LIMIT of a SELECT: no row is locked that it does not let through.
 fn bound(select: &Tree) -> Option<u64> {
-    let is_one = matches!(select.get("from_clause").items(), [table] if table.kind() == "RangeVar");
     let limit = select.get("limit_count");
     let number = match limit.kind() {
         // Whoever binds it may bind any number.
@@ -103,7 +173,8 @@ fn bound(select: &Tree) -> Option<u64> {
     };
     // WITH TIES (3) lets through whatever is equal to the last.
     let is_exact = select.get("limit_option").int() != 3;
-    number.filter(|_| is_one && is_exact && select.get("limit_offset").is_nothing())
+    let each = locked(select).filter(|_| is_exact && !passes_over(select))?;
+    number.map(|number| number.saturating_mul(each))
 }
 
 /// Whether a sub-select reads the table around it, and nothing of the row around it: then it is run once,
@@ -142,11 +213,39 @@ mod tests {
             "prepare p as select * from a for update",
             "copy (select * from a for update) to stdout",
             "with x as (select 1) select * from a for update",
+            "select * from a order by id offset 0 for update",
+            "select a.* from a join (values (1), (2)) v (id) on v.id = a.id for update of a",
+            "select a.* from a join (values (1), (2)) v (id) on v.id = a.id for update",
+            "select a.* from a join unnest($1::int[]) x on x = a.id for update of a skip locked",
+            "select a.* from a join (select id from b) v using (id) for update of a",
+            "with x as (select 1 as id) select a.* from a join x using (id) for update of a",
         ] {
             assert_eq!(locks(sql), RowLocks::Returned, "{sql}");
         }
         for sql in ["select * from a", "explain select * from a for update", "update a set x = 1 where id = 2"] {
             assert_eq!(locks(sql), RowLocks::None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_met_by_a_list_are_not_all_there_are() {
+        let has_predicate = |sql: &str| {
+            let facts = grammar::parse(sql).expect(sql).remove(0).facts;
+            facts.touches.iter().all(|touch| touch.has_predicate)
+        };
+        for sql in [
+            "select a.* from a join (values (1), (2)) v (id) on v.id = a.id for update of a",
+            "select a.* from unnest($1::int[]) id join a using (id) for update of a",
+        ] {
+            assert!(has_predicate(sql), "{sql}");
+        }
+        for sql in [
+            "select a.* from a join (values (1), (2)) v (id) on true for update of a",
+            "select a.* from a left join (values (1), (2)) v (id) on v.id = a.id for update of a",
+            "select a.* from a, (values (1)) v (id) for update of a",
+            "select a.* from a join b using (id) for update of a",
+        ] {
+            assert!(!has_predicate(sql), "{sql}");
         }
     }
 
@@ -163,6 +262,29 @@ mod tests {
             ("update q set x = 1 from (select id from q limit 8 for update skip locked) n where q.id = n.id", 8),
             ("with n as (select id from q limit $1 for update) select * from n", u64::MAX),
             ("delete from q using (select id from q limit 9 for update) n where q.id = n.id", 9),
+            (
+                "with d as (delete from q where id in (select id from q order by id limit 5 for update skip locked) \
+                 returning *) select * from d",
+                5,
+            ),
+            (
+                "with d as (update q set x = 1 where id = (select id from q limit 1 for update) returning id) \
+                 insert into done select id from d",
+                1,
+            ),
+            ("delete from q where id in (select id from q limit 7 offset 0 for update)", 7),
+            ("with n as (select q.id from q, r limit 3 for update) select * from n", 6),
+            ("with n as (select q.id from q join r on r.id = q.id limit 3 for update of q) select * from n", 3),
+            (
+                "with n as (select q.id from q join (values (1), (2)) v (id) using (id) limit 3 for update of q) \
+                 select * from n",
+                3,
+            ),
+            (
+                "with n as (select q.id from q join (select id from r) v using (id) limit 3 for update of q) \
+                 select * from n",
+                3,
+            ),
             (
                 "with n as (select 1 from q limit 3 for update), m as (select 1 from r limit 4 for share) select 1 from n, m",
                 7,
@@ -205,7 +327,12 @@ mod tests {
             "select * from (select id from a offset 0) x where id = 1 for update",
             "with n as (select id from q limit 3 offset 2000 for update) select * from n",
             "select 1 from r, lateral (select id from q where q.id = r.id limit 1 for update) n",
-            "with n as (select q.id from q, r limit 3 for update) select * from n",
+            "with n as (select q.id from q, (select id from r) r limit 3 for update) select * from n",
+            "select a.* from a join (select id from b) v using (id) for update",
+            "select a.* from a join (select id from b) v using (id) for update of v",
+            "select a.* from a join (select id from b) v using (id) for update of a for share",
+            "with d as (delete from q where id in (select id from r limit 5 for update) returning *) select * from d",
+            "select id from a order by id offset $1 for update",
             "with n as (select id from q limit 100000 for update) select * from n",
             "with n as (select id from q order by id * 0 fetch first 1 rows with ties for update) select * from n",
             "create temp table q as select id from a for update",

@@ -25,6 +25,10 @@ pub mod literals;
 pub mod local;
 #[cfg(feature = "server")]
 mod locks;
+#[cfg(feature = "server")]
+mod makes;
+#[cfg(feature = "server")]
+pub mod newer;
 mod often;
 #[cfg(feature = "server")]
 pub mod plain;

@@ -6,12 +6,12 @@
 //! a shorter leash.
 
 use super::effects::called;
-use super::grammar::constant;
+use super::grammar::constant as constant_text;
 use super::often::is_recursive;
 use super::tree::Tree;
 
 /// Functions that make rows, text, work or pauses of any size out of nothing.
-const MAKERS: [&str; 24] = [
+const MAKERS: [&str; 22] = [
     "array_fill",
     "bit",
     "bpchar",
@@ -29,8 +29,6 @@ const MAKERS: [&str; 24] = [
     "pg_sleep",
     "pg_sleep_for",
     "pg_sleep_until",
-    "pow",
-    "power",
     "repeat",
     "rpad",
     "xmlparse",
@@ -39,12 +37,13 @@ const MAKERS: [&str; 24] = [
 ];
 
 /// Factors of `^` above this make numbers of many digits.
-const MOST_EXPONENT: i64 = 64;
+const MOST_EXPONENT: f64 = 64.0;
 /// A GROUP BY asks for each of its relation's rows so many times at most.
 const MOST_GROUPINGS: u64 = 16;
-/// Values that are wider than this, by `format`, a type's length or a number's digits, are made wide on
-/// purpose.
+/// Values of `format` that are wider than this are made wide on purpose.
 const WIDEST: u64 = 1_000;
+/// So are values that a type fills up to more, and numbers of more digits.
+const MOST_DIGITS: f64 = 1_000.0;
 
 /// Whether any part of the statement has such a shape.
 pub fn is_unbounded(statement: &Tree) -> bool {
@@ -66,20 +65,21 @@ fn is_unbounded_node(node: &Tree) -> bool {
             let arguments = node.get("args").items();
             makes(name)
                 || matches!((name, arguments), ("round" | "trunc", [_, digits]) if number(digits).is_some_and(is_many))
+                || is_power(name) && !matches!(arguments, [base, exponent] if is_small_power(base, exponent))
                 || name == "format" && !arguments.first().is_some_and(is_narrow)
                 || name.starts_with("regexp_") && arguments.iter().any(backtracks)
         }
         "TypeName" => is_wide(node),
         "AConst" => has_many_digits(node.get("val").get("fval").text()),
-        "TypeCast" => is_named(node.get("type_name"), &["numeric"]) && has_many_digits(&constant(node.get("arg"))),
+        "TypeCast" => is_named(node.get("type_name"), &["numeric"]) && has_many_digits(&constant_text(node.get("arg"))),
         // A pause or a number of any size, spelled as a field. `exp` may well be a column.
-        "AIndirection" => makes(called(node)),
+        "AIndirection" => makes(called(node)) || is_power(called(node)),
         "ColumnRef" => called(node).starts_with("pg_") && makes(called(node)),
         "AExpr" => {
             let operator = node.get("name").items().last().map_or("", |part| part.get("sval").text());
             match operator {
                 "~" | "~*" | "!~" | "!~*" => backtracks(node.get("rexpr")),
-                "^" => !is_small_power(node),
+                "^" => !is_small_power(node.get("lexpr"), node.get("rexpr")),
                 _ => false,
             }
         }
@@ -97,15 +97,8 @@ fn is_named(name: &Tree, names: &[&str]) -> bool {
     name.get("names").items().last().is_some_and(|last| names.contains(&last.get("sval").text()))
 }
 
-fn number(tree: &Tree) -> Option<i64> {
-    match tree.get("val").get("ival") {
-        Tree::Int(number) => Some(*number),
-        _ => None,
-    }
-}
-
-fn is_many(number: i64) -> bool {
-    u64::try_from(number).is_ok_and(|number| number > WIDEST)
+fn is_many(number: f64) -> bool {
+    number > MOST_DIGITS
 }
 
 /// Whether a number has many digits by its exponent.
@@ -113,7 +106,8 @@ fn has_many_digits(text: &str) -> bool {
     text.split(['e', 'E']).skip(1).any(|exponent| {
         let digits = exponent.trim_start_matches(['+', '-']);
         let length = digits.bytes().take_while(u8::is_ascii_digit).count();
-        length > 3 && digits.get(..length).is_some_and(|digits| !digits.parse::<u64>().is_ok_and(|many| many <= WIDEST))
+        length > 3
+            && digits.get(..length).is_some_and(|digits| !digits.parse::<f64>().is_ok_and(|many| many <= MOST_DIGITS))
     })
 }
 
@@ -123,16 +117,39 @@ fn makes(name: &str) -> bool {
 }
 
 /// A power with a small exponent of what is no power itself.
-fn is_small_power(node: &Tree) -> bool {
-    let is_small = match node.get("rexpr").get("val").get("ival") {
-        Tree::Int(exponent) => exponent.abs() <= MOST_EXPONENT,
-        _ => false,
-    };
+fn is_small_power(base: &Tree, exponent: &Tree) -> bool {
     let mut is_nested = false;
-    node.get("lexpr").visit(&mut |inner| {
+    base.visit(&mut |inner| {
         is_nested |= inner.get("name").items().iter().any(|part| part.get("sval").text() == "^");
+        is_nested |= is_power(called(inner));
     });
-    is_small && !is_nested
+    is_small(exponent) && !is_nested
+}
+
+fn is_power(function: &str) -> bool {
+    matches!(function, "pow" | "power")
+}
+
+/// A small number that stands there, or one of those through another that makes it no larger.
+fn is_small(exponent: &Tree) -> bool {
+    match exponent.kind() {
+        "AConst" => number(exponent).is_some_and(|number| number.abs() <= MOST_EXPONENT),
+        "AExpr" if exponent.get("name").items().last().is_some_and(|name| name.get("sval").text() == "/") => {
+            let by = exponent.get("rexpr");
+            is_small(exponent.get("lexpr"))
+                && by.kind() == "AConst"
+                && number(by).is_some_and(|number| number.abs() >= 1.0)
+        }
+        "TypeCast" => is_small(exponent.get("arg")),
+        _ => false,
+    }
+}
+
+fn number(constant: &Tree) -> Option<f64> {
+    match constant.get("val").kind() {
+        "Integer" | "Float" => constant_text(constant).parse().ok(),
+        _ => None,
+    }
 }
 
 /// A call of `replace` that may put more in place of something: two of them may square a text.
@@ -223,6 +240,12 @@ mod tests {
             "select format('%9' || '00000000s', 'x')",
             "select (9.123::numeric ^ (90000 + id)) / (7.7::numeric ^ 60000) from orders",
             "select ((x ^ 60) ^ 60) ^ 60 from orders",
+            "select x ^ y, power(x, y) from orders",
+            "select power(power(x, 60), 60) from orders",
+            "select x ^ (100000 / 1) from orders",
+            "select x ^ (2 / 0.00001), x ^ 65.5 from orders",
+            "select power(9.1, 90000)",
+            "select (x).power from orders",
             "select replace(replace('aaaa', 'a', x), 'a', x) from orders",
             "select a, count(*) from t group by cube (a, b, c, d, e)",
             "select a, count(*) from t group by grouping sets ((a), (b), cube (a, b, c, d)), rollup (a, b)",
@@ -247,6 +270,7 @@ mod tests {
             "with recursive t as (select 1) select * from t",
             "select x ~ '^[a-z]+$' from a",
             "select id::char(10), x::varchar(5000), id::bit(8), 1.5e3, 1e-9, '1e5'::numeric, round(x, 2) from a",
+            "select x ^ 0.5, x ^ -1.5, x ^ (1.0 / 12), power(x, 2), pow(1 + x, 1.0 / 3) from a",
             "select x ^ 2, format('%s %1$s %-10s %I %%', x) from a",
             "select replace(replace(replace(x, '-', ''), ' ', ''), ',', '.') from a",
             "select a, b, count(*) from t group by rollup (a, b, c)",

@@ -11,8 +11,11 @@ mod returning;
 pub use groups::Grouping;
 pub use returning::Shown;
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::grammar::{self, Statement};
 use super::tree::Tree;
+use super::walk::Scope;
 
 /// What is masked, by the schema as written (if any) and the relation's name. `None` leaves it alone.
 #[derive(Clone, Copy)]
@@ -58,8 +61,17 @@ pub enum SpliceError {
 pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<String>, SpliceError> {
     let text = &statement.text;
     let tokens = grammar::tokens(text).ok_or(SpliceError::Unsupported)?;
-    let mut editor =
-        Editor { text, tokens, start: statement.start, masks, scope: Vec::new(), cuts: Vec::new(), failed: false };
+    let mut editor = Editor {
+        text,
+        tokens,
+        start: statement.start,
+        masks,
+        scope: Scope::default(),
+        cuts: Vec::new(),
+        read: HashMap::new(),
+        added: 0,
+        failed: false,
+    };
     let mut intended = statement.tree.clone();
     editor.edit(&mut intended, Place::Elsewhere);
     if editor.failed {
@@ -84,8 +96,7 @@ struct Cut {
     text: String,
 }
 
-/// Makes the cuts from back to front, so that earlier offsets stay true. The parser copies some
-/// sub-selects, so the same cut may be asked for twice.
+/// Makes the cuts. The parser copies some sub-selects, so the same cut may be asked for twice.
 fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
     cuts.sort_by_key(|cut| (cut.start, cut.end));
     cuts.dedup();
@@ -93,13 +104,14 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
     if overlapping {
         return Err(SpliceError::Unsupported);
     }
-    let mut spliced = text.to_owned();
-    for cut in cuts.iter().rev() {
-        if !spliced.is_char_boundary(cut.start) || !spliced.is_char_boundary(cut.end) {
-            return Err(SpliceError::Unsupported);
-        }
-        spliced.replace_range(cut.start..cut.end, &cut.text);
+    let mut spliced = String::with_capacity(text.len());
+    let mut kept = 0;
+    for cut in cuts {
+        spliced.push_str(text.get(kept..cut.start).ok_or(SpliceError::Unsupported)?);
+        spliced.push_str(&cut.text);
+        kept = cut.end;
     }
+    spliced.push_str(text.get(kept..).ok_or(SpliceError::Unsupported)?);
     Ok(spliced)
 }
 
@@ -120,13 +132,20 @@ struct Editor<'a> {
     start: usize,
     masks: Masks<'a>,
     /// CTE names visible here.
-    scope: Vec<String>,
+    scope: Scope,
     cuts: Vec<Cut>,
+    /// What stands for relations, as it reads.
+    read: HashMap<String, Option<Tree>>,
+    /// The bytes that the cuts put in.
+    added: usize,
     failed: bool,
 }
 
 impl Editor<'_> {
     fn edit(&mut self, tree: &mut Tree, place: Place) {
+        if self.failed {
+            return;
+        }
         match tree {
             Tree::List(items) => items.iter_mut().for_each(|item| self.edit(item, place)),
             Tree::Node("RangeVar", _) if place == Place::From => self.range(tree),
@@ -144,8 +163,8 @@ impl Editor<'_> {
                 if let Some(columns) = returned {
                     self.returning(tree, &columns);
                 }
-                for name in qualified {
-                    self.shorten(tree, &name);
+                if !qualified.is_empty() {
+                    self.shorten(tree, &qualified);
                 }
                 self.scope.truncate(before);
             }
@@ -176,13 +195,13 @@ impl Editor<'_> {
             tree.get("ctes").items().iter().map(|cte| cte.get("ctename").text().to_owned()).collect()
         };
         if is_recursive {
-            self.scope.extend(names(with));
+            names(with).iter().for_each(|name| self.scope.push(name));
         }
         if let Some(Tree::List(expressions)) = with.get_mut("ctes") {
             for expression in expressions {
                 self.edit(expression, Place::Elsewhere);
                 if !is_recursive {
-                    self.scope.push(expression.get("ctename").text().to_owned());
+                    self.scope.push(expression.get("ctename").text());
                 }
             }
         }
@@ -191,7 +210,7 @@ impl Editor<'_> {
     /// What stands for a RangeVar, if anything.
     fn replacement(&self, range: &Tree) -> Option<String> {
         let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        if schema.is_empty() && self.scope.iter().any(|known| known == name) {
+        if schema.is_empty() && self.scope.has(name) {
             return None;
         }
         let spot = if range.get("inh").flag() { Spot::Rows } else { Spot::RowsOfItself };
@@ -248,11 +267,11 @@ impl Editor<'_> {
             Tree::Nothing => format!("{replacement} AS {}", quoted(&name)),
             _ => replacement.to_owned(),
         };
-        let intended = source(&format!("SELECT * FROM {replacement} AS {}", quoted(&name)));
+        let intended = self.intended(&format!("SELECT * FROM {replacement} AS {}", quoted(&name)));
         match (self.span(range), intended) {
             (Some((start, end, is_table_command)), Some(mut intended)) => {
                 let lead = if is_table_command { "SELECT * FROM " } else { "" };
-                self.cuts.push(Cut { start, end, text: format!("{lead}{text}") });
+                self.cut(start, end, format!("{lead}{text}"));
                 if let (false, Some(place)) = (alias.is_nothing(), intended.get_mut("alias")) {
                     *place = alias;
                 }
@@ -260,6 +279,32 @@ impl Editor<'_> {
             }
             _ => self.failed = true,
         }
+    }
+
+    /// Makes a cut. A text that grows beyond what is read is not put together.
+    fn cut(&mut self, start: usize, end: usize, text: String) {
+        self.added += text.len();
+        self.failed |= self.added > grammar::LONGEST;
+        self.cuts.push(Cut { start, end, text });
+    }
+
+    /// The FROM item of a query of ours.
+    fn intended(&mut self, query: &str) -> Option<Tree> {
+        self.read(query)?.get("from_clause").items().first().cloned()
+    }
+
+    /// The columns of a query of ours.
+    fn targets(&mut self, query: &str) -> Option<Tree> {
+        self.read(query).map(|tree| tree.get("target_list").clone())
+    }
+
+    /// What is put in place of many names is read once.
+    fn read(&mut self, query: &str) -> Option<&Tree> {
+        if !self.read.contains_key(query) {
+            let parsed = grammar::parse(query).ok().and_then(|mut parsed| parsed.pop());
+            self.read.insert(query.to_owned(), parsed.map(|one| one.tree));
+        }
+        self.read.get(query)?.as_ref()
     }
 
     /// The bytes of a relation's name with ONLY, parentheses and `*`; and whether the keyword
@@ -305,14 +350,14 @@ impl Editor<'_> {
         let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
         let alias = quoted(relation.get("relname").text());
         let query = format!("SELECT {list} FROM {replacement} AS {alias}");
-        let intended = grammar::parse(&query).ok().and_then(|mut parsed| parsed.pop()).map(|one| one.tree);
+        let intended = self.read(&query).cloned();
         match (self.span(&relation), intended) {
             (Some((start, mut end, _)), Some(intended)) => {
                 if !columns.is_empty() {
                     let close = self.tokens.iter().position(|(s, e)| *s >= end && self.text.get(*s..*e) == Some(")"));
                     end = close.and_then(|index| self.tokens.get(index)).map_or(end, |(_, e)| *e);
                 }
-                self.cuts.push(Cut { start, end, text: format!("({query})") });
+                self.cut(start, end, format!("({query})"));
                 let fields = [("relation", Tree::Nothing), ("attlist", Tree::List(Vec::new())), ("query", intended)];
                 for (name, value) in fields {
                     if let Some(place) = tree.get_mut(name) {
@@ -326,8 +371,8 @@ impl Editor<'_> {
 
     /// Names `(schema, relation)` that this node's FROM brings in without an alias and that will
     /// be replaced: columns qualified by both must lose the schema.
-    fn unaliased(&self, tree: &Tree) -> Vec<(String, String)> {
-        let mut names = Vec::new();
+    fn unaliased(&self, tree: &Tree) -> BTreeSet<(String, String)> {
+        let mut names = BTreeSet::new();
         for clause in ["from_clause", "using_clause", "source_relation"] {
             self.unaliased_in(tree.get(clause), &mut names);
         }
@@ -336,12 +381,12 @@ impl Editor<'_> {
         let schema = target.get("schemaname").text();
         if is_bare && !schema.is_empty() && self.replaced_target(target, self.target_spot(tree, tree.kind())).is_some()
         {
-            names.push((schema.to_owned(), target.get("relname").text().to_owned()));
+            names.insert((schema.to_owned(), target.get("relname").text().to_owned()));
         }
         names
     }
 
-    fn unaliased_in(&self, tree: &Tree, names: &mut Vec<(String, String)>) {
+    fn unaliased_in(&self, tree: &Tree, names: &mut BTreeSet<(String, String)>) {
         match tree {
             Tree::List(items) => items.iter().for_each(|item| self.unaliased_in(item, names)),
             Tree::Node("JoinExpr", _) => {
@@ -351,7 +396,7 @@ impl Editor<'_> {
             Tree::Node("RangeVar", _) if tree.get("alias").is_nothing() => {
                 let schema = tree.get("schemaname").text();
                 if !schema.is_empty() && self.replacement(tree).is_some() {
-                    names.push((schema.to_owned(), tree.get("relname").text().to_owned()));
+                    names.insert((schema.to_owned(), tree.get("relname").text().to_owned()));
                 }
             }
             _ => {}
@@ -359,23 +404,23 @@ impl Editor<'_> {
     }
 
     /// Cuts the schema off `schema.relation.column` everywhere below.
-    fn shorten(&mut self, tree: &mut Tree, name: &(String, String)) {
+    fn shorten(&mut self, tree: &mut Tree, names: &BTreeSet<(String, String)>) {
         match tree {
-            Tree::List(items) => items.iter_mut().for_each(|item| self.shorten(item, name)),
+            Tree::List(items) => items.iter_mut().for_each(|item| self.shorten(item, names)),
             Tree::Node("ColumnRef", _) => {
                 let first = self.token_at(tree);
                 let Some(Tree::List(parts)) = tree.get_mut("fields") else { return };
-                let word = |index: usize| parts.get(index).map_or("", |part| part.get("sval").text());
-                if parts.len() < 3 || word(0) != name.0 || word(1) != name.1 {
+                let word = |index: usize| parts.get(index).map_or("", |part| part.get("sval").text()).to_owned();
+                if parts.len() < 3 || !names.contains(&(word(0), word(1))) {
                     return;
                 }
                 parts.remove(0);
                 match first.and_then(|index| Some((self.tokens.get(index)?.0, self.tokens.get(index + 2)?.0))) {
-                    Some((start, end)) => self.cuts.push(Cut { start, end, text: String::new() }),
+                    Some((start, end)) => self.cut(start, end, String::new()),
                     None => self.failed = true,
                 }
             }
-            Tree::Node(_, fields) => fields.iter_mut().for_each(|(_, field)| self.shorten(field, name)),
+            Tree::Node(_, fields) => fields.iter_mut().for_each(|(_, field)| self.shorten(field, names)),
             Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
         }
     }
@@ -395,13 +440,6 @@ fn shows(tree: &Tree, names: &[String]) -> bool {
 /// Whether a node's `relation` is what it writes.
 fn writes(kind: &str) -> bool {
     matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt")
-}
-
-/// The FROM item of `SELECT * FROM …`.
-fn source(query: &str) -> Option<Tree> {
-    let mut parsed = grammar::parse(query).ok()?;
-    let tree = parsed.pop()?.tree;
-    tree.get("from_clause").items().first().cloned()
 }
 
 /// An identifier that means exactly these letters.

@@ -35,7 +35,8 @@ pub(super) fn read(function: &str, call: &Tree) -> Option<Vec<Facts>> {
     let is_named = arguments.iter().any(|argument| argument.kind() == "NamedArgExpr");
     let are_texts = |at: usize| match function {
         _ if is_named => true,
-        "connectby" | "xpath_table" => true,
+        "connectby" => is_pasted_by_connectby(arguments, at),
+        "xpath_table" => true,
         // With three arguments nothing of it is a text.
         "ts_rewrite" => arguments.len() == 2 && at == 1,
         name if name.starts_with("crosstab") => at < 2,
@@ -47,6 +48,21 @@ pub(super) fn read(function: &str, call: &Tree) -> Option<Vec<Facts>> {
         found.extend(said(&text(argument)?)?);
     }
     Some(found)
+}
+
+/// Of `connectby(relation, key, parent[, order], start, depth[, between])` the value that it starts with
+/// is quoted, and what comes behind it is no part of a query.
+fn is_pasted_by_connectby(arguments: &[Tree], at: usize) -> bool {
+    let is_number = |at: usize| arguments.get(at).is_some_and(|one| one.get("val").kind() == "Integer");
+    let has_order = match arguments.len() {
+        5 => Some(false),
+        // The depth is a number, and stands behind the start.
+        6 if is_number(4) => Some(false),
+        6 if is_number(5) => Some(true),
+        7 => Some(true),
+        _ => None,
+    };
+    at < has_order.map_or(arguments.len(), |has_order| if has_order { 4 } else { 3 })
 }
 
 /// The facts of a text; none of one that calls nothing.
@@ -141,18 +157,11 @@ fn named(parts: &Tree) -> &str {
 impl Facts {
     /// Takes up what a text says that the statement runs. Its relations are the role's to read or not.
     pub(super) fn say(&mut self, inner: Self) {
-        fn both<T: PartialEq>(known: &mut Vec<T>, more: Vec<T>) {
-            more.into_iter().for_each(|one| {
-                if !known.contains(&one) {
-                    known.push(one);
-                }
-            });
-        }
-        both(&mut self.functions, inner.functions);
-        both(&mut self.operators, inner.operators);
-        both(&mut self.fields, inner.fields);
-        both(&mut self.casts, inner.casts);
-        both(&mut self.settings, inner.settings);
+        self.functions.extend(inner.functions);
+        self.operators.extend(inner.operators);
+        self.fields.extend(inner.fields);
+        self.casts.extend(inner.casts);
+        self.settings.extend(inner.settings);
         self.unbounded |= inner.unbounded;
         self.effects.add(inner.effects);
         self.joins.add(inner.joins);
@@ -212,6 +221,8 @@ mod tests {
             "select ('select lo_create(0)'::text).ts_stat",
             "select (x.y).crosstab2 from t x",
             "select * from connectby('t', x, 'b', 'c', 3) as t (a int)",
+            "select * from connectby('t', 'a', 'b', x, 'c', 3) as t (a int)",
+            "select * from connectby('t', 'a', 'b', x, y, '~') as t (a int)",
         ] {
             assert!(facts(sql).unread_text, "{sql}");
         }
@@ -223,6 +234,10 @@ mod tests {
             "select query_to_xml(format('select count(*) as c from %I.%I', table_schema, table_name), false, true, '') \
              from information_schema.tables",
             "select query_to_xml('select count(*) from ' || c.oid::regclass, false, true, '') from pg_class c",
+            "select * from connectby('t', 'a', 'b', $1, 3) as t (a int)",
+            "select * from s, connectby('t', 'a', 'b', s.x, 3, '~') as t (a int)",
+            "select * from connectby('t', 'a', 'b', 'c', x || y, 0) as t (a int)",
+            "select * from connectby('t', 'a', 'b', 'c', $1, 0, '~') as t (a int)",
             "select * from crosstab('select a, b, c from t order by 1', $$values ('x'), ('y')$$) as t (a text)",
             "select ts_rewrite('a & b'::tsquery, 'a'::tsquery, 'c'::tsquery)",
         ] {

@@ -5,8 +5,10 @@
 
 use serde::ser::{self, Serialize};
 
+use super::newer;
+
 /// Any part of a parse tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tree {
     /// A node: the name of its type, and its fields.
     Node(&'static str, Vec<(&'static str, Tree)>),
@@ -93,6 +95,20 @@ impl Tree {
             }
             Self::List(items) => items.iter().for_each(|item| item.visit(see)),
             Self::Text(_) | Self::Int(_) | Self::Bool(_) | Self::Nothing => {}
+        }
+    }
+
+    /// All its nodes, each counted once for every node that it stands in: what it costs to look through
+    /// every part of it from its top.
+    pub fn weight(&self) -> u64 {
+        self.weight_at(1)
+    }
+
+    fn weight_at(&self, depth: u64) -> u64 {
+        match self {
+            Self::Node(_, fields) => depth + fields.iter().map(|(_, tree)| tree.weight_at(depth + 1)).sum::<u64>(),
+            Self::List(items) => items.iter().map(|item| item.weight_at(depth)).sum(),
+            Self::Text(_) | Self::Int(_) | Self::Bool(_) | Self::Nothing => 0,
         }
     }
 
@@ -318,6 +334,6 @@ impl ser::SerializeStruct for Fields {
         if self.kind == "Node" {
             return Ok(self.fields.into_iter().next().map_or(Tree::Nothing, |(_, inner)| inner));
         }
-        Ok(Tree::Node(self.kind, self.fields))
+        Ok(newer::as_call(Tree::Node(self.kind, self.fields)))
     }
 }

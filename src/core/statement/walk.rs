@@ -1,7 +1,9 @@
 //! The walk over a statement's tree that gathers what it names: relations, functions, operators,
 //! settings. It follows which names are common table expressions where.
 
-use super::facts::{Facts, Name, RowAction, Touch};
+use std::collections::HashMap;
+
+use super::facts::{Facts, Name, RowAction, Touch, distinct};
 use super::grammar::{Reads, constant};
 use super::locks;
 use super::predicate;
@@ -17,8 +19,46 @@ const CONSTRAINT: i64 = 41;
 
 /// Adds to `facts` what the tree names. Offsets count from `start`.
 pub(super) fn gather(tree: &Tree, start: usize, reads: Reads, facts: &mut Facts) {
-    let mut walk = Walk { facts, start, reads, scope: Vec::new(), is_bounded: true, named: None };
+    let mut walk = Walk { facts, start, reads, scope: Scope::default(), is_bounded: true, named: None };
     walk.node(tree);
+    distinct(&mut facts.touches);
+    distinct(&mut facts.functions);
+    distinct(&mut facts.operators);
+    distinct(&mut facts.fields);
+    distinct(&mut facts.casts);
+    distinct(&mut facts.settings);
+    distinct(&mut facts.effects.beside);
+}
+
+/// The common table expressions that are in scope, the innermost last.
+#[derive(Default)]
+pub(super) struct Scope {
+    names: Vec<String>,
+    /// How often each is among them.
+    held: HashMap<String, usize>,
+}
+
+impl Scope {
+    pub(super) fn push(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+        *self.held.entry(name.to_owned()).or_default() += 1;
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn truncate(&mut self, length: usize) {
+        for name in self.names.drain(length.min(self.names.len())..) {
+            if let Some(held) = self.held.get_mut(&name) {
+                *held -= 1;
+            }
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.held.get(name).is_some_and(|held| *held > 0)
+    }
 }
 
 /// The walk that gathers touches and functions, following which names are CTEs where.
@@ -26,7 +66,7 @@ struct Walk<'f> {
     facts: &'f mut Facts,
     start: usize,
     reads: Reads,
-    scope: Vec<String>,
+    scope: Scope,
     /// False in the FROM clause of a locking SELECT that leaves no row out.
     is_bounded: bool,
     /// What the column `name` is in the rows of the SELECT that is being walked, where its WHERE
@@ -65,7 +105,8 @@ impl Walk<'_> {
                         ("LockingClause", "locked_rels") => {}
                         ("SelectStmt", "from_clause") if !tree.get("locking_clause").items().is_empty() => {
                             let outside = self.is_bounded;
-                            self.is_bounded = excluding || !tree.get("limit_count").is_nothing();
+                            self.is_bounded =
+                                excluding || !tree.get("limit_count").is_nothing() || locks::are_met(tree);
                             self.node(field);
                             self.is_bounded = outside;
                         }
@@ -138,32 +179,22 @@ impl Walk<'_> {
                 None => self.facts.unread_text = true,
             }
         }
-        if !self.facts.functions.contains(&name) {
-            self.facts.functions.push(name);
-        }
+        self.facts.functions.push(name);
     }
 
     fn cast(&mut self, name: &Tree) {
-        if let Some(name) = qualified(name.items())
-            && !self.facts.casts.contains(&name)
-        {
-            self.facts.casts.push(name);
-        }
+        self.facts.casts.extend(qualified(name.items()));
     }
 
     fn operator(&mut self, name: &Tree) {
-        if let Some(name) = qualified(name.items())
-            && !self.facts.operators.contains(&name)
-        {
-            self.facts.operators.push(name);
-        }
+        self.facts.operators.extend(qualified(name.items()));
     }
 
     /// A subscript has no name, and a star calls nothing.
     fn field(&mut self, field: &Tree) {
         let name = field.get("sval").text();
         self.facts.unread_text |= RUNS_TEXT.contains(&name);
-        if !name.is_empty() && !self.facts.fields.iter().any(|known| known == name) {
+        if !name.is_empty() {
             self.facts.fields.push(name.to_owned());
         }
     }
@@ -171,7 +202,7 @@ impl Walk<'_> {
     /// A relation that rows are read from or changed in, unless the name is a CTE here.
     fn target(&mut self, range: &Tree, actions: &[RowAction], has_predicate: bool) {
         let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        let is_common = schema.is_empty() && self.scope.iter().any(|known| known == name);
+        let is_common = schema.is_empty() && self.scope.has(name);
         if name.is_empty() || (is_common && actions == [RowAction::Read]) {
             return;
         }
@@ -182,9 +213,7 @@ impl Walk<'_> {
                 offset: range.location().and_then(|place| place.checked_sub(self.start)),
                 has_predicate,
             };
-            if !self.facts.touches.contains(&touch) {
-                self.facts.touches.push(touch);
-            }
+            self.facts.touches.push(touch);
         }
     }
 
@@ -193,12 +222,12 @@ impl Walk<'_> {
         let expressions = with.get("ctes").items();
         let is_recursive = with.get("recursive").flag();
         if is_recursive {
-            self.scope.extend(expressions.iter().map(|cte| cte.get("ctename").text().to_owned()));
+            expressions.iter().for_each(|cte| self.scope.push(cte.get("ctename").text()));
         }
         for expression in expressions {
             self.node(expression);
             if !is_recursive {
-                self.scope.push(expression.get("ctename").text().to_owned());
+                self.scope.push(expression.get("ctename").text());
             }
         }
     }

@@ -190,10 +190,12 @@ impl Open {
                 self.bytes += event.number("bytes").unwrap_or(0);
                 self.pending.retain(|(number, part)| *part != place.1 || !event.numbers().contains(number));
             }
-            "result.unknown" => drop(self.pending.remove(&place)),
+            "result.unknown" | "skipped" => drop(self.pending.remove(&place)),
             "error" => {
                 self.errors += 1;
-                self.pending.retain(|(number, _)| *number != place.0);
+                // One that does not say which part it is of is of all that had no outcome.
+                let is_of_one = event.number("part").is_some();
+                self.pending.retain(|other| if is_of_one { *other != place } else { other.0 != place.0 });
             }
             // The others open and close nothing.
             _ => {}

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Opening, Position, fields};
+use super::outcome::Standing;
 use super::run::{self, Run};
 use super::stored::Kind;
 use super::wording::Wording;
@@ -129,6 +130,8 @@ pub struct SessionRecord {
     pub(super) run: Option<Box<Run>>,
     /// What the next one is put together in.
     pub(super) spare_run: Option<Box<Run>>,
+    /// What the open transaction has done.
+    pub(super) standing: Box<Standing>,
     /// The last line that must be durable before anything more is sent.
     pub(super) unsettled: Option<Pending>,
     /// What the next line says, while it is put together.
@@ -181,6 +184,7 @@ impl SessionRecord {
             pending: BTreeSet::new(),
             run: None,
             spare_run: None,
+            standing: Box::default(),
             unsettled: None,
             members: Members::new(),
             is_closed: false,
@@ -252,13 +256,14 @@ impl SessionRecord {
         self.queue("stmt", now).await?;
         self.statements = number;
         self.pending.insert((number, 0));
-        self.came_to_nothing(number, "", 'I', now).await
+        self.came_to_nothing(number, 0, "", 'I', now).await
     }
 
     /// Records that a statement was answered without rows.
     pub async fn came_to_nothing(
         &mut self,
         number: u64,
+        part: u32,
         tag: &str,
         transaction: char,
         now: Moment,
@@ -266,7 +271,7 @@ impl SessionRecord {
         let rows_digest = RowsDigest::new(&self.key).commitment();
         let (rows, bytes, micros) = (0, 0, 0);
         let result = ResultRecord { tag, rows, bytes, columns: &[], masked: &[], rows_digest, micros, transaction };
-        self.result(number, 0, result, now).await
+        self.result(number, part, result, now).await
     }
 
     /// Records a statement that was refused.
@@ -329,28 +334,37 @@ impl SessionRecord {
             .number("ncols", count(result.columns.len()));
     }
 
-    /// Records that the target refused or failed a statement: none of its parts has another outcome.
-    pub async fn error(&mut self, number: u64, sqlstate: &str, now: Moment) -> Result<(), LogError> {
+    /// Records that the target refused or failed a part of a statement.
+    pub async fn error(&mut self, number: u64, part: u32, sqlstate: &str, now: Moment) -> Result<(), LogError> {
         self.written().await?;
-        self.given(json!({"no": number, "state": content::clip(sqlstate, 64)}))?;
+        self.told(sqlstate);
+        self.given(json!({"no": number, "part": part, "state": content::clip(sqlstate, 64)}))?;
         self.write("error", now, false).await?;
         self.errors += 1;
-        self.pending.retain(|(pending, _)| *pending != number);
+        self.pending.remove(&(number, u64::from(part)));
         Ok(())
     }
 
     /// Records that the gateway itself stopped a statement after it had let it through: by what it
     /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
-    pub async fn vetoed(&mut self, number: u64, state: &str, denial: &Denial, now: Moment) -> Result<(), LogError> {
+    pub async fn vetoed(
+        &mut self,
+        number: u64,
+        part: u32,
+        state: &str,
+        denial: &Denial,
+        now: Moment,
+    ) -> Result<(), LogError> {
         self.written().await?;
+        self.told(state);
         let members = json!({
-            "no": number, "state": state, "by": "gateway", "rules": [content::clip(&denial.rule, 256)],
-            "code": content::clip(&denial.code, 256),
+            "no": number, "part": part, "state": state, "by": "gateway",
+            "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
         });
         self.given(members)?;
         self.write("error", now, true).await?;
         self.errors += 1;
-        self.pending.retain(|(pending, _)| *pending != number);
+        self.pending.remove(&(number, u64::from(part)));
         Ok(())
     }
 
@@ -455,7 +469,7 @@ impl SessionRecord {
     }
 
     /// Begins a line with these members.
-    fn given(&mut self, members: Value) -> Result<(), LogError> {
+    pub(super) fn given(&mut self, members: Value) -> Result<(), LogError> {
         self.members.clear();
         if let Value::Object(members) = members {
             self.members.all(members).map_err(LineError::from)?;
@@ -492,7 +506,7 @@ impl SessionRecord {
         Ok((self.chain.next_of(kind, now, since, &mut self.members)?, since))
     }
 
-    async fn write(&mut self, kind: &str, now: Moment, is_durable: bool) -> Result<(), LogError> {
+    pub(super) async fn write(&mut self, kind: &str, now: Moment, is_durable: bool) -> Result<(), LogError> {
         let pending = self.queue(kind, now).await?;
         if is_durable {
             self.log.durable(pending).await?;

@@ -229,17 +229,26 @@ async fn a_session_of_everything_verifies() {
     record.result(two, 1, seen(3), now).await.expect("recorded");
     let refused = record.denied(&denial(), "drop table t", Protocol::Simple, now).await.expect("recorded");
     record.nothing("-- only a comment", Protocol::Simple, now).await.expect("recorded");
-    let failed = allowed(&mut record, "select 1; select 1/0", 2).await;
+    let failed = allowed(&mut record, "update t set a = 1; select 1/0; select 2", 3).await;
+    record.has_changed(failed, 0);
     record.result(failed, 0, seen(1), now).await.expect("recorded");
-    record.error(failed, "22012", now).await.expect("recorded");
+    record.error(failed, 1, "22012", now).await.expect("recorded");
+    record.has_failed();
+    record.skip_rest(now).await.expect("recorded");
+    record.has_ended();
+    assert!(record.is_undone());
+    record.undone(now).await.expect("recorded");
     let vetoed = allowed(&mut record, "delete from t", 1).await;
     record.impact(vetoed, &[], false, now).await.expect("recorded");
-    record.vetoed(vetoed, "42501", &denial(), now).await.expect("recorded");
+    record.vetoed(vetoed, 0, "42501", &denial(), now).await.expect("recorded");
     let lost = allowed(&mut record, "select pg_sleep(9)", 1).await;
     record.cancel(lost, "client", now).await.expect("recorded");
     assert_eq!((two, refused, failed, vetoed, lost), (1, 2, 4, 5, 6));
     record.close("client", RoleEnd::Dropped, None, now).await.expect("closed");
-    assert!(matches!(record.error(1, "0", now).await, Err(LogError::Closed)));
+    assert!(matches!(record.error(1, 0, "0", now).await, Err(LogError::Closed)));
+    let kinds = folder.kinds();
+    let told = ["result", "error", "skipped", "undone"];
+    assert!(kinds.windows(4).any(|window| window == told), "{kinds:?}");
     let report = verify(&evidence(&log, &grant), &trusted(&log));
     let bad: Vec<_> = report.findings.iter().filter(|f| f.severity != Severity::Note).collect();
     assert!(bad.is_empty(), "{bad:#?}");
@@ -275,8 +284,8 @@ async fn a_statement_that_is_run_many_times_has_a_line_for_many_of_them() {
         let nothing = ResultRecord { tag: "INSERT 0 1", columns: &[], ..seen(0) };
         record.result_of_many(number, 0, nothing, clock::now()).await.expect("recorded");
     }
-    record.error(100, "23505", clock::now()).await.expect("recorded");
-    record.error(101, "25P02", clock::now()).await.expect("recorded");
+    record.error(100, 0, "23505", clock::now()).await.expect("recorded");
+    record.error(101, 0, "25P02", clock::now()).await.expect("recorded");
     record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
     let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
@@ -366,6 +375,8 @@ async fn what_a_crash_left_open_is_closed_at_the_next_start() {
     let mut record = session(&log, &grant).await;
     let done = allowed(&mut record, "select 1", 1).await;
     record.result(done, 0, seen(4), clock::now()).await.expect("recorded");
+    let failed = allowed(&mut record, "select 1/0; select 1", 2).await;
+    record.error(failed, 0, "22012", clock::now()).await.expect("recorded");
     allowed(&mut record, "update t set a = 1", 1).await;
     // The process is killed here: what is on disk now is all there is.
     let bytes = folder.lines();
@@ -379,7 +390,8 @@ async fn what_a_crash_left_open_is_closed_at_the_next_start() {
     let log = open(&folder).await.expect("reopened");
     let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
     let kinds: Vec<String> = lines.iter().map(|line| Event::parse(line).expect("a line").kind).collect();
-    assert_eq!(kinds, ["session.open", "stmt", "result", "stmt", "result.unknown", "session.close"]);
+    let before = ["session.open", "stmt", "result", "stmt", "stmt", "error", "stmt"];
+    assert_eq!(kinds, [&before[..], &["result.unknown", "result.unknown", "session.close"]].concat());
     let last = Event::parse(lines.last().expect("lines")).expect("a line");
     assert_eq!(
         (last.text("reason"), last.text("client"), last.number("rows")),

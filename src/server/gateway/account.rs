@@ -107,6 +107,9 @@ impl Session {
     /// What a statement leaves behind once the target has answered its Sync: rows to be kept, and the
     /// account of an approval.
     pub(super) async fn after_statement(&mut self) {
+        if self.record.is_undone() {
+            seldom(self.record_undone()).await;
+        }
         let block_goes_on = self.status == b'T' && self.held.counts_pending();
         if self.held.image.is_some() && !block_goes_on {
             seldom(self.keep_after()).await;

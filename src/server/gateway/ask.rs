@@ -165,6 +165,12 @@ impl Session {
         self.own.asked.push_back("");
     }
 
+    /// The same of a name that SQL has given.
+    pub(super) fn ask_prepare(&mut self, name: &str, sql: &str) {
+        self.ask_close(Owner::Gateway, Named::Statement, name);
+        self.ask_fresh("dbgate_prepare", sql, &[]);
+    }
+
     fn run_own(&mut self, name: &str, values: &[Option<&str>]) {
         self.clear_portal();
         self.ask_bind(Owner::Gateway, PORTAL, name, values);

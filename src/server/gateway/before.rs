@@ -66,7 +66,7 @@ impl Session {
     /// Before the commit: reads the rows as everybody else still sees them. False where the target
     /// has failed, and the client has its error.
     pub(super) async fn keep_before(&mut self, mode: Mode) -> Result<bool, End> {
-        let (Some(undo), Some(statement)) = (self.held.undo, self.last_held()) else { return Ok(true) };
+        let (Some(undo), Some((statement, _))) = (self.held.undo, self.last_held()) else { return Ok(true) };
         if self.held.impacts.is_empty() {
             return Ok(true);
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ask::Settling;
+use super::outcome::Fault;
 use super::rows::Execution;
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
@@ -88,8 +89,9 @@ pub struct Ahead {
 pub struct Unrun {
     /// Bound, and neither run nor recorded yet.
     bound: Vec<(String, Bound)>,
-    /// Recorded as bound, by number; what came of it is not recorded yet.
-    recorded: Vec<u64>,
+    /// Recorded as bound, by number and by place among the client's requests; what came of it is not
+    /// recorded yet.
+    recorded: Vec<(u64, u64)>,
 }
 
 impl Unrun {
@@ -120,14 +122,22 @@ impl Unrun {
 }
 
 impl Session {
+    /// Something goes to the target, and may hold locks from then on: the transaction may wait for no longer
+    /// than the shortest of its statements lets it.
+    pub(super) fn note_idle(&mut self, limits: Limits) {
+        self.idle = self.idle.into_iter().chain(limits.idle).min();
+    }
+
     /// Records what the target is about to plan although nothing has asked for its rows.
     pub(super) async fn record_bound(&mut self) -> Result<(), End> {
-        for (_, Bound { planned, values, text, wording, .. }) in std::mem::take(&mut self.ahead.unrun.bound) {
+        for (_, Bound { planned, values, text, wording, places: [_, place], .. }) in
+            std::mem::take(&mut self.ahead.unrun.bound)
+        {
             let Some(planned) = planned else { continue };
             let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
             let said = Said { text: &text, wording: &wording, forwarded, parameters: Some(&values.parameters) };
             let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
-            self.ahead.unrun.recorded.push(recorded.number());
+            self.ahead.unrun.recorded.push((recorded.number(), place));
             self.ahead.filling = Deadline::earlier(self.ahead.filling, planned.cleared.limits().time);
         }
         Ok(())
@@ -135,16 +145,21 @@ impl Session {
 
     /// The target has answered: what was only bound came to nothing.
     pub(super) async fn account_bound(&mut self) -> Result<(), End> {
-        for number in std::mem::take(&mut self.ahead.unrun.recorded) {
-            self.record.came_to_nothing(number, "(bound)", char::from(self.status), clock::now()).await?;
+        for (number, _) in std::mem::take(&mut self.ahead.unrun.recorded) {
+            self.record.came_to_nothing(number, 0, "(bound)", char::from(self.status), clock::now()).await?;
         }
         Ok(())
     }
 
-    /// The target has failed at it.
-    pub(super) async fn fail_bound(&mut self, state: &str) -> Result<(), End> {
-        for number in std::mem::take(&mut self.ahead.unrun.recorded) {
-            self.record.error(number, state, clock::now()).await?;
+    /// The target has failed: at one of those, at none, or before it came to them. Those that it had bound
+    /// by then came to nothing; of the rest nothing was done.
+    pub(super) async fn fail_bound(&mut self, fault: Fault, answered: u64, state: &str) -> Result<(), End> {
+        for (number, place) in std::mem::take(&mut self.ahead.unrun.recorded) {
+            if fault == Fault::Named(place) {
+                self.record.error(number, 0, state, clock::now()).await?;
+            } else if place < answered {
+                self.record.came_to_nothing(number, 0, "(bound)", char::from(self.status), clock::now()).await?;
+            }
         }
         Ok(())
     }
@@ -179,11 +194,13 @@ impl Session {
         true
     }
 
-    /// What was begun last reads one part of a portal: what other parts have used up counts.
-    pub(super) fn reads_part(&mut self, portal: &str) {
+    /// What was begun last runs a portal, or reads one part of it: what other parts have used up counts.
+    pub(super) fn runs_portal(&mut self, portal: &str, is_part: bool) {
         let Some(bound) = self.portals.get_mut(portal) else { return };
-        let used = bound.used.get_or_insert_default().clone();
-        if let Some(execution) = self.executions.back_mut() {
+        let Some(execution) = self.executions.back_mut() else { return };
+        execution.places = bound.places;
+        if is_part || bound.used.is_some() {
+            let used = bound.used.get_or_insert_default().clone();
             execution.goes_on(Behind { used: Some(used), ..Behind::default() });
         }
     }

@@ -1,12 +1,16 @@
 //! What a statement is bound to while people decide: what its names mean and how that is defined,
-//! the settings that give its text a meaning, the functions it calls. Asked of the target each time.
+//! the settings that give its text a meaning, and everything that it reaches. Asked of the target each time.
+
+use std::collections::BTreeMap;
 
 use super::relay::Mode;
 use super::session::{End, Session};
+use super::steady::Code;
 use super::values::Values;
 use crate::core::approval::steady::Leaning;
 use crate::core::approval::{Binding, BoundRelation};
 use crate::core::encoding;
+use crate::core::role_sql;
 use crate::core::statement::facts::{Facts, Name};
 
 /// Settings that change what a text means or does.
@@ -42,51 +46,30 @@ const RELATIONS: &str = "select 'relation', n.name, coalesce(c.oid::text, '0'), 
    from pg_catalog.unnest($1::pg_catalog.text[]) n(name) \
    left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(n.name) order by n.name";
 
+/// What it reaches, how that is defined, and what its code asks the session for.
+const REACH: &str = include_str!("reach.sql");
+
+/// The server would compile so long a question before it answers it, which takes longer than answering.
+const PLAIN: &str = "select 'plain', pg_catalog.set_config('jit', 'off', true)";
+
 /// What code may look at that only its session knows, as far as it says so.
-const SESSIONS_OWN: &str = r"\m(currval|lastval|setseed|pg_temp\w*|pg_my_temp_schema|pg_settings|pg_cursors?|pg_prepared_statements?|pg_backend_pid)\M";
+const OWN: &str = r"currval\w*|lastval|setseed|pg_temp\w*|pg_my_temp_schema|pg_settings|pg_show_all_settings|pg_cursors?|pg_prepared_statements?|pg_backend_pid|pg_listening_channels";
+
+/// Functions that run a text as SQL.
+const RUNS: &str = r"query_to_xml\w*|cursor_to_xml\w*|table_to_xml\w*|schema_to_xml\w*|database_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table|dblink\w*";
 
 /// Settings that say how long to wait or what to tell, not what to do; and what each session is told of
 /// itself.
-const TELLING: &str = r"^(application_name|client_.*|.*_timeout|transaction_(isolation|read_only|deferrable)|default_transaction_.*|tcp_.*|log_.*|dbgate\..*)$";
+const TELLING: &str = r"^(application_name|client_.*|.*_timeout|transaction_(isolation|read_only|deferrable)|default_transaction_.*|tcp_.*|log_.*|jit|dbgate\..*)$";
 
-/// How the database's own code asks for a setting.
-const ASKS: &str = r"current_setting\s*\(\s*''([^'']+)''";
+/// Settings that say who and where somebody is, also where code asks for them: they are not the same
+/// in the session that runs what was asked for in another.
+const WHO: &str =
+    r"^(application_name|client_.*|role|session_authorization|is_superuser|transaction_.*|jit|dbgate\..*)$";
 
-/// Settings, bodies of functions and of what operators call, what the client wants to hear, the locks of this
-/// transaction, and code that looks at what only its session knows. The settings are those that give a
-/// text its meaning, all that the client has set, and all that code of the database's own asks for.
-const CIRCUMSTANCES: &str = "with own as materialized ( \
-     select p.oid, p.proname, case when p.prokind in ('f', 'p') then pg_catalog.pg_get_functiondef(p.oid) else p.prosrc end \
-       as body from pg_catalog.pg_proc p \
-     where (p.proname = any ($1::pg_catalog.text[]) or p.oid in ( \
-       select o.oprcode from pg_catalog.pg_operator o where o.oprname = any ($2::pg_catalog.text[]))) and p.oid >= 16384), \
-   asked as materialized ( \
-     select m.found[1] as name from pg_catalog.pg_proc p, \
-       pg_catalog.regexp_matches(p.prosrc, 'ASKS', 'gi') m(found) where p.oid >= 16384 \
-     union select m.found[1] from pg_catalog.pg_policy y, pg_catalog.regexp_matches(pg_catalog.concat( \
-       pg_catalog.pg_get_expr(y.polqual, y.polrelid), ' ', pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), \
-       'ASKS', 'gi') m(found) \
-     union select d.name from pg_catalog.unnest($3::pg_catalog.text[]) d(name)), \
-   settings as ( \
-     select s.name, s.setting from pg_catalog.pg_settings s where s.name in (SETTINGS) \
-       or (s.source in ('session', 'client') and s.name !~ 'TELLING') \
-     union select pg_catalog.lower(a.name), pg_catalog.current_setting(a.name, true) from asked a \
-       where pg_catalog.strpos(a.name, '.') > 0 and a.name !~ 'TELLING' \
-         and pg_catalog.current_setting(a.name, true) is not null) \
- select 'circumstances', \
-   (select pg_catalog.json_object_agg(s.name, s.setting order by s.name)::text from settings s), \
-   (select pg_catalog.string_agg(own.oid::text || ' ' || own.body, E'\\n' order by own.oid) from own), \
-   pg_catalog.current_setting('client_min_messages'), \
-   (select pg_catalog.string_agg(distinct l.mode || ' ' || n.nspname || '.' || c.relname, E'\\n') \
-     from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation \
-     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-     where l.pid = pg_catalog.pg_backend_pid() and l.mode <> 'AccessShareLock' and c.relkind in ('r', 'p') \
-       and c.oid >= 16384), \
-   coalesce((select pg_catalog.min(own.proname::text) from own where own.body ~* 'SESSIONS_OWN'), \
-     (select pg_catalog.min(p.proname::text) from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid \
-       where t.tgrelid = any (select pg_catalog.to_regclass(n.name)::pg_catalog.oid \
-           from pg_catalog.unnest($4::pg_catalog.text[]) n(name)) \
-         and not t.tgisinternal and p.prosrc ~* 'SESSIONS_OWN'))";
+/// How code asks for a setting by its name, and how it sets one.
+const ASKS: &str = r"current_setting\s*\(\s*''([^'']+)''(?:::text)?\s*[,)]";
+const SETS: &str = r"set_config\s*\(\s*''([^'']+)''(?:::text)?\s*,";
 
 /// What was found out about a statement.
 pub struct Circumstances {
@@ -115,16 +98,16 @@ impl Session {
     ) -> Result<Option<Circumstances>, End> {
         let parameters = values.map(Values::bound).transpose()?.flatten();
         let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
-        let functions: Vec<String> = facts.calls().map(|call| call.name).collect();
-        let operators: Vec<String> = facts.operators.iter().map(|name| name.name.clone()).collect();
+        let calls: Vec<String> = facts.calls().map(|call| call.name).collect();
         let dotted: Vec<String> = self.people.era.dotted().iter().cloned().collect();
         let leaning = self.leaning(facts, values);
-        self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&array(&names))]);
-        let circumstances = CIRCUMSTANCES.replace("SETTINGS", SETTINGS).replace("SESSIONS_OWN", SESSIONS_OWN);
-        let circumstances = circumstances.replace("TELLING", TELLING).replace("ASKS", ASKS);
-        let lists = [&functions, &operators, &dotted, &names].map(|list| array(list));
-        let lists: Vec<_> = lists.iter().map(|list| Some(list.as_str())).collect();
-        self.ask_fresh("dbgate_circumstances", &circumstances, &lists);
+        let word = |is_so: bool| if is_so { "true" } else { "false" };
+        let (names, calls, dotted) = (array(&names), array(&calls), array(&dotted));
+        let (fires_events, has_unread) = (word(facts.upkeep.is_some()), word(self.people.era.has_unread()));
+        self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&names)]);
+        self.ask_fresh("dbgate_plain", PLAIN, &[]);
+        let values = [&names, &calls, text, &dotted, fires_events, has_unread].map(Some);
+        self.ask_fresh("dbgate_circumstances", &reach(), &values);
         let drained = self.asked_aside(mode).await?;
         if drained.failed {
             return Ok(None);
@@ -139,11 +122,14 @@ impl Session {
                 Some("relation") => {
                     let name = cell(1).unwrap_or_default().to_owned();
                     let oid = cell(2).and_then(|oid| oid.parse().ok()).unwrap_or(0);
-                    let definition = Binding::digest_of(cell(3).unwrap_or_default());
+                    let stands = facts.touches.iter().map(|touch| &touch.relation).find(|one| quoted(one) == name);
+                    let stands = stands.and_then(|one| self.stands_for(one)).unwrap_or_default();
+                    let definition = Binding::digest_of(&format!("{}\n{stands}", cell(3).unwrap_or_default()));
                     statistics_age = statistics_age.max(cell(5).and_then(|seconds| seconds.parse().ok()));
                     triggers.extend(cell(4).unwrap_or_default().lines().map(str::to_owned));
                     relations.push(BoundRelation { name, oid, definition });
                 }
+                Some("plain") => {}
                 Some("circumstances") => rest = Some(row),
                 Some(_) | None => return Err(End::Protocol),
             }
@@ -152,6 +138,9 @@ impl Session {
         relations.dedup();
         let rest = rest.ok_or(End::Protocol)?;
         let cell = |index: usize| rest.get(index).and_then(Option::as_deref);
+        let reached = cell(2).and_then(|json| serde_json::from_str(json).ok());
+        let mut reached: BTreeMap<_, _> = reached.ok_or(End::Protocol)?;
+        reached.insert("the server".to_owned(), self.catalog.cluster.clone());
         let grant = &self.grant.grant;
         let binding = Binding {
             principal: self.people.principal().to_owned(),
@@ -163,7 +152,7 @@ impl Session {
             parameters: parameters.as_deref().map(encoding::base64),
             settings: cell(1).and_then(|json| serde_json::from_str(json).ok()).ok_or(End::Protocol)?,
             relations,
-            functions: cell(2).map(Binding::digest_of).unwrap_or_default(),
+            reached,
             policy: self.policy.digest().to_owned(),
         };
         let mut found = Circumstances {
@@ -175,9 +164,50 @@ impl Session {
             leaning: None,
             hears_notices: !matches!(cell(3), Some("warning" | "error")),
         };
-        found.leaning = leaning.or_else(|| found.leaning_of(cell(5), !self.temporary.is_empty()));
+        found.leaning = leaning.or_else(|| {
+            let has = |index: usize, word: &str| cell(index).is_some_and(|text| text.split(' ').any(|one| one == word));
+            let code = Code {
+                own: cell(5).map(str::to_owned),
+                asks_unnamed: has(6, "true"),
+                has_relations: has(7, "relations") || !self.temporary.is_empty(),
+                has_others: has(7, "others"),
+                is_text: has(8, "true"),
+                temporary: cell(9).map(str::to_owned),
+            };
+            code.leaning()
+        });
         Ok(Some(found))
     }
+
+    /// What this session sees in place of a relation: masks and filters go by who somebody is, too.
+    fn stands_for(&self, name: &Name) -> Option<String> {
+        let scope = self.scope().relations.get(&self.resolve(name)?.name)?;
+        let masks: Vec<_> = scope.columns.iter().map(|column| (&column.name, &column.mask)).collect();
+        let rebuilt = scope.rebuilt.as_deref().map(unnumbered);
+        serde_json::to_string(&(masks, &scope.filter, rebuilt)).ok()
+    }
+}
+
+/// The question, whole.
+fn reach() -> String {
+    let parts = [
+        ("{SETTINGS}", SETTINGS),
+        ("{OWN}", OWN),
+        ("{RUNS}", RUNS),
+        ("{TELLING}", TELLING),
+        ("{WHO}", WHO),
+        ("{ASKS}", ASKS),
+        ("{SETS}", SETS),
+    ];
+    parts.iter().fold(REACH.to_owned(), |text, (name, part)| text.replace(name, part))
+}
+
+/// A rebuilt view without the names of masking schemas, which change with the rest of the scope.
+fn unnumbered(text: &str) -> String {
+    let mut parts = text.split(role_sql::MASK_PREFIX);
+    let first = parts.next().unwrap_or_default().to_owned();
+    let of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    parts.fold(first, |text, part| text + part.trim_start_matches(of_name))
 }
 
 /// A name as SQL spells it.

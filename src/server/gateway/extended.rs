@@ -31,9 +31,6 @@ use crate::server::check::{Hold, Planned, RESERVED, refused, reserved};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
 
-/// Prepared statements that a session may keep.
-const MOST_PREPARED: usize = 10_000;
-
 impl Session {
     /// Serves one message of the extended protocol.
     pub(super) async fn extended(&mut self, message: &Message, parsed: Frontend<'_>) -> Result<(), End> {
@@ -75,9 +72,8 @@ impl Session {
         if self.pipeline.is_empty() {
             self.refresh().await?;
         }
-        if self.prepared.len() >= MOST_PREPARED {
-            let hint = "close those that are not needed any more";
-            return seldom(self.deny(&refused("too_many_prepared", "too many prepared statements", hint), sql)).await;
+        if let Err(denial) = self.has_room_to_prepare(name, sql) {
+            return seldom(self.deny(&denial, sql)).await;
         }
         self.follow_policy();
         let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
@@ -99,7 +95,7 @@ impl Session {
         let (text, wording) = (sql.into(), decided.wording.clone());
         let judged = Judged::Planned(planned.clone());
         let (era, context) = (self.era(), self.context.clone());
-        self.name_statement(name, Some(Parsed { judged, types: types_of, era, text, wording, context }));
+        self.name_statement(name, Some(Parsed { judged, types: types_of, era, text, wording, place: 0, context }));
         if planned.is_spliced {
             self.ask_parse(Owner::Client, name, &planned.forward, &frontend::types(types)?);
         } else {
@@ -114,7 +110,7 @@ impl Session {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
-            Err(error) => return Err(Undecided::Denied(refused("unparseable", &error.to_string(), error.way_out()))),
+            Err(error) => return Err(Undecided::Denied(refused(error.code(), &error.to_string(), error.way_out()))),
         };
         let statement = match statements.as_slice() {
             [] => return Err(Undecided::Unjudged(Judged::Empty)),
@@ -145,7 +141,14 @@ impl Session {
         if portal.starts_with(RESERVED) || statement.starts_with(RESERVED) {
             return seldom(self.deny(&reserved(portal), "")).await;
         }
-        let parameters = message.body.slice_ref(parameters);
+        if let Err(denial) = self.has_room_to_bind(portal, parameters.len()) {
+            return seldom(self.deny(&denial, "")).await;
+        }
+        // What is kept beside others does not keep all that came along with it.
+        let parameters = match portal {
+            "" => message.body.slice_ref(parameters),
+            _ => Bytes::copy_from_slice(parameters),
+        };
         if self.facts_stale && self.pipeline.is_empty() {
             seldom(self.refresh()).await?;
         }
@@ -163,10 +166,11 @@ impl Session {
                 let values = Values { types, parameters, era: self.era() };
                 return seldom(self.bind_unlifted(message, portal, statement, &text, values)).await;
             }
-            Some(Parsed { judged, types, era, text, wording, .. }) => {
+            Some(Parsed { judged, types, era, text, wording, place, .. }) => {
                 let era = self.read_again(statement, &judged, &types, era)?;
                 let values = Values { types, parameters, era };
-                Some(Bound { planned: judged.planned().cloned(), values, is_lifted: false, text, wording, used: None })
+                let (planned, places) = (judged.planned().cloned(), [place; 2]);
+                Some(Bound { planned, values, is_lifted: false, text, wording, places, used: None })
             }
             None => None,
         };
@@ -205,7 +209,7 @@ impl Session {
                     false => people::refused(&denial, self.people.is_asking()),
                 };
                 return match stopped {
-                    Stopped::Tell(error) => self.turn_down_with(&error).await,
+                    Stopped::Tell(error) => self.turn_down_with(&error, None).await,
                     Stopped::Wait | Stopped::Told => {
                         self.is_skipping = true;
                         Ok(())
@@ -217,10 +221,8 @@ impl Session {
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         self.people.lifted = Some(planned.clone());
         let (wording, planned) = (Arc::new(Wording::of(text)), Some(planned));
-        self.name_portal(
-            portal,
-            Some(Bound { planned, values, is_lifted: true, text: text.clone(), wording, used: None }),
-        );
+        let (text, places) = (text.clone(), [u64::MAX; 2]);
+        self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text, wording, places, used: None }));
         self.pass(message, Step::Bind);
         Ok(())
     }
@@ -232,16 +234,18 @@ impl Session {
             return seldom(self.execute_unknown(message, portal)).await;
         };
         let Some(planned) = bound.planned else {
-            self.pass(message, Step::Execute);
-            return Ok(());
+            self.pass(message, Step::Nothing);
+            return Ok(seldom(self.record.nothing(&bound.text, Protocol::Extended, clock::now())).await?);
         };
         if self.people.trying.is_some() {
             return seldom(self.deny(&only_tries(), &bound.text)).await;
         }
-        if self.ends_block(&planned) && !seldom(self.answered_so_far(Asked::BeforeCommit)).await? {
-            return Ok(());
-        }
         let (values, text) = (bound.values, bound.text);
+        let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
+        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
+        if self.ends_block(&planned) && !seldom(self.answered_so_far(Asked::BeforeCommit)).await? {
+            return seldom(self.record_unrun(&planned, said)).await;
+        }
         if let Err(denial) = self.judge_again(&planned, &text) {
             return seldom(self.deny(&denial, &text)).await;
         }
@@ -257,7 +261,7 @@ impl Session {
             true if planned.hold.is_counted() && self.people.lift.is_none() => {
                 if !seldom(self.claim(&text, planned.cleared.facts(), Some(&values), Mode::Extended)).await? {
                     self.is_skipping = true;
-                    return Ok(());
+                    return seldom(self.record_unrun(&planned, said)).await;
                 }
                 self.people.begin(&planned, &text, Some(values.clone()));
             }
@@ -267,21 +271,17 @@ impl Session {
             }
             true | false => self.people.travel_together(),
         }
-        let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         // Whether a block is open decides who commits it: only the answers say.
         if planned.hold == Hold::OwnBlock && self.held.has_moved && !seldom(self.answered_so_far(Asked::SoFar)).await? {
             return Ok(());
         }
-        if let Err(denial) = self.guard(&planned, recorded.number()) {
-            seldom(self.record.vetoed(recorded.number(), "42501", &denial, clock::now())).await?;
-            return seldom(self.turn_down(&denial, &text)).await;
+        if let Err(denial) = self.guard(&planned, recorded.number(), 0) {
+            let of = Some((recorded.number(), 0, &*denial));
+            return seldom(self.turn_down_with(&denial_error(&denial, &text), of)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
-        if rows > 0 || bound.used.is_some() {
-            self.reads_part(portal);
-        }
+        self.runs_portal(portal, rows > 0);
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
         self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
         self.held.has_moved |= planned.cleared.facts().transaction.is_some();
@@ -291,6 +291,9 @@ impl Session {
             Foreseen::Failed => {
                 self.is_skipping = true;
                 return Ok(());
+            }
+            Foreseen::Refused(denial) => {
+                return seldom(self.veto(&denial, Some((recorded.number(), 0)), Mode::Extended)).await;
             }
             Foreseen::Stop(verdict) => return seldom(self.take_back(verdict, Mode::Extended)).await,
         }
@@ -378,8 +381,8 @@ impl Session {
         self.changes.settled();
         if drained.failed {
             self.is_skipping = true;
-        } else if let Some((number, tag)) = drained.wrong_tag.take() {
-            self.wrong_tag(number, &tag, Mode::Extended).await?;
+        } else if let Some((number, part, tag)) = drained.wrong_tag.take() {
+            self.wrong_tag(number, part, &tag, Mode::Extended).await?;
             drained.failed = true;
         }
         Ok(drained)
@@ -431,7 +434,7 @@ impl Session {
             seldom(self.account_bound()).await?;
         }
         match drained.wrong_tag {
-            Some((number, tag)) => seldom(self.wrong_tag(number, &tag, Mode::Extended)).await,
+            Some((number, part, tag)) => seldom(self.wrong_tag(number, part, &tag, Mode::Extended)).await,
             None => Ok(()),
         }
     }
@@ -439,16 +442,13 @@ impl Session {
     /// Refuses a statement that was not recorded yet.
     pub(super) async fn deny(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
         self.record.denied(denial, sql, Protocol::Extended, clock::now()).await?;
-        self.turn_down(denial, sql).await
+        self.turn_down_with(&denial_error(denial, sql), None).await
     }
 
     /// Refuses in the middle of a pipeline: what came before is answered first, what follows up to
-    /// Sync is skipped, and the target is made to fail as well.
-    async fn turn_down(&mut self, denial: &Denial, sql: &str) -> Result<(), End> {
-        self.turn_down_with(&denial_error(denial, sql)).await
-    }
-
-    async fn turn_down_with(&mut self, error: &ErrorFields) -> Result<(), End> {
+    /// Sync is skipped, and the target is made to fail as well. `of` is what was let through before, and why
+    /// it is refused now.
+    async fn turn_down_with(&mut self, error: &ErrorFields, of: Option<(u64, u32, &Denial)>) -> Result<(), End> {
         self.people.note_failure(&error.sqlstate, &error.message);
         if !self.pipeline.is_empty() {
             let drained = self.flush_up(Mode::Extended).await?;
@@ -457,10 +457,13 @@ impl Session {
                 return Ok(());
             }
         }
+        self.account_bound().await?;
+        self.record_refusal(of, error).await?;
         self.release();
         self.client.error(error);
         self.is_skipping = true;
-        if self.is_dirty || self.status == b'T' {
+        // Also what was only read by the target, or bound, has its locks.
+        if self.is_dirty || self.status == b'T' || self.pipeline.is_open() {
             self.ask_veto();
             // At once: until it fails, the target keeps the locks of what came before.
             self.send().await?;

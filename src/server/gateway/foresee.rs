@@ -36,6 +36,10 @@ pub enum Planner {
 impl Session {
     /// Asks the planner ahead of a statement that has begun. A verdict: it must not run at all.
     pub(super) async fn foresee(&mut self, planned: &Planned, mode: Mode) -> Result<Foreseen, End> {
+        match self.has_room(planned, mode).await? {
+            Foreseen::GoOn => {}
+            stopped @ (Foreseen::Failed | Foreseen::Refused(_) | Foreseen::Stop(_)) => return Ok(stopped),
+        }
         // Nobody would be asked, and nothing is only tried.
         if !self.people.is_alone() && self.people.trying.is_none() {
             return Ok(Foreseen::GoOn);
@@ -147,5 +151,7 @@ pub enum Foreseen {
     GoOn,
     /// The target refused to plan it; the client has its error.
     Failed,
+    /// It must not run, and nobody is asked about it.
+    Refused(Box<Denial>),
     Stop(Verdict),
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::before::Pending;
 use super::relay::{Drained, Mode};
+use super::room::LOCKS;
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
@@ -17,14 +18,10 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
-
-/// Temporary relations that one transaction may make. Each takes several of the locks that all
-/// sessions of the target share.
-const MOST_MADE: u32 = 200;
 
 /// What is known of the writes of the transaction that is open.
 #[derive(Default)]
@@ -45,14 +42,17 @@ pub struct Held {
     own_next: Option<Own>,
     /// What was judged in this transaction.
     facts: Vec<Arc<Facts>>,
-    /// The statements' numbers in the record.
-    numbers: Vec<u64>,
-    /// Rows that SELECT ... FOR UPDATE and its kin have locked in the client's block.
+    /// The last of its statements, by number and part in the record, and how many there were.
+    last_held: Option<(u64, u32)>,
+    count: u32,
+    /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began.
     locked: u64,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
     /// Temporary relations that were asked for: each holds locks until its transaction ends.
-    made: u32,
+    pub made: u64,
+    /// Locks that may have been taken since the target was asked how many there are.
+    pub taken: u64,
     /// The relation they are of.
     locked_relation: Option<Name>,
     /// What is kept of the write, where policy wants it to be taken back.
@@ -115,7 +115,8 @@ macro_rules! counts {
 
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
-pub const OWN: [(&str, &str); 9] = [
+pub const OWN: [(&str, &str); 10] = [
+    ("dbgate_locks", LOCKS),
     ("dbgate_counts", counts!("now", "held.relation is not null")),
     ("dbgate_baseline", counts!("before", "c.oid = any ($1::pg_catalog.oid[])")),
     ("dbgate_baseline_all", counts!("before", "c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
@@ -147,7 +148,7 @@ impl Session {
     }
 
     /// What must go ahead of a statement's Execute.
-    pub(super) fn guard(&mut self, planned: &Planned, number: u64) -> Result<(), Box<Denial>> {
+    pub(super) fn guard(&mut self, planned: &Planned, number: u64, part: u32) -> Result<(), Box<Denial>> {
         if self.fetches_portal(planned) {
             let (what, hint) = ("FETCH reads from cursors that DECLARE has made", "read on from a portal with Execute");
             return Err(refused("portal_by_fetch", what, hint));
@@ -158,14 +159,9 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
-        let makes = facts.verb.starts_with("CREATE TEMP");
-        self.held.made += u32::from(makes);
-        if makes && self.held.made > MOST_MADE {
-            return Err(refused(
-                "too_many_temporary",
-                &format!("a transaction makes {MOST_MADE} temporary relations at most: the target has few locks"),
-                "commit first",
-            ));
+        self.has_room_for(planned)?;
+        if let Some(denial) = self.makes_too_much(facts) {
+            return Err(denial);
         }
         match planned.hold {
             // What was judged as a plain table may be a view by now.
@@ -199,7 +195,8 @@ impl Session {
         if !self.held.facts.last().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
             self.held.facts.push(facts);
         }
-        self.held.numbers.push(number);
+        self.held.last_held = Some((number, part));
+        self.held.count = self.held.count.saturating_add(1);
         Ok(())
     }
 
@@ -313,7 +310,7 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
-        if let Some(number) = self.held.numbers.last().copied() {
+        if let Some((number, _)) = self.last_held() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         self.held.impacts = impacts;
@@ -330,11 +327,12 @@ impl Session {
         }
     }
 
-    /// Adds up rows that stay locked until the client ends its block. Outside of one the locks are
-    /// gone with the statement. What is read on from a cursor counts where the cursor locks.
+    /// Adds up rows that are locked until the transaction ends. What is read on from a cursor counts where
+    /// the cursor locks.
     pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
-        if !self.is_block && !self.held.is_kept_open {
-            return;
+        if facts.transaction == Some(TransactionVerb::Begin) {
+            // What was locked in front of it stays locked in the block: it is judged now.
+            self.held.is_active |= self.held.locked > 0;
         }
         if facts.locks {
             // Others may be of the session's own, or the server's.
@@ -368,7 +366,9 @@ impl Session {
     /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
     /// that those which were changed meanwhile do not count twice.
     fn locked(&self, changed: &[Impact]) -> Option<Impact> {
-        let name = self.held.locked_relation.as_ref().filter(|_| self.held.locked > 0)?;
+        // Outside of a block the locks are gone with the statement.
+        let stays = self.held.locked > 0 && (self.is_block || self.held.is_kept_open);
+        let name = self.held.locked_relation.as_ref().filter(|_| stays)?;
         let Some(relation) = self.resolve(name) else { return self.locked_unknown(name) };
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
@@ -405,6 +405,7 @@ impl Session {
     /// described. Its error is ours to hide.
     pub(super) fn ask_veto(&mut self) {
         self.is_vetoing = true;
+        self.record.has_failed();
         self.held.is_unsure = true;
         self.held.undone();
         // Code of the client's may have made one.
@@ -421,7 +422,7 @@ impl Session {
         self.held.is_active = false;
         self.held.baseline = None;
         self.held.facts.clear();
-        self.held.numbers.clear();
+        (self.held.last_held, self.held.count) = (None, 0);
         self.held.impacts.clear();
         (self.held.locked, self.held.locked_relation, self.held.is_kept_open) = (0, None, false);
         self.held.made = 0;
@@ -429,9 +430,9 @@ impl Session {
         self.held.commit_failed = false;
     }
 
-    /// The last statement that was held.
-    pub(super) fn last_held(&self) -> Option<u64> {
-        self.held.numbers.last().copied()
+    /// The last statement that was held, by number and part.
+    pub(super) fn last_held(&self) -> Option<(u64, u32)> {
+        self.held.last_held
     }
 }
 
@@ -473,7 +474,7 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
 impl Held {
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
-        self.numbers.len() == 1 && self.locked == 0
+        self.count == 1 && self.locked == 0
     }
 
     /// A part of the open transaction, or all of it, is taken back.

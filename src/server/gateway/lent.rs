@@ -105,13 +105,15 @@ impl Session {
         let tag = match self.as_owner(planned).await? {
             Ok(tag) => tag,
             Err(Unfinished { fields, is_known }) => {
-                match is_known {
-                    true => self.people.note_failure(&fields.sqlstate, &fields.message),
+                if is_known {
+                    self.people.note_failure(&fields.sqlstate, &fields.message);
+                    self.record.error(number, 0, &fields.sqlstate, clock::now()).await?;
+                } else {
                     // Its outcome stays open.
-                    false => self.people.lift = None,
+                    self.people.lift = None;
+                    self.record.unknown(number, 0, clock::now()).await?;
                 }
                 self.client.error(&fields);
-                self.record.error(number, &fields.sqlstate, clock::now()).await?;
                 return Ok(false);
             }
         };

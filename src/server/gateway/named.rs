@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::bound::{Behind, Deadline};
 use super::session::{Bound, End, Judged, Session};
+use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
@@ -20,8 +21,20 @@ use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
-use crate::server::check::{Hold, Known, Planned, refused};
+use crate::server::check::{Hold, Known, Planned, TOO_MANY, refused};
 use crate::server::decisions::Context;
+
+/// Prepared statements that a session may keep; and portals and cursors.
+const MOST_PREPARED: usize = 10_000;
+const MOST_PORTALS: usize = 1_000;
+/// Bytes of the texts of the ones, and of the values of the others.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// What is longer is added up each time, the rest once in so many.
+const SHORT: usize = 4096;
+const ONCE_IN: usize = 64;
+
+/// How long a transaction may wait that has only had a text read which nobody has judged.
+const UNJUDGED: Duration = Duration::from_secs(120);
 
 /// Changes that the target was asked for, in the order of the requests.
 #[derive(Default)]
@@ -29,6 +42,8 @@ pub struct Changes {
     /// Of the request that is about to be made.
     next: Option<Change>,
     asked: VecDeque<Option<Change>>,
+    /// How many there were in all.
+    made: u64,
     /// Something runs whose success changes what the session knows.
     must_settle: bool,
 }
@@ -40,6 +55,8 @@ pub struct Cursor {
     /// A Query gets its rows in their binary form.
     is_binary: bool,
     pub end: Ends,
+    /// Advisory locks that reading on from it may take.
+    pub takes: u64,
 }
 
 /// With what a cursor ends.
@@ -64,11 +81,22 @@ impl Changes {
     /// A Parse, Bind or Close of the client's goes out.
     pub fn asked(&mut self) {
         self.asked.push_back(self.next.take());
+        self.made += 1;
+    }
+
+    /// The place of the next one among all of them.
+    pub fn place(&self) -> u64 {
+        self.made
     }
 
     /// The target has done the first of them.
     pub fn answered(&mut self) {
         self.asked.pop_front();
+    }
+
+    /// How many of them the target has done: the place of the one whose turn it is.
+    pub fn answered_so_far(&self) -> u64 {
+        self.made - u64::try_from(self.asked.len()).unwrap_or(self.made)
     }
 
     /// A statement was asked for. Names, and what a transaction holds, change with some: what
@@ -101,6 +129,8 @@ pub struct Parsed {
     pub era: u64,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+    /// The place of its Parse among the client's requests.
+    pub place: u64,
     /// What it was judged by.
     pub context: Arc<Context>,
 }
@@ -108,20 +138,61 @@ pub struct Parsed {
 impl Parsed {
     /// Of a text that was not judged.
     pub fn unjudged(judged: Judged, sql: &str, types: Bytes, context: Arc<Context>) -> Self {
-        Self { judged, types, era: 0, text: sql.into(), wording: Arc::new(Wording::of(sql)), context }
+        let wording = Arc::new(Wording::of(sql));
+        Self { judged, types, era: 0, text: sql.into(), wording, place: 0, context }
     }
 }
 
 impl Session {
+    /// Whether one more statement can be kept under this name.
+    pub(super) fn has_room_to_prepare(&self, name: &str, text: &str) -> Result<(), Box<Denial>> {
+        let kept = &self.prepared;
+        let sum = || kept.values().map(|one| one.text.len()).sum();
+        let is_full = kept.len() >= MOST_PREPARED || adds_up(kept.len(), text.len(), sum);
+        match is_full && is_one_more(name, kept) {
+            true => Err(too_many("prepared statements")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether one more portal can be kept under this name, with values of this length.
+    pub(super) fn has_room_to_bind(&self, name: &str, length: usize) -> Result<(), Box<Denial>> {
+        let kept = &self.portals;
+        let sum = || kept.values().map(|one| one.values.parameters.len()).sum();
+        let is_full = kept.len() + self.cursors.len() >= MOST_PORTALS || adds_up(kept.len(), length, sum);
+        match is_full && is_one_more(name, kept) {
+            true => Err(too_many("portals and cursors")),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of what SQL prepares or declares.
+    pub(super) fn has_room_for(&self, planned: &Planned) -> Result<(), Box<Denial>> {
+        let facts = planned.cleared.facts();
+        match facts.prepared.as_deref() {
+            Some(name) if facts.verb == "PREPARE" => self.has_room_to_prepare(name, &planned.forward),
+            Some(name) if facts.verb.starts_with("DECLARE") => self.has_room_to_bind(name, 0),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The next request makes the name mean this, or nothing any more.
-    pub(super) fn name_statement(&mut self, name: &str, parsed: Option<Parsed>) {
+    pub(super) fn name_statement(&mut self, name: &str, mut parsed: Option<Parsed>) {
+        if let Some(parsed) = &mut parsed {
+            parsed.place = self.changes.place();
+            // Reading a text takes its locks already; of one that is not judged nobody knows which.
+            let unjudged = Limits { idle: Some(UNJUDGED), ..Limits::default() };
+            self.note_idle(parsed.judged.planned().map_or(unjudged, |planned| planned.cleared.limits()));
+        }
         let before = set(&mut self.prepared, name, parsed);
         self.changes.next = Some(Change::Statement(name.to_owned(), before));
     }
 
     /// The same of a portal.
-    pub(super) fn name_portal(&mut self, name: &str, bound: Option<Bound>) {
-        if let Some(bound) = &bound {
+    pub(super) fn name_portal(&mut self, name: &str, mut bound: Option<Bound>) {
+        if let Some(bound) = &mut bound {
+            bound.places[1] = self.changes.place();
+            self.note_idle(bound.planned.as_ref().map(|planned| planned.cleared.limits()).unwrap_or_default());
             self.ahead.unrun.note(name, bound);
         }
         let before = set(&mut self.portals, name, bound);
@@ -159,11 +230,15 @@ impl Session {
             }
             ("DEALLOCATE", Some(name)) => drop(self.prepared.remove(name)),
             ("PREPARE", Some(name)) => {
-                let (text, wording) = (planned.forward.as_str().into(), Arc::new(Wording::of(&planned.forward)));
+                // As the client wrote it: what stands in place of masked relations is not to be judged.
+                let text = planned.prepares.clone().unwrap_or_else(|| planned.forward.as_str().into());
+                let wording = Arc::new(Wording::of(&text));
                 let judged = Judged::Planned(planned.clone());
-                let (era, context) = (self.era(), self.context.clone());
-                self.prepared
-                    .insert(name.to_owned(), Parsed { judged, types: Bytes::new(), era, text, wording, context });
+                let (era, place, context) = (self.era(), u64::MAX, self.context.clone());
+                self.prepared.insert(
+                    name.to_owned(),
+                    Parsed { judged, types: Bytes::new(), era, text, wording, place, context },
+                );
             }
             ("CLOSE", Some("")) => {
                 self.portals.clear();
@@ -178,7 +253,8 @@ impl Session {
                 let limits = planned.cleared.limits();
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
                 let behind = Behind { limits, used: Some(Arc::default()) };
-                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary: facts.is_binary, end });
+                let (is_binary, takes) = (facts.is_binary, facts.effects.locks);
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }
@@ -236,7 +312,7 @@ impl Session {
     /// Whether all that a text calls is known and changes nothing.
     pub(super) fn is_tame(&self, facts: &Facts) -> bool {
         facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
-            && !facts.fields.iter().any(|field| self.catalog.may_write(field))
+            && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && (facts.operators.is_empty() || !self.catalog.has_volatile_operators)
     }
 
@@ -249,7 +325,7 @@ impl Session {
             return self.deny(&denial, "").await;
         }
         self.ask_close(Owner::Gateway, Named::Portal, portal);
-        self.pass(message, Step::Execute);
+        self.pass(message, Step::Nothing);
         Ok(())
     }
 
@@ -327,6 +403,20 @@ pub(super) fn moves_path(facts: &Facts) -> bool {
 /// the place of a table.
 fn redefines(facts: &Facts) -> bool {
     matches!(facts.verb.as_str(), "DO" | "CALL" | "RENAME" | TEMP_VIEW)
+}
+
+/// Whether a name is not there yet, and is one of many: without a name there is one only.
+fn is_one_more<T>(name: &str, kept: &BTreeMap<String, T>) -> bool {
+    !name.is_empty() && !kept.contains_key(name)
+}
+
+/// Whether these and another one are more than is kept.
+fn adds_up(count: usize, length: usize, sum: impl FnOnce() -> usize) -> bool {
+    (length > SHORT || count.is_multiple_of(ONCE_IN)) && sum() + length > MOST_BYTES
+}
+
+fn too_many(what: &str) -> Box<Denial> {
+    refused(TOO_MANY, &format!("too many {what}, or too long ones"), "close those that are not needed any more")
 }
 
 fn set<T>(names: &mut BTreeMap<String, T>, name: &str, value: Option<T>) -> Option<T> {

@@ -12,9 +12,11 @@ use crate::core::encoding;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::TOO_COMPLEX;
 use crate::core::wire::backend::{self, ErrorFields};
+use crate::core::wire::frame::Message;
 use crate::server::audit::Protocol;
-use crate::server::check::{NOT_PREPARED, Planned, WRONG_KIND, refused};
+use crate::server::check::{NOT_PREPARED, NOT_TEXT, Planned, TOO_MANY, WRONG_KIND, refused};
 use crate::sys::{clock, random};
 
 impl Session {
@@ -31,7 +33,7 @@ impl Session {
         match self.ask_about_text(denial, sql, facts, None).await? {
             Stopped::Tell(error) => {
                 self.client.error(&error);
-                self.end_refused().await
+                self.end_refused(&error.sqlstate).await
             }
             Stopped::Wait => Ok(()),
             Stopped::Told => {
@@ -47,15 +49,39 @@ impl Session {
         let error = denial_error(denial, sql);
         self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(&error);
-        self.end_refused().await
+        self.end_refused(&error.sqlstate).await
+    }
+
+    /// Refuses a message whose text is no text: an error like any other, as it is to PostgreSQL.
+    pub(super) async fn refuse_bytes(&mut self, message: &Message) -> Result<(), End> {
+        if self.is_skipping {
+            return Ok(());
+        }
+        let mut texts = message.body.split(|byte| *byte == 0);
+        let text = texts.nth(usize::from(message.tag == b'P')).unwrap_or_default();
+        let mut denial =
+            refused(NOT_TEXT, &format!("invalid byte sequence for encoding \"UTF8\": {}", bad(&message.body)), "");
+        denial.hint = None;
+        let text = String::from_utf8_lossy(text);
+        if message.tag != b'Q' {
+            return self.deny(&denial, &text).await;
+        }
+        if !self.pipeline.is_empty() {
+            if !self.answered_so_far(Asked::SoFar).await? {
+                return Ok(());
+            }
+            self.release();
+        }
+        self.refuse(&denial, &text).await
     }
 
     /// What follows an error of ours that ends a Query: as after any error, a transaction that is open has failed.
-    async fn end_refused(&mut self) -> Result<(), End> {
+    async fn end_refused(&mut self, state: &str) -> Result<(), End> {
         if self.status == b'E' || (self.status == b'I' && !self.is_dirty && !self.is_block) {
             backend::write_ready(self.status, self.client.out());
             return Ok(());
         }
+        self.record.told(state);
         self.ask_veto();
         self.ask_sync(Owner::Client);
         self.round(Mode::Simple).await?;
@@ -105,10 +131,10 @@ impl Session {
 
     /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
     pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
-        let number = self.last_held();
+        let of = self.last_held();
         let (denial, error) = match verdict {
             Verdict::Stands | Verdict::Failed => return Ok(()),
-            Verdict::Denied(denial) => return self.veto(&denial, number, mode).await,
+            Verdict::Denied(denial) => return self.veto(&denial, of, mode).await,
             Verdict::Tried(tried) => match self.tried(*tried).await? {
                 Some(error) => (super::trial::only_tries(), error),
                 None => return self.failed_before_sync(mode).await,
@@ -119,11 +145,11 @@ impl Session {
             }
             Verdict::Asks(denial, impacts) => match self.ask_about_impact(&denial, impacts).await? {
                 Stopped::Tell(error) => (denial, *error),
-                Stopped::Wait => return self.undo_quietly(&denial, number).await,
+                Stopped::Wait => return self.undo_quietly(&denial, of).await,
                 Stopped::Told => return self.failed_before_sync(mode).await,
             },
         };
-        self.veto_with(&denial, &error, number, mode).await
+        self.veto_with(&denial, &error, of, mode).await
     }
 
     /// After an error that the client was told of: in the simple protocol the message ends here,
@@ -141,13 +167,12 @@ impl Session {
     }
 
     /// Makes the target forget what ran without a word to the client, who waits.
-    async fn undo_quietly(&mut self, denial: &Denial, number: Option<u64>) -> Result<(), End> {
+    async fn undo_quietly(&mut self, denial: &Denial, of: Option<(u64, u32)>) -> Result<(), End> {
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
-        if let Some(number) = number {
-            self.record.vetoed(number, "ZG001", denial, clock::now()).await?;
-        }
+        let of = of.map(|(number, part)| (number, part, denial));
+        self.record_refusal(of, &ErrorFields::error("ZG001", denial.message.clone())).await?;
         self.ask_veto();
         self.ask_sync(Owner::Gateway);
         self.round(Mode::Simple).await?;
@@ -160,9 +185,9 @@ impl Session {
         Ok(())
     }
 
-    /// Takes back what ran, records that, and says why. `number` is the statement that it is about.
-    pub(super) async fn veto(&mut self, denial: &Denial, number: Option<u64>, mode: Mode) -> Result<(), End> {
-        self.veto_with(denial, &denial_error(denial, ""), number, mode).await
+    /// Takes back what ran, records that, and says why. `of` is the statement that it is about, and its part.
+    pub(super) async fn veto(&mut self, denial: &Denial, of: Option<(u64, u32)>, mode: Mode) -> Result<(), End> {
+        self.veto_with(denial, &denial_error(denial, ""), of, mode).await
     }
 
     /// The same, in other words than the denial's.
@@ -170,15 +195,13 @@ impl Session {
         &mut self,
         denial: &Denial,
         error: &ErrorFields,
-        number: Option<u64>,
+        of: Option<(u64, u32)>,
         mode: Mode,
     ) -> Result<(), End> {
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
-        if let Some(number) = number {
-            self.record.vetoed(number, &error.sqlstate, denial, clock::now()).await?;
-        }
+        self.record_refusal(of.map(|(number, part)| (number, part, denial)), error).await?;
         self.people.note_failure(&error.sqlstate, &error.message);
         self.client.error(error);
         self.ask_veto();
@@ -242,15 +265,29 @@ impl Session {
 
     /// The target did something else than what was judged. What can be rolled back is, and the
     /// client is told; where it has been committed already the session ends.
-    pub(super) async fn wrong_tag(&mut self, number: u64, tag: &str, mode: Mode) -> Result<(), End> {
+    pub(super) async fn wrong_tag(&mut self, number: u64, part: u32, tag: &str, mode: Mode) -> Result<(), End> {
         let denial =
             refused("wrong_tag", &format!("the target answered `{tag}`, which is not what was judged"), "report this");
         if self.is_dirty {
-            return self.veto(&denial, Some(number), mode).await;
+            return self.veto(&denial, Some((number, part)), mode).await;
         }
-        self.record.vetoed(number, "42501", &denial, clock::now()).await?;
+        self.record.vetoed(number, part, "42501", &denial, clock::now()).await?;
         Err(End::WrongTag)
     }
+}
+
+/// The first bytes that are no text, as many as its length would have taken.
+fn bad(bytes: &[u8]) -> String {
+    let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let rest = bytes.get(valid..).unwrap_or_default();
+    let length = match rest.first() {
+        Some(0xc0..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf7) => 4,
+        Some(_) | None => 1,
+    };
+    let shown = rest.iter().take(length).take_while(|byte| **byte != 0);
+    shown.map(|byte| format!("0x{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 /// ZG003: more rows than people have let through.
@@ -290,6 +327,9 @@ fn sqlstate(denial: &Denial) -> &'static str {
     match denial.code.as_str() {
         NOT_PREPARED => "26000",
         WRONG_KIND => "42809",
+        NOT_TEXT => "22021",
+        TOO_COMPLEX => "54001",
+        TOO_MANY => "54000",
         _ => "42501",
     }
 }

@@ -19,8 +19,11 @@ use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
 use crate::sys::clock;
 
-/// How much a held answer may gather before the statement is refused.
+/// How much a held answer may gather before its statement is stopped.
 pub const LONGEST_HELD: usize = 16 * 1024 * 1024;
+
+/// And how much of what is no row may still come behind that.
+const MOST_ENDS: usize = 1024 * 1024;
 
 /// How the client asked, which decides what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,8 @@ pub struct Drained {
     pub failed: bool,
     /// It was a request of the gateway's own that failed.
     pub failed_ours: bool,
-    /// A command tag was not of the class that was judged: the statement's number, and the tag.
-    pub wrong_tag: Option<(u64, String)>,
+    /// A command tag was not of the class that was judged: the statement's number and part, and the tag.
+    pub wrong_tag: Option<(u64, u32, String)>,
     /// Rows of the gateway's own queries.
     pub rows: Vec<Vec<Option<String>>>,
     /// Parameter types of a statement that the gateway described for itself.
@@ -173,14 +176,15 @@ impl Session {
             Answer::Done(Owner::Client, Step::Sync | Step::Query) => {
                 self.status = message.body.first().copied().unwrap_or(b'I');
                 self.is_dirty = false;
+                self.transaction_is_over();
                 match self.stop.is_silent() {
                     true => Ok(()),
                     false => self.show(message),
                 }
             }
+            Answer::Done(Owner::Client, Step::Execute) => self.executed(message, mode, drained).await,
             // The statement has been stopped; the client has its error and waits for nothing more.
             Answer::Done(Owner::Client, _) | Answer::Part(Owner::Client, _) if self.stop.is_silent() => Ok(()),
-            Answer::Done(Owner::Client, Step::Execute) => self.executed(message, mode, drained).await,
             Answer::Part(Owner::Client, Step::Query) if matches!(message.tag, b'C' | b'I') => {
                 self.executed(message, mode, drained).await
             }
@@ -196,13 +200,24 @@ impl Session {
 
     /// Puts a message where the client's answers go: straight out, or behind what is held.
     pub(super) fn show(&mut self, message: View<'_>) -> Result<(), End> {
+        if self.stop.is_silent() {
+            return Ok(());
+        }
         self.release_description();
         let is_tag = matches!(message.tag, b'C' | b's' | b'I') && (self.is_holding() || self.holds_tags);
         if self.held_out.is_empty() && !is_tag {
             message.write(self.client.out());
             return Ok(());
         }
-        if self.held_out.len() + message.wire_length() > LONGEST_HELD {
+        let length = self.held_out.len() + message.wire_length();
+        if length > LONGEST_HELD && message.tag == b'N' && self.pipeline.is_executing() {
+            if !self.stop.is_going() {
+                self.too_much_is_held();
+            }
+            return Ok(());
+        }
+        // There is room left for the end of what has filled it.
+        if length > LONGEST_HELD + MOST_ENDS {
             return Err(End::TooMuchHeld);
         }
         message.write(&mut self.held_out);
@@ -275,7 +290,10 @@ impl Session {
                 drained.rows.push(values.into_iter().map(text).collect());
             }
             b't' => drained.types = backend::parameter_types(message.body)?,
-            b'Z' => self.status = message.body.first().copied().unwrap_or(b'I'),
+            b'Z' => {
+                self.status = message.body.first().copied().unwrap_or(b'I');
+                self.transaction_is_over();
+            }
             b'1' => self.own.prepared(),
             b'T' => self.spread_own_net(message)?,
             _ => {}
@@ -292,6 +310,7 @@ impl Session {
         drained: &mut Drained,
     ) -> Result<(), End> {
         self.own.failed();
+        let fault = (self.fault(owner, step, mode), self.changes.answered_so_far());
         self.undo_names();
         // Whether names have moved only the target knows.
         self.facts_stale |= self.has_moved_names;
@@ -312,7 +331,6 @@ impl Session {
             Some(execution) => Position::Behind(execution.before),
             None => Position::Behind(0),
         };
-        let number = front.map(|execution| execution.number);
         let state = match self.stop.take_reason() {
             // The cancel that was asked for, in our words.
             Some(reason) => {
@@ -320,6 +338,8 @@ impl Session {
                 self.client.error(&reason);
                 reason.sqlstate
             }
+            // It has its error already.
+            None if self.stop.is_silent() => backend::error_fields(message.body)?.sqlstate,
             None if owner == Owner::Gateway && self.people.planner == Planner::Asked && front.is_some() => {
                 // The planner was asked about the statement: its answer is the one that the statement would get.
                 let mut fields = backend::error_fields(message.body)?;
@@ -344,12 +364,7 @@ impl Session {
         if let Some(execution) = self.executions.front() {
             execution.use_up();
         }
-        self.executions.clear();
-        self.fail_bound(&state).await?;
-        match number {
-            Some(number) => Ok(self.record.error(number, &state, clock::now()).await?),
-            None => Ok(()),
-        }
+        self.record_failure(fault, &state).await
     }
 
     /// RowDescription: columns that a splice took from a masked relation are named as that relation's.
@@ -421,8 +436,8 @@ impl Session {
             return self.show(message);
         };
         execution.use_up();
-        if self.stop.is_going() {
-            return seldom(self.ended_before_cancel(execution.number, drained)).await;
+        if self.stop.is_asked() {
+            return seldom(self.ended_before_cancel(execution.number, execution.part, drained)).await;
         }
         let tag = match message.tag {
             b'C' => backend::command_tag(message.body)?,
@@ -430,7 +445,7 @@ impl Session {
             _ => "",
         };
         if message.tag == b'C' && !tag_matches(execution.planned.cleared.facts(), tag) {
-            drained.wrong_tag = Some((execution.number, tag.to_owned()));
+            drained.wrong_tag = Some((execution.number, execution.part, tag.to_owned()));
             return self.show(message);
         }
         if matches!(message.tag, b'C' | b's') {
@@ -438,6 +453,9 @@ impl Session {
         }
         if message.tag == b'C' {
             self.follow(&execution.planned, tag);
+            if self.record.is_undone() {
+                seldom(self.record.undone(clock::now())).await?;
+            }
         }
         if matches!(message.tag, b'C' | b's') {
             // A portal that was read in part says no number, and neither does MOVE show rows.
@@ -445,6 +463,7 @@ impl Session {
             self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;
+        self.note_change(&execution.planned, number, part);
         let result = ResultRecord {
             tag,
             columns: self.description.columns(),

@@ -27,6 +27,8 @@ pub struct Execution {
     pub planned: Arc<Planned>,
     /// Characters of the client's text before this statement.
     pub before: u32,
+    /// The places of its Parse and its Bind among the client's requests.
+    pub places: [u64; 2],
     pub digest: RowsDigest,
     pub rows: u64,
     pub bytes: u64,
@@ -45,12 +47,14 @@ impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
         self.doubt_what_follows(planned);
+        self.note_idle(planned.cleared.limits());
         let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
         let mut execution = Execution {
             number,
             part,
             planned: planned.clone(),
             before,
+            places: [u64::MAX; 2],
             digest: RowsDigest::new(&self.key),
             rows: 0,
             bytes: 0,
@@ -77,7 +81,8 @@ impl Session {
         let (messages_before, bytes_before) = execution.used().map_or((0, 0), Used::so_far);
         let is_going = self.stop.is_going();
         let longest = if self.net.is_some() { LONGEST_ROW } else { LONGEST_WHOLE };
-        let (mut taken, mut exceeded, mut is_unreadable) = (0, None, false);
+        let room = (!self.held_out.is_empty()).then(|| LONGEST_HELD.saturating_sub(self.held_out.len()));
+        let (mut taken, mut exceeded, mut is_unreadable, mut is_full) = (0, None, false, false);
         loop {
             let rest = input.get(taken..).unwrap_or_default();
             if execution.rest > 0 {
@@ -95,7 +100,9 @@ impl Session {
                 break;
             }
             is_unreadable = self.net.is_some() && length >= longest;
-            if is_unreadable {
+            // A row that has begun is kept to its end.
+            is_full = room.is_some_and(|room| taken + 5 + length > room);
+            if is_unreadable || is_full {
                 break;
             }
             let bytes = execution.bytes + u64::try_from(length).unwrap_or(u64::MAX);
@@ -118,11 +125,7 @@ impl Session {
         }
         if taken > 0 {
             self.release_description();
-            let is_held = !self.held_out.is_empty();
-            if is_held && self.held_out.len() + taken > LONGEST_HELD {
-                return Err(End::TooMuchHeld);
-            }
-            let out = if is_held { &mut self.held_out } else { self.client.out() };
+            let out = if self.held_out.is_empty() { self.client.out() } else { &mut self.held_out };
             let start = out.len();
             out.extend_from_slice(input.get(..taken).unwrap_or_default());
             if let (Some(net), Some(execution)) = (&mut self.net, self.executions.front_mut()) {
@@ -133,6 +136,8 @@ impl Session {
             self.limit_is_reached(&limit);
         } else if is_unreadable {
             self.row_is_too_long();
+        } else if is_full {
+            self.too_much_is_held();
         }
         Ok(taken)
     }

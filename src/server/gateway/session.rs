@@ -107,6 +107,8 @@ pub struct Bound {
     pub is_lifted: bool,
     pub text: Arc<str>,
     pub wording: Arc<Wording>,
+    /// The places of its Parse and its Bind among the client's requests.
+    pub places: [u64; 2],
     /// What the parts that were read have used up, where it is read in parts.
     pub used: Option<Arc<super::bound::Used>>,
 }
@@ -274,6 +276,7 @@ impl Session {
         loop {
             if let Err(end) = self.turn().await {
                 super::seldom(self.abandon_account()).await;
+                super::seldom(self.abandon_transaction()).await;
                 return end;
             }
         }
@@ -295,7 +298,7 @@ impl Session {
         // Answers to what was sent ahead are read when the client asks for them; until then few are kept.
         let has_room = self.pipeline.is_empty() || self.target.input.len() < MOST_AHEAD;
         // Also what was flushed without a Sync holds a transaction open.
-        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty();
+        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty() || self.pipeline.is_open();
         let idle = self.idle.filter(|_| is_open);
         let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
         // What was sent ahead runs already.
@@ -334,7 +337,12 @@ impl Session {
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
         self.policy = self.grant.policy();
-        match frontend::parse(&message)? {
+        let parsed = match frontend::parse(&message) {
+            Ok(parsed) => parsed,
+            Err(WireError::NotText { .. }) => return super::seldom(self.refuse_bytes(&message)).await,
+            Err(error) => return Err(error.into()),
+        };
+        match parsed {
             Frontend::Terminate => Err(End::Goodbye),
             // After an error in the extended protocol nothing but Sync is looked at.
             Frontend::Query(_) | Frontend::FunctionCall if self.is_skipping => Ok(()),
@@ -380,10 +388,6 @@ impl Session {
     /// Follows what a statement that has just succeeded changed about the session.
     pub(super) fn follow(&mut self, planned: &Arc<Planned>, tag: &str) {
         let facts = planned.cleared.facts();
-        let limits = planned.cleared.limits();
-        // The shortest of the transaction's statements; one that begins it begins anew.
-        let begins = self.status == b'I' && !self.is_block;
-        self.idle = if begins { limits.idle } else { self.idle.into_iter().chain(limits.idle).min() };
         match facts.transaction {
             Some(TransactionVerb::Commit) => self.end_cursors(tag == "COMMIT"),
             Some(TransactionVerb::Rollback) => self.end_cursors(false),
@@ -403,6 +407,7 @@ impl Session {
                     | "CREATE INDEX"
                     | "RENAME"
             )
+            || facts.makes.relations > 0
             || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
         // In a block it may be taken back.
@@ -413,10 +418,15 @@ impl Session {
                 // What comes behind it in the pipeline is judged by what is so now; ReadyForQuery says it later.
                 self.is_block = facts.chains;
                 self.status = if facts.chains { b'T' } else { b'I' };
+                // What comes next begins anew.
+                self.idle = planned.cleared.limits().idle.filter(|_| facts.chains);
                 if verb == TransactionVerb::Rollback || tag != "COMMIT" {
+                    self.record.has_rolled_back();
                     // What was taken back is in the counters of relations that nobody has looked at.
                     self.held.is_unsure |= self.held.counts_pending();
                     self.held.undone();
+                } else {
+                    self.record.has_committed();
                 }
                 // The end of a block takes back SET LOCAL, a rollback SET and temporary tables too.
                 self.facts_stale |= std::mem::take(&mut self.held.has_moved_names);
@@ -427,6 +437,7 @@ impl Session {
                 self.status = b'T';
                 self.facts_stale |= self.held.has_moved_names;
                 self.held.undone();
+                self.record.has_recovered();
             }
             Some(_) | None => {}
         }

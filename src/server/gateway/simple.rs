@@ -92,7 +92,7 @@ impl Session {
                 return Ok(None);
             }
             Err(error) => {
-                self.refuse(&refused("unparseable", &error.to_string(), error.way_out()), sql).await?;
+                self.refuse(&refused(error.code(), &error.to_string(), error.way_out()), sql).await?;
                 return Ok(None);
             }
         };
@@ -126,8 +126,11 @@ impl Session {
         if let (Some(statement), Some(planned)) = (alone, planned.first()) {
             self.people.begin(planned, &Arc::from(statement.text.as_str()), None);
         }
-        let before = |statement: &Statement| {
-            u32::try_from(sql.get(..statement.start).unwrap_or("").chars().count()).unwrap_or(0)
+        let (mut counted, mut characters) = (0, 0);
+        let mut before = |statement: &Statement| {
+            characters += sql.get(counted..statement.start).unwrap_or("").chars().count();
+            counted = statement.start;
+            u32::try_from(characters).unwrap_or(0)
         };
         let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
         let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
@@ -181,8 +184,8 @@ impl Session {
         if self.ends_block(planned) && !seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await? {
             return Ok(false);
         }
-        if let Err(denial) = self.guard(planned, part.number) {
-            seldom(self.veto(&denial, Some(part.number), Mode::Simple)).await?;
+        if let Err(denial) = self.guard(planned, part.number, part.index) {
+            seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
             return Ok(false);
         }
         self.begin(part.number, part.index, planned, part.before);
@@ -191,6 +194,10 @@ impl Session {
             Foreseen::GoOn => {}
             Foreseen::Failed => {
                 seldom(self.close_failed(Mode::Simple)).await?;
+                return Ok(false);
+            }
+            Foreseen::Refused(denial) => {
+                seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
                 return Ok(false);
             }
             Foreseen::Stop(verdict) => {
@@ -221,8 +228,8 @@ impl Session {
         self.note_plan(&mut drained.rows);
         self.holds_tags = false;
         self.take_baseline(&drained);
-        if let Some((number, tag)) = drained.wrong_tag {
-            seldom(self.wrong_tag(number, &tag, Mode::Simple)).await?;
+        if let Some((number, part, tag)) = drained.wrong_tag {
+            seldom(self.wrong_tag(number, part, &tag, Mode::Simple)).await?;
             return Ok(false);
         }
         if goes_at_once {

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use super::circumstances::Circumstances;
 use super::people::Stopped;
 use super::session::{End, Judged, Session};
 use super::values::Values;
 use crate::core::approval::steady::{Leaning, Standing};
 use crate::core::policy::Denial;
-use crate::core::statement::facts::Facts;
+use crate::core::statement::facts::{Facts, Name};
 use crate::core::wire::frontend;
 
 /// More settings of its own than a session needs.
@@ -30,6 +29,8 @@ pub struct Era {
     dotted: BTreeSet<String>,
     /// `random()` is no longer anybody's guess.
     is_seeded: bool,
+    /// Code has run that nobody has read: what it has set or seeded is not known.
+    has_unread: bool,
 }
 
 impl Era {
@@ -47,6 +48,7 @@ impl Era {
 
     /// A statement has run. `runs_code` where its text does not say all that it does.
     pub fn note(&mut self, facts: &Facts, runs_code: bool) {
+        self.has_unread |= runs_code || facts.unread_text;
         self.is_seeded |= facts.calls().any(|name| name.name == "setseed");
         if facts.settings.is_empty() && !runs_code && !facts.verb.starts_with("DISCARD") {
             return;
@@ -67,6 +69,11 @@ impl Era {
     /// A transaction has ended, and SET LOCAL with it, or all.
     pub fn ended(&mut self) {
         self.number += u64::from(std::mem::take(&mut self.has_moved));
+    }
+
+    /// Whether code has run that nobody has read.
+    pub const fn has_unread(&self) -> bool {
+        self.has_unread
     }
 
     /// The settings that only this session may have.
@@ -104,7 +111,10 @@ impl Session {
         let Some(planned) = counted.filter(|_| is_old).cloned() else { return Ok(era) };
         // What was sent before may fail, and then the target skips this.
         let is_certain = self.pipeline.is_empty();
-        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
+        match planned.prepares {
+            Some(_) => self.ask_prepare(name, &planned.forward),
+            None => self.ask_instead(name, &planned.forward, &frontend::types(types)?),
+        }
         if let Some(parsed) = self.prepared.get_mut(name).filter(|_| is_certain) {
             parsed.era = now;
         }
@@ -126,11 +136,32 @@ pub(super) fn unasked(denial: &Denial, leaning: &Leaning) -> Stopped {
     Stopped::Tell(Box::new(error))
 }
 
-impl Circumstances {
-    /// What shows once the target has been asked: code that the statement runs.
-    pub(super) fn leaning_of(&self, body: Option<&str>, has_temporary: bool) -> Option<Leaning> {
-        let code = || (has_temporary && !self.triggers.is_empty()).then_some(Leaning::Code);
-        body.map(|name| Leaning::Body(name.to_owned())).or_else(code)
+/// What shows once the target has been asked about the code that a statement runs.
+pub(super) struct Code {
+    /// Something that looks at what only its session knows.
+    pub own: Option<String>,
+    /// Names of settings are put together, and may be those of settings that nobody can list.
+    pub asks_unnamed: bool,
+    /// The session has temporary relations.
+    pub has_relations: bool,
+    /// It has functions, types or the like of its own.
+    pub has_others: bool,
+    /// A body runs whose names are looked for anew each time.
+    pub is_text: bool,
+    /// A name in the statement that means a temporary relation.
+    pub temporary: Option<String>,
+}
+
+impl Code {
+    pub(super) fn leaning(self) -> Option<Leaning> {
+        match self {
+            Self { has_others: true, .. } => Some(Leaning::Own),
+            Self { temporary: Some(name), .. } => Some(Leaning::Relation(Name::new(None, &name))),
+            Self { own: Some(name), .. } => Some(Leaning::Body(name)),
+            Self { asks_unnamed: true, .. } => Some(Leaning::Unnamed),
+            Self { has_relations: true, is_text: true, .. } => Some(Leaning::Code),
+            Self { .. } => None,
+        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Stop {
         matches!(self, Self::Asked { .. } | Self::Silent)
     }
 
+    /// Whether the cancel has not been answered yet.
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Self::Asked { .. })
+    }
+
     /// Whether everything is dropped.
     pub fn is_silent(&self) -> bool {
         matches!(self, Self::Silent)
@@ -104,6 +109,12 @@ impl Session {
         self.stop("54000", "content_scan", "stopped at a row that is too long to be looked through".to_owned());
     }
 
+    /// What comes behind a write whose commit is not certain yet is kept until it is.
+    pub(super) fn too_much_is_held(&mut self) {
+        let message = "stopped: behind a write that is not committed yet, too much would have to be kept";
+        self.stop("54000", "held_result", message.to_owned());
+    }
+
     /// COPY in the binary format cannot be looked through.
     pub(super) fn copy_is_unreadable(&mut self) {
         let message = "stopped: contents are looked through here, which COPY in the binary format does not allow";
@@ -138,17 +149,21 @@ impl Session {
     }
 
     /// The statement ended before the cancel reached it.
-    pub(super) async fn ended_before_cancel(&mut self, number: u64, drained: &mut Drained) -> Result<(), End> {
+    pub(super) async fn ended_before_cancel(
+        &mut self,
+        number: u64,
+        part: u32,
+        drained: &mut Drained,
+    ) -> Result<(), End> {
         let Some(fields) = self.stop.take_reason() else { return Ok(()) };
         self.cancel_delivered().await;
         self.stop = Stop::Silent;
         drained.failed = true;
         self.held.is_unsure = true;
         self.held_out.clear();
-        self.executions.clear();
         self.people.note_failure(&fields.sqlstate, &fields.message);
         self.client.error(&fields);
-        self.record.error(number, &fields.sqlstate, clock::now()).await?;
+        self.record.error(number, part, &fields.sqlstate, clock::now()).await?;
         Ok(())
     }
 

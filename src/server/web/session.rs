@@ -71,6 +71,12 @@ fn may_see(state: &State, identity: &Identity, principal: &str, target: &str) ->
 }
 
 impl Account {
+    /// Whether what had this result, at this place of the record, did not stand in the end.
+    fn is_undone(&self, at: usize, of: (u64, u64)) -> bool {
+        let place = |event: &Event| (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
+        self.events.iter().skip(at).any(|event| event.kind == "undone" && place(event) <= of)
+    }
+
     /// A word of the first line.
     fn said(&self, member: &str) -> &str {
         self.events.first().and_then(|event| event.text(member)).unwrap_or_default()
@@ -129,12 +135,20 @@ pub fn detail(account: &Account) -> Markup {
 
 fn statement(account: &Account, event: &Event) -> Markup {
     let (number, part) = (event.number("no").unwrap_or(0), event.number("part").unwrap_or(0));
-    let of_it =
-        |kind: &str| account.events.iter().rfind(move |one| one.kind == kind && one.numbers().contains(&number));
-    let result = of_it("result").and_then(|one| one.text("tag"));
-    let error = of_it("error").and_then(|one| one.text("state"));
-    let impact = of_it("impact");
-    let is_undone = impact.is_some_and(|one| one.member("stands") == Some(&Value::Bool(false)));
+    let of_it = |kind: &str| {
+        // What does not say of which part it is, is of the whole message.
+        let is_of_it = move |one: &Event| {
+            one.kind == kind && one.numbers().contains(&number) && one.number("part").is_none_or(|other| other == part)
+        };
+        account.events.iter().enumerate().rev().find(|(_, one)| is_of_it(one))
+    };
+    let said = |kind: &str, name: &str| of_it(kind).and_then(|(_, one)| one.text(name));
+    let (result, error, skipped) = (said("result", "tag"), said("error", "state"), said("skipped", "state"));
+    let impact = of_it("impact").map(|(_, one)| one);
+    let is_vetoed = impact.is_some_and(|one| one.member("stands") == Some(&Value::Bool(false)));
+    let changes = !matches!(event.text("effect"), Some("read" | "transaction"));
+    let is_undone =
+        is_vetoed || (changes && of_it("result").is_some_and(|(at, _)| account.is_undone(at, (number, part))));
     let rows = impact.and_then(|one| one.member("changes")?.as_array().map(|all| changed(all)));
     // A line that stands for several statements is shown once.
     let last = event.numbers().end.saturating_sub(1);
@@ -150,7 +164,8 @@ fn statement(account: &Account, event: &Event) -> Markup {
             code.whole { (event.text("norm").unwrap_or("(part of the statement above)")) }
             div.meta {
                 @if let Some(code) = event.text("code").filter(|_| !is_allowed) { span { (code) } }
-                @if is_undone { span { "rolled back" } }
+                @if let Some(state) = skipped { span { "not run, behind error " (state) } }
+                @else if is_undone { span { "rolled back" } }
                 @else if let Some(error) = error { span { "error " (error) } }
                 @else if let Some(tag) = result.filter(|tag| !tag.is_empty()) { span { (tag) } }
                 @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { span { (rows) } }

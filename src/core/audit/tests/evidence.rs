@@ -424,15 +424,46 @@ fn a_gateways_account_must_make_sense() {
         ("closed twice", |s| s.gateway.insert(3, s.gateway[6].clone())),
         ("a result of nothing", |s| set(&mut s.gateway[2], "no", json!(7))),
         ("the proof of another key", |s| set_pop(s, &hex(&[3; 64]))),
+        ("a second result", |s| {
+            s.gateway.insert(3, s.gateway[2].clone());
+            set(&mut s.gateway[7], "rows", json!(2));
+            let bytes = s.gateway[2].1["bytes"].as_u64().expect("a number") * 2;
+            set(&mut s.gateway[7], "bytes_out", json!(bytes));
+        }),
+        ("skipped, with a result", |s| s.gateway.insert(3, skipped(1))),
+        ("a result of what was skipped", |s| s.gateway.insert(2, skipped(1))),
+        ("an error of what was skipped", |s| s.gateway.insert(5, skipped(3))),
+        ("skipped and denied", |s| s.gateway.insert(4, skipped(2))),
+        ("undone without a result", |s| s.gateway.insert(6, undone(3))),
+        ("undone before it had one", |s| s.gateway.insert(2, undone(1))),
     ];
     for (what, change) in cases {
         assert_eq!(cheat_in_time(change).outcome(), Outcome::Tampered, "{what}");
     }
+    // Skipped and undone, as they should be; and an error that says which part it is of.
+    let honest = cheat_in_time(|s| {
+        s.gateway[5] = skipped(3);
+        s.gateway.insert(6, undone(1));
+        set(&mut s.gateway[7], "n_err", json!(0));
+    });
+    assert_eq!(honest.outcome(), Outcome::Good);
+    let of_part = cheat_in_time(|s| set(&mut s.gateway[5], "part", json!(0)));
+    assert_eq!(of_part.outcome(), Outcome::Good);
+    let of_none = cheat_in_time(|s| set(&mut s.gateway[5], "part", json!(1)));
+    assert_eq!(of_none.outcome(), Outcome::Tampered);
     let unanswered = cheat_in_time(|s| {
         s.gateway.remove(5);
         set(&mut s.gateway[5], "n_err", json!(0));
     });
     assert_eq!(unanswered.outcome(), Outcome::Incomplete);
+}
+
+fn skipped(no: u64) -> Entry {
+    ("skipped", json!({"no": no, "part": 0, "state": "22012"}))
+}
+
+fn undone(no: u64) -> Entry {
+    ("undone", json!({"no": no, "part": 0}))
 }
 
 fn set_pop(script: &mut Script, signature: &str) {

@@ -48,7 +48,9 @@ const OTHER_CONNECTION: &str = "opens a connection of its own that nobody judges
 
 /// Functions of `pg_catalog` that reach beyond rows, with what they do. PostgreSQL refuses most
 /// of them to an ordinary role anyway; some it leaves to PUBLIC.
-const DANGEROUS: [(&str, &str); 32] = [
+const DANGEROUS: [(&str, &str); 33] = [
+    // Its limits, its count and its record are those of FETCH, and of the portal's Execute.
+    ("cursor_to_xml", "runs what a cursor or a portal of the session stands for"),
     ("pg_terminate_backend", "ends other people's sessions"),
     ("pg_cancel_backend", "cancels other people's statements"),
     ("pg_reload_conf", "reloads the server's configuration"),

@@ -1,14 +1,16 @@
 //! Judging a statement before it runs, and a held write by what it did.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 
+use super::keys::Keys;
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
-use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard, keys};
+use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
 use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Filled, Key, Name, RowAction, RowLocks, Touch};
+use crate::core::statement::facts::{Effect, Facts, Filled, Key, Name, RowAction, RowLocks, Touch, distinct};
 use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
@@ -52,20 +54,22 @@ impl Policy {
     ) -> Verdict {
         let facts = through_filters(through_views(facts, catalog, search_path), scope, catalog, search_path);
         let mut facts = through_effects(through_fields(facts, catalog, search_path), catalog, search_path);
-        facts.unbounded |= facts.joins.may_multiply(&|name| keys::of(name, catalog, search_path));
+        let keys = Keys::new(catalog, search_path);
+        facts.unbounded |= facts.joins.may_multiply(&|name| keys.of(name));
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
         let asking = Asking::new(self, subject);
-        let mut refusals: Vec<Refusal> = whole(&asking, subject, &facts).into_iter().collect();
-        let mut seen = BTreeSet::new();
+        let views = Views::new(&asking, &facts);
+        let mut refusals: Vec<Refusal> = whole(&asking, subject, &views).into_iter().collect();
+        let mut seen = HashSet::new();
         for touch in &facts.touches {
-            if !seen.insert((touch.relation.clone(), touch.action, touch.has_predicate)) {
+            if !seen.insert((&touch.relation, touch.action, touch.has_predicate)) {
                 continue;
             }
             let schema = touch.relation.schema.as_deref();
             let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
-            refusals.extend(self.touched(&asking, subject, &facts, touch, relation, catalog));
+            refusals.extend(self.touched(&views, subject, touch, relation, catalog));
             // What runs as the owner of what it changes shows nothing of it.
             if let (Some(reason), None) = (scope.withheld.get(&relation.name), facts.upkeep) {
                 refusals.push((withheld(touch, relation, reason), false));
@@ -75,7 +79,7 @@ impl Policy {
         match first(refusals) {
             Some((denial, true)) if !is_lifted(&denial) => Verdict::NeedApproval(denial),
             None | Some((_, true)) => {
-                let limits = asking.limits(&view_of(&facts, facts.touches.iter().all(|touch| touch.has_predicate)));
+                let limits = asking.limits(views.whole());
                 Verdict::Allow(Cleared::new(facts, &self.digest, limits))
             }
             Some((denial, false)) => Verdict::Deny(denial),
@@ -84,18 +88,17 @@ impl Policy {
 
     fn touched(
         &self,
-        asking: &Asking<'_>,
+        views: &Views<'_>,
         subject: &Subject<'_>,
-        facts: &Facts,
         touch: &Touch,
         relation: &Relation,
         catalog: &Catalog,
     ) -> Option<Refusal> {
         // TRUNCATE has no WHERE to miss: that it takes every row is for the `ddl` rules to judge.
-        let view = view_of(facts, touch.has_predicate || facts.effect == Effect::Ddl);
+        let matter = views.of(touch.has_predicate || views.facts.effect == Effect::Ddl);
         let tags = relation_tags(self, catalog, relation);
-        let entities = asking.relation(&relation.name, Some(relation.kind), &tags, &[]);
-        let answer = asking.on(touch.action.word(), &entities, Some(Matter::Statement(&view)));
+        let entities = views.asking.relation(&relation.name, Some(relation.kind), &tags, &[]);
+        let answer = views.asking.on(touch.action.word(), &entities, Some(matter));
         let what = format!("{} on {}", touch.action.word().to_uppercase(), relation.name);
         refused(subject, &answer, &what, vec![relation.name.to_string()], touch.offset)
     }
@@ -121,8 +124,8 @@ impl Policy {
                 None => self.classification.relation_tags(&name),
             };
             let entities = asking.relation(&name, relation.map(|relation| relation.kind), &tags, &[]);
-            let view = measured(impact, &lasting, catalog);
-            let answer = asking.on(impact.action.word(), &entities, Some(Matter::Impact(&view)));
+            let matter = asking.impact(measured(impact, &lasting, catalog));
+            let answer = asking.on(impact.action.word(), &entities, Some(&matter));
             refused(subject, &answer, &story, vec![name.to_string()], None)
         });
         match first(refusals.collect()) {
@@ -152,17 +155,18 @@ const LEAKPROOF: [u32; 6] = [20, 21, 23, 25, 1043, 2950];
 /// Of a relation with a filter every row is locked that the filter lets through, before the statement's
 /// own conditions are asked; but for the one that has a key.
 fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_path: &[String]) -> Facts {
+    // Of a write they are what its own WHERE says, not that of the clause.
+    let is_read = facts.effect == Effect::Read;
+    let pinned: HashSet<&String> = facts.pinned.iter().filter(|_| is_read).collect();
     let is_free = |touch: &Touch| {
         let relation = catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
         let Some(relation) = relation else { return true };
-        let is_leakproof = |name: &&String| {
-            relation.columns.iter().any(|column| column.name == **name && LEAKPROOF.contains(&column.type_oid))
-        };
-        // Of a write they are what its own WHERE says, not that of the clause.
-        let pinned = facts.pinned.iter().filter(|_| facts.effect == Effect::Read);
-        let pinned: Vec<String> = pinned.filter(is_leakproof).cloned().collect();
-        let is_filtered = scope.relations.get(&relation.name).is_some_and(|one| one.filter.is_some());
-        !is_filtered || catalog.is_unique(relation, &pinned)
+        if scope.relations.get(&relation.name).is_none_or(|one| one.filter.is_none()) {
+            return true;
+        }
+        let leakproof = relation.columns.iter().filter(|column| LEAKPROOF.contains(&column.type_oid));
+        let pinned = leakproof.map(|column| &column.name).filter(|name| pinned.contains(name));
+        catalog.is_unique(relation, &pinned.cloned().collect::<Vec<_>>())
     };
     // A conflict is found by the key.
     let locks = matches!(facts.row_locks, RowLocks::Returned | RowLocks::AtMost(_)) && facts.verb != "INSERT";
@@ -172,19 +176,20 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
     facts
 }
 
-/// A field is the call of a function where no relation has such a column: rules see it as one.
+/// A field is the call of a function where no relation has such a column: rules see it as one. What no
+/// function is called is a column, whatever it looks like.
 fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
-    let relation = |touch: &Touch| catalog.resolve(touch.relation.schema.as_deref(), &touch.relation.name, search_path);
-    let is_column = |field: &String| {
-        facts.touches.iter().filter_map(relation).any(|one| one.columns.iter().any(|column| column.name == *field))
-    };
-    let is_call = |field: &&String| catalog.known_functions.contains(*field) && !is_column(field);
-    let calls: Vec<Name> = facts.fields.iter().filter(is_call).map(|field| Name::new(None, field)).collect();
-    for call in calls {
-        if !facts.functions.contains(&call) {
-            facts.functions.push(call);
-        }
+    if !catalog.known_functions.is_empty() {
+        facts.fields.retain(|field| catalog.known_functions.contains(field));
     }
+    let named: HashSet<&Name> = facts.touches.iter().map(|touch| &touch.relation).collect();
+    let relations =
+        named.into_iter().filter_map(|name| catalog.resolve(name.schema.as_deref(), &name.name, search_path));
+    let columns: HashSet<&str> = relations.flat_map(|one| &one.columns).map(|column| column.name.as_str()).collect();
+    let is_call = |field: &&String| catalog.known_functions.contains(*field) && !columns.contains(field.as_str());
+    let calls = facts.fields.iter().filter(is_call).map(|field| Name::new(None, field));
+    facts.functions.extend(calls);
+    distinct(&mut facts.functions);
     facts
 }
 
@@ -221,10 +226,10 @@ fn draws(relation: &Relation, filled: &Filled) -> bool {
 }
 
 /// Questions about the statement as a whole rather than about one relation.
-fn whole(asking: &Asking<'_>, subject: &Subject<'_>, facts: &Facts) -> Option<Refusal> {
-    let view = view_of(facts, facts.touches.iter().all(|touch| touch.has_predicate));
+fn whole(asking: &Asking<'_>, subject: &Subject<'_>, views: &Views<'_>) -> Option<Refusal> {
+    let facts = views.facts;
     let ask = |action: &str, what: &str| {
-        let answer = asking.database(action, Some(Matter::Statement(&view)));
+        let answer = asking.database(action, Some(views.whole()));
         refused(subject, &answer, what, Vec::new(), None)
     };
     let effect = match facts.effect {
@@ -236,7 +241,7 @@ fn whole(asking: &Asking<'_>, subject: &Subject<'_>, facts: &Facts) -> Option<Re
     };
     effect
         .or_else(|| if facts.functions.is_empty() { None } else { ask("execute", "a function call") })
-        .or_else(|| if view.locks_uncounted { ask("execute", &facts.verb) } else { None })
+        .or_else(|| if locks_uncounted(facts) { ask("execute", &facts.verb) } else { None })
 }
 
 /// Nothing where the answer allows; else the denial, and whether a group may lift it.
@@ -318,6 +323,35 @@ fn first(refusals: Vec<Refusal>) -> Option<Refusal> {
     Some((denial, false))
 }
 
+/// Of FETCH only the session knows whether its cursor locks.
+fn locks_uncounted(facts: &Facts) -> bool {
+    facts.row_locks == RowLocks::Uncounted && facts.locks
+}
+
+/// A statement as rules see it: for relations from which its condition leaves rows out, and for others.
+struct Views<'a> {
+    asking: &'a Asking<'a>,
+    facts: &'a Facts,
+    excluding: OnceCell<Matter>,
+    others: OnceCell<Matter>,
+}
+
+impl<'a> Views<'a> {
+    const fn new(asking: &'a Asking<'a>, facts: &'a Facts) -> Self {
+        Self { asking, facts, excluding: OnceCell::new(), others: OnceCell::new() }
+    }
+
+    fn of(&self, has_predicate: bool) -> &Matter {
+        let kept = if has_predicate { &self.excluding } else { &self.others };
+        kept.get_or_init(|| self.asking.statement(&view_of(self.facts, has_predicate)))
+    }
+
+    /// For questions about the statement as a whole.
+    fn whole(&self) -> &Matter {
+        self.of(self.facts.touches.iter().all(|touch| touch.has_predicate))
+    }
+}
+
 fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
     let functions = facts.functions.iter().flat_map(|name| {
         let full = name.schema.is_some().then(|| name.to_string());
@@ -330,8 +364,10 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
         functions: functions.collect(),
         settings: facts.settings.iter().map(|one| one.split('=').next().unwrap_or(one).to_owned()).collect(),
         locks: facts.locks,
-        // Of FETCH only the session knows whether its cursor locks.
-        locks_uncounted: facts.row_locks == RowLocks::Uncounted && facts.locks,
+        holds: facts.holds
+            || facts.locks
+            || !matches!(facts.effect, Effect::Read | Effect::Session | Effect::Transaction),
+        locks_uncounted: locks_uncounted(facts),
         effects_per_row: facts.effects.are_per_row,
         unbounded: facts.unbounded,
     }

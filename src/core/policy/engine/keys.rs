@@ -1,8 +1,13 @@
 //! What is known of the relations that a statement joins: their columns, keys and rows.
 
-use crate::core::scope::catalog::Catalog;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap};
+
+use crate::core::scope::RelationName;
+use crate::core::scope::catalog::{Against, Catalog, Relation, RelationKind};
 use crate::core::statement::facts::Name;
-use crate::core::statement::joins::Known;
+use crate::core::statement::grammar;
+use crate::core::statement::joins::{Known, Source};
 
 /// Keys of the system's own relations that are not `oid`, for what tools join them by.
 const SYSTEM: [(&str, &[&str]); 22] = [
@@ -30,29 +35,195 @@ const SYSTEM: [(&str, &[&str]); 22] = [
     ("pg_ts_config_map", &["mapcfg", "maptokentype", "mapseqno"]),
 ];
 
-/// A relation by its name in a statement.
-pub(super) fn of(name: &Name, catalog: &Catalog, search_path: &[String]) -> Option<Known> {
-    let Some(relation) = catalog.resolve(name.schema.as_deref(), &name.name, search_path) else {
-        return system(name);
-    };
-    let columns: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
-    let numbered = |number: &i16| {
-        relation.columns.iter().find(|column| column.number == *number).map(|column| column.name.clone())
-    };
-    let keys = relation.unique_keys.iter().filter_map(|key| key.iter().map(numbered).collect::<Option<Vec<_>>>());
-    // One of a parent says nothing of its children.
-    let keys = keys.filter(|key| !key.is_empty() && catalog.is_unique(relation, key)).collect();
-    // One that was never analysed has any number of rows.
-    Some(Known { columns, keys, rows: u64::try_from(relation.estimated_rows).ok().filter(|rows| *rows > 0) })
+/// Views upon views are looked through so far.
+const MOST_VIEWS: u8 = 8;
+/// Rows of one of the system's own relations in a small database.
+const FEW_SYSTEM_ROWS: usize = 300;
+
+/// The relations of one catalog, as a statement names them.
+pub(super) struct Keys<'c> {
+    catalog: &'c Catalog,
+    search_path: &'c [String],
+    /// Made once: many relations are asked about, and it takes a look at all there are.
+    links: OnceCell<Links>,
 }
 
-fn system(name: &Name) -> Option<Known> {
-    let is_catalog = match name.schema.as_deref() {
-        Some(schema) => schema == "pg_catalog",
-        None => name.name.starts_with("pg_"),
-    };
-    let names = |key: &[&str]| key.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
-    let more = SYSTEM.iter().filter(|(relation, _)| *relation == name.name).map(|(_, key)| names(key));
-    let keys: Vec<Vec<String>> = std::iter::once(names(&["oid"])).chain(more).collect();
-    is_catalog.then(|| Known { columns: Vec::new(), keys, rows: None })
+/// Tables that have children, and how many rows each relation has.
+struct Links {
+    parents: BTreeSet<u32>,
+    rows: HashMap<u32, u64>,
+}
+
+impl<'c> Keys<'c> {
+    pub(super) const fn new(catalog: &'c Catalog, search_path: &'c [String]) -> Self {
+        Self { catalog, search_path, links: OnceCell::new() }
+    }
+
+    /// A relation by its name.
+    pub(super) fn of(&self, name: &Name) -> Option<Known> {
+        match self.catalog.resolve(name.schema.as_deref(), &name.name, self.search_path) {
+            Some(relation) => Some(self.known(relation, MOST_VIEWS)),
+            None => self.system(name),
+        }
+    }
+
+    fn known(&self, relation: &Relation, views: u8) -> Known {
+        let columns: BTreeSet<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
+        let numbered = |number: &i16| {
+            relation.columns.iter().find(|column| column.number == *number).map(|column| column.name.clone())
+        };
+        let named = |numbers: &Vec<i16>| numbers.iter().map(numbered).collect::<Option<Vec<String>>>();
+        let keys: Vec<Vec<String>> =
+            relation.unique_keys.iter().filter(|key| !key.is_empty()).filter_map(named).collect();
+        let has_children = || self.links().parents.contains(&relation.oid);
+        let keys = if keys.is_empty() || relation.keys_hold(has_children) { keys } else { Vec::new() };
+        let rows = rows(relation);
+        let references = relation.constraints.iter().filter_map(|constraint| {
+            let Against::Relation { oid, .. } = &constraint.against else { return None };
+            let each = rows?.checked_div(*self.links().rows.get(oid)?)?;
+            Some((named(&constraint.columns)?, each.saturating_add(1)))
+        });
+        let references = references.collect();
+        match self.below(relation, views) {
+            Some(below) => Known { columns, ..below },
+            None => Known { columns, keys, references, rows },
+        }
+    }
+
+    /// What is known of a view's rows from what it is made of.
+    fn below(&self, view: &Relation, views: u8) -> Option<Known> {
+        let definition = view.definition.as_ref().filter(|_| view.kind == RelationKind::View && views > 0)?;
+        let parsed = grammar::parse(definition).ok()?;
+        let [query] = parsed.as_slice() else { return None };
+        match query.rows() {
+            Source::Relation(name, renamed) => {
+                let relation = self.catalog.relations.get(&RelationName::new(name.schema.as_deref()?, &name.name))?;
+                let known = self.known(relation, views - 1);
+                Some(renamed.map_or(known.clone(), |renamed| known.renamed(&renamed)))
+            }
+            Source::Keyed(keys) => Some(Known { keys, ..Known::default() }),
+            Source::Rows(rows) => Some(Known { rows: Some(rows), ..Known::default() }),
+        }
+    }
+
+    fn links(&self) -> &Links {
+        self.links.get_or_init(|| {
+            let relations = self.catalog.relations.values();
+            let rows = relations.filter_map(|relation| Some((relation.oid, rows(relation)?))).collect();
+            Links { parents: self.catalog.parents(), rows }
+        })
+    }
+
+    /// The system's own: small where the database is.
+    fn system(&self, name: &Name) -> Option<Known> {
+        let (is_catalog, is_schema) = match name.schema.as_deref() {
+            Some(schema) => (schema == "pg_catalog", schema == "information_schema"),
+            None => (name.name.starts_with("pg_"), false),
+        };
+        let names = |key: &[&str]| key.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
+        let more = SYSTEM.iter().filter(|(relation, _)| *relation == name.name).map(|(_, key)| names(key));
+        let keys: Vec<Vec<String>> = std::iter::once(names(&["oid"])).chain(more).filter(|_| is_catalog).collect();
+        let rows = self.catalog.relations.len().max(FEW_SYSTEM_ROWS);
+        let rows = u64::try_from(rows).ok();
+        (is_catalog || is_schema).then(|| Known { keys, rows, ..Known::default() })
+    }
+}
+
+/// One that was never analysed has any number of rows.
+fn rows(relation: &Relation) -> Option<u64> {
+    u64::try_from(relation.estimated_rows).ok().filter(|rows| *rows > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::scope::catalog::{Column, Constraint};
+
+    fn relation(oid: u32, name: &str, columns: &[&str], rows: i64) -> Relation {
+        let column = |(at, name): (usize, &&str)| Column {
+            name: (*name).to_owned(),
+            number: i16::try_from(at + 1).expect("few"),
+            type_name: "int".into(),
+            type_oid: 23,
+            not_null: true,
+            has_default: false,
+            is_generated: false,
+            generated_from: Vec::new(),
+        };
+        Relation {
+            oid,
+            name: RelationName::new("public", name),
+            kind: RelationKind::Table,
+            columns: columns.iter().enumerate().map(column).collect(),
+            parents: Vec::new(),
+            depends_on: Vec::new(),
+            has_row_security: false,
+            has_user_policies: false,
+            definition: None,
+            estimated_rows: rows,
+            sequences: Vec::new(),
+            unique_keys: vec![vec![1]],
+            constraints: Vec::new(),
+        }
+    }
+
+    fn catalog() -> Catalog {
+        let against = Against::Relation { oid: 1, columns: vec![1] };
+        let refers = Constraint { name: "foreign key f".into(), columns: vec![2], against };
+        let view = |oid, name, columns: &[&str], definition: &str| Relation {
+            kind: RelationKind::View,
+            definition: Some(definition.to_owned()),
+            unique_keys: Vec::new(),
+            ..relation(oid, name, columns, 0)
+        };
+        let relations = [
+            relation(1, "customers", &["id", "tier"], 1_000),
+            Relation { constraints: vec![refers], ..relation(2, "orders", &["id", "customer"], 5_000) },
+            relation(3, "parent", &["id"], 10),
+            Relation { parents: vec![3], ..relation(4, "child", &["id"], 10) },
+            view(
+                5,
+                "recent",
+                &["number", "buyer"],
+                "select id as number, customer as buyer from public.orders where id > 7",
+            ),
+            view(6, "latest", &["number"], "select number from public.recent"),
+            view(7, "tiers", &["tier", "n"], "select tier, count(*) as n from public.customers group by tier"),
+            view(8, "both", &["id"], "select o.id from public.orders o join public.customers c on true"),
+            view(9, "itself", &["id"], "select id from public.itself"),
+        ];
+        let relations = relations.into_iter().map(|relation| (relation.name.clone(), relation)).collect();
+        Catalog { relations, ..Catalog::default() }
+    }
+
+    fn known(schema: Option<&str>, name: &str) -> Option<Known> {
+        let (catalog, path) = (catalog(), ["public".to_owned()]);
+        Keys::new(&catalog, &path).of(&Name::new(schema, name))
+    }
+
+    #[test]
+    fn views_have_the_keys_of_what_they_show() {
+        let keys = |name: &str| known(None, name).expect(name).keys.concat();
+        for (name, expected) in [
+            ("orders", "id"),
+            ("recent", "number"),
+            ("latest", "number"),
+            ("tiers", "tier"),
+            ("child", "id"),
+            ("both", ""),
+            ("itself", ""),
+            ("parent", ""),
+        ] {
+            assert_eq!(keys(name).join(","), expected, "{name}");
+        }
+        let recent = known(None, "recent").expect("a view");
+        assert_eq!((recent.rows, recent.references), (Some(5_000), vec![(vec!["buyer".to_owned()], 6)]));
+    }
+
+    #[test]
+    fn the_systems_own_relations_are_as_small_as_the_database() {
+        assert_eq!(known(None, "pg_class").expect("known").rows, Some(300));
+        assert_eq!(known(Some("information_schema"), "columns").expect("known").rows, Some(300));
+        assert!(known(None, "columns").is_none());
+    }
 }

@@ -68,6 +68,7 @@ pub(crate) struct StatementView {
     pub functions: Vec<String>,
     pub settings: Vec<String>,
     pub locks: bool,
+    pub holds: bool,
     pub locks_uncounted: bool,
     pub effects_per_row: bool,
     pub unbounded: bool,
@@ -82,12 +83,9 @@ pub(crate) struct ImpactView {
     pub direct: bool,
 }
 
-/// What a question is about beyond principal, action and resource.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Matter<'a> {
-    Statement(&'a StatementView),
-    Impact(&'a ImpactView),
-}
+/// What a question is about beyond action and resource: made once, however many relations are asked about.
+#[derive(Clone, Debug)]
+pub(crate) struct Matter(Context);
 
 /// One principal at one database, ready to be asked about.
 pub(crate) struct Asking<'a> {
@@ -131,7 +129,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Asks about the database as a whole.
-    pub fn database(&self, action: &str, matter: Option<Matter<'_>>) -> Answer<'a> {
+    pub fn database(&self, action: &str, matter: Option<&Matter>) -> Answer<'a> {
         let entities = Entities::from_entities(self.base.iter().cloned(), None).expect("base entities are distinct");
         self.ask(action, self.database.clone(), &entities, matter)
     }
@@ -203,7 +201,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Asks about a relation as a whole.
-    pub fn on(&self, action: &str, relation: &RelationEntities, matter: Option<Matter<'_>>) -> Answer<'a> {
+    pub fn on(&self, action: &str, relation: &RelationEntities, matter: Option<&Matter>) -> Answer<'a> {
         self.ask(action, relation.relation.clone(), &relation.entities, matter)
     }
 
@@ -229,11 +227,10 @@ impl<'a> Asking<'a> {
     }
 
     /// How far a statement may go; nothing at all where a rule cannot be evaluated.
-    pub fn limits(&self, view: &StatementView) -> Limits {
+    pub fn limits(&self, statement: &Matter) -> Limits {
         let entities = Entities::from_entities(self.base.iter().cloned(), None).expect("base entities are distinct");
         let action = uid(&self.policy.vocabulary.action, "execute");
-        let context = self.context(Some(Matter::Statement(view)));
-        let request = Request::new(self.principal.clone(), action, self.database.clone(), context, None)
+        let request = Request::new(self.principal.clone(), action, self.database.clone(), statement.0.clone(), None)
             .expect("without a schema no request is refused");
         let response = self.decide(&self.policy.limits, &request, &entities);
         let broken = response.diagnostics().errors().next().map(|_| Limits::least());
@@ -260,9 +257,20 @@ impl<'a> Asking<'a> {
         Ok((!conditions.is_empty()).then(|| conditions.into_iter().collect::<Vec<_>>().join(" AND ")))
     }
 
-    fn ask(&self, action: &str, resource: EntityUid, entities: &Entities, matter: Option<Matter<'_>>) -> Answer<'a> {
+    /// What a statement is, as a matter of questions.
+    pub fn statement(&self, view: &StatementView) -> Matter {
+        Matter(self.context(Some(("statement", view.record()))))
+    }
+
+    /// The same of what a write did.
+    pub fn impact(&self, view: ImpactView) -> Matter {
+        Matter(self.context(Some(("impact", view.record()))))
+    }
+
+    fn ask(&self, action: &str, resource: EntityUid, entities: &Entities, matter: Option<&Matter>) -> Answer<'a> {
         let action = uid(&self.policy.vocabulary.action, action);
-        let request = Request::new(self.principal.clone(), action, resource, self.context(matter), None)
+        let context = matter.map_or_else(|| self.context(None), |matter| matter.0.clone());
+        let request = Request::new(self.principal.clone(), action, resource, context, None)
             .expect("without a schema no request is refused");
         let response = self.decide(&self.policy.all, &request, entities);
         if let Some(broken) = response.diagnostics().errors().next() {
@@ -286,7 +294,7 @@ impl<'a> Asking<'a> {
         self.policy.authorizer.is_authorized(request, set, entities)
     }
 
-    fn context(&self, matter: Option<Matter<'_>>) -> Context {
+    fn context(&self, matter: Option<(&str, RestrictedExpression)>) -> Context {
         let mut pairs = vec![
             ("environment".to_owned(), text(self.subject.environment)),
             ("access".to_owned(), text(self.subject.access.word())),
@@ -294,11 +302,7 @@ impl<'a> Asking<'a> {
         pairs.extend(self.subject.agent.map(|agent| ("agent".to_owned(), text(agent))));
         pairs.extend(self.subject.ticket.map(|ticket| ("ticket".to_owned(), text(ticket))));
         pairs.extend(self.subject.reason.map(|reason| ("reason".to_owned(), text(reason))));
-        match matter {
-            None => {}
-            Some(Matter::Statement(view)) => pairs.push(("statement".to_owned(), view.record())),
-            Some(Matter::Impact(view)) => pairs.push(("impact".to_owned(), view.record())),
-        }
+        pairs.extend(matter.map(|(name, matter)| (name.to_owned(), matter)));
         Context::from_pairs(pairs).expect("context keys are distinct and values are literals")
     }
 }
@@ -312,6 +316,7 @@ impl StatementView {
             ("functions", set(self.functions.iter())),
             ("settings", set(self.settings.iter())),
             ("locks", RestrictedExpression::new_bool(self.locks)),
+            ("holds", RestrictedExpression::new_bool(self.holds)),
             ("locks_uncounted", RestrictedExpression::new_bool(self.locks_uncounted)),
             ("effects_per_row", RestrictedExpression::new_bool(self.effects_per_row)),
             ("unbounded", RestrictedExpression::new_bool(self.unbounded)),

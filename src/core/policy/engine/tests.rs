@@ -100,7 +100,7 @@ fn rules_about_functions_see_calls_in_every_spelling() {
         when { context has statement && context.statement.functions.contains(\"purge\") };";
     let policy = Policy::parse(&[crate::core::policy::file::Source::new("all.cedar", rules)]).expect("rules");
     let (identity, mut catalog) = (identity(&[]), catalog());
-    catalog.known_functions = BTreeSet::from(["purge".to_owned(), "email".to_owned()]);
+    catalog.known_functions = ["purge", "email", "dblink_connect"].map(str::to_owned).into();
     let subject = subject(&identity, Access::Write);
     let scope: Scope = compile::compile(&policy, &subject, &catalog);
     let code = |sql: &str| {
@@ -110,8 +110,13 @@ fn rules_about_functions_see_calls_in_every_spelling() {
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => denial.code,
         }
     };
+    assert_eq!(code("select dblink_connect('x')"), "function_refused");
+    assert_eq!(code("select o.dblink_connect from orders o"), "function_refused");
     for sql in ["select purge(o) from orders o", "select o.purge from orders o", "select (o).purge from orders o"] {
         assert_eq!(code(sql), "no_purge", "{sql}");
+    }
+    for sql in ["select o.dblink_name, (o).pg_file_read_date from orders o", "select (o.x).lo_created from orders o"] {
+        assert_eq!(code(sql), "0", "{sql}");
     }
     // A column is one, whatever functions there are.
     assert_eq!(code("select o.email, o.id from orders o"), "0");

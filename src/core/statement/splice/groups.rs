@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cut, Editor, quoted};
+use super::{Editor, quoted};
 use crate::core::statement::grammar;
 use crate::core::statement::tree::Tree;
 
@@ -97,7 +97,7 @@ impl Editor<'_> {
             let parsed = grammar::parse(&format!("SELECT 1 GROUP BY {list}")).ok().and_then(|mut all| all.pop());
             match (at, parsed, tree.get_mut("group_clause")) {
                 (Some(start), Some(parsed), Some(Tree::List(items))) => {
-                    self.cuts.push(Cut { start, end: start, text: format!("{list}, ") });
+                    self.cut(start, start, format!("{list}, "));
                     items.splice(item..item, parsed.tree.get("group_clause").items().iter().cloned());
                 }
                 _ => self.failed = true,

@@ -3,8 +3,7 @@
 //! Only whole entries are replaced: `*`, `alias.*`, and a masked column by itself. A masked column
 //! inside an expression is left to PostgreSQL, which denies it.
 
-use super::{Cut, Editor, Spot, quoted, writes};
-use crate::core::statement::grammar;
+use super::{Editor, Spot, quoted, writes};
 use crate::core::statement::tree::Tree;
 
 impl Editor<'_> {
@@ -76,9 +75,11 @@ impl Editor<'_> {
         };
         let first = self.token_at(reference)?;
         let end = self.tokens.get(first + 2 * (fields.len() - 1))?.1;
-        self.cuts.push(Cut { start: self.tokens.get(first)?.0, end, text: text.clone() });
-        let mut shown = grammar::parse(&format!("SELECT {text}")).ok()?.pop()?.tree;
-        let Some(Tree::List(mut targets)) = shown.get_mut("target_list").map(std::mem::take) else { return None };
+        self.cut(self.tokens.get(first)?.0, end, text.clone());
+        if self.failed {
+            return None;
+        }
+        let Tree::List(mut targets) = self.targets(&format!("SELECT {text}"))? else { return None };
         // An alias of the statement's own stands behind what was cut.
         if let ([target], false) = (targets.as_mut_slice(), entry.get("name").text().is_empty())
             && let Some(name) = target.get_mut("name")
@@ -91,7 +92,7 @@ impl Editor<'_> {
     /// The index of the token that a node starts with.
     pub(super) fn token_at(&self, node: &Tree) -> Option<usize> {
         let at = node.location()?.checked_sub(self.start)?;
-        self.tokens.iter().position(|(start, _)| *start == at)
+        self.tokens.binary_search_by_key(&at, |(start, _)| *start).ok()
     }
 }
 

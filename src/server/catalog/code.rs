@@ -1,0 +1,167 @@
+//! Code of the database's own that may write although its label says that it does not.
+//!
+//! PostgreSQL holds STABLE and IMMUTABLE functions back from writing by themselves, but lets them call
+//! a VOLATILE one. So their texts are looked through for the names of what may write; a text that
+//! cannot be read, or puts its calls together as it runs, may do anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Row;
+
+/// Every function of the database's own that is not VOLATILE: its name, its text with what is evaluated where
+/// an argument is left out, and whether its language can be read here. An aggregate's text are the
+/// functions that it calls.
+pub const CODE: &str = "select p.proname::text, concat_ws(' ', \
+     case when l.lanname not in ('c', 'internal') then p.prosrc end, pg_get_function_sqlbody(p.oid), \
+     pg_get_expr(p.proargdefaults, 0), a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, \
+     a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn), l.lanname in ('sql', 'plpgsql', 'c', 'internal') \
+    from pg_proc p join pg_language l on l.oid = p.prolang left join pg_aggregate a on a.aggfnoid = p.oid \
+    where p.oid >= 16384 and p.provolatile <> 'v'";
+
+/// What runs without a call in the text: functions of operators and casts, and conditions of domains.
+pub const HIDDEN: &str = "select p.proname::text from pg_operator o join pg_proc p on p.oid = o.oprcode \
+     join pg_namespace n on n.oid = o.oprnamespace where n.nspname <> 'pg_catalog' \
+    union all select p.proname::text from pg_cast k join pg_proc p on p.oid = k.castfunc \
+     join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog' \
+    union all select pg_get_constraintdef(k.oid) from pg_constraint k where k.contypid <> 0";
+
+/// Names of what may write.
+pub struct Writers {
+    functions: BTreeSet<String>,
+    /// In lower case, where they are words of their own.
+    words: BTreeSet<String>,
+    /// The others.
+    odd: Vec<String>,
+}
+
+impl Writers {
+    /// What is VOLATILE, and relations whose rows come from code.
+    pub fn new(volatile: BTreeSet<String>, relations: impl Iterator<Item = String>) -> Self {
+        let (words, odd) = (BTreeSet::from(["execute".to_owned()]), Vec::new());
+        let mut writers = Self { functions: BTreeSet::new(), words, odd };
+        volatile.into_iter().for_each(|name| writers.add(name));
+        relations.for_each(|name| writers.note(&name));
+        writers
+    }
+
+    fn add(&mut self, function: String) {
+        self.note(&function);
+        self.functions.insert(function);
+    }
+
+    fn note(&mut self, name: &str) {
+        let name = name.to_lowercase();
+        match words(&name).eq([name.as_str()]) {
+            true => drop(self.words.insert(name)),
+            false => self.odd.push(name),
+        }
+    }
+
+    /// Adds every function whose text may call one of them, and what may call that.
+    ///
+    /// # Errors
+    /// When a row of [`CODE`] is not as asked for.
+    pub fn follow(&mut self, code: &[Row]) -> Result<(), tokio_postgres::Error> {
+        let mut texts: Vec<(String, String)> = Vec::with_capacity(code.len());
+        for row in code {
+            let (name, text, is_read): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            match is_read {
+                true => texts.push((name, text.to_lowercase())),
+                false => self.add(name),
+            }
+        }
+        self.follow_texts(&texts);
+        Ok(())
+    }
+
+    /// Texts in lower case, by the name of their function.
+    fn follow_texts(&mut self, texts: &[(String, String)]) {
+        // Who says a word, and who is said to write already.
+        let mut said: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, (_, text)) in texts.iter().enumerate() {
+            words(text).for_each(|word| said.entry(word).or_default().push(at));
+        }
+        let mut next: Vec<usize> =
+            (0..texts.len()).filter(|at| texts.get(*at).is_some_and(|one| self.may_run(&one.1))).collect();
+        while let Some((name, _)) = next.pop().and_then(|at| texts.get(at)) {
+            if self.functions.contains(name) {
+                continue;
+            }
+            self.add(name.clone());
+            let name = name.to_lowercase();
+            match words(&name).eq([name.as_str()]) {
+                true => next.extend(said.get(name.as_str()).into_iter().flatten()),
+                false => {
+                    next.extend((0..texts.len()).filter(|at| texts.get(*at).is_some_and(|one| one.1.contains(&name))))
+                }
+            }
+        }
+    }
+
+    /// Whether a text in lower case has the name of one of them in it, or one that cannot be read.
+    fn may_run(&self, text: &str) -> bool {
+        words(text).any(|word| self.words.contains(word))
+            || self.odd.iter().any(|name| text.contains(name))
+            || text.contains("u&\"")
+    }
+
+    /// Whether any of what runs without a call may write: rows of [`HIDDEN`].
+    ///
+    /// # Errors
+    /// When a row is not as asked for.
+    pub fn are_hidden(&self, hidden: &[Row]) -> Result<bool, tokio_postgres::Error> {
+        for row in hidden {
+            let text: String = row.try_get(0)?;
+            if self.may_run(&text.to_lowercase()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The functions.
+    pub fn functions(self) -> BTreeSet<String> {
+        self.functions
+    }
+}
+
+/// The words of a text, as far as they could be names.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !(letter.is_alphanumeric() || matches!(letter, '_' | '$')))
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writing(texts: &[(&str, &str)]) -> Vec<String> {
+        let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned()]);
+        let mut writers = Writers::new(volatile, ["ledger".to_owned()].into_iter());
+        let texts: Vec<_> = texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_lowercase())).collect();
+        writers.follow_texts(&texts);
+        let known = ["purge", "Odd name"];
+        writers.functions().into_iter().filter(|name| !known.contains(&name.as_str())).collect()
+    }
+
+    #[test]
+    fn whoever_calls_what_may_write_may_write() {
+        let cases: [(&str, &[&str]); 9] = [
+            ("select upper($1)", &[]),
+            ("select purge($1)", &["a"]),
+            ("select public.\"purge\"($1)", &["a"]),
+            ("select PURGE ($1)", &["a"]),
+            ("select purged, purge_at from t", &[]),
+            ("select \"Odd name\"(1)", &["a"]),
+            ("select u&\"\\0070urge\"(1)", &["a"]),
+            ("begin execute $1; end", &["a"]),
+            ("select count(*) from ledger", &["a"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(writing(&[("a", text)]), expected, "{text}");
+        }
+        let chain = [("c", "select b(1)"), ("b", "select \"A b\"(1)"), ("A b", "select purge(1)"), ("d", "select 1")];
+        assert_eq!(writing(&chain), ["A b", "b", "c"]);
+        assert_eq!(writing(&[("f", "select f(1)")]), Vec::<String>::new());
+    }
+}
