@@ -129,8 +129,8 @@ pub enum CopyDirection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowLocks {
     None,
-    /// As many as the statement returns.
-    Returned,
+    /// So many for each row that the statement returns: one of every table that its clauses lock.
+    Returned(u64),
     /// No more than a LIMIT lets through; all there are where that is a parameter.
     AtMost(u64),
     /// Nobody can tell from the text, and PostgreSQL does not count them.
@@ -144,7 +144,7 @@ impl RowLocks {
         match (self, other) {
             (Self::None, one) | (one, Self::None) => one,
             (Self::AtMost(one), Self::AtMost(other)) => Self::AtMost(one.saturating_add(other)),
-            (Self::Returned, Self::Returned) => Self::Returned,
+            (Self::Returned(one), Self::Returned(other)) => Self::Returned(one.max(other)),
             _ => Self::Uncounted,
         }
     }

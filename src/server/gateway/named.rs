@@ -16,7 +16,7 @@ use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::facts::{Facts, Name, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
@@ -57,6 +57,8 @@ pub struct Cursor {
     pub end: Ends,
     /// Advisory locks that reading on from it may take.
     pub takes: u64,
+    /// Tables of which a row that is read from it may lock rows, and how many of all together.
+    pub locked: (Vec<Name>, u64),
 }
 
 /// With what a cursor ends.
@@ -253,8 +255,8 @@ impl Session {
                 let limits = planned.cleared.limits();
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
                 let behind = Behind { limits, used: Some(Arc::default()) };
-                let (is_binary, takes) = (facts.is_binary, facts.effects.locks);
-                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes });
+                let (is_binary, takes, locked) = (facts.is_binary, facts.effects.locks, self.may_lock(facts));
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes, locked });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }

@@ -169,7 +169,7 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
         catalog.is_unique(relation, &pinned.cloned().collect::<Vec<_>>())
     };
     // A conflict is found by the key.
-    let locks = matches!(facts.row_locks, RowLocks::Returned | RowLocks::AtMost(_)) && facts.verb != "INSERT";
+    let locks = matches!(facts.row_locks, RowLocks::Returned(_) | RowLocks::AtMost(_)) && facts.verb != "INSERT";
     if locks && !facts.touches.iter().all(is_free) {
         facts.row_locks = RowLocks::Uncounted;
     }
