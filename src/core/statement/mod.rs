@@ -31,6 +31,7 @@ mod locks;
 mod makes;
 #[cfg(feature = "server")]
 pub mod newer;
+#[cfg(feature = "server")]
 mod often;
 #[cfg(feature = "server")]
 pub mod plain;

@@ -190,11 +190,10 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
-        match self.foresee(planned, Mode::Simple).await? {
-            Foreseen::GoOn => {}
-            stopped @ (Foreseen::Failed | Foreseen::Refused(_) | Foreseen::Stop(_)) => {
-                return seldom(self.stopped(stopped, part)).await;
-            }
+        let foreseen = self.foresee(planned, Mode::Simple).await?;
+        if !matches!(foreseen, Foreseen::GoOn) {
+            seldom(self.stop_foreseen(foreseen, part)).await?;
+            return Ok(false);
         }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
@@ -251,17 +250,14 @@ impl Session {
         Ok(true)
     }
 
-    /// What was foreseen stops a statement: the rest of the string does not run.
-    async fn stopped(&mut self, foreseen: Foreseen, part: Part) -> Result<bool, End> {
+    /// Ends a Query of which it was foreseen that it must not go on.
+    async fn stop_foreseen(&mut self, foreseen: Foreseen, part: Part) -> Result<(), End> {
         match foreseen {
-            Foreseen::GoOn => return Ok(true),
-            Foreseen::Failed => self.close_failed(Mode::Simple).await?,
-            Foreseen::Refused(denial) => {
-                self.veto(&denial, Some((part.number, part.index)), Mode::Simple).await?;
-            }
-            Foreseen::Stop(verdict) => self.take_back(verdict, Mode::Simple).await?,
+            Foreseen::GoOn => Ok(()),
+            Foreseen::Failed => self.close_failed(Mode::Simple).await,
+            Foreseen::Refused(denial) => self.veto(&denial, Some((part.number, part.index)), Mode::Simple).await,
+            Foreseen::Stop(verdict) => self.take_back(verdict, Mode::Simple).await,
         }
-        Ok(false)
     }
 
     /// A statement of a Query as the target is asked for it.
