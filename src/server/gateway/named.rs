@@ -17,7 +17,7 @@ use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, Name, TransactionVerb};
-use crate::core::statement::grammar::TEMP_VIEW;
+use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
@@ -216,7 +216,24 @@ impl Session {
     /// What EXECUTE may name.
     pub(super) fn known_statements(&self) -> Known {
         let known = self.prepared.iter();
-        Known::of(known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect())
+        let judged = known.filter_map(|(name, parsed)| {
+            let planned = match &parsed.judged {
+                Judged::Outdated(before) => self.judged_anew(&parsed.text, before)?,
+                Judged::Planned(planned) => planned.clone(),
+                Judged::Empty | Judged::Unread | Judged::Unlifted => return None,
+            };
+            Some((name.clone(), planned))
+        });
+        Known::of(judged.collect())
+    }
+
+    /// What was judged when names may have meant something else, by what they mean now. Nothing where it
+    /// would be forwarded as another text, or not at all.
+    fn judged_anew(&self, text: &str, before: &Planned) -> Option<Arc<Planned>> {
+        let statements = grammar::parse(text).ok()?;
+        let [statement] = statements.as_slice() else { return None };
+        let planned = self.plan(statement, &Known::of(BTreeMap::new()), None).ok()?;
+        (planned.forward == before.forward).then(|| Arc::new(planned))
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
@@ -282,7 +299,9 @@ impl Session {
         let facts = planned.cleared.facts();
         let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
         let says_all = is_dml || (facts.verb == "SELECT" && self.reads_tables(facts));
-        planned.hold.is_counted() && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
+        // What is prepared runs later.
+        let runs = facts.verb != "PREPARE" && planned.hold.is_counted();
+        runs && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
     }
 
     /// A statement is about to run: until the target is asked again, names behind it may mean something
