@@ -113,7 +113,7 @@ impl Check<'_> {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
-        if facts.locks && self.has_own_views && facts.names_unqualified() {
+        if facts.locks && facts.touches.iter().any(|touch| self.may_be_own_view(&touch.relation)) {
             facts.row_locks = RowLocks::Uncounted;
         }
         // Nobody counts the rows of what is the session's own, or of what a view makes of them.
@@ -221,7 +221,7 @@ impl Check<'_> {
 
     /// EXECUTE does what the prepared statement does, wherever it stands.
     fn with_prepared(&self, facts: &Facts) -> Result<Facts, Box<Denial>> {
-        let Some(name) = facts.prepared.as_ref().filter(|_| facts.executes) else { return Ok(facts.clone()) };
+        let Some(name) = facts.executed() else { return Ok(facts.clone()) };
         match self.prepared.get(name) {
             Some(planned) => Ok(planned.cleared.facts().run_by(facts)),
             None => {
@@ -281,6 +281,11 @@ impl Check<'_> {
     /// Whether a name without a schema means a temporary relation of the session.
     fn is_temporary(&self, name: &str) -> bool {
         self.temporary.iter().any(|own| own == name) && !self.is_behind_another(name)
+    }
+
+    /// Whether it may be a view of the session's own: what such a view reads is locked.
+    fn may_be_own_view(&self, name: &Name) -> bool {
+        self.has_own_views && name.may_be_own() && (name.schema.is_some() || self.temporary.contains(&name.name))
     }
 
     /// Whether a search path that names pg_temp puts a schema with such a relation before it.
@@ -348,7 +353,7 @@ impl Check<'_> {
 
     /// The full name, if it means a relation that must be read through a splice.
     fn masked(&self, schema: Option<&str>, name: &str) -> Option<RelationName> {
-        if schema.is_none() && self.temporary.iter().any(|own| own == name) {
+        if schema.is_none() && self.is_temporary(name) {
             return None;
         }
         let relation = self.catalog.resolve(schema, name, self.search_path)?;

@@ -56,7 +56,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Simple => "simple",
             Self::Extended => "ext",
@@ -114,13 +114,13 @@ pub struct SessionRecord {
     /// Its name as the log's index keeps it.
     name: std::sync::Arc<str>,
     pub(super) key: SessionKey,
-    who: String,
+    pub(super) who: String,
     opened: Instant,
     open_leaf: Leaf,
     durability: Durability,
     level: u8,
     pub(super) statements: u64,
-    denied: u64,
+    pub(super) denied: u64,
     errors: u64,
     rows: u64,
     bytes: u64,
@@ -527,6 +527,6 @@ impl Drop for SessionRecord {
     }
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

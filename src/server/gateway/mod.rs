@@ -18,6 +18,7 @@ mod foresee;
 mod held;
 pub mod keeper;
 mod lent;
+mod moved;
 mod named;
 mod net;
 mod open;

@@ -270,34 +270,8 @@ impl Session {
         }
     }
 
-    /// Whether what runs may make temporary relations, prepare statements or move the search path
-    /// without a word of it in its text: code, and functions that may run any text.
-    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
-        let facts = planned.cleared.facts();
-        let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        let says_all = is_dml || (facts.verb == "SELECT" && self.reads_tables(facts));
-        planned.hold.is_counted() && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
-    }
-
-    /// A statement is about to run: until the target is asked again, names behind it may mean something
-    /// else, the gateway's own among them, and what it defines may do anything later.
-    pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
-        let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
-        if hides_names {
-            self.own.doubt();
-        }
-        let takes_back = facts.transaction.is_some() && self.held.has_moved_names;
-        self.has_moved_names |= hides_names || takes_back || moves_path(facts) || facts.verb == "DROP";
-        self.has_own_code |= match facts.verb.as_str() {
-            "DO" | "CALL" => true,
-            // Their expressions are evaluated by what comes later.
-            "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
-            _ => false,
-        };
-    }
-
     /// Whether it touches tables only: a view, or a row policy, may call anything.
-    fn reads_tables(&self, facts: &Facts) -> bool {
+    pub(super) fn reads_tables(&self, facts: &Facts) -> bool {
         facts.touches.iter().all(|touch| {
             self.resolve(&touch.relation).is_some_and(|one| {
                 matches!(one.kind, RelationKind::Table | RelationKind::Partitioned) && !one.has_row_security
@@ -383,12 +357,6 @@ impl Session {
             *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
         }
     }
-}
-
-/// Whether unqualified names may mean something else behind it.
-pub(super) fn moves_path(facts: &Facts) -> bool {
-    let is_path = |setting: &String| setting.starts_with("search_path") || matches!(setting.as_str(), "all" | "role");
-    facts.settings.iter().any(is_path) || facts.verb.starts_with("DISCARD")
 }
 
 /// Code whose text nobody reads may do anything to names, and a view of the session's own may take
