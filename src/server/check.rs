@@ -121,7 +121,9 @@ impl Check<'_> {
         facts.effects.are_per_row |=
             facts.effects.are_counted && (facts.effect == Effect::Session || !facts.touches.iter().all(is_counted));
         // Of its own relations nobody knows keys, and views of its own may go by any name.
-        facts.joins.forget(&|name| name.may_be_own() && (self.has_own_views || self.temporary.contains(&name.name)));
+        let is_other = |name: &Name| name.may_be_own() && (self.has_own_views || self.temporary.contains(&name.name));
+        facts.joins.forget(&is_other);
+        facts.effects.forget(&is_other);
         let hold = self.hold(&facts);
         // What FETCH and EXECUTE run has said so itself.
         facts.holds = hold != Hold::Not && !(facts.effect == Effect::Read && self.is_calm(&facts));

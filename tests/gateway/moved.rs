@@ -103,7 +103,8 @@ async fn a_refusal_behind_others_takes_them_back_and_the_record_says_so() {
     let grant = gate.grant(Access::Write).await;
     let mut peer = Peer::through(&grant).await;
     let told = peer.query("create temp table q as select 1 as a; select a from q; drop table orders; select 2").await;
-    assert_eq!((state(&told).as_str(), rows(&told)), ("42501", vec![vec!["1".to_owned()]]));
+    // What stands behind the change of names is judged before any of it runs.
+    assert_eq!((state(&told).as_str(), rows(&told)), ("42501", Vec::new()));
     assert_eq!(rows(&peer.query("select to_regclass('pg_temp.q') is null").await), [["t"]]);
     let all = "create temp table q as select 1 as a; begin; update orders set amount = 0 where id = 1; commit; table q";
     assert_eq!(rows(&peer.query(all).await), [["1"]]);
@@ -122,8 +123,7 @@ async fn a_refusal_behind_others_takes_them_back_and_the_record_says_so() {
         let word = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         format!("{} {} {}{}", line["part"], word("k"), word("dec"), word("tag"))
     });
-    let expected =
-        ["0 stmt allow", "0 result SELECT 1", "1 stmt allow", "1 result SELECT 1", "2 stmt deny", "0 undone "];
+    let expected = ["0 stmt allow", "0 result SELECT 1", "1 stmt deny", "0 undone "];
     assert_eq!(first.collect::<Vec<_>>(), expected);
 }
 

@@ -54,6 +54,11 @@ async fn outcomes(gate: &Gate, grant: &GrantAnswer) -> Vec<String> {
             kind @ ("error" | "skipped" | "undone") => told.push(format!("{place} {kind} {}", text("state"))),
             _ => {}
         }
+        // A line may stand for several.
+        let first = told.last().cloned().unwrap_or_default();
+        if let (true, Some(times)) = (text("k") != "stmt", line.get("times").and_then(Value::as_u64)) {
+            told.extend((1..times).map(|next| first.replacen(&place, &format!("{}.0", number("no") + next), 1)));
+        }
     }
     told
 }

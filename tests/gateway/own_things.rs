@@ -62,6 +62,42 @@ async fn rows_locked_in_front_of_a_block_are_counted_in_it() {
 }
 
 #[tokio::test]
+async fn every_row_of_every_table_that_is_locked_counts_for_that_table() {
+    let gate = Gate::start(&format!("{SHOP}{SMALL}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let itself = "join orders b on b.id = a.id + 100 join orders c on c.id = a.id + 200";
+    let cases = [
+        (format!("select 1 from orders a {itself} where a.id <= 60 for update"), false),
+        (format!("select 1 from orders a {itself} where a.id <= 30 for update"), true),
+        (format!("select 1 from orders a {itself} where a.id <= 60 for update of a"), true),
+        (
+            "select 1 from orders a join customers k on k.id = a.id where a.id <= 60 for update of a, k".to_owned(),
+            false,
+        ),
+        ("select 1 from orders a join customers k on k.id = a.id where a.id <= 40 for update of a, k".to_owned(), true),
+        // What is locked elsewhere is no share of a small table.
+        (
+            "select 1 from orders where id <= 80 for update; select 1 from settings where key = 'k1' for update"
+                .to_owned(),
+            true,
+        ),
+        // A cursor that locks nothing is read to its end.
+        (
+            "select 1 from orders where id = 1 for update; declare c cursor for select 1 from orders; fetch all from c"
+                .to_owned(),
+            true,
+        ),
+        ("declare c cursor for select 1 from orders for update; fetch 80 from c; fetch 80 from c".to_owned(), false),
+    ];
+    for (sql, stands) in cases {
+        let mut peer = Peer::through(&grant).await;
+        assert_eq!(code(&mut peer, "begin").await, None);
+        let told = error(&peer.query(&sql).await);
+        assert_eq!(told.is_none(), stands, "{sql}: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn rows_of_ones_own_lower_nobody_elses_share() {
     let gate = Gate::start(&format!("{SHOP}{SMALL}")).await;
     let grant = gate.grant(Access::Write).await;

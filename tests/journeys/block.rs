@@ -320,6 +320,17 @@ async fn what_was_prepared_under_other_settings_is_read_again() {
     assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
     assert_eq!(client.execute(&month_first, &[]).await.expect("the same text, now"), 1000);
     assert_eq!(scene.changed().await, 1000);
+    // So is what was prepared under settings that a savepoint, or the end of a block, has taken back.
+    for (more, ends) in [("20000", "rollback to a"), ("40000", "rollback; begin")] {
+        let sql = sql.replace("10000", more);
+        let id = told(&client.prepare(&sql).await.expect("prepared")).await;
+        assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+        client.batch_execute("begin; savepoint a; set datestyle = 'ISO, MDY'").await.expect("set");
+        let month_first = client.prepare(&sql).await.expect("prepared");
+        client.batch_execute(ends).await.expect("taken back");
+        assert_eq!(client.execute(&month_first, &[]).await.expect("the same text, now"), 1000, "{ends}");
+        client.batch_execute("commit").await.expect("committed");
+    }
     drop(client);
     scene.end().await;
 }

@@ -171,8 +171,16 @@ async fn what_has_nothing_to_do_with_it_leaves_an_approval_as_it_is() {
     approved(&scene, &client, UPDATE).await;
     assert_eq!(client.execute(UPDATE, &[]).await.expect("approved"), 1500);
     owner.batch_execute("update orders set amount = amount - 10000 where amount > 10000").await.expect("as before");
-    let change = "create function app.other() returns int language sql as 'select 1'";
-    voided(&scene, &client, &owner, (UPDATE, change, "something in the database")).await;
+    for change in [
+        "create function app.other() returns int language sql as 'select 1'",
+        "alter domain app.word set default 'x'",
+        "create table parts_2 partition of parts for values from (1000) to (2000)",
+        "alter table parts enable row level security",
+        "create unique index on customers (name, id)",
+        "create trigger idle after update on parts for each statement execute function app.nothing()",
+    ] {
+        voided(&scene, &client, &owner, (UPDATE, change, "something in the database")).await;
+    }
     owner
         .batch_execute("create function app.drawn() returns bigint language sql as 'select pg_backend_pid()'")
         .await

@@ -104,11 +104,14 @@ impl Account {
             }
             "error" => self.error(number, event.number("part")),
             "skipped" => {
-                if self.answered.contains(&(number, part)) {
-                    self.bad(format!("statement {number} was skipped, and has another outcome"));
+                self.run(event);
+                for number in event.numbers() {
+                    if self.answered.contains(&(number, part)) {
+                        self.bad(format!("statement {number} was skipped, and has another outcome"));
+                    }
+                    self.answer(number, part, "skip");
+                    self.skipped.insert((number, part));
                 }
-                self.answer(number, part, "skip");
-                self.skipped.insert((number, part));
             }
             "undone" if !self.results.contains(&(number, part)) => {
                 self.bad(format!("statement {number} was undone, and has no result"));
@@ -131,7 +134,7 @@ impl Account {
     fn run(&mut self, event: &Event) {
         let Some(times) = event.number("times") else { return };
         let bound = event.member("par_c").and_then(Value::as_array).map(Vec::len);
-        let is_whole = event.kind == "result" || bound.and_then(|bound| u64::try_from(bound).ok()) == Some(times);
+        let is_whole = event.kind != "stmt" || bound.and_then(|bound| u64::try_from(bound).ok()) == Some(times);
         let is_plain = event.number("part") == Some(0) && event.number("rows").unwrap_or(0) == 0;
         if !(2..=LONGEST_RUN).contains(&times) || !is_whole || !is_plain {
             self.bad(format!("a line that does not say what the {times} statements are that it stands for"));

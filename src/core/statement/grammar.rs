@@ -167,8 +167,11 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     }
     walk::gather(tree, start, reads, &mut facts);
     if facts.verb == "EXPLAIN" {
-        // Planned, not run.
-        (facts.executes, facts.row_locks, facts.effects) = (false, RowLocks::None, Effects::default());
+        // Planned, not run. But what EXECUTE is given is worked out first, and stands there with nothing else.
+        if !facts.executes {
+            (facts.row_locks, facts.effects) = (RowLocks::None, Effects::default());
+        }
+        facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

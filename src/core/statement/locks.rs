@@ -23,8 +23,8 @@ pub(super) fn of(statement: &Tree) -> RowLocks {
         _ => statement,
     };
     if top.kind() == "SelectStmt" && has_clause(top) && top.get("into_clause").is_nothing() {
-        let is_plain = !passes_over(top) && locked(top).is_some();
-        locks = locks.and(if is_plain { RowLocks::Returned } else { RowLocks::Uncounted });
+        let each = locked(top).filter(|_| !passes_over(top));
+        locks = locks.and(each.map_or(RowLocks::Uncounted, RowLocks::Returned));
     }
     let mut places: Vec<&Tree> = vec![top];
     let with = top.get("with_clause");
@@ -73,7 +73,7 @@ fn passed(tree: &Tree) -> RowLocks {
     match (tree.get("direction").int(), u64::try_from(number)) {
         (3 | 4, Ok(rows)) => RowLocks::AtMost(rows),
         (3 | 4, Err(_)) => RowLocks::Uncounted,
-        _ => RowLocks::Returned,
+        _ => RowLocks::Returned(1),
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
             "select a.* from a join (select id from b) v using (id) for update of a",
             "with x as (select 1 as id) select a.* from a join x using (id) for update of a",
         ] {
-            assert_eq!(locks(sql), RowLocks::Returned, "{sql}");
+            assert!(matches!(locks(sql), RowLocks::Returned(1..)), "{sql}");
         }
         for sql in ["select * from a", "explain select * from a for update", "update a set x = 1 where id = 2"] {
             assert_eq!(locks(sql), RowLocks::None, "{sql}");

@@ -29,6 +29,7 @@ mod locks;
 mod makes;
 #[cfg(feature = "server")]
 pub mod newer;
+mod often;
 #[cfg(feature = "server")]
 pub mod plain;
 #[cfg(feature = "server")]

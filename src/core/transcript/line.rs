@@ -141,12 +141,12 @@ impl Event {
         self.members.get(name)?.as_u64()
     }
 
-    /// The numbers of the statements that the line is about: of a `stmt` or `result` as many as it has
-    /// `times`.
+    /// The numbers of the statements that the line is about: of a `stmt`, `result` or `skipped` as
+    /// many as it has `times`.
     pub fn numbers(&self) -> std::ops::Range<u64> {
         let first = self.number("no").unwrap_or(0);
         let times = match self.kind.as_str() {
-            "stmt" | "result" => self.number("times").unwrap_or(1).clamp(1, LONGEST_RUN),
+            "stmt" | "result" | "skipped" => self.number("times").unwrap_or(1).clamp(1, LONGEST_RUN),
             _ => 1,
         };
         first..first.saturating_add(times)

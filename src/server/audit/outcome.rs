@@ -9,7 +9,7 @@ use serde_json::json;
 use super::log::LogError;
 use super::session::SessionRecord;
 use crate::core::time::Moment;
-use crate::core::transcript::content;
+use crate::core::transcript::{LONGEST_RUN, content};
 
 /// What the open transaction has done.
 #[derive(Default)]
@@ -74,10 +74,10 @@ impl SessionRecord {
 
     /// Records that the transaction was rolled back: nothing that it did stands.
     pub async fn undone(&mut self, now: Moment) -> Result<(), LogError> {
-        self.written().await?;
         let (first, failed) = (self.standing.first.take(), self.standing.failed.take());
         self.standing.is_undone = false;
         let Some((number, part)) = first else { return Ok(()) };
+        self.written().await?;
         self.given(match failed {
             Some(state) => json!({"no": number, "part": part, "state": state}),
             None => json!({"no": number, "part": part}),
@@ -88,10 +88,19 @@ impl SessionRecord {
     /// Records that nothing of what has no outcome yet was run: the error that was told last came first.
     pub async fn skip_rest(&mut self, now: Moment) -> Result<(), LogError> {
         self.written().await?;
+        let longest = usize::try_from(LONGEST_RUN).unwrap_or(1);
         while let Some((number, part)) = self.pending.first().copied() {
-            self.given(json!({"no": number, "part": part, "state": self.standing.told}))?;
+            let run = (number..).zip(&self.pending).take_while(|(number, open)| **open == (*number, 0));
+            let times = if part == 0 { run.take(longest).count() } else { 1 };
+            let mut members = json!({"no": number, "part": part, "state": self.standing.told});
+            if let (2.., Some(members)) = (times, members.as_object_mut()) {
+                members.insert("times".to_owned(), times.into());
+            }
+            self.given(members)?;
             self.write("skipped", now, false).await?;
-            self.pending.remove(&(number, part));
+            for number in (number..).take(times) {
+                self.pending.remove(&(number, part));
+            }
         }
         Ok(())
     }

@@ -185,12 +185,12 @@ impl Open {
                     _ => self.denied += 1,
                 }
             }
-            "result" => {
+            "result" | "skipped" => {
                 self.rows += event.number("rows").unwrap_or(0);
                 self.bytes += event.number("bytes").unwrap_or(0);
                 self.pending.retain(|(number, part)| *part != place.1 || !event.numbers().contains(number));
             }
-            "result.unknown" | "skipped" => drop(self.pending.remove(&place)),
+            "result.unknown" => drop(self.pending.remove(&place)),
             "error" => {
                 self.errors += 1;
                 // One that does not say which part it is of is of all that had no outcome.

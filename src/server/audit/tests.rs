@@ -311,6 +311,28 @@ async fn a_statement_that_is_run_many_times_has_a_line_for_many_of_them() {
 }
 
 #[tokio::test]
+async fn what_is_skipped_shares_lines_as_well() {
+    let folder = Folder::new();
+    let log = open(&folder).await.expect("opened");
+    let grant = grant(None);
+    let mut record = session(&log, &grant).await;
+    let (text, one) = ("insert into t values ($1)", cleared("INSERT"));
+    for number in 1..=100 {
+        again(&mut record, &one, text, &Wording::of(text), &number.to_string()).await;
+    }
+    record.settled().await.expect("durable");
+    record.error(1, 0, "23505", clock::now()).await.expect("recorded");
+    record.skip_rest(clock::now()).await.expect("recorded");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
+    let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
+    let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
+    let skipped = lines.iter().filter(|line| line.kind == "skipped" && line.text("state") == Some("23505"));
+    assert_eq!(skipped.map(Event::numbers).collect::<Vec<_>>(), [2..66, 66..101]);
+    let report = verify(&evidence(&log, &grant), &trusted(&log));
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+}
+
+#[tokio::test]
 async fn of_many_that_were_sent_those_without_an_outcome_are_named_after_a_crash() {
     let folder = Folder::new();
     let log = open(&folder).await.expect("opened");

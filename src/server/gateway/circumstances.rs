@@ -97,17 +97,8 @@ impl Session {
         mode: Mode,
     ) -> Result<Option<Circumstances>, End> {
         let parameters = values.map(Values::bound).transpose()?.flatten();
-        let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
-        let calls: Vec<String> = facts.calls().map(|call| call.name).collect();
-        let dotted: Vec<String> = self.people.era.dotted().iter().cloned().collect();
         let leaning = self.leaning(facts, values);
-        let word = |is_so: bool| if is_so { "true" } else { "false" };
-        let (names, calls, dotted) = (array(&names), array(&calls), array(&dotted));
-        let (fires_events, has_unread) = (word(facts.upkeep.is_some()), word(self.people.era.has_unread()));
-        self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&names)]);
-        self.ask_fresh("dbgate_plain", PLAIN, &[]);
-        let values = [&names, &calls, text, &dotted, fires_events, has_unread].map(Some);
-        self.ask_fresh("dbgate_circumstances", &reach(), &values);
+        self.ask_circumstances(text, facts);
         let drained = self.asked_aside(mode).await?;
         if drained.failed {
             return Ok(None);
@@ -177,6 +168,19 @@ impl Session {
             code.leaning()
         });
         Ok(Some(found))
+    }
+
+    fn ask_circumstances(&mut self, text: &str, facts: &Facts) {
+        let names: Vec<String> = facts.touches.iter().map(|touch| quoted(&touch.relation)).collect();
+        let calls: Vec<String> = facts.calls().map(|call| call.name).collect();
+        let dotted: Vec<String> = self.people.era.dotted().iter().cloned().collect();
+        let (names, calls, dotted) = (array(&names), array(&calls), array(&dotted));
+        let word = |is_so: bool| if is_so { "true" } else { "false" };
+        let (fires_events, has_unread) = (word(facts.upkeep.is_some()), word(self.people.era.has_unread()));
+        self.ask_fresh("dbgate_relations", RELATIONS, &[Some(&names)]);
+        self.ask_fresh("dbgate_plain", PLAIN, &[]);
+        let values = [&names, &calls, text, &dotted, fires_events, has_unread].map(Some);
+        self.ask_fresh("dbgate_circumstances", &reach(), &values);
     }
 
     /// What this session sees in place of a relation: masks and filters go by who somebody is, too.

@@ -5,6 +5,7 @@
 //! counts are differences against a baseline taken before the first write; what is deferred to
 //! commit is made to happen before the last count.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::before::Pending;
@@ -18,7 +19,7 @@ use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch, TransactionVerb};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -45,16 +46,14 @@ pub struct Held {
     /// The last of its statements, by number and part in the record, and how many there were.
     last_held: Option<(u64, u32)>,
     count: u32,
-    /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began.
-    locked: u64,
+    /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
+    locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
     pub is_kept_open: bool,
     /// Temporary relations that were asked for: each holds locks until its transaction ends.
     pub made: u64,
     /// Locks that may have been taken since the target was asked how many there are.
     pub taken: u64,
-    /// The relation they are of.
-    locked_relation: Option<Name>,
     /// What is kept of the write, where policy wants it to be taken back.
     pub undo: Option<Undo>,
     /// What the last verdict was about.
@@ -327,35 +326,66 @@ impl Session {
         }
     }
 
+    /// The tables whose rows a statement may lock, and how many of all together for a row that it returns.
+    pub(super) fn may_lock(&self, facts: &Facts) -> (Vec<Name>, u64) {
+        let each = match facts.row_locks {
+            RowLocks::None => return (Vec::new(), 0),
+            RowLocks::Returned(each) => each,
+            RowLocks::AtMost(_) | RowLocks::Uncounted => 1,
+        };
+        // Others may be of the session's own, or the server's.
+        let mut seen = BTreeSet::new();
+        let named = facts.touches.iter().map(|touch| &touch.relation).filter(|name| seen.insert(*name));
+        let (mut tables, others): (Vec<_>, Vec<_>) = named.partition(|name| self.resolve(name).is_some());
+        if tables.is_empty() {
+            tables = others;
+        }
+        tables.truncate(usize::try_from(each).unwrap_or(usize::MAX));
+        (tables.into_iter().cloned().collect(), each)
+    }
+
     /// Adds up rows that are locked until the transaction ends. What is read on from a cursor counts where
     /// the cursor locks.
     pub(super) fn note_locks(&mut self, facts: &Facts, returned: u64) {
         if facts.transaction == Some(TransactionVerb::Begin) {
             // What was locked in front of it stays locked in the block: it is judged now.
-            self.held.is_active |= self.held.locked > 0;
+            self.held.is_active |= !self.held.locked.is_empty();
         }
-        if facts.locks {
-            // Others may be of the session's own, or the server's.
-            let is_known = |touch: &&Touch| self.resolve(&touch.relation).is_some();
-            let known = facts.touches.iter().find(is_known).or_else(|| facts.touches.first());
-            self.held.locked_relation = known.map(|touch| touch.relation.clone());
-        }
-        let is_fetch = facts.verb == "FETCH" && self.held.locked_relation.is_some();
-        let rows = match facts.row_locks {
-            RowLocks::None => 0,
-            _ if !facts.locks && !is_fetch => 0,
-            RowLocks::Returned => returned,
-            RowLocks::AtMost(rows) if rows < u64::MAX => rows.max(if is_fetch { returned } else { 0 }),
-            // A cursor that went to its end has locked all there is, and a parameter may say as much.
-            RowLocks::AtMost(_) | RowLocks::Uncounted => self.most_locked(facts).max(returned),
+        let is_fetch = facts.verb == "FETCH";
+        let (tables, each) = match facts.prepared.as_ref().filter(|_| is_fetch) {
+            Some(cursor) => match self.cursors.get(cursor) {
+                Some(cursor) => cursor.locked.clone(),
+                // Code has made it: it may be of whatever is locked already.
+                None => (self.held.locked.keys().cloned().collect(), 1),
+            },
+            None if facts.locks => self.may_lock(facts),
+            None => return,
         };
-        self.held.locked = self.held.locked.saturating_add(rows);
+        // Of one table there may be as many as are left when every other one has had its row.
+        let others = u64::try_from(tables.len().saturating_sub(1)).unwrap_or(u64::MAX);
+        let most = each.saturating_sub(others).max(1);
+        let (rows, tables) = match facts.row_locks {
+            RowLocks::None => return,
+            RowLocks::Returned(_) => (returned.saturating_mul(most), tables.as_slice()),
+            RowLocks::AtMost(rows) if rows < u64::MAX => {
+                let rows = rows.saturating_mul(most).max(if is_fetch { returned } else { 0 });
+                // It is the bound of all together.
+                (rows, if is_fetch { tables.as_slice() } else { tables.get(..1).unwrap_or_default() })
+            }
+            // A cursor that went to its end has locked all there is, and a parameter may say as much.
+            RowLocks::AtMost(_) | RowLocks::Uncounted => {
+                (self.most_locked(&tables).max(returned).saturating_mul(most), tables.as_slice())
+            }
+        };
+        for name in tables.iter().filter(|_| rows > 0) {
+            let locked = self.held.locked.entry(name.clone()).or_default();
+            *locked = locked.saturating_add(rows);
+        }
     }
 
-    /// All rows there may be, by the target's statistics, of what the statement reads or its cursor locks.
-    fn most_locked(&self, facts: &Facts) -> u64 {
-        let named = facts.touches.iter().map(|touch| &touch.relation).chain(&self.held.locked_relation);
-        let rows = named.map(|name| {
+    /// All rows there may be, by the target's statistics, of tables that a statement or its cursor locks.
+    fn most_locked(&self, tables: &[Name]) -> u64 {
+        let rows = tables.iter().map(|name| {
             let relation = self.resolve(name);
             // Nobody may have counted them.
             relation.map_or(0, |one| u64::try_from(one.estimated_rows).unwrap_or(u64::MAX))
@@ -365,11 +395,26 @@ impl Session {
 
     /// Locked rows, judged as rows that are about to be changed: that is what locks are taken for, so
     /// that those which were changed meanwhile do not count twice.
-    fn locked(&self, changed: &[Impact]) -> Option<Impact> {
+    fn locked(&self, changed: &[Impact]) -> Vec<Impact> {
         // Outside of a block the locks are gone with the statement.
-        let stays = self.held.locked > 0 && (self.is_block || self.held.is_kept_open);
-        let name = self.held.locked_relation.as_ref().filter(|_| stays)?;
-        let Some(relation) = self.resolve(name) else { return self.locked_unknown(name) };
+        let stays = self.is_block || self.held.is_kept_open;
+        self.held
+            .locked
+            .iter()
+            .filter(|_| stays)
+            .filter_map(|(name, rows)| self.locked_of(name, *rows, changed))
+            .collect()
+    }
+
+    fn locked_of(&self, name: &Name, rows: u64, changed: &[Impact]) -> Option<Impact> {
+        let Some(relation) = self.resolve(name) else {
+            // What the catalog does not know is the session's own, and so are its rows; but for a view,
+            // whose rows are anybody's.
+            let is_own = name.may_be_own() && !self.has_own_views;
+            let (schema, relation, action) = (String::new(), name.name.clone(), RowAction::Update);
+            let (of, direct, others) = (None, true, None);
+            return (!is_own).then_some(Impact { schema, relation, action, rows, of, direct, others });
+        };
         let is_of = |impact: &&Impact| {
             let is_change = matches!(impact.action, RowAction::Update | RowAction::Delete);
             is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
@@ -379,23 +424,8 @@ impl Session {
             schema: relation.name.schema.clone(),
             relation: relation.name.name.clone(),
             action: RowAction::Update,
-            rows: self.held.locked.saturating_sub(changed),
+            rows: rows.saturating_sub(changed),
             of: u64::try_from(relation.estimated_rows).ok(),
-            direct: true,
-            others: None,
-        })
-    }
-
-    /// What the catalog does not know is the session's own, and so are its rows; but for a view, whose rows
-    /// are anybody's.
-    fn locked_unknown(&self, name: &Name) -> Option<Impact> {
-        let is_own = name.may_be_own() && !self.has_own_views;
-        (!is_own).then(|| Impact {
-            schema: String::new(),
-            relation: name.name.clone(),
-            action: RowAction::Update,
-            rows: self.held.locked,
-            of: None,
             direct: true,
             others: None,
         })
@@ -424,7 +454,8 @@ impl Session {
         self.held.facts.clear();
         (self.held.last_held, self.held.count) = (None, 0);
         self.held.impacts.clear();
-        (self.held.locked, self.held.locked_relation, self.held.is_kept_open) = (0, None, false);
+        self.held.locked.clear();
+        self.held.is_kept_open = false;
         self.held.made = 0;
         self.held.own_block = false;
         self.held.commit_failed = false;
@@ -474,7 +505,7 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
 impl Held {
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
-        self.count == 1 && self.locked == 0
+        self.count == 1 && self.locked.is_empty()
     }
 
     /// A part of the open transaction, or all of it, is taken back.

@@ -16,7 +16,7 @@ use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::facts::{Facts, Name, TransactionVerb};
 use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
@@ -57,6 +57,8 @@ pub struct Cursor {
     pub end: Ends,
     /// Advisory locks that reading on from it may take.
     pub takes: u64,
+    /// Tables of which a row that is read from it may lock rows, and how many of all together.
+    pub locked: (Vec<Name>, u64),
 }
 
 /// With what a cursor ends.
@@ -253,13 +255,17 @@ impl Session {
                 let limits = planned.cleared.limits();
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
                 let behind = Behind { limits, used: Some(Arc::default()) };
-                let (is_binary, takes) = (facts.is_binary, facts.effects.locks);
-                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes });
+                let (is_binary, takes, locked) = (facts.is_binary, facts.effects.locks, self.may_lock(facts));
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes, locked });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }
             }
             _ => {}
+        }
+        // A table of the session's own has other keys than the one in whose place it comes.
+        if matches!(facts.verb.as_str(), "CREATE TEMP TABLE" | "SELECT INTO TEMP") {
+            self.judge_anew(|facts| !facts.effects.keys.is_empty());
         }
         if redefines(facts) || hides_names {
             if facts.verb == TEMP_VIEW {
@@ -339,15 +345,19 @@ impl Session {
         self.cursors.values_mut().for_each(|cursor| cursor.end = Ends::Close);
     }
 
-    /// Every name may have got another meaning: what was judged as unable to change rows is counted
-    /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
-    fn doubt_names(&mut self) {
-        let locks = |planned: &Planned| planned.cleared.facts().locks;
+    /// What was prepared is judged again when it is bound.
+    fn judge_anew(&mut self, is_meant: fn(&Facts) -> bool) {
         for parsed in self.prepared.values_mut() {
-            if let Some(planned) = parsed.judged.planned().filter(|planned| locks(planned)) {
+            if let Some(planned) = parsed.judged.planned().filter(|planned| is_meant(planned.cleared.facts())) {
                 parsed.judged = Judged::Outdated(planned.clone());
             }
         }
+    }
+
+    /// Every name may have got another meaning: what was judged as unable to change rows is counted
+    /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
+    fn doubt_names(&mut self) {
+        self.judge_anew(|facts| facts.locks || !facts.effects.keys.is_empty());
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
             Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => None,

@@ -11,7 +11,7 @@ use super::session::{End, Judged, Session};
 use super::values::Values;
 use crate::core::approval::steady::{Leaning, Standing};
 use crate::core::policy::Denial;
-use crate::core::statement::facts::{Facts, Name};
+use crate::core::statement::facts::{Facts, Name, TransactionVerb};
 use crate::core::wire::frontend;
 
 /// More settings of its own than a session needs.
@@ -50,6 +50,12 @@ impl Era {
     pub fn note(&mut self, facts: &Facts, runs_code: bool) {
         self.has_unread |= runs_code || facts.unread_text;
         self.is_seeded |= facts.calls().any(|name| name.name == "setseed");
+        match facts.transaction {
+            // What was set behind the savepoint is taken back; what was set before it stays.
+            Some(TransactionVerb::RollbackTo) => self.number += u64::from(self.has_moved),
+            Some(TransactionVerb::Commit | TransactionVerb::Rollback) => self.ended(),
+            Some(_) | None => {}
+        }
         if facts.settings.is_empty() && !runs_code && !facts.verb.starts_with("DISCARD") {
             return;
         }
