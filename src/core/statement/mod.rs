@@ -29,6 +29,7 @@ mod locks;
 mod makes;
 #[cfg(feature = "server")]
 pub mod newer;
+#[cfg(feature = "server")]
 mod often;
 #[cfg(feature = "server")]
 pub mod plain;

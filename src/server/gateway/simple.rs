@@ -190,20 +190,10 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
-        match self.foresee(planned, Mode::Simple).await? {
-            Foreseen::GoOn => {}
-            Foreseen::Failed => {
-                seldom(self.close_failed(Mode::Simple)).await?;
-                return Ok(false);
-            }
-            Foreseen::Refused(denial) => {
-                seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
-                return Ok(false);
-            }
-            Foreseen::Stop(verdict) => {
-                seldom(self.take_back(verdict, Mode::Simple)).await?;
-                return Ok(false);
-            }
+        let foreseen = self.foresee(planned, Mode::Simple).await?;
+        if !matches!(foreseen, Foreseen::GoOn) {
+            seldom(self.stop_foreseen(foreseen, part)).await?;
+            return Ok(false);
         }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
@@ -258,6 +248,16 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
+    }
+
+    /// Ends a Query of which it was foreseen that it must not go on.
+    async fn stop_foreseen(&mut self, foreseen: Foreseen, part: Part) -> Result<(), End> {
+        match foreseen {
+            Foreseen::GoOn => Ok(()),
+            Foreseen::Failed => self.close_failed(Mode::Simple).await,
+            Foreseen::Refused(denial) => self.veto(&denial, Some((part.number, part.index)), Mode::Simple).await,
+            Foreseen::Stop(verdict) => self.take_back(verdict, Mode::Simple).await,
+        }
     }
 
     /// A statement of a Query as the target is asked for it.
