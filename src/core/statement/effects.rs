@@ -510,7 +510,7 @@ mod tests {
             "with u as (update t set a = 1 returning id) select pg_notify('c', 'd') from u, orders",
             "with u as (update t set a = 1 returning id) select nextval('s') from (with u as (select 1 from orders) \
              select * from u) x",
-            "select nextval('s') from orders where status = 'x' limit 2000",
+            "select nextval('s') from orders where status > 'x' limit 2000",
             "select id from orders where id = 4 and pg_try_advisory_lock(id)",
             "select id from (select id from orders where id = 4) x where pg_try_advisory_lock(id)",
             "select (select count(nextval('s')) from orders o where x.id = 1) from (select 1 as id) x",

@@ -243,7 +243,10 @@ fn whole(asking: &Asking<'_>, subject: &Subject<'_>, views: &Views<'_>) -> Optio
     };
     effect
         .or_else(|| if facts.functions.is_empty() { None } else { ask("execute", "a function call") })
-        .or_else(|| if locks_uncounted(facts) { ask("execute", &facts.verb) } else { None })
+        // What defaults call stands in no text.
+        .or_else(
+            || if locks_uncounted(facts) || facts.effects.are_per_row { ask("execute", &facts.verb) } else { None },
+        )
 }
 
 /// Nothing where the answer allows; else the denial, and whether a group may lift it.
