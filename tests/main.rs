@@ -39,6 +39,7 @@ mod gateway {
     mod long_texts;
     mod mask_types;
     mod masks;
+    mod moved;
     mod names;
     mod net;
     mod new_rows;

@@ -86,37 +86,6 @@ const TAME_OF_OWN: [&str; 6] = ["RENAME", "TRUNCATE", "COMMENT", "GRANT", "REVOK
 /// Names that only the gateway uses.
 pub const RESERVED: &str = "dbgate_";
 
-/// What names mean by what has run, or will have when the statement does.
-#[derive(Default)]
-pub struct Known {
-    /// What SQL PREPARE or a protocol Parse has made.
-    pub prepared: BTreeMap<String, Arc<Planned>>,
-    /// Temporary tables that are made by what stands before it in the same text: if that fails, it does not run.
-    made: Vec<String>,
-}
-
-impl Known {
-    pub fn of(prepared: BTreeMap<String, Arc<Planned>>) -> Self {
-        Self { prepared, made: Vec::new() }
-    }
-
-    /// Follows a statement of the same text.
-    pub fn follow(&mut self, statement: &Statement, planned: &Planned) {
-        let facts = planned.cleared.facts();
-        if let Some(name) = facts.prepared.as_ref().filter(|_| facts.verb == "PREPARE") {
-            self.prepared.insert(name.clone(), Arc::new(planned.clone()));
-        }
-        let verb = facts.verb.as_str();
-        let is_upkeep = OF_OWN.contains(&verb) && !matches!(verb, "DROP" | "RENAME");
-        let leaves_names = is_upkeep || matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "COPY");
-        match statement.makes_own() {
-            Some(name) => self.made.push(name.to_owned()),
-            None if leaves_names && facts.settings.is_empty() => {}
-            None => self.made.clear(),
-        }
-    }
-}
-
 /// What the session knows when it checks a statement.
 pub struct Check<'a> {
     pub policy: &'a Policy,
@@ -129,7 +98,8 @@ pub struct Check<'a> {
     pub temporary: &'a [String],
     /// A temporary view may stand for any unqualified name.
     pub has_own_views: bool,
-    pub known: &'a Known,
+    /// What SQL PREPARE or a protocol Parse has made, by name.
+    pub prepared: &'a BTreeMap<String, Arc<Planned>>,
     /// What people have let through of this statement.
     pub lift: Option<&'a Lift>,
 }
@@ -144,7 +114,7 @@ impl Check<'_> {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
-        if facts.locks && self.has_own_views && facts.names_unqualified() {
+        if facts.locks && facts.touches.iter().any(|touch| self.may_be_own_view(&touch.relation)) {
             facts.row_locks = RowLocks::Uncounted;
         }
         // Nobody counts the rows of what is the session's own, or of what a view makes of them.
@@ -255,8 +225,8 @@ impl Check<'_> {
 
     /// EXECUTE does what the prepared statement does, wherever it stands.
     fn with_prepared(&self, facts: &Facts) -> Result<Facts, Box<Denial>> {
-        let Some(name) = facts.prepared.as_ref().filter(|_| facts.executes) else { return Ok(facts.clone()) };
-        match self.known.prepared.get(name) {
+        let Some(name) = facts.executed() else { return Ok(facts.clone()) };
+        match self.prepared.get(name) {
             Some(planned) => Ok(planned.cleared.facts().run_by(facts)),
             None => {
                 Err(refused(NOT_PREPARED, &format!("prepared statement \"{name}\" does not exist"), "prepare it first"))
@@ -268,10 +238,7 @@ impl Check<'_> {
     /// DROP of what nobody has: only an owner's role could drop what has come there meanwhile.
     fn own(&self, facts: Facts) -> Facts {
         let is_own = |name: &Name| match name.schema.as_deref() {
-            None => {
-                let is_made = || self.known.made.contains(&name.name) && !self.is_behind_another(&name.name);
-                self.is_temporary(&name.name) || is_made()
-            }
+            None => self.is_temporary(&name.name),
             Some(schema) => schema == "pg_temp",
         };
         let is_absent = |name: &Name| facts.may_be_absent && self.resolve(name).is_none();
@@ -318,6 +285,11 @@ impl Check<'_> {
     /// Whether a name without a schema means a temporary relation of the session.
     fn is_temporary(&self, name: &str) -> bool {
         self.temporary.iter().any(|own| own == name) && !self.is_behind_another(name)
+    }
+
+    /// Whether it may be a view of the session's own: what such a view reads is locked.
+    fn may_be_own_view(&self, name: &Name) -> bool {
+        self.has_own_views && name.may_be_own() && (name.schema.is_some() || self.temporary.contains(&name.name))
     }
 
     /// Whether a search path that names pg_temp puts a schema with such a relation before it.
@@ -385,7 +357,7 @@ impl Check<'_> {
 
     /// The full name, if it means a relation that must be read through a splice.
     fn masked(&self, schema: Option<&str>, name: &str) -> Option<RelationName> {
-        if schema.is_none() && self.temporary.iter().any(|own| own == name) {
+        if schema.is_none() && self.is_temporary(name) {
             return None;
         }
         let relation = self.catalog.resolve(schema, name, self.search_path)?;

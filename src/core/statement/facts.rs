@@ -397,6 +397,11 @@ impl Facts {
         self.touches.iter().any(|touch| touch.relation.may_be_own())
     }
 
+    /// The prepared statement that it runs.
+    pub fn executed(&self) -> Option<&str> {
+        self.prepared.as_deref().filter(|_| self.executes)
+    }
+
     /// Whether rows can change by what the text itself says.
     pub fn writes(&self) -> bool {
         self.touches.iter().any(|touch| touch.action != RowAction::Read)

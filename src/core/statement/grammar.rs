@@ -45,17 +45,6 @@ impl Statement {
         let schema = relation.get("schemaname").text();
         is_out.then(|| ((!schema.is_empty()).then_some(schema), relation.get("relname").text()))
     }
-
-    /// The temporary table that it makes.
-    pub fn makes_own(&self) -> Option<&str> {
-        let made = match self.tree.kind() {
-            "CreateStmt" => self.tree.get("relation"),
-            "CreateTableAsStmt" => self.tree.get("into").get("rel"),
-            _ => self.tree.get("into_clause").get("rel"),
-        };
-        let is_table = self.tree.kind() != "CreateTableAsStmt" || self.tree.get("objtype").int() == TABLE;
-        (is_table && is_own(made)).then(|| made.get("relname").text())
-    }
 }
 
 /// Why a text has no statements.

@@ -31,6 +31,12 @@ pub fn known_to(version: u32) -> impl Iterator<Item = &'static str> {
 
 /// A node that is such a word becomes the argument of a call by that name.
 pub(super) fn as_call(node: Tree) -> Tree {
+    let words: Vec<_> = node.get("funcname").items().iter().map(|name| name.get("sval").text()).collect();
+    // Its rule puts the schema in front of a call by the old syntax.
+    if words == ["pg_catalog", "json_object"] {
+        let fields = [("args", node.get("args").clone()), ("location", node.get("location").clone())];
+        return call("json_object", fields);
+    }
     let word = match node.kind() {
         "JsonArrayConstructor" | "JsonArrayQueryConstructor" => "json_array",
         "JsonArrayAgg" => "json_arrayagg",
@@ -49,8 +55,13 @@ pub(super) fn as_call(node: Tree) -> Tree {
         _ => return node,
     };
     let location = node.get("location").clone();
+    call(word, [("args", Tree::List(vec![node])), ("location", location)])
+}
+
+fn call(word: &str, rest: [(&'static str, Tree); 2]) -> Tree {
     let name = Tree::Node("String", vec![("sval", Tree::Text(word.to_owned()))]);
-    let fields = vec![("funcname", Tree::List(vec![name])), ("args", Tree::List(vec![node])), ("location", location)];
+    let mut fields = vec![("funcname", Tree::List(vec![name]))];
+    fields.extend(rest);
     Tree::Node("FuncCall", fields)
 }
 

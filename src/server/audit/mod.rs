@@ -3,10 +3,11 @@
 //! [`log`] keeps one append-only file of canonical lines and the Merkle tree over them, which
 //! [`writer`] writes and [`stored`] and [`index`] look up; [`session`] is the gateway's account of
 //! one connection, in the words of [`wording`], [`run`] the lines of it that stand for many statements,
-//! [`outcome`] those about what came to nothing, and [`settle`] what of it must be durable before it
-//! runs; [`recover`] reads the file at start.
+//! [`behind`] those of parts that are judged late, [`outcome`] those about what came to nothing, and
+//! [`settle`] what of it must be durable before it runs; [`recover`] reads the file at start.
 
 mod approvals;
+mod behind;
 mod index;
 mod log;
 mod outcome;

@@ -4,10 +4,11 @@
 //! What must stay true: whatever was let through has its outcome as soon as it is known; a result
 //! that does not stand is said not to.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::log::LogError;
-use super::session::SessionRecord;
+use super::session::{LONGEST_NAME, MOST_OBJECTS, SessionRecord};
+use crate::core::policy::{Denial, Impact};
 use crate::core::time::Moment;
 use crate::core::transcript::{LONGEST_RUN, content};
 
@@ -102,6 +103,52 @@ impl SessionRecord {
                 self.pending.remove(&(number, part));
             }
         }
+        Ok(())
+    }
+
+    /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
+    pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
+        self.given(json!({"no": number, "by": by}))?;
+        self.write("cancel", now, false).await
+    }
+
+    /// Records what a held write changed, and whether it was let stand.
+    pub async fn impact(&mut self, number: u64, impacts: &[Impact], stands: bool, now: Moment) -> Result<(), LogError> {
+        self.written().await?;
+        let changes: Vec<Value> = impacts
+            .iter()
+            .take(MOST_OBJECTS)
+            .map(|impact| {
+                json!({"rel": content::clip(&format!("{}.{}", impact.schema, impact.relation), LONGEST_NAME),
+                       "act": impact.action.word(), "rows": impact.rows, "direct": impact.direct})
+            })
+            .collect();
+        let members = json!({"no": number, "n": impacts.len(), "changes": changes, "stands": stands});
+        self.given(members)?;
+        self.write("impact", now, false).await
+    }
+
+    /// Records that the gateway itself stopped a statement after it had let it through: by what it
+    /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
+    pub async fn vetoed(
+        &mut self,
+        number: u64,
+        part: u32,
+        state: &str,
+        denial: &Denial,
+        now: Moment,
+    ) -> Result<(), LogError> {
+        self.written().await?;
+        self.told(state);
+        let members = json!({
+            "no": number, "part": part, "state": state, "by": "gateway",
+            "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
+        });
+        self.given(members)?;
+        self.write("error", now, true).await?;
+        self.errors += 1;
+        self.pending.remove(&(number, u64::from(part)));
         Ok(())
     }
 

@@ -162,6 +162,17 @@ impl SessionRecord {
         Ok(())
     }
 
+    /// The same, small in the futures of those who wait for it.
+    ///
+    /// # Errors
+    /// As [`Self::written`].
+    pub async fn grown(&mut self) -> Result<(), LogError> {
+        match self.run {
+            Some(_) => Box::pin(self.written()).await,
+            None => Ok(()),
+        }
+    }
+
     /// The same for those who cannot wait.
     pub(super) fn written_now(&mut self) -> Result<(), LogError> {
         let Some(run) = self.finished_run() else { return Ok(()) };

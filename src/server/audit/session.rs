@@ -12,7 +12,7 @@ use super::stored::Kind;
 use super::wording::Wording;
 use super::writer::Pending;
 use crate::core::grant::{Grant, SessionId};
-use crate::core::policy::{Cleared, Denial, Impact};
+use crate::core::policy::{Cleared, Denial};
 use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::core::time::Moment;
 use crate::core::transcript::canonical::Members;
@@ -21,9 +21,9 @@ use crate::server::config::Durability;
 use crate::sys::clock;
 
 /// Objects and relations named in one line; more are counted.
-const MOST_OBJECTS: usize = 32;
+pub(super) const MOST_OBJECTS: usize = 32;
 /// Most of their names: with the longest normalised text a line stays below its limit.
-const LONGEST_NAME: usize = 128;
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// What the record says of a connection when it opens.
 pub struct SessionOpen {
@@ -56,7 +56,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Simple => "simple",
             Self::Extended => "ext",
@@ -114,14 +114,14 @@ pub struct SessionRecord {
     /// Its name as the log's index keeps it.
     name: std::sync::Arc<str>,
     pub(super) key: SessionKey,
-    who: String,
+    pub(super) who: String,
     opened: Instant,
     open_leaf: Leaf,
     durability: Durability,
     level: u8,
     pub(super) statements: u64,
-    denied: u64,
-    errors: u64,
+    pub(super) denied: u64,
+    pub(super) errors: u64,
     rows: u64,
     bytes: u64,
     /// Statements that were let through and have no outcome yet, by number and part.
@@ -345,52 +345,6 @@ impl SessionRecord {
         Ok(())
     }
 
-    /// Records that the gateway itself stopped a statement after it had let it through: by what it
-    /// did, not by its text. Unlike [`SessionRecord::denied`] it is no new statement of the client's.
-    pub async fn vetoed(
-        &mut self,
-        number: u64,
-        part: u32,
-        state: &str,
-        denial: &Denial,
-        now: Moment,
-    ) -> Result<(), LogError> {
-        self.written().await?;
-        self.told(state);
-        let members = json!({
-            "no": number, "part": part, "state": state, "by": "gateway",
-            "rules": [content::clip(&denial.rule, 256)], "code": content::clip(&denial.code, 256),
-        });
-        self.given(members)?;
-        self.write("error", now, true).await?;
-        self.errors += 1;
-        self.pending.remove(&(number, u64::from(part)));
-        Ok(())
-    }
-
-    /// Records that a statement was cancelled: by `client`, `policy`, `timeout` or `admin`.
-    pub async fn cancel(&mut self, number: u64, by: &str, now: Moment) -> Result<(), LogError> {
-        self.written().await?;
-        self.given(json!({"no": number, "by": by}))?;
-        self.write("cancel", now, false).await
-    }
-
-    /// Records what a held write changed, and whether it was let stand.
-    pub async fn impact(&mut self, number: u64, impacts: &[Impact], stands: bool, now: Moment) -> Result<(), LogError> {
-        self.written().await?;
-        let changes: Vec<Value> = impacts
-            .iter()
-            .take(MOST_OBJECTS)
-            .map(|impact| {
-                json!({"rel": content::clip(&format!("{}.{}", impact.schema, impact.relation), LONGEST_NAME),
-                       "act": impact.action.word(), "rows": impact.rows, "direct": impact.direct})
-            })
-            .collect();
-        let members = json!({"no": number, "n": impacts.len(), "changes": changes, "stands": stands});
-        self.given(members)?;
-        self.write("impact", now, false).await
-    }
-
     /// Closes the account; durable when it returns. `head` is the client's, if it came in.
     pub async fn close(
         &mut self,
@@ -527,6 +481,6 @@ impl Drop for SessionRecord {
     }
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

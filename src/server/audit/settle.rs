@@ -10,7 +10,7 @@ use super::writer::Pending;
 impl SessionRecord {
     /// Waits until every recorded statement that must be durable before it runs is so.
     pub async fn settled(&mut self) -> Result<(), LogError> {
-        self.written().await?;
+        self.grown().await?;
         match self.unsettled.take() {
             Some(last) => self.settled_to(last).await,
             None => Ok(()),
@@ -22,7 +22,7 @@ impl SessionRecord {
     /// # Errors
     /// When the log takes nothing.
     pub async fn settling(&mut self) -> Result<Option<Pending>, LogError> {
-        self.written().await?;
+        self.grown().await?;
         let last = self.unsettled.filter(|last| !self.is_settled(*last));
         if last.is_some() {
             self.log.hurry();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::account::with_approved;
-use super::aside;
 use super::foresee::Foreseen;
 use super::held::Asked;
 use super::named::Parsed;
@@ -75,21 +74,23 @@ impl Session {
         if let Err(denial) = self.has_room_to_prepare(name, sql) {
             return seldom(self.deny(&denial, sql)).await;
         }
-        self.follow_policy();
-        let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
         let types_of = Bytes::copy_from_slice(types);
-        let decided = match known {
-            Some(decided) => decided,
-            None => match aside::judge(sql.len(), || self.decide_parse(sql)) {
-                Ok(decided) => decided,
-                // The target only reads it.
-                Err(Undecided::Unjudged(judged)) => {
-                    self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of, self.context.clone())));
-                    self.pass(message, Step::Parse);
-                    return Ok(());
-                }
-                Err(Undecided::Denied(denial)) => return seldom(self.deny(&denial, sql)).await,
-            },
+        let mut decided = self.decided(sql);
+        if self.has_moved_names && super::moved::names_something(&decided) {
+            if !seldom(self.catch_up()).await? {
+                return Ok(());
+            }
+            decided = self.decided(sql);
+        }
+        let decided = match decided {
+            Ok(decided) => decided,
+            // The target only reads it.
+            Err(Undecided::Unjudged(judged)) => {
+                self.name_statement(name, Some(Parsed::unjudged(judged, sql, types_of, self.context.clone())));
+                self.pass(message, Step::Parse);
+                return Ok(());
+            }
+            Err(Undecided::Denied(denial)) => return seldom(self.deny(&denial, sql)).await,
         };
         let Some((planned, _)) = decided.statements.first() else { return Err(End::Protocol) };
         let (text, wording) = (sql.into(), decided.wording.clone());
@@ -106,7 +107,7 @@ impl Session {
 
     /// Judges the text of a Parse. An empty one the server answers as such; several statements it
     /// refuses; of a syntax error it says where it is.
-    pub(super) fn decide_parse(&self, sql: &str) -> Result<Arc<Decided>, Undecided> {
+    pub(super) fn decide_parse(&mut self, sql: &str) -> Result<Arc<Decided>, Undecided> {
         let statements = match grammar::parse(sql) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => return Err(Undecided::Unjudged(Judged::Unread)),
@@ -117,6 +118,11 @@ impl Session {
             [statement] => statement,
             _ => return Err(Undecided::Unjudged(Judged::Unread)),
         };
+        if let Some(name) = statement.facts.executed()
+            && !self.follow_names(name)
+        {
+            return Err(Undecided::Denied(outdated()));
+        }
         let planned = self.plan(statement, &self.known_statements(), None).map_err(|denial| {
             // Whether people have let it through depends on its values. Until then nothing of it can be bound.
             match denial.approvers.is_some() && self.people.is_asking() {
@@ -149,8 +155,8 @@ impl Session {
             "" => message.body.slice_ref(parameters),
             _ => Bytes::copy_from_slice(parameters),
         };
-        if self.facts_stale && self.pipeline.is_empty() {
-            seldom(self.refresh()).await?;
+        if (self.facts_stale || self.has_moved_names) && !seldom(self.catch_up_for(statement)).await? {
+            return Ok(());
         }
         if !self.follow_names(statement) {
             let text = self.prepared.get(statement).map(|parsed| parsed.text.clone()).unwrap_or_default();
@@ -371,7 +377,7 @@ impl Session {
     }
 
     /// Gets everything asked so far answered. False when it failed.
-    async fn answered(&mut self) -> Result<bool, End> {
+    pub(super) async fn answered(&mut self) -> Result<bool, End> {
         Ok(!self.answered_with_rows().await?.failed)
     }
 
@@ -479,7 +485,7 @@ pub(super) enum Undecided {
     Denied(Box<Denial>),
 }
 
-fn outdated() -> Box<Denial> {
+pub(super) fn outdated() -> Box<Denial> {
     refused(
         "prepare_again",
         "what its names mean may have changed since this statement was prepared",

@@ -18,6 +18,8 @@ mod foresee;
 mod held;
 pub mod keeper;
 mod lent;
+mod locked;
+mod moved;
 mod named;
 mod net;
 mod open;

@@ -21,7 +21,7 @@ use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
-use crate::server::check::{Hold, Known, Planned, TOO_MANY, refused};
+use crate::server::check::{Hold, Planned, TOO_MANY, refused};
 use crate::server::decisions::Context;
 
 /// Prepared statements that a session may keep; and portals and cursors.
@@ -214,7 +214,7 @@ impl Session {
     }
 
     /// What EXECUTE may name.
-    pub(super) fn known_statements(&self) -> Known {
+    pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
         let known = self.prepared.iter();
         let judged = known.filter_map(|(name, parsed)| {
             let planned = match &parsed.judged {
@@ -224,7 +224,7 @@ impl Session {
             };
             Some((name.clone(), planned))
         });
-        Known::of(judged.collect())
+        judged.collect()
     }
 
     /// What was judged when names may have meant something else, by what they mean now. Nothing where it
@@ -232,7 +232,7 @@ impl Session {
     fn judged_anew(&self, text: &str, before: &Planned) -> Option<Arc<Planned>> {
         let statements = grammar::parse(text).ok()?;
         let [statement] = statements.as_slice() else { return None };
-        let planned = self.plan(statement, &Known::of(BTreeMap::new()), None).ok()?;
+        let planned = self.plan(statement, &BTreeMap::new(), None).ok()?;
         (planned.forward == before.forward).then(|| Arc::new(planned))
     }
 
@@ -293,36 +293,8 @@ impl Session {
         }
     }
 
-    /// Whether what runs may make temporary relations, prepare statements or move the search path
-    /// without a word of it in its text: code, and functions that may run any text.
-    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
-        let facts = planned.cleared.facts();
-        let is_dml = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        let says_all = is_dml || (facts.verb == "SELECT" && self.reads_tables(facts));
-        // What is prepared runs later.
-        let runs = facts.verb != "PREPARE" && planned.hold.is_counted();
-        runs && (!says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts))
-    }
-
-    /// A statement is about to run: until the target is asked again, names behind it may mean something
-    /// else, the gateway's own among them, and what it defines may do anything later.
-    pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
-        let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
-        if hides_names {
-            self.own.doubt();
-        }
-        let takes_back = facts.transaction.is_some() && self.held.has_moved_names;
-        self.has_moved_names |= hides_names || takes_back || moves_path(facts) || facts.verb == "DROP";
-        self.has_own_code |= match facts.verb.as_str() {
-            "DO" | "CALL" => true,
-            // Their expressions are evaluated by what comes later.
-            "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
-            _ => false,
-        };
-    }
-
     /// Whether it touches tables only: a view, or a row policy, may call anything.
-    fn reads_tables(&self, facts: &Facts) -> bool {
+    pub(super) fn reads_tables(&self, facts: &Facts) -> bool {
         facts.touches.iter().all(|touch| {
             self.resolve(&touch.relation).is_some_and(|one| {
                 matches!(one.kind, RelationKind::Table | RelationKind::Partitioned) && !one.has_row_security
@@ -412,12 +384,6 @@ impl Session {
             *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
         }
     }
-}
-
-/// Whether unqualified names may mean something else behind it.
-pub(super) fn moves_path(facts: &Facts) -> bool {
-    let is_path = |setting: &String| setting.starts_with("search_path") || matches!(setting.as_str(), "all" | "role");
-    facts.settings.iter().any(is_path) || facts.verb.starts_with("DISCARD")
 }
 
 /// Code whose text nobody reads may do anything to names, and a view of the session's own may take

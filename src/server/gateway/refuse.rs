@@ -52,6 +52,17 @@ impl Session {
         self.end_refused(&error.sqlstate).await
     }
 
+    /// Refuses the rest of a Query from this part on, after what stands before it has run.
+    pub(super) async fn refuse_behind(
+        &mut self,
+        denial: &Denial,
+        sql: &str,
+        (number, part): (u64, usize),
+    ) -> Result<(), End> {
+        self.record.denied_behind(number, part, denial, clock::now()).await?;
+        self.veto_with(denial, &denial_error(denial, sql), None, Mode::Simple).await
+    }
+
     /// Refuses a message whose text is no text: an error like any other, as it is to PostgreSQL.
     pub(super) async fn refuse_bytes(&mut self, message: &Message) -> Result<(), End> {
         if self.is_skipping {

@@ -20,13 +20,12 @@ use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
-use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Known, Planned, refused};
+use crate::server::check::{Check, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -241,7 +240,7 @@ impl Session {
     pub(super) fn plan(
         &self,
         statement: &crate::core::statement::grammar::Statement,
-        known: &Known,
+        prepared: &BTreeMap<String, Arc<Planned>>,
         lift: Option<&Lift>,
     ) -> Result<Planned, Box<Denial>> {
         let check = Check {
@@ -252,7 +251,7 @@ impl Session {
             search_path: &self.search_path,
             temporary: &self.temporary,
             has_own_views: self.has_own_views,
-            known,
+            prepared,
             lift,
         };
         check.plan(statement)
@@ -394,21 +393,7 @@ impl Session {
             Some(_) | None => {}
         }
         let hides_names = self.may_hide_names(planned);
-        let moves_names = hides_names
-            || super::named::moves_path(facts)
-            || matches!(
-                facts.verb.as_str(),
-                "DISCARD"
-                    | "DISCARD ALL"
-                    | "SELECT INTO TEMP"
-                    | "CREATE TEMP TABLE"
-                    | "CREATE TEMP SEQUENCE"
-                    | TEMP_VIEW
-                    | "CREATE INDEX"
-                    | "RENAME"
-            )
-            || facts.makes.relations > 0
-            || tag.starts_with("DROP");
+        let moves_names = hides_names || super::moved::changes_names(facts) || tag.starts_with("DROP");
         self.facts_stale |= moves_names;
         // In a block it may be taken back.
         self.held.has_moved_names |= moves_names;
@@ -444,17 +429,6 @@ impl Session {
         let runs_code = self.runs_code(facts);
         self.people.era.note(facts, runs_code);
         self.note_named(planned, hides_names);
-    }
-
-    /// Asks again for what the session's names mean, when something may have moved them.
-    pub(super) async fn refresh(&mut self) -> Result<(), End> {
-        // A Sync would end portals that wait to be run.
-        let has_portals = !self.is_block && !self.portals.is_empty();
-        if !self.facts_stale || self.status == b'E' || self.is_dirty || has_portals {
-            return Ok(());
-        }
-        self.ask_facts().await?;
-        self.learn_facts().await
     }
 
     /// Asks what the session's names mean.

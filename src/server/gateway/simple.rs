@@ -1,7 +1,8 @@
 //! The simple protocol: one Query message, any number of statements.
 //!
 //! Upstream it is the extended protocol in one implicit transaction; the client sees what simple
-//! protocol shows. All statements are judged before the first one runs.
+//! protocol shows. All statements are judged before the first one runs, but for those behind a change
+//! of names: see `moved`.
 
 use std::sync::Arc;
 
@@ -13,10 +14,9 @@ use super::held::Asked;
 use super::relay::Mode;
 use super::seldom;
 use super::session::{End, Session};
-use crate::core::approval::Lift;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::grammar::{self, GrammarError, Statement, TEMP_VIEW};
+use crate::core::statement::grammar::{self, GrammarError, Statement};
 use crate::core::wire::backend;
 use crate::core::wire::frame;
 use crate::core::wire::frontend::{self, Named};
@@ -51,11 +51,11 @@ impl Session {
         self.refresh().await?;
         self.follow_policy();
         let is_using = self.people.lift.is_some();
-        let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided));
-        let decided = match known {
-            Some(decided) => decided,
+        let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided) && !self.has_stages(decided));
+        let (decided, behind) = match known {
+            Some(decided) => (decided, Vec::new()),
             None => match seldom(self.decide(sql)).await? {
-                Some(decided) => decided,
+                Some(stage) => stage,
                 None => return Ok(()),
             },
         };
@@ -65,26 +65,43 @@ impl Session {
             return seldom(self.refuse(&with_approved(), sql)).await;
         }
         let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
-        let forwarded = statements.iter().any(|(planned, _)| planned.is_spliced).then(|| joined(statements));
+        let forwarded = forwarded(statements);
         let said = Said { text: sql, wording: &decided.wording, forwarded: forwarded.as_deref(), parameters: None };
         let recorded = self.record.allowed(&cleared, said, Protocol::Simple, clock::now()).await?;
-        for (index, (planned, before)) in statements.iter().enumerate() {
-            let part = Part {
-                number: recorded.number(),
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                before: *before,
-                is_first: index == 0,
-                is_last: index + 1 == statements.len(),
-            };
-            if !self.run(planned, part).await? {
-                break;
-            }
+        let number = recorded.number();
+        if self.run_all(statements, number, 0, !behind.is_empty()).await? && !behind.is_empty() {
+            seldom(self.run_behind(sql, number, behind, statements.len())).await?;
         }
         Ok(())
     }
 
-    /// Judges a text that is not known yet. Nothing when the client has been answered.
-    async fn decide(&mut self, sql: &str) -> Result<Option<Arc<Decided>>, End> {
+    /// Runs the statements of a Query from this part on. False when the rest of it must not run.
+    pub(super) async fn run_all(
+        &mut self,
+        statements: &[(Arc<Planned>, u32)],
+        number: u64,
+        first: usize,
+        has_more: bool,
+    ) -> Result<bool, End> {
+        for (at, (planned, before)) in statements.iter().enumerate() {
+            let index = first + at;
+            let part = Part {
+                number,
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                before: *before,
+                is_first: index == 0,
+                is_last: at + 1 == statements.len() && !has_more,
+            };
+            if !self.run(planned, part).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Judges a text that is not known yet, as far as it can be judged by now. Nothing when the client
+    /// has been answered.
+    async fn decide(&mut self, sql: &str) -> Result<Option<Stage>, End> {
         let statements = match aside::judge(sql.len(), || grammar::parse(sql)) {
             Ok(statements) => statements,
             Err(GrammarError::Syntax(_)) => {
@@ -110,14 +127,14 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }
-        let lift = self.people.lift.as_ref().filter(|_| alone.is_some());
-        let planned = match aside::judge(sql.len(), || self.plan_all(&statements, lift)) {
-            Ok(planned) => planned,
-            Err(denial) => {
-                self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
-                return Ok(None);
-            }
-        };
+        let planned =
+            match aside::judge(sql.len(), || self.plan_all(statements.iter(), statements.len() > 1, alone.is_some())) {
+                Ok(planned) => planned,
+                Err(denial) => {
+                    self.refuse_or_ask(&denial, sql, alone.map(|one| &one.facts)).await?;
+                    return Ok(None);
+                }
+            };
         if let Some(denial) = self.untriable(&planned) {
             self.refuse(&denial, sql).await?;
             return Ok(None);
@@ -132,10 +149,14 @@ impl Session {
             counted = statement.start;
             u32::try_from(characters).unwrap_or(0)
         };
-        let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement)));
-        let decided = Arc::new(Decided { statements: placed.collect(), wording: Arc::new(Wording::of(sql)) });
-        aside::judge(sql.len(), || self.remember(sql, &decided));
-        Ok(Some(decided))
+        let placed = statements.iter().zip(planned).map(|(statement, one)| (one, before(statement))).collect();
+        let decided = Arc::new(Decided { statements: placed, wording: Arc::new(Wording::of(sql)) });
+        let behind = statements.into_iter().skip(decided.statements.len());
+        let behind: Vec<_> = behind.map(|statement| (before(&statement), statement)).collect();
+        if behind.is_empty() {
+            aside::judge(sql.len(), || self.remember(sql, &decided));
+        }
+        Ok(Some((decided, behind)))
     }
 
     /// Whether people may have a say in it, or it is only tried: then it is looked at each time.
@@ -151,27 +172,6 @@ impl Session {
         if self.people.lift.is_none() {
             self.context.remember(sql, decided);
         }
-    }
-
-    /// Plans every statement; what a PREPARE or CREATE TEMP TABLE makes is known behind it. An approval can be there
-    /// for a statement that stands alone.
-    fn plan_all(&self, statements: &[Statement], lift: Option<&Lift>) -> Result<Vec<Planned>, Box<Denial>> {
-        let mut known = self.known_statements();
-        let mut all = Vec::with_capacity(statements.len());
-        for statement in statements {
-            let planned = self.plan(statement, &known, lift)?;
-            let moves = || statements.iter().any(|statement| statement.facts.transaction.is_some());
-            if planned.hold == Hold::OwnBlock && statements.len() > 1 && (self.status == b'I' || moves()) {
-                return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
-            }
-            // What stands behind it was planned without it.
-            if planned.cleared.facts().verb == TEMP_VIEW && statements.len() > 1 {
-                return Err(refused("several_statements", "a temporary view is made by itself", "send it alone"));
-            }
-            known.follow(statement, &planned);
-            all.push(planned);
-        }
-        Ok(all)
     }
 
     /// Runs one statement; false when the rest of the string must not run.
@@ -330,7 +330,12 @@ fn is_whole(planned: &Planned) -> bool {
     planned.hold == Hold::Not && !planned.forward.contains(';')
 }
 
-/// The texts that are forwarded in place of the client's.
-fn joined(statements: &[(Arc<Planned>, u32)]) -> String {
-    statements.iter().map(|(planned, _)| planned.forward.as_str()).collect::<Vec<_>>().join(";")
+/// What was judged of a Query, and what is judged once that has run: each statement with the
+/// characters of the text before it.
+type Stage = (Arc<Decided>, Vec<(u32, Statement)>);
+
+/// The texts that are forwarded in place of the client's, where they are others.
+pub(super) fn forwarded(statements: &[(Arc<Planned>, u32)]) -> Option<String> {
+    let texts = || statements.iter().map(|(planned, _)| planned.forward.as_str()).collect::<Vec<_>>().join(";");
+    statements.iter().any(|(planned, _)| planned.is_spliced).then(texts)
 }

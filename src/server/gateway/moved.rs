@@ -1,0 +1,236 @@
+//! Names that mean something else by what runs: temporary relations and the search path.
+//!
+//! What must stay true: a statement is judged by what its names mean when it runs. Behind one that may
+//! have moved them, in a Query or a pipeline, that is asked of the target once it has run, and what
+//! follows is judged then; all of it stays in the transaction it stands in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::account::with_approved;
+use super::aside;
+use super::extended::{Undecided, outdated};
+use super::session::{End, Judged, Session};
+use super::simple::forwarded;
+use crate::core::policy::Denial;
+use crate::core::session::Owner;
+use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::grammar::{Statement, TEMP_VIEW};
+use crate::core::wire::frontend;
+use crate::server::check::{Hold, Planned, refused};
+use crate::server::decisions::Decided;
+use crate::sys::clock;
+
+impl Session {
+    /// Whether unqualified names may mean something else behind it.
+    fn moves_names(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        self.takes_names_back(facts) || self.may_hide_names(planned) || changes_names(facts)
+    }
+
+    /// Whether it ends what names were moved in.
+    fn takes_names_back(&self, facts: &Facts) -> bool {
+        let ends = match facts.transaction {
+            Some(TransactionVerb::Begin | TransactionVerb::Savepoint | TransactionVerb::Release) | None => false,
+            Some(
+                TransactionVerb::Commit
+                | TransactionVerb::Rollback
+                | TransactionVerb::RollbackTo
+                | TransactionVerb::TwoPhase,
+            ) => true,
+        };
+        ends && (self.held.has_moved_names || self.facts_stale)
+    }
+
+    /// Whether what runs may make temporary relations, prepare statements or move the search path
+    /// without a word of it in its text: code, and functions that may run any text.
+    pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
+        let is_silent = !says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts);
+        // PREPARE runs nothing of what it prepares.
+        planned.hold.is_counted() && is_silent && facts.verb != "PREPARE"
+    }
+
+    /// A statement is about to run: until the target is asked again, names behind it may mean something
+    /// else, the gateway's own among them, and what it defines may do anything later.
+    pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
+        let facts = planned.cleared.facts();
+        if self.may_hide_names(planned) {
+            self.own.doubt();
+        }
+        if self.moves_names(planned) {
+            // In a block it may be taken back.
+            (self.has_moved_names, self.held.has_moved_names) = (true, true);
+        }
+        self.has_own_code |= match facts.verb.as_str() {
+            "DO" | "CALL" => true,
+            // Their expressions are evaluated by what comes later.
+            "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
+            _ => false,
+        };
+    }
+
+    /// Asks again for what the session's names mean, when something may have moved them.
+    pub(super) async fn refresh(&mut self) -> Result<(), End> {
+        if !(self.facts_stale || self.has_moved_names) || self.status == b'E' {
+            return Ok(());
+        }
+        self.ask_own("dbgate_facts", &[]);
+        // A Sync would commit what has run, and end portals that wait to be run.
+        let has_portals = !self.is_block && !self.portals.is_empty();
+        match self.is_dirty || has_portals || self.pipeline.is_open() {
+            true => frontend::flush(&mut self.up),
+            false => self.ask_sync(Owner::Gateway),
+        }
+        self.send().await?;
+        self.learn_facts().await
+    }
+
+    /// Has everything asked so far answered, and asks what names mean by now. False when it failed.
+    pub(super) async fn catch_up(&mut self) -> Result<bool, End> {
+        if !self.answered().await? {
+            return Ok(false);
+        }
+        self.refresh().await?;
+        Ok(true)
+    }
+
+    /// The same for a statement that is about to be bound, where names matter to it.
+    pub(super) async fn catch_up_for(&mut self, statement: &str) -> Result<bool, End> {
+        if self.pipeline.is_empty() {
+            self.refresh().await?;
+            return Ok(true);
+        }
+        let matters = self.prepared.get(statement).is_some_and(|parsed| match &parsed.judged {
+            Judged::Planned(planned) | Judged::Outdated(planned) => depends_on_names(planned),
+            Judged::Unlifted => true,
+            Judged::Empty | Judged::Unread => false,
+        });
+        if self.has_moved_names && matters { self.catch_up().await } else { Ok(true) }
+    }
+
+    /// What is known of the text of a Parse, or what it is judged as by now.
+    pub(super) fn decided(&mut self, sql: &str) -> Result<Arc<Decided>, Undecided> {
+        self.follow_policy();
+        let known = self.context.find(sql).filter(|decided| decided.statements.len() == 1);
+        known.map_or_else(|| aside::judge(sql.len(), || self.decide_parse(sql)), Ok)
+    }
+
+    /// Whether a part of what was judged at once before is to be judged behind another by now.
+    pub(super) fn has_stages(&self, decided: &Decided) -> bool {
+        let ahead = decided.statements.split_last().map(|(_, ahead)| ahead).unwrap_or_default();
+        ahead.iter().any(|(planned, _)| self.moves_names(planned))
+    }
+
+    /// Plans statements of a Query, up to the first one behind which names may mean something else; a
+    /// PREPARE is known to the EXECUTE behind it. An approval can be there for a statement that stands
+    /// alone.
+    pub(super) fn plan_all<'s>(
+        &mut self,
+        statements: impl Iterator<Item = &'s Statement> + Clone,
+        is_several: bool,
+        is_alone: bool,
+    ) -> Result<Vec<Planned>, Box<Denial>> {
+        let executed: BTreeSet<&str> = statements.clone().filter_map(|one| one.facts.executed()).collect();
+        let mut outdated_names: BTreeSet<&str> = executed.into_iter().filter(|name| !self.follow_names(name)).collect();
+        let mut prepared = self.known_statements();
+        let lift = self.people.lift.as_ref().filter(|_| is_alone);
+        let mut all = Vec::new();
+        for statement in statements.clone() {
+            if statement.facts.executed().is_some_and(|name| outdated_names.contains(name)) {
+                return Err(outdated());
+            }
+            let planned = self.plan(statement, &prepared, lift)?;
+            let moves = || statements.clone().any(|statement| statement.facts.transaction.is_some());
+            if planned.hold == Hold::OwnBlock && is_several && (self.status == b'I' || moves()) {
+                return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
+            }
+            let facts = planned.cleared.facts();
+            if let Some(name) = facts.prepared.as_deref().filter(|_| facts.verb == "PREPARE") {
+                outdated_names.remove(name);
+                prepared.insert(name.to_owned(), Arc::new(planned.clone()));
+            }
+            let is_last = self.moves_names(&planned);
+            all.push(planned);
+            if is_last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Judges and runs what stands in a Query behind a change of names, from this part on.
+    pub(super) async fn run_behind(
+        &mut self,
+        sql: &str,
+        number: u64,
+        mut behind: Vec<(u32, Statement)>,
+        mut part: usize,
+    ) -> Result<(), End> {
+        while !behind.is_empty() {
+            self.refresh().await?;
+            let judged = aside::judge(sql.len(), || self.plan_all(behind.iter().map(|(_, one)| one), true, false));
+            let judged = judged.and_then(|planned| match self.untriable(&planned) {
+                Some(denial) => Err(denial),
+                None if !planned.iter().all(|one| self.people.lets_ride(one)) => Err(with_approved()),
+                None => Ok(planned),
+            });
+            let planned = match judged {
+                Ok(planned) => planned,
+                Err(denial) => return self.refuse_behind(&denial, sql, (number, part)).await,
+            };
+            let rest = behind.split_off(planned.len());
+            let before = behind.iter().map(|(before, _)| *before);
+            let statements: Vec<_> = planned.into_iter().map(Arc::new).zip(before).collect();
+            let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
+            let forwarded = forwarded(&statements);
+            self.record.allowed_behind((number, part), &cleared, forwarded.as_deref(), clock::now()).await?;
+            if !self.run_all(&statements, number, part, !rest.is_empty()).await? {
+                return Ok(());
+            }
+            part += statements.len();
+            behind = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Whether unqualified names may mean something else behind it, by what its text says.
+pub(super) fn changes_names(facts: &Facts) -> bool {
+    let is_path = |setting: &String| setting.starts_with("search_path") || matches!(setting.as_str(), "all" | "role");
+    let verb = facts.verb.as_str();
+    facts.settings.iter().any(is_path)
+        || facts.makes.relations > 0
+        || verb.starts_with("DISCARD")
+        || matches!(
+            verb,
+            "SELECT INTO TEMP"
+                | "CREATE TEMP TABLE"
+                | "CREATE TEMP SEQUENCE"
+                | TEMP_VIEW
+                | "CREATE INDEX"
+                | "RENAME"
+                | "DROP"
+        )
+}
+
+/// Whether what was judged like this hangs on what names mean.
+pub(super) fn names_something(decided: &Result<Arc<Decided>, Undecided>) -> bool {
+    match decided {
+        Ok(decided) => decided.statements.iter().any(|(planned, _)| planned.cleared.facts().names_unqualified()),
+        Err(Undecided::Unjudged(Judged::Empty | Judged::Unread)) => false,
+        Err(Undecided::Unjudged(_) | Undecided::Denied(_)) => true,
+    }
+}
+
+/// The same of what the target has read already: rows that it writes are counted whatever they are of.
+fn depends_on_names(planned: &Planned) -> bool {
+    let facts = planned.cleared.facts();
+    let is_counted = is_dml(facts) && planned.hold.is_counted() && !planned.is_spliced;
+    facts.names_unqualified() && !(is_counted && !facts.effects.are_counted && !facts.locks)
+}
+
+fn is_dml(facts: &Facts) -> bool {
+    matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY")
+}
