@@ -5,7 +5,6 @@
 //! Medians of batches, on one thread. Comparing two of them on a machine that does other things as
 //! well says little; for whole statements see `benches/run`.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use dbgate::core::transcript::canonical::Members;
 use dbgate::core::transcript::{Chain, Domain, Leaf, RowsDigest, SessionKey, content};
 use dbgate::core::wire::frame;
 use dbgate::server::audit::Wording;
-use dbgate::server::check::Check;
+use dbgate::server::check::{Check, Known};
 use dbgate::server::decisions::{Decided, Decisions};
 
 const BATCHES: usize = 15;
@@ -156,7 +155,7 @@ fn judge() {
 /// From a text to what may be forwarded: for the first time, and once it is known.
 fn decide(policy: Policy, subject: Subject<'_>, scope: &Scope, catalog: Catalog, path: &[String]) {
     let (policy, catalog) = (Arc::new(policy), Arc::new(catalog));
-    let prepared = BTreeMap::new();
+    let known = Known::default();
     let check = Check {
         policy: &policy,
         subject,
@@ -165,7 +164,7 @@ fn decide(policy: Policy, subject: Subject<'_>, scope: &Scope, catalog: Catalog,
         search_path: path,
         temporary: &[],
         has_own_views: false,
-        prepared: &prepared,
+        known: &known,
         lift: None,
     };
     let decided = |sql: &str| {

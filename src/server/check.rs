@@ -85,6 +85,37 @@ const TAME_OF_OWN: [&str; 6] = ["RENAME", "TRUNCATE", "COMMENT", "GRANT", "REVOK
 /// Names that only the gateway uses.
 pub const RESERVED: &str = "dbgate_";
 
+/// What names mean by what has run, or will have when the statement does.
+#[derive(Default)]
+pub struct Known {
+    /// What SQL PREPARE or a protocol Parse has made.
+    pub prepared: BTreeMap<String, Arc<Planned>>,
+    /// Temporary tables that are made by what stands before it in the same text: if that fails, it does not run.
+    made: Vec<String>,
+}
+
+impl Known {
+    pub fn of(prepared: BTreeMap<String, Arc<Planned>>) -> Self {
+        Self { prepared, made: Vec::new() }
+    }
+
+    /// Follows a statement of the same text.
+    pub fn follow(&mut self, statement: &Statement, planned: &Planned) {
+        let facts = planned.cleared.facts();
+        if let Some(name) = facts.prepared.as_ref().filter(|_| facts.verb == "PREPARE") {
+            self.prepared.insert(name.clone(), Arc::new(planned.clone()));
+        }
+        let verb = facts.verb.as_str();
+        let is_upkeep = OF_OWN.contains(&verb) && !matches!(verb, "DROP" | "RENAME");
+        let leaves_names = is_upkeep || matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "COPY");
+        match statement.makes_own() {
+            Some(name) => self.made.push(name.to_owned()),
+            None if leaves_names && facts.settings.is_empty() => {}
+            None => self.made.clear(),
+        }
+    }
+}
+
 /// What the session knows when it checks a statement.
 pub struct Check<'a> {
     pub policy: &'a Policy,
@@ -97,8 +128,7 @@ pub struct Check<'a> {
     pub temporary: &'a [String],
     /// A temporary view may stand for any unqualified name.
     pub has_own_views: bool,
-    /// What SQL PREPARE or a protocol Parse has made, by name.
-    pub prepared: &'a BTreeMap<String, Arc<Planned>>,
+    pub known: &'a Known,
     /// What people have let through of this statement.
     pub lift: Option<&'a Lift>,
 }
@@ -121,7 +151,9 @@ impl Check<'_> {
         facts.effects.are_per_row |=
             facts.effects.are_counted && (facts.effect == Effect::Session || !facts.touches.iter().all(is_counted));
         // Of its own relations nobody knows keys, and views of its own may go by any name.
-        facts.joins.forget(&|name| name.may_be_own() && (self.has_own_views || self.temporary.contains(&name.name)));
+        let is_other = |name: &Name| name.may_be_own() && (self.has_own_views || self.temporary.contains(&name.name));
+        facts.joins.forget(&is_other);
+        facts.effects.forget(&is_other);
         let hold = self.hold(&facts);
         // What FETCH and EXECUTE run has said so itself.
         facts.holds = hold != Hold::Not && !(facts.effect == Effect::Read && self.is_calm(&facts));
@@ -222,7 +254,7 @@ impl Check<'_> {
     /// EXECUTE does what the prepared statement does, wherever it stands.
     fn with_prepared(&self, facts: &Facts) -> Result<Facts, Box<Denial>> {
         let Some(name) = facts.prepared.as_ref().filter(|_| facts.executes) else { return Ok(facts.clone()) };
-        match self.prepared.get(name) {
+        match self.known.prepared.get(name) {
             Some(planned) => Ok(planned.cleared.facts().run_by(facts)),
             None => {
                 Err(refused(NOT_PREPARED, &format!("prepared statement \"{name}\" does not exist"), "prepare it first"))
@@ -234,7 +266,10 @@ impl Check<'_> {
     /// DROP of what nobody has: only an owner's role could drop what has come there meanwhile.
     fn own(&self, facts: Facts) -> Facts {
         let is_own = |name: &Name| match name.schema.as_deref() {
-            None => self.is_temporary(&name.name),
+            None => {
+                let is_made = || self.known.made.contains(&name.name) && !self.is_behind_another(&name.name);
+                self.is_temporary(&name.name) || is_made()
+            }
             Some(schema) => schema == "pg_temp",
         };
         let is_absent = |name: &Name| facts.may_be_absent && self.resolve(name).is_none();

@@ -144,7 +144,10 @@ async fn a_word_that_is_syntax_elsewhere_calls_what_the_server_calls() {
 async fn effects_once_a_row_are_seen_in_every_spelling() {
     const SEQUENCE: &str = "create sequence ticket_no;
         create function numbers(int) returns setof int language sql stable as 'select generate_series(1, $1)';
-        grant usage on sequence ticket_no to public;";
+        grant usage on sequence ticket_no to public;
+        create table outbox (id bigserial primary key, topic text unique, line int);
+        create table lines (line int, id int);
+        insert into lines select g % 10, g from generate_series(1, 100) g;";
     let gate = Gate::start(&format!("{SHOP}{SEQUENCE}")).await;
     let client = gate.connect(&gate.grant(Access::Write).await).await;
     client.batch_execute("create temp table own (a bigint, b int)").await.expect("a table of its own");
@@ -158,6 +161,26 @@ async fn effects_once_a_row_are_seen_in_every_spelling() {
         "alter table own alter a set default nextval('ticket_no')",
         "create temp table locking (b int check (pg_try_advisory_lock(b)))",
         "select count(query_to_xml('select nextval(''ticket_no'')', true, true, '')) from generate_series(1, 20000)",
+        "with recursive r (n) as (select 1::bigint union all select nextval('ticket_no') from (select n from r limit 1) x) \
+         select count(*) from (select * from r limit 20000) y",
+        "create temp table taken (like outbox including defaults)",
+        "create temp table taken (like public.outbox including all)",
+        "copy outbox (topic) from stdin where nextval('ticket_no') < 0",
+        "copy outbox (topic) from stdin where topic = 'none'",
+        "select count(*) from (select g from generate_series(1, 20000) g where g = g + 0) g, \
+         (select nextval('ticket_no') as n union all select nextval('ticket_no')) x",
+        "select count(n) from (select nextval('ticket_no') as n, (('{1' || repeat(',1', 20000) || '}')::int[]).unnest) x",
+        "select nextval('ticket_no') order by numbers(20000)",
+        "begin isolation level repeatable read; select count(pg_export_snapshot()) from generate_series(1, 20000)",
+        "insert into own select g from generate_series(1, 20000) g returning nextval('ticket_no')",
+        "insert into outbox (topic) select 'x' from generate_series(1, 20000) returning pg_advisory_lock(id)",
+        "insert into outbox (topic) select 'x' from generate_series(1, 20000) on conflict (topic) do update set line = 1 \
+         where nextval('ticket_no') < 0",
+        "insert into outbox (id, topic) select nextval('ticket_no'), 'x' from generate_series(1, 20000) order by 1 limit 1",
+        "update outbox set line = nextval('ticket_no') from generate_series(1, 20000) g where id = 1",
+        // What it is pinned to is no key, or a key of another relation.
+        "select pg_advisory_lock(id) from lines where line = 4",
+        "select (select count(nextval('ticket_no')) from orders o where x.id = 1) from (select 1 as id) x",
     ] {
         let (code, message) = refusal(&client, sql).await;
         assert_eq!(code, "42501", "{sql}: {message}");
@@ -170,6 +193,51 @@ async fn effects_once_a_row_are_seen_in_every_spelling() {
     let error = many.expect_err("too many");
     assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("42501"));
     assert_eq!(column(&client, "select last_value from ticket_no").await.expect("read"), ["5"]);
+    assert_eq!(gate.count("select count(*) from outbox").await, 0);
+    drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn effects_for_a_few_rows_are_what_applications_do() {
+    let more = "create table outbox (id bigserial primary key, topic text);";
+    let gate = Gate::start(&format!("{SHOP}{more}")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    for (sql, rows) in [
+        ("select pg_try_advisory_lock(id) from orders where id = 42", 1),
+        ("select pg_try_advisory_xact_lock(o.id) from orders o where o.id = 42 and amount > 0", 1),
+        (
+            "with x as (select id from orders order by id limit 5) select id from x where pg_try_advisory_xact_lock(id)",
+            5,
+        ),
+        (
+            "with u as (update orders set amount = 0 where id in (1, 2) returning id) select pg_notify('c', id::text) from u",
+            2,
+        ),
+        (
+            "with i as (insert into outbox (topic) values ('a'), ('b') returning id) select pg_notify('c', id::text) from i",
+            2,
+        ),
+        ("update orders set amount = 1 where id < 4 returning pg_notify('c', id::text)", 3),
+        ("create temp table taken (like outbox); select count(*) from taken", 1),
+    ] {
+        assert_eq!(column(&client, sql).await.expect(sql).len(), rows, "{sql}");
+    }
+    let locked = "select pg_try_advisory_lock(id) from orders where id = $1";
+    let statement = client.prepare(locked).await.expect("prepared");
+    assert_eq!(client.query(&statement, &[&42]).await.expect("one").len(), 1);
+    // More than may change cannot be notified of either.
+    let (code, message) = refusal(
+        &client,
+        "with u as (update orders set amount = 0 where id < 900 returning id) select pg_notify('c', 'd') from u",
+    )
+    .await;
+    assert!(code == "42501" && message.contains("899"), "{code} {message}");
+    // A table of its own has no keys that anybody knows, also for what was prepared before it.
+    client.batch_execute("create temp table orders (id int)").await.expect("a table of its own");
+    assert!(refusal(&client, locked.replace("$1", "42").as_str()).await.1.contains("once for every row"));
+    let error = client.query(&statement, &[&42]).await.expect_err("judged again");
+    assert!(error.as_db_error().is_some_and(|error| error.message().contains("once for every row")), "{error}");
     drop(client);
     gate.stop().await;
 }

@@ -4,7 +4,7 @@
 //! `DBGATE_LONG_TEXTS=262144` makes them as long as a text can be, and tells how long each step of each
 //! shape takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use dbgate::core::statement::grammar;
 use dbgate::core::statement::joins::{Joins, Link, Side};
 use dbgate::core::time::Moment;
 use dbgate::server::audit::Wording;
-use dbgate::server::check::Check;
+use dbgate::server::check::{Check, Known};
 
 /// Long enough to tell what grows with the square.
 const LONG: usize = 32 * 1024;
@@ -416,7 +416,7 @@ fn no_text_takes_more_than_it_is_worth() {
     };
     let catalog = catalog();
     let scope = compile::compile(&policy, &subject, &catalog);
-    let (path, prepared) = (["public".to_owned()], BTreeMap::new());
+    let (path, known) = (["public".to_owned()], Known::default());
     let check = Check {
         policy: &policy,
         subject,
@@ -425,7 +425,7 @@ fn no_text_takes_more_than_it_is_worth() {
         search_path: &path,
         temporary: &[],
         has_own_views: false,
-        prepared: &prepared,
+        known: &known,
         lift: None,
     };
     let only = std::env::var("DBGATE_LONG_ONLY").unwrap_or_default();

@@ -89,6 +89,18 @@ async fn definitions_of_temporary_relations_are_the_sessions_own() {
         .await
         .expect("own");
     assert_eq!(column(&client, "select nextval('numbers')").await.expect("anew"), ["7"]);
+    // In one text as by themselves.
+    let at_once = "create temp table several as select g id from generate_series(1, 50) g; create index on several (id); \
+                   analyze several; alter table several add column note text; select count(*) from several";
+    assert_eq!(column(&client, at_once).await.expect("one text"), ["50"]);
+    for moved in ["drop table early", "begin; rollback", "set search_path = public, pg_temp"] {
+        let text = format!("create temp table early (id int); {moved}; create index on early (id)");
+        assert_eq!(refusal(&client, &text).await.0, "42501", "{moved}");
+    }
+    assert_eq!(
+        refusal(&client, "create temp table orders (id int); create index on public.orders (id)").await.0,
+        "42501"
+    );
     assert_eq!(refusal(&client, "alter sequence tickets restart").await.0, "42501");
     assert_eq!(refusal(&client, "create index on orders (amount)").await.0, "42501");
     assert_eq!(refusal(&client, "alter table big inherit orders").await.0, "42501");

@@ -147,13 +147,15 @@ async fn rows_locked_in_front_of_begin_do_not_stay_locked_behind_it() {
     let mut peer = Peer::through(&grant).await;
     let lock = "select id from orders where id > 0 for update";
     assert_eq!(code(&mut peer, &format!("{lock}; begin; select 1")).await.as_deref(), Some("42501"));
+    assert_eq!(code(&mut peer, "rollback").await, None);
     let refused = ask().run(lock).run("begin").sync(&mut peer).await;
     assert_eq!(error(&refused).map(|told| told.sqlstate).as_deref(), Some("42501"));
-    // The block has not begun: nothing stays.
-    assert!(refused.last().is_some_and(|ready| &*ready.body == b"I"));
+    // The block has failed: nothing stays locked.
+    assert!(refused.last().is_some_and(|ready| &*ready.body == b"E"));
     let admin = superuser(&gate.database).await;
     let free = admin.query("select id from orders for update skip locked", &[]).await.expect("free");
     assert_eq!(free.len(), 3000);
+    assert_eq!(code(&mut peer, "rollback").await, None);
     // By itself, and behind BEGIN, it is what it was.
     assert_eq!(code(&mut peer, lock).await, None);
     assert_eq!(code(&mut peer, "begin; select id from orders where id = 1 for update; commit").await, None);

@@ -1,6 +1,6 @@
 //! `dbgate policy explain` and `show-scope`: what somebody gets in a target, and by which rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -293,7 +293,7 @@ fn statements(known: &Known, subject: Subject<'_>, scope: &Scope, sql: &str) -> 
         search_path: &["public".to_owned()],
         temporary: &[],
         has_own_views: false,
-        prepared: &BTreeMap::new(),
+        known: &crate::server::check::Known::default(),
         lift: None,
     };
     let (mut values, mut text) = (Vec::new(), String::new());

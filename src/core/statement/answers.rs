@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::effects::limit;
 use super::joins::{Joins, Source};
+use super::often::limit;
 use super::tree::Tree;
 
 /// Only FROM, WHERE and columns: a query that is its tables.

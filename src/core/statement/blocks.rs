@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::answers;
-use super::effects::written;
 use super::facts::Name;
 use super::joins::{Block, Joins, Level, Link, Reference, Side, Source};
+use super::often::written;
 use super::tree::Tree;
 
 /// The joins of a statement.

@@ -1,26 +1,26 @@
 //! Effects that no counter sees, once for every row: sequences that are drawn from, advisory locks,
-//! notifications. One call is what applications make; a hundred thousand use up a key, the server's
-//! room for locks, or its queue.
+//! notifications, exported snapshots. One call is what applications make; a hundred thousand use up a
+//! key, the server's room for locks, or its queue.
 //!
 //! Counted is how often a call may be made: rows of sources beside each other and of queries around
-//! each other multiply. What nobody has written out is as many as there may ever be.
+//! each other multiply (see [`super::often`]). What nobody has written out is as many as there may ever be.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::facts::Effects;
+use super::facts::{Effects, Filled, Name};
+use super::often::{BLOCK, Common, Often, PARTS, function, is_recursive, is_set, limit};
+use super::predicate;
 use super::texts::RUNS_TEXT;
 use super::tree::Tree;
 
 /// Rows that somebody has written out, or a LIMIT that says so.
 const FEW: u64 = 100;
-/// A series that fetches numbers for so many new rows.
-const BLOCK: u64 = 1_000;
-/// Nobody has written out how many.
-const MANY: u64 = u64::MAX;
+/// INCLUDING DEFAULTS, as the parser's protobuf numbers what LIKE copies.
+const WITH_DEFAULTS: i64 = 1 << 3;
 
 /// How often the statement makes such calls.
 pub(super) fn of(statement: &Tree) -> Effects {
-    let mut walk = Walk { found: Effects::default(), has_any: false };
+    let mut walk = Walk { found: Effects::default(), common: Common::default(), has_any: false, has_keyed: false };
     // What is kept with a definition is done by later statements, for each of their rows.
     match statement.kind() {
         "AlterTableStmt" | "IndexStmt" => {
@@ -33,62 +33,80 @@ pub(super) fn of(statement: &Tree) -> Effects {
             let is_own = made
                 .iter()
                 .any(|made| made.get("relpersistence").text() == "t" || made.get("schemaname").text() == "pg_temp");
-            walk.node(statement, if is_own { MANY } else { 1 });
+            walk.node(statement, if is_own { Often::MANY } else { Often::ONCE });
+            if is_own {
+                walk.found.filled = copied(statement);
+            }
         }
-        _ => walk.node(statement, 1),
+        _ => walk.node(statement, Often::ONCE),
     }
     if walk.has_any {
         let mut seen = HashSet::new();
         statement.visit(&mut |node| {
             if node.kind() == "SelectStmt" {
-                note_calls(node.get("target_list"), &mut seen, &mut walk.found.beside);
+                PARTS.iter().for_each(|part| note_calls(node.get(part), &mut seen, &mut walk.found.beside));
+                walk.found.keys.extend(predicate::key(node).filter(|_| walk.has_keyed));
             }
         });
     }
     walk.found
 }
 
+/// Relations whose defaults a temporary table takes over: nobody spells what they call.
+fn copied(statement: &Tree) -> Vec<Filled> {
+    let mut all = Vec::new();
+    statement.visit(&mut |node| {
+        if node.kind() == "TableLikeClause" && node.get("options").int() & WITH_DEFAULTS != 0 {
+            all.push(Filled { relation: named(node.get("relation")), given: None });
+        }
+    });
+    all
+}
+
+fn named(range: &Tree) -> Name {
+    let schema = range.get("schemaname").text();
+    Name::new((!schema.is_empty()).then_some(schema), range.get("relname").text())
+}
+
 struct Walk {
     found: Effects,
+    common: Common<'static>,
     /// Such calls are made other than for what is counted.
     has_any: bool,
+    /// Some of them are few only if keys pin down the rows that they are made for.
+    has_keyed: bool,
 }
 
 impl Walk {
     /// `rows` is how often this part of the statement may be evaluated.
-    fn node(&mut self, tree: &Tree, rows: u64) {
+    fn node(&mut self, tree: &Tree, rows: Often) {
         match tree {
             Tree::List(items) => items.iter().for_each(|item| self.node(item, rows)),
             Tree::Node("SelectStmt", _) => self.select(tree, rows, false),
-            Tree::Node("InsertStmt", fields) => {
-                // Rows that a conflict leaves out are not counted.
-                let is_counted = tree.get("on_conflict_clause").is_nothing();
-                for (name, field) in fields {
-                    match *name {
-                        // What is inserted is counted, and stopped with it.
-                        "select_stmt" if field.kind() == "SelectStmt" => self.select(field, rows, is_counted),
-                        _ => self.node(field, rows),
-                    }
+            Tree::Node(kind @ ("InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt"), fields) => {
+                let before = self.common.len();
+                self.common_tables(tree.get("with_clause"), rows);
+                match *kind {
+                    "InsertStmt" => self.insert(tree, fields, rows),
+                    _ => self.change(tree, fields, rows),
                 }
+                self.common.truncate(before);
             }
-            Tree::Node("UpdateStmt", fields) => {
-                for (name, field) in fields {
-                    match *name {
-                        "with_clause" => self.node(field, rows),
-                        "target_list" => field.items().iter().for_each(|item| self.counted(item, MANY)),
-                        _ => self.node(field, MANY),
-                    }
+            // Lines that its WHERE leaves out are not counted.
+            Tree::Node("CopyStmt", _) if tree.get("is_from").flag() => {
+                let condition = tree.get("where_clause");
+                if !condition.is_nothing() {
+                    let given = tree.get("attlist").items().iter().map(|name| name.get("sval").text().to_owned());
+                    self.found
+                        .filled
+                        .push(Filled { relation: named(tree.get("relation")), given: Some(given.collect()) });
                 }
-            }
-            Tree::Node("DeleteStmt" | "MergeStmt", fields) => {
-                let each = |name| if name == "with_clause" { rows } else { MANY };
-                fields.iter().for_each(|(name, field)| self.node(field, each(*name)));
+                self.node(condition, Often::MANY);
             }
             Tree::Node(_, fields) => {
                 if is_effect(tree) {
-                    self.has_any = true;
-                    self.found.locks = self.found.locks.saturating_add(rows.saturating_mul(locks(tree)));
-                    self.found.are_per_row |= rows > BLOCK;
+                    self.found.locks = self.found.locks.saturating_add(rows.times.saturating_mul(locks(tree)));
+                    self.call(called(tree), rows);
                 }
                 fields.iter().for_each(|(_, field)| self.node(field, rows));
             }
@@ -96,71 +114,127 @@ impl Walk {
         }
     }
 
-    fn select(&mut self, tree: &Tree, rows: u64, is_counted: bool) {
-        let Tree::Node(_, fields) = tree else { return };
-        let each = rows.saturating_mul(made(tree));
+    fn call(&mut self, name: &str, rows: Often) {
+        self.has_any = true;
+        // A lock may outlive the rows that it was taken for, and there is room for few.
+        let is_counted = matches!(name, "nextval" | "pg_notify");
+        self.found.are_per_row |= rows.times > BLOCK || (rows.is_counted && !is_counted);
+        self.found.are_counted |= rows.is_counted;
+        self.has_keyed |= rows.is_keyed;
+    }
+
+    /// Brings the names of a WITH clause into scope. Each of its queries runs once, but for the one that
+    /// reads itself: nobody has written out how many rounds it goes.
+    fn common_tables(&mut self, with: &Tree, rows: Often) {
+        self.common.begin(with);
+        for table in with.get("ctes").items() {
+            let goes_round = with.get("recursive").flag() && is_recursive(table);
+            self.node(table.get("ctequery"), if goes_round { Often::MANY } else { rows });
+            self.common.name(table, goes_round);
+        }
+    }
+
+    fn insert(&mut self, tree: &Tree, fields: &[(&'static str, Tree)], rows: Often) {
+        let (query, conflict) = (tree.get("select_stmt"), tree.get("on_conflict_clause"));
+        let offered = rows.and(if query.is_nothing() { Often::ONCE } else { self.common.answered(query) });
+        // What is inserted is counted, and stopped with it.
+        let inserted = if offered.times > BLOCK { rows.and(Often::COUNTED) } else { offered };
         for (name, field) in fields {
             match *name {
-                "with_clause" => self.node(field, rows),
-                "from_clause" => self.sources(field.items(), rows),
-                "target_list" if each > BLOCK && rows <= FEW && is_short(tree) => {
-                    self.node(field, rows.saturating_mul(limit(tree)));
+                "with_clause" => {}
+                // Rows that a conflict leaves out are not counted.
+                "select_stmt" if field.kind() == "SelectStmt" => self.select(field, rows, conflict.is_nothing()),
+                "on_conflict_clause" => {
+                    self.node(conflict.get("where_clause"), offered);
+                    self.node(conflict.get("infer"), rows);
+                    self.node(conflict.get("target_list"), inserted);
                 }
-                "target_list" if is_counted && tree.get("limit_offset").is_nothing() => {
-                    field.items().iter().for_each(|item| self.counted(item, each));
+                "returning_clause" => self.node(field, inserted),
+                _ => self.node(field, rows),
+            }
+        }
+    }
+
+    /// UPDATE, DELETE and MERGE.
+    fn change(&mut self, tree: &Tree, fields: &[(&'static str, Tree)], rows: Often) {
+        let changed = rows.and(Often::COUNTED);
+        // A row that meets several is changed by one of them, after all of them were worked out.
+        let sources = tree.get("from_clause").items().iter();
+        let met = sources.fold(changed, |met, item| met.and(self.common.source(item).without_keys()));
+        for (name, field) in fields {
+            match (tree.kind(), *name) {
+                (_, "with_clause") => {}
+                ("UpdateStmt", "target_list") => self.node(field, met),
+                ("UpdateStmt" | "DeleteStmt", "returning_clause") => self.node(field, changed),
+                _ => self.node(field, Often::MANY),
+            }
+        }
+    }
+
+    fn select(&mut self, tree: &Tree, rows: Often, is_counted: bool) {
+        let Tree::Node(_, fields) = tree else { return };
+        let before = self.common.len();
+        self.common_tables(tree.get("with_clause"), rows);
+        let made = self.common.made(tree);
+        let each = rows.and(made);
+        let early = if is_counted { worked_out_early(tree) } else { None };
+        for (name, field) in fields {
+            match *name {
+                "with_clause" => {}
+                "from_clause" => self.sources(field.items(), rows),
+                // Other conditions may be asked before the one that a key picks its row by.
+                "where_clause" => self.node(field, rows.and(made.without_keys())),
+                "target_list" if !each.is_written(BLOCK) && rows.is_written(FEW) && is_short(tree) => {
+                    self.node(field, rows.and(Often::times(limit(tree))));
+                }
+                "target_list" if is_counted => {
+                    field.items().iter().for_each(|item| self.inserted(item, each, early.as_ref()));
                 }
                 _ => self.node(field, each),
             }
         }
+        self.common.truncate(before);
     }
 
-    /// A function beside other sources may be called for each of their rows.
-    fn sources(&mut self, items: &[Tree], rows: u64) {
-        let all: Vec<u64> = items.iter().map(source).collect();
-        let mut after = vec![1_u64];
-        after.extend(all.iter().rev().scan(1_u64, |product, rows| {
-            *product = product.saturating_mul(*rows);
+    /// What stands beside other sources may be worked out for each of their rows: functions always, and
+    /// sub-selects where the planner expects few.
+    fn sources(&mut self, items: &[Tree], rows: Often) {
+        let all: Vec<Often> = items.iter().map(|item| self.common.source(item).without_keys()).collect();
+        let mut after = vec![Often::ONCE];
+        after.extend(all.iter().rev().scan(Often::ONCE, |product, rows| {
+            *product = product.and(*rows);
             Some(*product)
         }));
-        let mut before = 1_u64;
+        let mut before = Often::ONCE;
         for (at, (item, own)) in items.iter().zip(&all).enumerate() {
-            let behind = after.get(all.len() - at - 1).copied().unwrap_or(MANY);
-            self.from(item, rows, before.saturating_mul(behind));
-            before = before.saturating_mul(*own);
+            let behind = after.get(all.len() - at - 1).copied().unwrap_or(Often::MANY);
+            self.from(item, rows, before.and(behind));
+            before = before.and(*own);
         }
     }
 
     /// `beside` is the product of the rows of the other sources, `rows` is of what stands around.
-    fn from(&mut self, item: &Tree, rows: u64, beside: u64) {
+    fn from(&mut self, item: &Tree, rows: Often, beside: Often) {
         match item.kind() {
             "JoinExpr" => {
                 let (left, right) = (item.get("larg"), item.get("rarg"));
-                let (of_left, of_right) = (source(left), source(right));
-                // JoinType: 1 inner, 2 left, 3 full, 4 right. What may be missing is looked for anew for each
-                // row of the other side.
-                let kind = item.get("jointype").int();
-                self.side(left, matches!(kind, 3 | 4), rows, beside.saturating_mul(of_right));
-                self.side(right, matches!(kind, 2 | 3), rows, beside.saturating_mul(of_left));
-                self.node(item.get("quals"), rows.saturating_mul(of_left).saturating_mul(of_right));
+                let [of_left, of_right] = [left, right].map(|side| self.common.source(side).without_keys());
+                self.from(left, rows, beside.and(of_right));
+                self.from(right, rows, beside.and(of_left));
+                self.node(item.get("quals"), rows.and(beside).and(of_left).and(of_right));
             }
-            "RangeSubselect" if !item.get("lateral").flag() => self.node(item, rows),
-            _ => self.node(item, rows.saturating_mul(beside)),
+            _ => self.node(item, rows.and(beside)),
         }
     }
 
-    fn side(&mut self, item: &Tree, may_be_missing: bool, rows: u64, beside: u64) {
-        match item.kind() {
-            "RangeSubselect" if may_be_missing => self.node(item, rows.saturating_mul(beside)),
-            _ => self.from(item, rows, beside),
-        }
-    }
-
-    /// A column of rows that are counted: a call of `nextval` that is all of it draws as often.
-    fn counted(&mut self, item: &Tree, rows: u64) {
+    /// A column of rows that are inserted: a call of `nextval` that is all of it draws as often as rows
+    /// come out, where none of them is left out behind it.
+    fn inserted(&mut self, item: &Tree, rows: Often, early: Option<&BTreeSet<&str>>) {
         let value = item.get("val");
-        match value.kind() == "FuncCall" && function(value) == "nextval" {
+        let is_late = early.is_some_and(|early| !early.contains("nextval") && !early.contains(item.get("name").text()));
+        match is_late && value.kind() == "FuncCall" && function(value) == "nextval" {
             true => {
-                self.found.are_counted |= rows > BLOCK;
+                self.found.are_counted |= !rows.is_written(BLOCK);
                 self.node(value.get("args"), rows);
             }
             false => self.node(item, rows),
@@ -168,8 +242,26 @@ impl Walk {
     }
 }
 
-fn function(call: &Tree) -> &str {
-    call.get("funcname").items().last().map_or("", |part| part.get("sval").text())
+/// Names of columns that are worked out for rows which a query may leave out: what it is sorted or grouped
+/// by comes before its LIMIT and HAVING. Nothing where that may be any column.
+fn worked_out_early(select: &Tree) -> Option<BTreeSet<&str>> {
+    let is_absent = |name: &str| select.get(name).is_nothing();
+    let parts: &[&str] = match (is_absent("limit_count"), is_absent("having_clause")) {
+        (true, true) => &[],
+        (true, false) => &["group_clause"],
+        (false, _) => &["group_clause", "sort_clause"],
+    };
+    let mut names = BTreeSet::new();
+    let mut is_known = is_absent("limit_offset") && select.get("distinct_clause").items().is_empty();
+    for part in parts {
+        select.get(part).visit(&mut |node| match node.kind() {
+            // A number may be the place of a column.
+            "AConst" => is_known = false,
+            "ColumnRef" => names.extend(node.get("fields").items().last().map(|field| field.get("sval").text())),
+            _ => {}
+        });
+    }
+    is_known.then_some(names)
 }
 
 /// The function that a node may call, whatever its spelling.
@@ -193,11 +285,11 @@ fn is_effect(node: &Tree) -> bool {
 fn may_say_effect(call: &Tree) -> bool {
     let mut said = String::new();
     call.visit(&mut |node| said.push_str(&node.get("val").get("sval").text().to_ascii_lowercase()));
-    ["nextval", "pg_notify", "advisory", "u&"].iter().any(|word| said.contains(word))
+    ["nextval", "pg_notify", "advisory", "export_snapshot", "u&"].iter().any(|word| said.contains(word))
 }
 
-fn is_name(name: &str) -> bool {
-    matches!(name, "nextval" | "pg_notify")
+pub(super) fn is_name(name: &str) -> bool {
+    matches!(name, "nextval" | "pg_notify" | "pg_export_snapshot")
         || name.starts_with("pg_advisory_lock")
         || name.starts_with("pg_advisory_xact_lock")
         || name.starts_with("pg_try_advisory_")
@@ -206,121 +298,22 @@ fn is_name(name: &str) -> bool {
 /// Advisory locks that such a call takes; in a text there may be a series of them.
 fn locks(call: &Tree) -> u64 {
     match called(call) {
-        "nextval" | "pg_notify" => 0,
+        "nextval" | "pg_notify" | "pg_export_snapshot" => 0,
         name if is_name(name) => 1,
         _ => BLOCK,
     }
 }
 
-/// Notes the functions in columns of which only the catalog knows whether they return sets.
-fn note_calls<'t>(columns: &'t Tree, seen: &mut HashSet<&'t str>, beside: &mut Vec<String>) {
-    columns.visit(&mut |node| {
+/// Notes the functions in parts of a query of which only the catalog knows whether they return sets. The
+/// rows of those that are known were counted where they stand as calls.
+fn note_calls<'t>(part: &'t Tree, seen: &mut HashSet<&'t str>, beside: &mut Vec<String>) {
+    part.visit(&mut |node| {
         let name = called(node);
-        let is_known = name.is_empty() || is_name(name) || is_set(name);
+        let is_known = name.is_empty() || is_name(name) || (node.kind() == "FuncCall" && is_set(name));
         if !is_known && seen.insert(name) {
             beside.push(name.to_owned());
         }
     });
-}
-
-/// Rows that a SELECT makes for each time it runs.
-fn made(select: &Tree) -> u64 {
-    let from = select.get("from_clause").items().iter();
-    let rows = from.fold(1_u64, |product, item| product.saturating_mul(source(item)));
-    let mut sets = 1_u64;
-    select.get("target_list").visit(&mut |node| {
-        if node.kind() == "FuncCall" && is_set(function(node)) {
-            sets = sets.saturating_mul(written(node).unwrap_or(MANY));
-        }
-    });
-    rows.saturating_mul(sets)
-}
-
-/// The most rows that may come out of a source.
-fn source(item: &Tree) -> u64 {
-    match item.kind() {
-        "JoinExpr" => source(item.get("larg")).saturating_mul(source(item.get("rarg"))),
-        "RangeSubselect" => answered(item.get("subquery")),
-        "RangeFunction" => {
-            let mut calls = Vec::new();
-            item.get("functions").visit(&mut |node| {
-                if node.kind() == "FuncCall" {
-                    calls.push(node);
-                }
-            });
-            match calls.as_slice() {
-                // A function that answers with one value is one row.
-                [call] if is_name(function(call)) || function(call) == "now" => 1,
-                [call] => written(call).unwrap_or(MANY),
-                _ => MANY,
-            }
-        }
-        _ => MANY,
-    }
-}
-
-/// The most rows that a query answers with.
-fn answered(query: &Tree) -> u64 {
-    let values = query.get("values_lists").items().len();
-    let rows = match (query.get("larg"), query.get("rarg")) {
-        _ if values > 0 => u64::try_from(values).unwrap_or(MANY),
-        (Tree::Node(..), Tree::Node(..)) => answered(query.get("larg")).saturating_add(answered(query.get("rarg"))),
-        _ => made(query),
-    };
-    match limit(query) {
-        0 => rows,
-        most => rows.min(most),
-    }
-}
-
-/// The LIMIT of a query, where it is a number that stands there and lets through no more; else none.
-pub(super) fn limit(query: &Tree) -> u64 {
-    // WITH TIES (3) lets through whatever is equal to the last.
-    match query.get("limit_option").int() {
-        3 => 0,
-        _ => u64::try_from(query.get("limit_count").get("val").get("ival").int()).unwrap_or(0),
-    }
-}
-
-/// Functions that return sets wherever they are known.
-fn is_set(name: &str) -> bool {
-    matches!(name, "generate_series" | "unnest" | "generate_subscripts" | "regexp_matches")
-        || [
-            "_to_table",
-            "_array_elements",
-            "_array_elements_text",
-            "_each",
-            "_each_text",
-            "_object_keys",
-            "_recordset",
-            "_expandarray",
-            "_path_query",
-            "_path_query_tz",
-        ]
-        .iter()
-        .any(|end| name.ends_with(end))
-}
-
-/// The rows of a series between two numbers that stand there, or of an array whose elements do.
-pub(super) fn written(call: &Tree) -> Option<u64> {
-    let number = |tree: &Tree| match tree.get("val").get("ival") {
-        Tree::Int(number) => Some(*number),
-        _ => None,
-    };
-    match (function(call), call.get("args").items()) {
-        ("generate_series", [from, to]) => {
-            let steps = number(to)?.saturating_sub(number(from)?);
-            Some(u64::try_from(steps.saturating_add(1)).unwrap_or(0))
-        }
-        ("unnest", [array]) if array.kind() == "AArrayExpr" && is_of_constants(array) => {
-            u64::try_from(array.get("elements").items().len()).ok()
-        }
-        _ => None,
-    }
-}
-
-fn is_of_constants(array: &Tree) -> bool {
-    array.get("elements").items().iter().all(|element| element.kind() == "AConst")
 }
 
 /// A few rows, and nothing that looks at more of them before they are chosen.
@@ -343,6 +336,8 @@ fn is_short(select: &Tree) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::{Filled, Name};
+    use crate::core::statement::facts::Key;
     use crate::core::statement::grammar;
 
     fn per_row(sql: &str) -> bool {
@@ -371,7 +366,61 @@ mod tests {
         ] {
             assert!(counted(sql), "{sql}");
         }
+        assert!(counted("with u as (update t set a = 1 returning id) select pg_notify('c', 'd') from u"));
         assert!(!counted("insert into t values (nextval('s'))") && !counted("update t set a = 1"));
+    }
+
+    #[test]
+    fn a_key_may_pick_one_row() {
+        let keys = |sql: &str| {
+            assert!(!per_row(sql), "{sql}");
+            grammar::parse(sql).expect(sql).remove(0).facts.effects.keys
+        };
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (sql, columns, bound) in [
+            ("select pg_advisory_xact_lock(id) from orders where id = 42", &["id"][..], &[][..]),
+            ("select pg_advisory_xact_lock(o.id) from orders o where o.id = $1 and 7 = line", &["line"], &["id"]),
+            ("select pg_advisory_lock(x.id) from (select id from orders where id = 4) x", &["id"], &[]),
+        ] {
+            let key = Key { relation: Name::new(None, "orders"), columns: names(columns), bound: names(bound) };
+            assert_eq!(keys(sql), [key], "{sql}");
+        }
+        assert!(keys("select nextval('s'), (select a from orders where id = 1)").is_empty());
+        assert!(keys("select pg_advisory_lock(id) from jobs where state = 'new' limit 1").is_empty());
+    }
+
+    #[test]
+    fn defaults_that_nobody_spells_are_noted() {
+        let filled = |sql: &str| grammar::parse(sql).expect(sql).remove(0).facts.effects.filled;
+        let outbox = |given: Option<&[&str]>| {
+            let given = given.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            vec![Filled { relation: Name::new(Some("public"), "outbox"), given }]
+        };
+        for sql in [
+            "create temp table t (like public.outbox including defaults)",
+            "create temp table t (like public.outbox including all, b int)",
+            "create table pg_temp.t (like public.outbox including defaults including indexes)",
+        ] {
+            assert_eq!(filled(sql), outbox(None), "{sql}");
+        }
+        assert_eq!(filled("copy public.outbox (topic) from stdin where false"), outbox(Some(&["topic"])));
+        for sql in [
+            "create temp table t (like public.outbox)",
+            "create temp table t (like public.outbox including all excluding defaults)",
+            "create table t (like public.outbox including all)",
+            "copy public.outbox (topic) from stdin",
+        ] {
+            assert!(filled(sql).is_empty(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_execute_is_given_is_worked_out_below_explain() {
+        let text = "query_to_xml('select count(nextval(''s'')) from generate_series(1, 20000)', true, true, '')";
+        for sql in [format!("explain execute p({text})"), format!("explain create temp table t as execute p({text})")] {
+            assert!(per_row(&sql), "{sql}");
+        }
+        assert!(!per_row(&format!("explain select {text}")));
     }
 
     #[test]
@@ -434,6 +483,38 @@ mod tests {
             "create temp table t (b int check (pg_try_advisory_lock(b)))",
             "create temp view v as select nextval('s') as n",
             "insert into t select nextval('s') from orders on conflict do nothing",
+            "with recursive r (n) as (select 1::bigint union all select nextval('s') from (select n from r limit 1) x) \
+             select count(*) from (select * from r limit 20000) y",
+            "with recursive r as (select 1 union all select 2 from r), s as (select * from r) \
+             select nextval('s') from s",
+            "copy t (a) from stdin where nextval('s') < 0",
+            "copy t (a) from stdin where pg_try_advisory_lock(a)",
+            "select count(*) from orders o, (select nextval('s') as n union all select nextval('s')) x",
+            "select count(*) from (select nextval('s')) x cross join (select 1 from orders) y",
+            "insert into t select x.id, y.name from (select nextval('s') as id) x, staging y",
+            "select count(pg_export_snapshot()) from generate_series(1, 20000)",
+            "select nextval('s') order by generate_series(1, 20000)",
+            "select nextval('s') group by generate_series(1, 20000)",
+            "select distinct on (generate_series(1, 20000)) nextval('s')",
+            "insert into t values ((nextval('s'), generate_series(1, 20000))::text) on conflict do nothing",
+            "insert into t select pg_advisory_lock(1) from orders",
+            "insert into t select g from generate_series(1, 20000) g returning pg_advisory_lock(g)",
+            "insert into t select a from orders on conflict (a) do update set a = 1 where nextval('s') < 0",
+            "insert into t select distinct on (1) 1, nextval('s') from orders",
+            "insert into t select nextval('s') from orders order by 1 limit 1",
+            "insert into t select nextval('s') as n from orders order by n limit 1",
+            "insert into t select nextval('s') from orders group by nextval having false",
+            "update t set a = nextval('s') from generate_series(1, 20000) g where t.id = 1",
+            "update t set a = (select count(nextval('s')) from generate_series(1, 20000))",
+            "with u as (update t set a = 1 where id < 50 returning id) select pg_advisory_lock(id) from u",
+            "with u as (update t set a = 1 returning id) select pg_notify('c', 'd') from u, orders",
+            "with u as (update t set a = 1 returning id) select nextval('s') from (with u as (select 1 from orders) \
+             select * from u) x",
+            "select nextval('s') from orders where status = 'x' limit 2000",
+            "select id from orders where id = 4 and pg_try_advisory_lock(id)",
+            "select id from (select id from orders where id = 4) x where pg_try_advisory_lock(id)",
+            "select (select count(nextval('s')) from orders o where x.id = 1) from (select 1 as id) x",
+            "select count(nextval('s')) from orders as o (x, id) where id = 1",
         ] {
             assert!(per_row(sql), "{sql}");
         }
@@ -456,10 +537,21 @@ mod tests {
             "with x as (select nextval('s') as id) insert into t select id from x",
             "select (select nextval('s'))",
             "select nextval('s') from generate_series(1, 30) a, generate_series(1, 30) b",
-            "insert into t select x.id, y.name from (select nextval('s') as id) x, staging y",
             "create table t (id bigint default nextval('s'))",
             "select x.n from (select nextval('s') as n) x",
             "select last_value from s",
+            "with x as (select id from jobs where a = 1 order by b limit 5) select id from x where pg_try_advisory_lock(id)",
+            "with x as (select id from jobs limit 5), y as (select * from x) select pg_advisory_lock(id) from y",
+            "with u as (update t set a = 1 where id in (1, 2) returning id) select pg_notify('c', id::text) from u",
+            "with i as (insert into t values ('a'), ('b') returning id) select pg_advisory_xact_lock(id) from i",
+            "with d as (delete from t where a < 3 returning id), n as (select pg_notify('c', id::text) from d) \
+             select count(*) from n",
+            "with x as (select nextval('s') as id) insert into t select x.id, y.name from x, staging y",
+            "update t set a = 1 where b < 3 returning pg_notify('c', id::text)",
+            "insert into t select nextval('s'), a, count(*) from orders group by a",
+            "insert into t select nextval('s'), a from orders order by b limit 50",
+            "select nextval('s'), array(select x from unnest(string_to_array('a,b', ',')) x)",
+            "select nextval('s') from pg_export_snapshot()",
         ] {
             assert!(!per_row(sql), "{sql}");
         }

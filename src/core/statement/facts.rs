@@ -161,6 +161,29 @@ pub struct Effects {
     pub beside: Vec<String>,
     /// Advisory locks that it takes at the most.
     pub locks: u64,
+    /// It does so once a row only if each of these picks no more than one.
+    pub keys: Vec<Key>,
+    /// Relations whose defaults may do so, for rows that nobody counts.
+    pub filled: Vec<Filled>,
+}
+
+/// The values that a query wants columns of its only relation to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub relation: Name,
+    /// Columns that constants stand for, whose type is the column's.
+    pub columns: Vec<String>,
+    /// Those that parameters stand for: whoever binds one may give it another type.
+    pub bound: Vec<String>,
+}
+
+/// A relation whose defaults are worked out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filled {
+    pub relation: Name,
+    /// For rows that come with these columns; nothing where a table of the session's own takes the defaults
+    /// over.
+    pub given: Option<Vec<String>>,
 }
 
 impl Effects {
@@ -170,6 +193,13 @@ impl Effects {
         self.are_counted |= other.are_counted;
         self.beside.extend(other.beside);
         self.locks = self.locks.saturating_add(other.locks);
+        self.keys.extend(other.keys);
+        self.filled.extend(other.filled);
+    }
+
+    /// Of relations of these names nobody knows keys.
+    pub fn forget(&mut self, is_other: &dyn Fn(&Name) -> bool) {
+        self.are_per_row |= self.keys.iter().any(|key| is_other(&key.relation));
     }
 }
 

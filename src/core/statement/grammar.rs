@@ -45,6 +45,17 @@ impl Statement {
         let schema = relation.get("schemaname").text();
         is_out.then(|| ((!schema.is_empty()).then_some(schema), relation.get("relname").text()))
     }
+
+    /// The temporary table that it makes.
+    pub fn makes_own(&self) -> Option<&str> {
+        let made = match self.tree.kind() {
+            "CreateStmt" => self.tree.get("relation"),
+            "CreateTableAsStmt" => self.tree.get("into").get("rel"),
+            _ => self.tree.get("into_clause").get("rel"),
+        };
+        let is_table = self.tree.kind() != "CreateTableAsStmt" || self.tree.get("objtype").int() == TABLE;
+        (is_table && is_own(made)).then(|| made.get("relname").text())
+    }
 }
 
 /// Why a text has no statements.
@@ -167,8 +178,11 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     }
     walk::gather(tree, start, reads, &mut facts);
     if facts.verb == "EXPLAIN" {
-        // Planned, not run.
-        (facts.executes, facts.row_locks, facts.effects) = (false, RowLocks::None, Effects::default());
+        // Planned, not run. But what EXECUTE is given is worked out first, and stands there with nothing else.
+        if !facts.executes {
+            (facts.row_locks, facts.effects) = (RowLocks::None, Effects::default());
+        }
+        facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
     // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.

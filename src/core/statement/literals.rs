@@ -96,7 +96,7 @@ impl Stripped {
             (|at| 4_000_000 + at, |at| 4_000_000 + 1_000_000 * at, |at| 900_000_000 - 1_000_000 * at);
         Some([
             self.probe(text, "plain", near)?,
-            self.probe(text, "(a+)+ \\1 %9999s", up)?,
+            self.probe(text, "(a+)+ \\1 %9999s 1e9999", up)?,
             self.probe(text, "%9999s", down)?,
         ])
     }

@@ -30,6 +30,8 @@ mod makes;
 #[cfg(feature = "server")]
 pub mod newer;
 #[cfg(feature = "server")]
+mod often;
+#[cfg(feature = "server")]
 pub mod plain;
 #[cfg(feature = "server")]
 mod predicate;

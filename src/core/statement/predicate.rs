@@ -1,6 +1,7 @@
 //! Whether a WHERE clause can leave rows out. `WHERE true`, `1 = 1`, `x = x`, `true OR …`, and
 //! conditions that look at no column, cannot: they count as no WHERE at all.
 
+use super::facts::{Key, Name};
 use super::tree::Tree;
 
 /// Whether the condition can exclude some rows while it keeps others.
@@ -35,18 +36,30 @@ pub fn pinned(statement: &Tree) -> Vec<String> {
     let is_alone = statement.get(others).items().is_empty() && statement.get("with_clause").is_nothing();
     let mut columns = Vec::new();
     if is_alone {
-        pin(statement.get("where_clause"), &is_value, &mut columns);
+        pin(statement.get("where_clause"), statement.get("relation"), &is_value, &mut columns);
     }
     columns
 }
 
 fn pinned_by_select(select: &Tree) -> Vec<String> {
-    let is_alone = matches!(select.get("from_clause").items(), [one] if one.kind() == "RangeVar");
-    let mut columns = Vec::new();
-    if is_alone && select.get("with_clause").is_nothing() {
-        pin(select.get("where_clause"), &is_of_its_column, &mut columns);
+    let key = key(select).filter(|_| select.get("with_clause").is_nothing());
+    key.map_or_else(Vec::new, |key| key.columns)
+}
+
+/// What a SELECT of one relation by itself wants columns to be equal to; nothing where it wants nothing.
+pub(super) fn key(select: &Tree) -> Option<Key> {
+    let [one] = select.get("from_clause").items() else { return None };
+    // Columns that go by other names are others.
+    if one.kind() != "RangeVar" || !one.get("alias").get("colnames").items().is_empty() {
+        return None;
     }
-    columns
+    let schema = one.get("schemaname").text();
+    let relation = Name::new((!schema.is_empty()).then_some(schema), one.get("relname").text());
+    let mut key = Key { relation, columns: Vec::new(), bound: Vec::new() };
+    let condition = select.get("where_clause");
+    pin(condition, one, &is_of_its_column, &mut key.columns);
+    pin(condition, one, &|side| side.kind() == "ParamRef", &mut key.bound);
+    (!key.columns.is_empty() || !key.bound.is_empty()).then_some(key)
 }
 
 /// A whole number or a string. Whoever binds a parameter may give it a type whose equality is another.
@@ -54,21 +67,35 @@ fn is_of_its_column(side: &Tree) -> bool {
     side.kind() == "AConst" && matches!(side.get("val").kind(), "Integer" | "String")
 }
 
-fn pin(condition: &Tree, is_value: &dyn Fn(&Tree) -> bool, columns: &mut Vec<String>) {
+fn pin(condition: &Tree, relation: &Tree, is_value: &dyn Fn(&Tree) -> bool, columns: &mut Vec<String>) {
     match condition.kind() {
         // BoolExprType: 1 AND.
         "BoolExpr" if condition.get("boolop").int() == 1 => {
-            condition.get("args").items().iter().for_each(|argument| pin(argument, is_value, columns));
+            condition.get("args").items().iter().for_each(|argument| pin(argument, relation, is_value, columns));
         }
         // A_Expr_Kind: 1 an operator by itself, not ANY, ALL, IN and kin.
         "AExpr" if condition.get("kind").int() == 1 && operator(condition) == "=" => {
             let (left, right) = (condition.get("lexpr"), condition.get("rexpr"));
             let pair = if is_value(right) { Some(left) } else { is_value(left).then_some(right) };
-            let column =
-                pair.filter(|side| side.kind() == "ColumnRef").and_then(|side| side.get("fields").items().last());
-            columns.extend(column.map(|name| name.get("sval").text().to_owned()));
+            let column = pair.filter(|side| side.kind() == "ColumnRef").and_then(|side| column_of(side, relation));
+            columns.extend(column.map(str::to_owned));
         }
         _ => {}
+    }
+}
+
+/// The column of the relation that a reference names; one of a query around it is another's.
+fn column_of<'t>(reference: &'t Tree, relation: &Tree) -> Option<&'t str> {
+    let text = |part: &'t Tree| part.get("sval").text();
+    let alias = relation.get("alias").get("aliasname").text();
+    let visible = if alias.is_empty() { relation.get("relname").text() } else { alias };
+    match reference.get("fields").items() {
+        [column] => Some(text(column)),
+        [name, column] if text(name) == visible => Some(text(column)),
+        [schema, name, column] if text(name) == visible && text(schema) == relation.get("schemaname").text() => {
+            Some(text(column))
+        }
+        _ => None,
     }
 }
 

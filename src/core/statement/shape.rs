@@ -7,11 +7,14 @@
 
 use super::effects::called;
 use super::grammar::constant as constant_text;
+use super::often::is_recursive;
 use super::tree::Tree;
 
 /// Functions that make rows, text, work or pauses of any size out of nothing.
-const MAKERS: [&str; 20] = [
+const MAKERS: [&str; 22] = [
     "array_fill",
+    "bit",
+    "bpchar",
     "crypt",
     "exp",
     "factorial",
@@ -39,6 +42,8 @@ const MOST_EXPONENT: f64 = 64.0;
 const MOST_GROUPINGS: u64 = 16;
 /// Values of `format` that are wider than this are made wide on purpose.
 const WIDEST: u64 = 1_000;
+/// So are values that a type fills up to more, and numbers of more digits.
+const MOST_DIGITS: f64 = 1_000.0;
 
 /// Whether any part of the statement has such a shape.
 pub fn is_unbounded(statement: &Tree) -> bool {
@@ -59,10 +64,14 @@ fn is_unbounded_node(node: &Tree) -> bool {
             let name = called(node);
             let arguments = node.get("args").items();
             makes(name)
+                || matches!((name, arguments), ("round" | "trunc", [_, digits]) if number(digits).is_some_and(is_many))
                 || is_power(name) && !matches!(arguments, [base, exponent] if is_small_power(base, exponent))
                 || name == "format" && !arguments.first().is_some_and(is_narrow)
                 || name.starts_with("regexp_") && arguments.iter().any(backtracks)
         }
+        "TypeName" => is_wide(node),
+        "AConst" => has_many_digits(node.get("val").get("fval").text()),
+        "TypeCast" => is_named(node.get("type_name"), &["numeric"]) && has_many_digits(&constant_text(node.get("arg"))),
         // A pause or a number of any size, spelled as a field. `exp` may well be a column.
         "AIndirection" => makes(called(node)) || is_power(called(node)),
         "ColumnRef" => called(node).starts_with("pg_") && makes(called(node)),
@@ -76,6 +85,30 @@ fn is_unbounded_node(node: &Tree) -> bool {
         }
         _ => false,
     }
+}
+
+/// A type whose values are filled up to a length.
+fn is_wide(name: &Tree) -> bool {
+    let mut lengths = name.get("typmods").items().iter();
+    is_named(name, &["bpchar", "bit"]) && lengths.any(|length| number(length).is_none_or(is_many))
+}
+
+fn is_named(name: &Tree, names: &[&str]) -> bool {
+    name.get("names").items().last().is_some_and(|last| names.contains(&last.get("sval").text()))
+}
+
+fn is_many(number: f64) -> bool {
+    number > MOST_DIGITS
+}
+
+/// Whether a number has many digits by its exponent.
+fn has_many_digits(text: &str) -> bool {
+    text.split(['e', 'E']).skip(1).any(|exponent| {
+        let digits = exponent.trim_start_matches(['+', '-']);
+        let length = digits.bytes().take_while(u8::is_ascii_digit).count();
+        length > 3
+            && digits.get(..length).is_some_and(|digits| !digits.parse::<f64>().is_ok_and(|many| many <= MOST_DIGITS))
+    })
 }
 
 /// `pgp_` functions count rounds of hashing as they are told.
@@ -169,17 +202,6 @@ fn grouping(item: &Tree) -> u64 {
     }
 }
 
-/// A common table that reads itself.
-fn is_recursive(table: &Tree) -> bool {
-    let name = table.get("ctename").text();
-    let mut found = false;
-    table.get("ctequery").visit(&mut |node| {
-        found |=
-            node.kind() == "RangeVar" && node.get("schemaname").text().is_empty() && node.get("relname").text() == name;
-    });
-    found
-}
-
 /// A pattern in which a repeated group or a back reference stands: time may grow with 2^length.
 fn backtracks(pattern: &Tree) -> bool {
     let mut found = false;
@@ -228,6 +250,13 @@ mod tests {
             "select a, count(*) from t group by cube (a, b, c, d, e)",
             "select a, count(*) from t group by grouping sets ((a), (b), cube (a, b, c, d)), rollup (a, b)",
             "select query_to_xml('select pg_sleep(10)', true, true, '')",
+            "select id::text::char(10485760) from orders",
+            "select bpchar(x, 10485764, true) from orders",
+            "select id::bit(83886080) from orders",
+            "create temp table t (a char(10485760))",
+            "select (1e65000::numeric + id) * (1e65000::numeric + id) from orders",
+            "select '1E-16000'::numeric * id from orders",
+            "select round(id::numeric, 16000) from orders",
         ] {
             assert!(unbounded(sql), "{sql}");
         }
@@ -240,6 +269,7 @@ mod tests {
             "select * from a where id = 1",
             "with recursive t as (select 1) select * from t",
             "select x ~ '^[a-z]+$' from a",
+            "select id::char(10), x::varchar(5000), id::bit(8), 1.5e3, 1e-9, '1e5'::numeric, round(x, 2) from a",
             "select x ^ 0.5, x ^ -1.5, x ^ (1.0 / 12), power(x, 2), pow(1 + x, 1.0 / 3) from a",
             "select x ^ 2, format('%s %1$s %-10s %I %%', x) from a",
             "select replace(replace(replace(x, '-', ''), ' ', ''), ',', '.') from a",

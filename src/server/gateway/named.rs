@@ -21,7 +21,7 @@ use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
-use crate::server::check::{Hold, Planned, TOO_MANY, refused};
+use crate::server::check::{Hold, Known, Planned, TOO_MANY, refused};
 use crate::server::decisions::Context;
 
 /// Prepared statements that a session may keep; and portals and cursors.
@@ -214,9 +214,9 @@ impl Session {
     }
 
     /// What EXECUTE may name.
-    pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
+    pub(super) fn known_statements(&self) -> Known {
         let known = self.prepared.iter();
-        known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect()
+        Known::of(known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect())
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.
@@ -262,6 +262,10 @@ impl Session {
                 }
             }
             _ => {}
+        }
+        // A table of the session's own has other keys than the one in whose place it comes.
+        if matches!(facts.verb.as_str(), "CREATE TEMP TABLE" | "SELECT INTO TEMP") {
+            self.judge_anew(|facts| !facts.effects.keys.is_empty());
         }
         if redefines(facts) || hides_names {
             if facts.verb == TEMP_VIEW {
@@ -367,15 +371,19 @@ impl Session {
         self.cursors.values_mut().for_each(|cursor| cursor.end = Ends::Close);
     }
 
-    /// Every name may have got another meaning: what was judged as unable to change rows is counted
-    /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
-    fn doubt_names(&mut self) {
-        let locks = |planned: &Planned| planned.cleared.facts().locks;
+    /// What was prepared is judged again when it is bound.
+    fn judge_anew(&mut self, is_meant: fn(&Facts) -> bool) {
         for parsed in self.prepared.values_mut() {
-            if let Some(planned) = parsed.judged.planned().filter(|planned| locks(planned)) {
+            if let Some(planned) = parsed.judged.planned().filter(|planned| is_meant(planned.cleared.facts())) {
                 parsed.judged = Judged::Outdated(planned.clone());
             }
         }
+    }
+
+    /// Every name may have got another meaning: what was judged as unable to change rows is counted
+    /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
+    fn doubt_names(&mut self) {
+        self.judge_anew(|facts| facts.locks || !facts.effects.keys.is_empty());
         let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
             Judged::Planned(planned) => Some(planned),
             Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => None,

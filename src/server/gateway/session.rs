@@ -26,7 +26,7 @@ use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
-use crate::server::check::{Check, Planned, refused};
+use crate::server::check::{Check, Known, Planned, refused};
 use crate::server::decisions::{Context, Decisions};
 use crate::server::grants::LiveGrant;
 use crate::server::sessions::{EndReason, Registered};
@@ -241,7 +241,7 @@ impl Session {
     pub(super) fn plan(
         &self,
         statement: &crate::core::statement::grammar::Statement,
-        prepared: &BTreeMap<String, Arc<Planned>>,
+        known: &Known,
         lift: Option<&Lift>,
     ) -> Result<Planned, Box<Denial>> {
         let check = Check {
@@ -252,7 +252,7 @@ impl Session {
             search_path: &self.search_path,
             temporary: &self.temporary,
             has_own_views: self.has_own_views,
-            prepared,
+            known,
             lift,
         };
         check.plan(statement)

@@ -153,13 +153,13 @@ impl Session {
         }
     }
 
-    /// Plans every statement; a PREPARE is known to the EXECUTE behind it. An approval can be there
+    /// Plans every statement; what a PREPARE or CREATE TEMP TABLE makes is known behind it. An approval can be there
     /// for a statement that stands alone.
     fn plan_all(&self, statements: &[Statement], lift: Option<&Lift>) -> Result<Vec<Planned>, Box<Denial>> {
-        let mut prepared = self.known_statements();
+        let mut known = self.known_statements();
         let mut all = Vec::with_capacity(statements.len());
         for statement in statements {
-            let planned = self.plan(statement, &prepared, lift)?;
+            let planned = self.plan(statement, &known, lift)?;
             let moves = || statements.iter().any(|statement| statement.facts.transaction.is_some());
             if planned.hold == Hold::OwnBlock && statements.len() > 1 && (self.status == b'I' || moves()) {
                 return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
@@ -168,11 +168,7 @@ impl Session {
             if planned.cleared.facts().verb == TEMP_VIEW && statements.len() > 1 {
                 return Err(refused("several_statements", "a temporary view is made by itself", "send it alone"));
             }
-            if planned.cleared.facts().verb == "PREPARE"
-                && let Some(name) = &planned.cleared.facts().prepared
-            {
-                prepared.insert(name.clone(), Arc::new(planned.clone()));
-            }
+            known.follow(statement, &planned);
             all.push(planned);
         }
         Ok(all)
@@ -194,20 +190,10 @@ impl Session {
         }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
-        match self.foresee(planned, Mode::Simple).await? {
-            Foreseen::GoOn => {}
-            Foreseen::Failed => {
-                seldom(self.close_failed(Mode::Simple)).await?;
-                return Ok(false);
-            }
-            Foreseen::Refused(denial) => {
-                seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
-                return Ok(false);
-            }
-            Foreseen::Stop(verdict) => {
-                seldom(self.take_back(verdict, Mode::Simple)).await?;
-                return Ok(false);
-            }
+        let foreseen = self.foresee(planned, Mode::Simple).await?;
+        if !matches!(foreseen, Foreseen::GoOn) {
+            seldom(self.stop_foreseen(foreseen, part)).await?;
+            return Ok(false);
         }
         self.holds_tags = true;
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
@@ -262,6 +248,16 @@ impl Session {
             false => self.release(),
         }
         Ok(true)
+    }
+
+    /// Ends a Query of which it was foreseen that it must not go on.
+    async fn stop_foreseen(&mut self, foreseen: Foreseen, part: Part) -> Result<(), End> {
+        match foreseen {
+            Foreseen::GoOn => Ok(()),
+            Foreseen::Failed => self.close_failed(Mode::Simple).await,
+            Foreseen::Refused(denial) => self.veto(&denial, Some((part.number, part.index)), Mode::Simple).await,
+            Foreseen::Stop(verdict) => self.take_back(verdict, Mode::Simple).await,
+        }
     }
 
     /// A statement of a Query as the target is asked for it.

@@ -10,7 +10,7 @@ use crate::core::approval::Lift;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch, distinct};
+use crate::core::statement::facts::{Effect, Facts, Filled, Key, Name, RowAction, RowLocks, Touch, distinct};
 use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
@@ -53,7 +53,7 @@ impl Policy {
         lift: Option<&Lift>,
     ) -> Verdict {
         let facts = through_filters(through_views(facts, catalog, search_path), scope, catalog, search_path);
-        let mut facts = through_fields(facts, catalog, search_path);
+        let mut facts = through_effects(through_fields(facts, catalog, search_path), catalog, search_path);
         let keys = Keys::new(catalog, search_path);
         facts.unbounded |= facts.joins.may_multiply(&|name| keys.of(name));
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
@@ -180,7 +180,9 @@ fn through_filters(mut facts: Facts, scope: &Scope, catalog: &Catalog, search_pa
 /// function is called is a column, whatever it looks like.
 fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
     if !catalog.known_functions.is_empty() {
-        facts.fields.retain(|field| catalog.known_functions.contains(field));
+        // The name of a type is the call of a cast, too.
+        let definers: HashSet<&String> = catalog.definer_functions.iter().map(|known| &known.name).collect();
+        facts.fields.retain(|field| catalog.known_functions.contains(field) || definers.contains(field));
     }
     let named: HashSet<&Name> = facts.touches.iter().map(|touch| &touch.relation).collect();
     let relations =
@@ -190,9 +192,39 @@ fn through_fields(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -
     let calls = facts.fields.iter().filter(is_call).map(|field| Name::new(None, field));
     facts.functions.extend(calls);
     distinct(&mut facts.functions);
-    // A function that returns a set makes rows wherever it stands.
-    facts.effects.are_per_row |= facts.effects.beside.iter().any(|beside| catalog.set_functions.contains(beside));
     facts
+}
+
+/// What calls that no counter sees depend on beside the text: functions that return sets make rows wherever
+/// they stand, keys pick one, and defaults may make such calls.
+fn through_effects(mut facts: Facts, catalog: &Catalog, search_path: &[String]) -> Facts {
+    let relation = |name: &Name| catalog.resolve(name.schema.as_deref(), &name.name, search_path);
+    let is_one = |key: &Key| relation(&key.relation).is_some_and(|relation| picks_one(relation, key, catalog));
+    let effects = &facts.effects;
+    let are_per_row = effects.beside.iter().any(|beside| catalog.set_functions.contains(beside))
+        || !effects.keys.iter().all(is_one)
+        || effects.filled.iter().any(|filled| relation(&filled.relation).is_some_and(|one| draws(one, filled)));
+    facts.effects.are_per_row |= are_per_row;
+    facts
+}
+
+/// Whether no more than one row has these values. A parameter is compared as its column is only where
+/// that has a type of its own: int8, int2, int4, uuid.
+fn picks_one(relation: &Relation, key: &Key, catalog: &Catalog) -> bool {
+    let is_plain = |name: &&String| {
+        let mut columns = relation.columns.iter().filter(|column| column.name == **name);
+        columns.any(|column| matches!(column.type_oid, 20 | 21 | 23 | 2950))
+    };
+    let columns: Vec<String> = key.columns.iter().chain(key.bound.iter().filter(is_plain)).cloned().collect();
+    catalog.is_unique(relation, &columns)
+}
+
+/// Whether a default that is worked out may draw from a sequence: int8, int2 and int4 may be identities.
+fn draws(relation: &Relation, filled: &Filled) -> bool {
+    let has_sequences = !relation.sequences.is_empty();
+    let Some(given) = &filled.given else { return has_sequences };
+    let mut left = relation.columns.iter().filter(|column| !given.is_empty() && !given.contains(&column.name));
+    left.any(|column| column.has_default && (has_sequences || matches!(column.type_oid, 20 | 21 | 23)))
 }
 
 /// Questions about the statement as a whole rather than about one relation.

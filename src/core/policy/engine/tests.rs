@@ -115,6 +115,12 @@ fn rules_about_functions_see_calls_in_every_spelling() {
     for sql in ["select purge(o) from orders o", "select o.purge from orders o", "select (o).purge from orders o"] {
         assert_eq!(code(sql), "no_purge", "{sql}");
     }
+    // A type to which a cast with its owner's rights leads: no function is called so.
+    let withheld = [(RelationName::new("public", "secrets"), "kept".to_owned())].into();
+    let hiding = Scope { withheld, ..scope.clone() };
+    let facts = crate::core::statement::grammar::parse("select (3).lookup_email").expect("parses").remove(0).facts;
+    let verdict = policy.judge(&subject, facts, &hiding, &catalog, &["public".to_owned()]);
+    assert!(matches!(verdict, Verdict::Deny(denial) if denial.code == "definer_function"));
     for sql in ["select o.dblink_name, (o).pg_file_read_date from orders o", "select (o.x).lo_created from orders o"] {
         assert_eq!(code(sql), "0", "{sql}");
     }
