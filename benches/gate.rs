@@ -66,7 +66,10 @@ async fn main() {
     let gate = Gate::before(
         &place,
         "http://127.0.0.1:1",
-        &format!("[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\""),
+        &format!(
+            "[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\"\n\
+             [target-lines]max_sessions = 1600"
+        ),
     )
     .await;
     let access = if argument("--access").as_deref() == Some("write") { Access::Write } else { Access::Read };

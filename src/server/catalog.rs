@@ -4,6 +4,7 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
+mod checks;
 mod code;
 mod constraints;
 mod own_types;
@@ -239,6 +240,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let functions = query(FUNCTIONS).await?;
     let named = |place| names(&functions, place).map_err(unexpected);
     let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
+    let [definer_types, over_them] = checks::read(&query(checks::CHECKED).await?).map_err(unexpected)?;
+    let definers = definers.iter().map(|(schema, name)| RelationName::new(schema, name)).chain(over_them);
     let is_code = |relation: &&Relation| {
         let is_own = !matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
         is_own && (matches!(relation.kind, RelationKind::View | RelationKind::Foreign) || relation.has_row_security)
@@ -263,7 +266,8 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         own_functions: named(Some(3))?,
         known_functions,
         set_functions: named(Some(4))?,
-        definer_functions: definers.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
+        definer_functions: definers.collect(),
+        definer_types,
         has_volatile_operators,
     })
 }

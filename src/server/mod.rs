@@ -26,6 +26,7 @@ pub mod removal;
 pub mod roles;
 pub mod run;
 pub mod scopes;
+pub mod seats;
 pub mod sessions;
 pub mod state;
 pub mod store;

@@ -57,6 +57,10 @@ pub struct Look {
     server_version: u32,
     state: Option<AsMade>,
     backends: u32,
+    /// Connections that the target serves to all but those with reserved ones.
+    pub serves: u32,
+    /// How many of them are not in use; below zero where superusers have some.
+    pub free: i64,
 }
 
 impl Look {
@@ -117,6 +121,8 @@ fn seen(messages: &[SimpleQueryMessage], name: &str) -> Result<Look, RoleError> 
             server_version: row.try_get(0).ok()??.parse().ok()?,
             state: row.try_get(1).ok()?.map(|state| AsMade(Sha256::digest(state).into())),
             backends: row.try_get(2).ok()??.parse().ok()?,
+            serves: row.try_get(3).ok()??.parse().ok()?,
+            free: row.try_get(4).ok()??.parse().ok()?,
         })
     };
     let row = messages.iter().find_map(|message| match message {

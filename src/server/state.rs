@@ -26,6 +26,7 @@ use crate::server::identity::Verifier;
 use crate::server::images::Images;
 use crate::server::roles;
 use crate::server::scopes::{Compiler, Complete};
+use crate::server::seats::Seats;
 use crate::server::sessions::{EndReason, Sessions};
 use crate::server::store::Store;
 use crate::server::targets::{Target, TargetError};
@@ -118,6 +119,7 @@ pub struct ServedTarget {
     making: tokio::sync::RwLock<()>,
     sweeps: Mutex<BTreeMap<String, Arc<Sweep>>>,
     admins: Admins,
+    seats: Seats,
 }
 
 /// What exists in a database, and how to tell that it has changed.
@@ -139,6 +141,7 @@ struct Sweep {
 impl ServedTarget {
     pub fn new(target: Target, policy: Policy, stamp: PolicyStamp) -> Self {
         let served = Self {
+            seats: Seats::new(target.config().max_sessions),
             target,
             policy: RwLock::new(Arc::new(policy)),
             stamp: Mutex::new(stamp),
@@ -161,6 +164,11 @@ impl ServedTarget {
     /// Connections of the broker's own role that wait for their next use.
     pub fn admins(&self) -> &Admins {
         &self.admins
+    }
+
+    /// Everybody's sessions here.
+    pub const fn seats(&self) -> &Seats {
+        &self.seats
     }
 
     pub fn name(&self) -> &str {

@@ -4,6 +4,7 @@
 //! `insecure = true`: whoever can pose as the target would get the broker's password.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::core::mask::net::Net;
 use crate::core::secret::Secret;
+use crate::server::seats;
 use crate::sys::tls;
 
 /// How long a target may take to answer.
@@ -43,6 +45,16 @@ pub struct TargetConfig {
     /// What is done with values that look sensitive in columns that nobody has classified.
     #[serde(default)]
     pub content_scan: Net,
+    /// How many sessions one principal may have here at a time.
+    #[serde(default = "usual_sessions")]
+    pub max_sessions: NonZeroU32,
+    /// How many of the target's connections are left to who does not come through here.
+    #[serde(default)]
+    pub reserve_connections: Option<u32>,
+}
+
+const fn usual_sessions() -> NonZeroU32 {
+    seats::USUAL
 }
 
 /// An hour: for building most indexes, and no evening.
@@ -320,6 +332,8 @@ mod tests {
             lend: Vec::new(),
             lend_for: usual_lending(),
             content_scan: Net::Off,
+            max_sessions: usual_sessions(),
+            reserve_connections: None,
         })
     }
 

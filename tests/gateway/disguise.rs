@@ -15,6 +15,12 @@ create type shown as (email text);
 create function show_as(int) returns shown language sql security definer
   as 'select row(email)::shown from customers where id = $1';
 create cast (int as shown) with function show_as(int);
+create function is_known(text) returns boolean language sql stable security definer
+  as 'select exists (select from customers where email = $1)';
+create domain known as text check (is_known(value));
+create domain known_too as known;
+create type holder as (a int, b known);
+create function take(known) returns int language sql as 'select 1';
 create function purge(orders) returns int language sql volatile
   as 'delete from orders where id > 100; select 1';
 ";
@@ -38,6 +44,18 @@ async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
         "select cast(id as public.shown) from orders where id = 3",
         "select shown(3)",
         "select (3).shown",
+        "select 'user3@example.com'::known",
+        "select public.known('user3@example.com')",
+        "select '{user3@example.com}'::known[]",
+        "select 'user3@example.com'::known_too",
+        "select row(1, 'user3@example.com')::holder",
+        "select jsonb_populate_record(null::holder, '{\"b\": \"user3@example.com\"}')",
+        "select * from jsonb_to_record('{\"b\": \"user3@example.com\"}') as r (b known)",
+        "select b from xmltable('/r' passing ('<r>user3@example.com</r>'::xml) columns b known path '.') x",
+        "create temp table guesses (b known)",
+        "create temp table guesses of holder",
+        "prepare guess (known) as select $1",
+        "select take('user3@example.com')",
     ] {
         assert_eq!(refusal(&client, sql).await.0, "42501", "{sql}");
     }

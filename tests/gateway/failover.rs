@@ -200,10 +200,74 @@ async fn a_full_target_is_named_as_full_and_takes_sessions_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_connections_of_a_target_are_left_to_others() {
+    const LEFT: usize = 5;
+    let cluster = cluster_with("left", &[("max_connections", "20"), ("superuser_reserved_connections", "3")]);
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", &format!("reserve_connections = {LEFT}")).await;
+    let grant = gate.grant(Access::Read).await;
+    let (superuser, connection) =
+        cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("superuser");
+    tokio::spawn(connection);
+    superuser.batch_execute("create role crowd login password 'crowd'").await.expect("a role");
+    let mut sessions = Vec::new();
+    let refused = loop {
+        match gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await {
+            Ok(client) => sessions.push(client),
+            Err(refused) => break refused,
+        }
+    };
+    let refused = refused.as_db_error().expect("the gate says why");
+    assert_eq!(refused.code().code(), "53300", "{refused}");
+    assert!(refused.message().contains("target \"demo\" has no connection left for the gateway"), "{refused}");
+    assert!(refused.detail().is_some_and(|detail| detail.contains("The last 5 of its connections")), "{refused:?}");
+    assert!(!sessions.is_empty());
+    // A connection of the broker's may still be there for a moment.
+    until("others have what is left", async || {
+        let mut others = Vec::new();
+        for _ in 0..LEFT {
+            others.extend(
+                cluster.superuser("postgres").user("crowd").password("crowd").connect(tokio_postgres::NoTls).await,
+            );
+        }
+        others.len() == LEFT
+    })
+    .await;
+    sessions.pop();
+    until("there is room again", async || {
+        gate.try_connect(&grant, grant.password.expose(), &grant.wire_database).await.is_ok()
+    })
+    .await;
+    gate.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_has_so_many_sessions_at_a_target_whatever_their_grants() {
+    let gate = Gate::start_with(SHOP, "max_sessions = 3").await;
+    let (one, other) = (gate.grant(Access::Read).await, gate.grant(Access::Write).await);
+    let mut sessions = vec![gate.connect(&one).await, gate.connect(&other).await, gate.connect(&other).await];
+    for grant in [&one, &other] {
+        let refused =
+            gate.try_connect(grant, grant.password.expose(), &grant.wire_database).await.expect_err("refused");
+        let refused = refused.as_db_error().expect("the gate says why");
+        assert_eq!(refused.code().code(), "53300", "{refused}");
+        assert!(refused.message().contains("you have 3 sessions at target \"demo\""), "{refused}");
+    }
+    let bea = gate.grant_as("bea@example.com", Access::Read, 600).await;
+    assert_eq!(column(&gate.connect(&bea).await, "select 1").await.expect("somebody else"), ["1"]);
+    sessions.pop();
+    until("a seat is free again", async || {
+        gate.try_connect(&one, one.password.expose(), &one.wire_database).await.is_ok()
+    })
+    .await;
+    gate.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_that_come_while_as_many_leave_find_room() {
     const MANY: usize = 70;
     let cluster = cluster_with("crowd", &[("max_connections", "115")]);
-    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", "").await;
+    let room = "max_sessions = 300\nreserve_connections = 0";
+    let gate = Gate::before(&place(&cluster), "http://127.0.0.1:1", room).await;
     let grant = gate.grant(Access::Read).await;
     let all = async || futures_util::future::join_all((0..MANY).map(|_| gate.connect(&grant))).await;
     for _ in 0..3 {

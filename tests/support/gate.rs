@@ -341,7 +341,7 @@ policy = "policy"
     });
     let more = recorded.as_deref().unwrap_or(more);
     let (server, more) = match more.strip_prefix("[server-lines]") {
-        Some(lines) => (lines, ""),
+        Some(lines) => lines.split_once("[target-lines]").unwrap_or((lines, "")),
         None => ("", more),
     };
     let text = format!(

@@ -68,8 +68,13 @@ pub fn look_at_login(name: &str) -> String {
              WHERE s.setrole = r.oid ORDER BY s.setdatabase), \
            (SELECT count(*) FROM pg_catalog.pg_shdepend d \
              WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = r.oid))::text END, \
-         (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) \
-         FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = {}",
+         (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid), \
+         s.serves, s.serves - (SELECT count(*) FROM pg_catalog.pg_stat_get_activity(NULL) a \
+           WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL) \
+         FROM (SELECT pg_catalog.current_setting('max_connections')::pg_catalog.int8 \
+             - pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int8 \
+             - coalesce(pg_catalog.current_setting('reserved_connections', true)::pg_catalog.int8, 0)) s (serves) \
+         LEFT JOIN pg_catalog.pg_roles r ON r.rolname = {}",
         literal(name)
     )
 }

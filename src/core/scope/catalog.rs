@@ -123,6 +123,9 @@ pub struct Catalog {
     /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
     /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,
+    /// Types whose values such a function checks: domains, and what has one inside of it.
+    #[serde(default)]
+    pub definer_types: BTreeSet<RelationName>,
     /// Operators, casts and domains outside `pg_catalog` exist that may call a function which writes.
     pub has_volatile_operators: bool,
 }

@@ -235,7 +235,8 @@ pub struct Facts {
     /// What is taken from a row by name, as in `x.name` and `(x).name`: where the row has no such
     /// column, PostgreSQL calls the function of that name.
     pub fields: Vec<String>,
-    /// Types that something is cast to, as written: a cast may be a function.
+    /// Types that something may be cast to, as written, columns and parameters among it: a cast may be a
+    /// function, and a type may have a check that is one.
     pub casts: Vec<Name>,
     pub transaction: Option<TransactionVerb>,
     /// COMMIT or ROLLBACK that begins the next transaction at once.

@@ -146,7 +146,7 @@ impl Walk<'_> {
             }
             "FuncCall" => self.call(tree),
             "AExpr" => self.operator(tree.get("name")),
-            "TypeCast" => self.cast(tree.get("type_name").get("names")),
+            "TypeName" => self.cast(tree.get("names").items()),
             "SubLink" => self.operator(tree.get("oper_name")),
             "SortBy" => self.operator(tree.get("use_op")),
             "ColumnRef" => {
@@ -182,8 +182,8 @@ impl Walk<'_> {
         self.facts.functions.push(name);
     }
 
-    fn cast(&mut self, name: &Tree) {
-        self.facts.casts.extend(qualified(name.items()));
+    fn cast(&mut self, name: &[Tree]) {
+        self.facts.casts.extend(qualified(name).filter(|name| !name.name.is_empty()));
     }
 
     fn operator(&mut self, name: &Tree) {

@@ -55,6 +55,7 @@ fn each_mistake_is_told_with_its_line() {
         ("https://gate.example.com", "https://gate.example.com/path", 4, "https://HOST"),
         ("data_dir = \"data\"", "data_dir = \"data\"\ntls_cert_file = \"c.pem\"", 8, "needs `tls_key_file`"),
         ("pack = \"production\"", "", 13, "a target needs"),
+        ("pack = ", "max_sessions = 0\npack = ", 18, "nonzero"),
         ("durability = \"writes\"", "durability = \"sometimes\"", 21, "unknown variant `sometimes`"),
         ("durability = \"writes\"", "on_failure = \"open\"", 21, "unknown variant `open`"),
         ("[audit]", "[adit]", 20, "unknown key `adit`"),

@@ -102,6 +102,8 @@ mod tests {
                 lend: Vec::new(),
                 lend_for: usual_lending(),
                 content_scan: Net::Off,
+                max_sessions: crate::server::seats::USUAL,
+                reserve_connections: None,
             };
             let target = Target::new(config).expect("configured");
             assert_eq!(in_clear(&target).map(|finding| finding.code), expected.then_some("clear_text"), "{host}");

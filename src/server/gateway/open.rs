@@ -34,6 +34,7 @@ use crate::server::decisions::Context;
 use crate::server::grants::LiveGrant;
 use crate::server::grants::leases::Lease;
 use crate::server::http::refusal::chain;
+use crate::server::seats::Seat;
 use crate::server::sessions::{CancelKey, Kill, Registered, SessionHandle};
 use crate::server::state::{ServedTarget, State};
 use crate::server::targets::TargetError;
@@ -53,9 +54,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Serves a client that has signed in until its session ends.
 pub async fn session(signed_in: Box<SignedIn>, state: &Arc<State>) {
     // What opening takes is given back before the session waits for its client.
-    let Some(Opened { mut session, begun, served, lease }) = seldom(open(*signed_in, state)).await else { return };
+    let Some(opened) = seldom(open(*signed_in, state)).await else { return };
+    let Opened { mut session, begun, served, lease, seat } = opened;
     let end = if let Err(end) = begun { end } else { session.serve().await };
-    seldom(close(&mut session, &end, served, lease, state)).await;
+    seldom(close(&mut session, &end, served, lease, seat, state)).await;
 }
 
 /// A session with all that it takes to end it.
@@ -65,6 +67,7 @@ struct Opened<'s> {
     begun: Result<(), End>,
     served: &'s ServedTarget,
     lease: Lease,
+    seat: Seat<'s>,
 }
 
 /// Opens a session, or tells the client why there is none.
@@ -73,6 +76,9 @@ async fn open(signed_in: SignedIn, state: &Arc<State>) -> Option<Opened<'_>> {
     let (wishes, served, policy) = match settle(&startup, &grant, state).await {
         Ok(settled) => settled,
         Err(error) => return turn_away(&mut client, &error).await,
+    };
+    let Some(seat) = served.seats().take(grant.grant.identity.principal()) else {
+        return turn_away(&mut client, &no_seat(served)).await;
     };
     let is_first = state.grants.first_session(&grant.grant.id);
     let session = match is_first {
@@ -96,7 +102,7 @@ async fn open(signed_in: SignedIn, state: &Arc<State>) -> Option<Opened<'_>> {
     };
     let about = About { session, address: address.to_string(), tls_version, is_first };
     match connected(client, startup, &mut lease, served, policy, wishes, registered, about, state).await {
-        Ok((session, begun)) => Some(Opened { session, begun, served, lease }),
+        Ok((session, begun)) => Some(Opened { session, begun, served, lease, seat }),
         // Who may still be on the way in is ended with the role.
         Err(()) => {
             upstream::end(served, lease).await;
@@ -180,6 +186,7 @@ fn no_session(served: &ServedTarget, error: &UpstreamError) -> ErrorFields {
             let message = format!("target \"{}\" is a standby now, where no session can be prepared", served.name());
             ErrorFields::fatal("57P03", message)
         }
+        UpstreamError::Reserved(reserved) => reserved_target(served, *reserved),
         UpstreamError::Ended => has_ended(),
         UpstreamError::Target(_) | UpstreamError::Role(_) | UpstreamError::Scope(_) | UpstreamError::Dial(_) => {
             unreachable_target(served)
@@ -197,6 +204,20 @@ fn full_target(served: &ServedTarget) -> ErrorFields {
     ErrorFields {
         hint: Some("Try again when other sessions have ended.".into()),
         ..ErrorFields::fatal("53300", message)
+    }
+}
+
+fn reserved_target(served: &ServedTarget, reserved: u32) -> ErrorFields {
+    let error = full_target(served);
+    let detail = format!("The last {reserved} of its connections are left to others (`reserve_connections`).");
+    ErrorFields { message: format!("{} for the gateway", error.message), detail: Some(detail), ..error }
+}
+
+fn no_seat(served: &ServedTarget) -> ErrorFields {
+    let (most, name) = (served.seats().most(), served.name());
+    ErrorFields {
+        hint: Some("Close some of them, or ask its operators to raise `max_sessions`.".into()),
+        ..ErrorFields::fatal("53300", format!("you have {most} sessions at target \"{name}\", and no more at a time"))
     }
 }
 
@@ -415,7 +436,14 @@ fn welcome(
 }
 
 /// Ends a session: the client's farewell, the target's, the role's, and the record's last line.
-async fn close(session: &mut Session, end: &End, served: &ServedTarget, lease: Lease, state: &Arc<State>) {
+async fn close(
+    session: &mut Session,
+    end: &End,
+    served: &ServedTarget,
+    lease: Lease,
+    seat: Seat<'_>,
+    state: &Arc<State>,
+) {
     // In the middle of a row nothing else can be said.
     if let Some(farewell) = end.farewell().filter(|_| !session.is_torn()) {
         session.client.error(&farewell);
@@ -425,6 +453,10 @@ async fn close(session: &mut Session, end: &End, served: &ServedTarget, lease: L
     session.client.shut().await;
     keep_decisions(&session.grant, &session.context, served).await;
     let has_left = leave(session).await;
+    // A pool that closes one opens the next at once.
+    if has_left {
+        drop(seat);
+    }
     let role = upstream::settle(served, lease, has_left).await;
     let head = state.transcripts.client_head(session.record.session());
     if let Err(error) = session.record.close(end.reason(), role, head, clock::now()).await {

@@ -19,6 +19,7 @@ use crate::server::grants::leases::Lease;
 use crate::server::http::refusal::chain;
 use crate::server::roles::{self, Ended, RoleError};
 use crate::server::scopes::{ScopeError, ScopeRole};
+use crate::server::seats;
 use crate::server::state::ServedTarget;
 use crate::server::targets::TargetError;
 use crate::sys::dial::{Channel, Connection, Dial, DialError, Tls};
@@ -46,6 +47,8 @@ pub enum UpstreamError {
     Scope(#[from] ScopeError),
     #[error("the grant has ended")]
     Ended,
+    #[error("the last {0} connections of the target are left to others")]
+    Reserved(u32),
     #[error("cannot connect to the target")]
     Dial(#[from] DialError),
 }
@@ -77,6 +80,7 @@ pub async fn connect<'s>(
     settings: &BTreeMap<String, String>,
 ) -> Result<(Connection, OpenRole<'s>), UpstreamError> {
     let turn = served.admins().turn().await;
+    let _coming = served.seats().come();
     let (password, verifier) = credential();
     let begun = Instant::now();
     // The target makes ready for somebody while it is asked about the role: who it is, it hears later.
@@ -121,10 +125,16 @@ async fn open(served: &ServedTarget, admin: &Client, lease: &mut Lease, verifier
     if live.has_ended() {
         return Err(UpstreamError::Ended);
     }
+    let coming = served.seats().coming();
     // A database that was dropped and made anew has lost what the scope was granted in it.
     let scope = served.complete().ensure(admin, &live.scope, &live.grant.scope);
     let (scope, look) = tokio::join!(scope, roles::look(admin, lease.name()));
     let look = scope.map_err(UpstreamError::from).and(look.map_err(UpstreamError::from))?;
+    // The target does not count those yet that others are let in for at this moment.
+    let reserved = seats::left_to_others(served.target().config().reserve_connections, look.serves);
+    if reserved > 0 && look.free - i64::from(coming) < i64::from(reserved) {
+        return Err(UpstreamError::Reserved(reserved));
+    }
     if lease.as_made().is_some_and(|as_made| look.is_unused(as_made)) {
         return Ok(roles::enable_login(admin, lease.name(), verifier).await?);
     }

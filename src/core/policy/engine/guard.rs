@@ -3,6 +3,8 @@
 //!
 //! These walls stand in code because a rule that lifts one would not do what its writer thinks.
 
+use std::collections::BTreeSet;
+
 use crate::core::grant::Access;
 use crate::core::policy::Denial;
 use crate::core::policy::classification::Classification;
@@ -192,23 +194,43 @@ fn listens(facts: &Facts, scope: &Scope, classification: &Classification) -> Opt
     Some(Denial { objects: vec![channel.clone()], ..wall("channel_refused", message, Some(hint)) })
 }
 
+/// Those of which nobody says that they show nothing.
+fn closed<'c>(all: &'c BTreeSet<RelationName>, classification: &Classification) -> Vec<&'c RelationName> {
+    all.iter().filter(|known| !classification.opens_function(known)).collect()
+}
+
 /// A SECURITY DEFINER function runs with its owner's rights and may read what is masked here.
 fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Classification) -> Option<Denial> {
-    let mut closed = catalog.definer_functions.iter().filter(|known| !classification.opens_function(known)).peekable();
-    if closed.peek().is_none() || !scope.hides() {
+    let closed = |all| closed(all, classification);
+    let (functions, types) = (closed(&catalog.definer_functions), closed(&catalog.definer_types));
+    if (functions.is_empty() && types.is_empty()) || !scope.hides() {
         return None;
     }
-    let closed: Vec<&RelationName> = closed.collect();
-    let is_definer = |function: &Name| {
-        closed.iter().any(|known| {
-            known.name == function.name && function.schema.as_ref().is_none_or(|schema| *schema == known.schema)
-        })
+    let is_among = |closed: &[&RelationName], name: &Name| {
+        closed
+            .iter()
+            .any(|known| known.name == name.name && name.schema.as_ref().is_none_or(|schema| *schema == known.schema))
     };
-    if let Some(function) = facts.calls().find(is_definer) {
-        let message = format!("`{function}` runs with its owner's rights and could show masked columns");
+    let called = facts.calls().find(|name| is_among(&functions, name)).map(|name| {
+        let message = format!("`{name}` runs with its owner's rights and could show masked columns");
         let hint = "revoke EXECUTE on it from PUBLIC, make it SECURITY INVOKER, or vouch for it in classification.toml";
+        (name, message, hint)
+    });
+    // A type is called like a function, too.
+    let mut named = facts.functions.iter().chain(&facts.casts);
+    let checked = || {
+        let name = named.find(|name| is_among(&types, name))?.clone();
+        let message =
+            format!("values of `{name}` are checked with the rights of an owner, which could tell of masked columns");
+        Some((
+            name,
+            message,
+            "revoke EXECUTE on what its CHECK calls from PUBLIC, or vouch for it in classification.toml",
+        ))
+    };
+    if let Some((name, message, hint)) = called.or_else(checked) {
         let mut denial = wall("definer_function", message, Some(hint));
-        denial.objects = vec![function.to_string()];
+        denial.objects = vec![name.to_string()];
         return Some(denial);
     }
     let hidden = match text_runner(facts) {
