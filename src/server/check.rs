@@ -11,6 +11,7 @@ use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, RelationScope, Scope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, Touch};
 use crate::core::statement::grammar::{Statement, TEMP_VIEW};
+use crate::core::statement::lock_table;
 use crate::core::statement::plain::{self, Columns};
 use crate::core::statement::splice::{self, Masks, Spot};
 
@@ -152,12 +153,13 @@ impl Check<'_> {
         if let Some(denial) = self.copies_no_table(statement).filter(|_| !masked.is_empty()) {
             return Err(denial);
         }
-        if !masked.is_empty() && self.names_only_what_is_shown(statement) {
+        let locked = lock_table::without(statement, &|schema, name| self.masked(schema, name).is_some());
+        if locked.is_some() || (!masked.is_empty() && self.names_only_what_is_shown(statement)) {
             masked.clear();
         }
         // What runs as the owner of what it changes reads nothing.
         let spliced = match masked.is_empty() || cleared.facts().upkeep.is_some() {
-            true => None,
+            true => locked,
             false => self.splice(statement)?,
         };
         let is_spliced = spliced.is_some();

@@ -164,6 +164,24 @@ async fn rows_locked_in_front_of_begin_do_not_stay_locked_behind_it() {
 }
 
 #[tokio::test]
+async fn what_locks_can_be_prepared_and_run() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    assert_eq!(code(&mut peer, "prepare x as select id from orders where id = $1 for update").await, None);
+    for sql in ["execute x(5)", "select touch_all()", "execute x(6)", "begin; execute x(7); commit"] {
+        let told = code(&mut peer, sql).await;
+        assert_eq!(told.is_some(), sql.contains("touch_all"), "{sql}: {told:?}");
+    }
+    // What the name has come to mean since is what counts.
+    assert_eq!(code(&mut peer, "create temp view orders as select * from public.orders where id > 0").await, None);
+    assert_eq!(code(&mut peer, "begin").await, None);
+    assert!(code(&mut peer, "execute x(5)").await.is_some());
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn a_snapshot_can_be_shared() {
     let gate = Gate::start(SHOP).await;
     let grant = gate.grant(Access::Read).await;

@@ -24,6 +24,8 @@ pub mod lineage;
 pub mod literals;
 pub mod local;
 #[cfg(feature = "server")]
+pub mod lock_table;
+#[cfg(feature = "server")]
 mod locks;
 #[cfg(feature = "server")]
 mod makes;
