@@ -76,10 +76,11 @@ impl Session {
         if !(self.facts_stale || self.has_moved_names) || self.status == b'E' {
             return Ok(());
         }
-        self.ask_own("dbgate_facts", &[]);
         // A Sync would commit what has run, and end portals that wait to be run.
         let has_portals = !self.is_block && !self.portals.is_empty();
-        match self.is_dirty || has_portals || self.pipeline.is_open() {
+        let is_open = self.is_dirty || has_portals || self.pipeline.is_open();
+        self.ask_own("dbgate_facts", &[]);
+        match is_open {
             true => frontend::flush(&mut self.up),
             false => self.ask_sync(Owner::Gateway),
         }

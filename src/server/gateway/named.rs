@@ -17,7 +17,7 @@ use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, Name, TransactionVerb};
-use crate::core::statement::grammar::{self, TEMP_VIEW};
+use crate::core::statement::grammar::TEMP_VIEW;
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
@@ -216,24 +216,7 @@ impl Session {
     /// What EXECUTE may name.
     pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
         let known = self.prepared.iter();
-        let judged = known.filter_map(|(name, parsed)| {
-            let planned = match &parsed.judged {
-                Judged::Outdated(before) => self.judged_anew(&parsed.text, before)?,
-                Judged::Planned(planned) => planned.clone(),
-                Judged::Empty | Judged::Unread | Judged::Unlifted => return None,
-            };
-            Some((name.clone(), planned))
-        });
-        judged.collect()
-    }
-
-    /// What was judged when names may have meant something else, by what they mean now. Nothing where it
-    /// would be forwarded as another text, or not at all.
-    fn judged_anew(&self, text: &str, before: &Planned) -> Option<Arc<Planned>> {
-        let statements = grammar::parse(text).ok()?;
-        let [statement] = statements.as_slice() else { return None };
-        let planned = self.plan(statement, &BTreeMap::new(), None).ok()?;
-        (planned.forward == before.forward).then(|| Arc::new(planned))
+        known.filter_map(|(name, parsed)| Some((name.clone(), parsed.judged.planned()?.clone()))).collect()
     }
 
     /// Follows what a statement that has just succeeded did to names. SQL and protocol share them.

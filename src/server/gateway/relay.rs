@@ -474,7 +474,7 @@ impl Session {
             rows_digest: execution.digest.commitment(),
             transaction: char::from(self.status),
         };
-        self.record.result_of_many(number, part, result, clock::now()).await?;
+        seldom(self.record.result_of_many(number, part, result, clock::now())).await?;
         self.tell_of_net()?;
         if mode == Mode::Simple {
             self.description.is_current = false;
