@@ -5,18 +5,9 @@ use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 
-use crate::support::gate::{self, Gate, SHOP};
+use crate::support::gate::{self, AT_MOST_100, Gate, SHOP};
 use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows};
-
-const OPEN: &str = r#"
-@id("all")
-permit (principal, action, resource);
-
-@id("at-most-100")
-forbid (principal, action in [Action::"insert", Action::"update", Action::"delete"], resource)
-when { context has impact && context.impact.rows > 100 };
-"#;
 
 const ROWS: &str = "select count(*) from orders";
 const DELETE: &str = "delete from orders where id > 0";
@@ -73,7 +64,8 @@ async fn a_commit_behind_the_end_of_a_failed_block_is_judged() {
 
 #[tokio::test]
 async fn code_behind_a_commit_runs_where_it_cannot_commit_by_itself() {
-    let gate = Gate::without_pack("ended_blocks", SHOP, &[("classification.toml", ""), ("open.cedar", OPEN)]).await;
+    let gate =
+        Gate::without_pack("ended_blocks", SHOP, &[("classification.toml", ""), ("open.cedar", AT_MOST_100)]).await;
     let grant = gate.grant(Access::Write).await;
     let code = "do $$ begin delete from orders; commit; end $$";
     for begins in [&["commit", code][..], &["commit and chain", code][..]] {
@@ -135,7 +127,7 @@ async fn what_is_sent_ahead_or_flushed_has_the_limits_of_what_is_asked_for() {
 /// As at PostgreSQL itself, where a statement that fails ends its transaction before the Sync.
 #[tokio::test]
 async fn what_is_refused_in_a_pipeline_holds_no_lock_until_its_sync() {
-    let gate = Gate::start_under(SHOP, &[("classification.toml", ""), ("rules.cedar", OPEN)]).await;
+    let gate = Gate::start_under(SHOP, &[("classification.toml", ""), ("rules.cedar", AT_MOST_100)]).await;
     let grant = gate.grant(Access::Write).await;
     let other = gate::superuser(&gate.database).await;
     let one = "update orders set amount = 0 where id = 1";

@@ -3,25 +3,15 @@
 
 use bytes::BytesMut;
 use dbgate::core::api::GrantAnswer;
-use dbgate::core::audit::verify::verify_bytes;
-use dbgate::core::audit::{Outcome, VerifierKey};
-use dbgate::core::grant::{Access, SessionId};
+use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 use serde_json::Value;
 
-use crate::support::gate::{Gate, SHOP};
+use crate::support::gate::{AT_MOST_100, Gate, SHOP};
 use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows};
 
-/// A limit that a small table goes beyond, and a constraint that is looked at when a transaction commits.
-const OPEN: &str = r#"
-@id("all")
-permit (principal, action, resource);
-
-@id("at-most-100")
-forbid (principal, action in [Action::"insert", Action::"update", Action::"delete"], resource)
-when { context has impact && context.impact.rows > 100 };
-"#;
+/// A constraint that is looked at when a transaction commits.
 const LATE: &str = "create table late (id int unique deferrable initially deferred);";
 
 const ONE: &str = "update orders set amount = 0 where id = 1";
@@ -29,23 +19,15 @@ const TWO: &str = "update orders set amount = 0 where id = 2";
 const ALL: &str = "delete from orders where id > 0";
 
 async fn gate(database: &str) -> Gate {
-    let policy = [("classification.toml", ""), ("open.cedar", OPEN)];
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
     let grants = "grant select, insert, update, delete on late to public;";
     Gate::without_pack(&format!("outcomes_{database}"), &format!("{SHOP}{LATE}{grants}"), &policy).await
 }
 
 /// The outcomes in a session's record, in their order, and what has none in front. The evidence must verify.
 async fn outcomes(gate: &Gate, grant: &GrantAnswer) -> Vec<String> {
-    let state = gate.running.state();
-    let session = SessionId::parse(&grant.session_id).expect("an id");
-    let (stored, _) = state.store.grant_of_session(&session).await.expect("read").expect("a grant");
-    let evidence = state.transcripts.evidence(&stored).await.expect("evidence");
-    let key = VerifierKey::parse(&state.log.verifier_key()).expect("a key");
-    let report = verify_bytes(evidence.as_bytes(), &[key]);
-    assert_eq!((report.outcome(), report.findings.len()), (Outcome::Good, 0), "{:#?}\n{evidence}", report.findings);
-    let lines = evidence.lines().filter_map(|line| line.strip_prefix("g "));
     let mut told = Vec::new();
-    for line in lines.map(|line| serde_json::from_str::<Value>(line).expect("a line")) {
+    for line in gate.record(grant).await {
         let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let number = |name: &str| line.get(name).and_then(Value::as_u64).unwrap_or_default();
         let place = format!("{}.{}", number("no"), number("part"));

@@ -4,7 +4,7 @@ use dbgate::core::grant::Access;
 
 use crate::support::gate::{Gate, SHOP};
 use crate::support::requests::ask;
-use crate::support::wire::{Peer, error, rows};
+use crate::support::wire::{Peer, code, error, rows};
 
 /// Rules like those that production has for shares: small numbers do not matter.
 const SMALL: &str = "
@@ -18,10 +18,6 @@ create function surely(int) returns int language plpgsql immutable as 'begin ret
 create domain checked as int check (purge(value) > 0);
 grant execute on function purge(int), calmly(int), surely(int) to public;
 ";
-
-async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
-    error(&peer.query(sql).await).map(|error| error.sqlstate)
-}
 
 #[tokio::test]
 async fn rows_locked_through_a_temporary_view_are_counted_by_whatever_name_it_goes() {

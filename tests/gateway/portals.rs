@@ -6,7 +6,7 @@ use dbgate::core::wire::frontend::Named;
 
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::ask;
-use crate::support::wire::{Peer, error, rows, tags};
+use crate::support::wire::{Peer, code, error, rows, tags};
 
 const ROWS: &str = "select count(*) from orders";
 const DELETE: &str = "delete from orders where id > 0";
@@ -17,10 +17,6 @@ create function purge(int) returns int language sql volatile as 'delete from ord
 create function run(what text) returns int language plpgsql volatile as 'begin execute what; return 1; end';
 grant execute on function run(text), purge(int) to public;
 ";
-
-async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
-    error(&peer.query(sql).await).map(|error| error.sqlstate)
-}
 
 /// Puts something harmless under the name by which the gateway counts.
 const REPLACE: &str = "deallocate all; prepare dbgate_counts as select 1 where false";

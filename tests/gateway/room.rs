@@ -4,11 +4,7 @@ use dbgate::core::grant::Access;
 
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::ask;
-use crate::support::wire::{Peer, error, rows, tags};
-
-async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
-    error(&peer.query(sql).await).map(|error| error.sqlstate)
-}
+use crate::support::wire::{Peer, code, error, rows, tags};
 
 async fn one(peer: &mut Peer, sql: &str) -> i64 {
     rows(&peer.query(sql).await).concat().concat().parse().expect("a number")

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dbgate::cli::target::{InitArguments, TargetArguments, TargetCommand};
 use dbgate::cli::whoami::Form;
 use dbgate::core::api::{GrantAnswer, GrantRequest};
+use dbgate::core::audit::verify::verify_bytes;
+use dbgate::core::audit::{Outcome, VerifierKey};
 use dbgate::core::encoding;
-use dbgate::core::grant::Access;
+use dbgate::core::grant::{Access, SessionId};
 use dbgate::core::identity::{Declared, Identity, Kind};
 use dbgate::core::time::Moment;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
@@ -20,6 +22,7 @@ use dbgate::server::grants::issue;
 use dbgate::server::http::refusal::Refusal;
 use dbgate::server::run::{self, Running};
 use dbgate::sys::{files, random};
+use serde_json::Value;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
 
@@ -46,6 +49,16 @@ tags = [\"pii\", \"email\"]
 match = \"public.customers.ssn\"
 tags = [\"pii\"]
 ";
+
+/// A policy that lets everything through but for a limit that a small table goes beyond.
+pub const AT_MOST_100: &str = r#"
+@id("all")
+permit (principal, action, resource);
+
+@id("at-most-100")
+forbid (principal, action in [Action::"insert", Action::"update", Action::"delete"], resource)
+when { context has impact && context.impact.rows > 100 };
+"#;
 
 /// The policy folder of most tests.
 pub const POLICY: [(&str, &str); 1] = [("classification.toml", CLASSIFICATION)];
@@ -244,6 +257,19 @@ impl Gate {
                    and shobj_description(oid, 'pg_authid') like '% in ' || current_database() order by 1";
         let rows = superuser(&self.database).await.query(sql, &[]).await.expect("roles");
         rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The gateway's lines of a session's evidence, which must verify without a finding.
+    pub async fn record(&self, grant: &GrantAnswer) -> Vec<Value> {
+        let state = self.running.state();
+        let session = SessionId::parse(&grant.session_id).expect("an id");
+        let (stored, _) = state.store.grant_of_session(&session).await.expect("read").expect("a grant");
+        let evidence = state.transcripts.evidence(&stored).await.expect("evidence");
+        let key = VerifierKey::parse(&state.log.verifier_key()).expect("a key");
+        let report = verify_bytes(evidence.as_bytes(), &[key]);
+        assert_eq!((report.outcome(), report.findings.len()), (Outcome::Good, 0), "{:#?}\n{evidence}", report.findings);
+        let lines = evidence.lines().filter_map(|line| line.strip_prefix("g "));
+        lines.map(|line| serde_json::from_str(line).expect("a line")).collect()
     }
 
     /// One number from the database itself, past the gate.

@@ -176,6 +176,11 @@ pub fn error(messages: &[Message]) -> Option<ErrorFields> {
     Some(backend::error_fields(&found.body).expect("an error that can be read"))
 }
 
+/// The SQLSTATE of the error that a Query is answered with.
+pub async fn code(peer: &mut Peer, sql: &str) -> Option<String> {
+    error(&peer.query(sql).await).map(|error| error.sqlstate)
+}
+
 /// Values of all rows as text, NULL as `-`.
 pub fn rows(messages: &[Message]) -> Vec<Vec<String>> {
     let text = |value: Option<&[u8]>| value.map_or("-".into(), |value| String::from_utf8_lossy(value).into_owned());

@@ -188,7 +188,9 @@ impl Open {
             "result" | "skipped" => {
                 self.rows += event.number("rows").unwrap_or(0);
                 self.bytes += event.number("bytes").unwrap_or(0);
-                self.pending.retain(|(number, part)| *part != place.1 || !event.numbers().contains(number));
+                for number in event.numbers() {
+                    self.pending.remove(&(number, place.1));
+                }
             }
             "result.unknown" => drop(self.pending.remove(&place)),
             "error" => {

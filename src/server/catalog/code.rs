@@ -51,7 +51,7 @@ impl Writers {
 
     fn note(&mut self, name: &str) {
         let name = name.to_lowercase();
-        match words(&name).eq([name.as_str()]) {
+        match is_word(&name) {
             true => drop(self.words.insert(name)),
             false => self.odd.push(name),
         }
@@ -89,7 +89,7 @@ impl Writers {
             }
             self.add(name.clone());
             let name = name.to_lowercase();
-            match words(&name).eq([name.as_str()]) {
+            match is_word(&name) {
                 true => next.extend(said.get(name.as_str()).into_iter().flatten()),
                 false => {
                     next.extend((0..texts.len()).filter(|at| texts.get(*at).is_some_and(|one| one.1.contains(&name))))
@@ -123,6 +123,11 @@ impl Writers {
     pub fn functions(self) -> BTreeSet<String> {
         self.functions
     }
+}
+
+/// Whether a text that says this name has it as one of its words.
+fn is_word(name: &str) -> bool {
+    words(name).eq([name])
 }
 
 /// The words of a text, as far as they could be names.
