@@ -37,10 +37,14 @@ async fn short(database: &str) -> Gate {
 }
 
 async fn with_rules(database: &str, rules: &str) -> Gate {
+    with(database, rules, SHOP).await
+}
+
+async fn with(database: &str, rules: &str, sql: &str) -> Gate {
     let name = format!("limits_{database}");
     superuser("postgres").await.batch_execute(&format!("create database {name}")).await.expect("database");
     let policy = [("classification.toml", ""), ("short.cedar", rules)];
-    let place = Place { cluster: cluster(), database: name, sql: SHOP, target: "demo", policy: &policy };
+    let place = Place { cluster: cluster(), database: name, sql, target: "demo", policy: &policy };
     let _guard = crate::support::gate::PREPARING.lock().await;
     Gate::before(&place, "http://127.0.0.1:1", "").await
 }
@@ -64,6 +68,32 @@ async fn a_result_stops_at_its_limit_and_the_session_goes_on() {
     client.simple_query("commit").await.expect("rolls back");
     assert_eq!(gate.count("select amount::int8 from orders where id = 1").await, 1);
     drop(client);
+    gate.stop().await;
+}
+
+/// Small enough that the target has ended it before it hears of the cancel, which then meets what the
+/// gate has sent behind it: that waits for a trigger.
+#[tokio::test]
+async fn a_cancel_that_comes_late_and_meets_what_is_behind_its_statement_ends_that_too() {
+    let slow = "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(30); return null; end $$; \
+                create constraint trigger slow after insert on audit_trail deferrable initially deferred \
+                for each row execute function slow();";
+    let gate = with("late", SHORT, &format!("{SHOP}{slow}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    let noted = "insert into audit_trail (what) select 'noted' from generate_series(1, 60) returning what";
+    let began = Instant::now();
+    for behind in ["", "; select 1"] {
+        let sql = format!("{noted}{behind}");
+        assert_eq!(refusal(&client, &sql).await.0, "54000", "{sql}");
+        assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
+    }
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(gate.count("select count(*) from audit_trail").await, 0);
+    drop(client);
+    let record = gate.record(&grant).await;
+    let told = |kind| record.iter().filter(|line| line["k"] == kind && line["state"] == "54000").count();
+    assert_eq!((told("error"), told("skipped")), (2, 1));
     gate.stop().await;
 }
 

@@ -338,7 +338,7 @@ pub async fn column(client: &Client, sql: &str) -> Result<Vec<String>, tokio_pos
 /// SQLSTATE and message of what must fail.
 pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
     let error = client.simple_query(sql).await.expect_err(sql);
-    let error = error.as_db_error().expect("an error of the server");
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
     (error.code().code().to_owned(), error.message().to_owned())
 }
 

@@ -37,7 +37,6 @@ impl Session {
     /// The target has failed, after so many of the client's Parse, Bind and Close: the error is its
     /// statement's, and nothing behind it was run.
     pub(super) async fn record_failure(&mut self, (fault, answered): (Fault, u64), state: &str) -> Result<(), End> {
-        self.record.told(state);
         self.record.has_failed();
         let is_its = |places: [u64; 2]| match fault {
             Fault::Running => true,

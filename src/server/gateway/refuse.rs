@@ -226,6 +226,7 @@ impl Session {
             // The target knows of no failure yet.
             self.stop = super::stop::Stop::No;
             self.ask_veto();
+            self.record.skip_rest(clock::now()).await?;
         }
         let rolls_back = self.held.own_block || self.held.commit_failed;
         self.held.is_active = false;

@@ -11,6 +11,7 @@ use super::foresee::{Planner, planner_offset};
 use super::rows::Execution;
 use super::seldom;
 use super::session::{End, Session};
+use super::stop::Stop;
 use crate::core::scope::RelationName;
 use crate::core::session::{Answer, Owner, Step, tag_matches};
 use crate::core::statement::facts::Effect;
@@ -331,6 +332,7 @@ impl Session {
             Some(execution) => Position::Behind(execution.before),
             None => Position::Behind(0),
         };
+        let is_told = self.stop.is_silent();
         let state = match self.stop.take_reason() {
             // The cancel that was asked for, in our words.
             Some(reason) => {
@@ -338,8 +340,11 @@ impl Session {
                 self.client.error(&reason);
                 reason.sqlstate
             }
-            // It has its error already.
-            None if self.stop.is_silent() => backend::error_fields(message.body)?.sqlstate,
+            // It has its error already, and the target knows of one now.
+            None if is_told => {
+                self.stop = Stop::No;
+                backend::error_fields(message.body)?.sqlstate
+            }
             None if owner == Owner::Gateway && self.people.planner == Planner::Asked && front.is_some() => {
                 // The planner was asked about the statement: its answer is the one that the statement would get.
                 let mut fields = backend::error_fields(message.body)?;
@@ -363,6 +368,9 @@ impl Session {
         self.held.undone();
         if let Some(execution) = self.executions.front() {
             execution.use_up();
+        }
+        if !is_told {
+            self.record.told(&state);
         }
         self.record_failure(fault, &state).await
     }
