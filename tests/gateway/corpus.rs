@@ -275,6 +275,8 @@ fn psql(cluster: &Cluster, sql: &str) {
     assert!(command.status().expect("psql").success(), "{sql}");
 }
 
+/// A leak is there the second time too. What is not: digits that by chance are somebody's, in the times
+/// that `pg_stat_statements` measures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_work() {
     let Some(source) = source() else {
@@ -310,7 +312,14 @@ async fn nothing_masked_leaks_nothing_dangerous_passes_and_honest_statements_wor
             "own" => rig.run_own().await,
             _ => drop(rig.run(&corpus, through, kind, &more).await),
         }
-        wrong.extend(rig.wrong(kind));
+        let mut found = rig.wrong(kind);
+        if !found.is_empty() && matches!(kind, "mask" | "extended" | "binary" | "past") {
+            println!("once more: {found:?}");
+            let only = found.iter().filter_map(|entry| entry.split('"').nth(1)).collect::<Vec<_>>().join("|");
+            rig.run(&corpus, through, kind, &["--only", &format!("^({only})$")]).await;
+            found = rig.wrong(kind);
+        }
+        wrong.extend(found);
     }
     wrong.extend(rig.honest());
     rig.stop().await;
