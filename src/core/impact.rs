@@ -3,10 +3,10 @@
 //! The counters of a backend may still hold numbers of earlier, even rolled-back, transactions,
 //! so only differences count. A counter that went down means it cannot be trusted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::policy::Impact;
-use crate::core::statement::facts::{Facts, RowAction};
+use crate::core::statement::facts::{Name, RowAction};
 
 /// One relation's row of the count query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub struct OwnRows {
 /// Rows that a session has put into relations, by OID.
 pub type Own = BTreeMap<u32, OwnRows>;
 
+/// What statements say that they write to, and how.
+pub type Written = BTreeSet<(Name, RowAction)>;
+
 /// Why counts cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CountError {
@@ -68,7 +71,7 @@ pub enum CountError {
 ///
 /// # Errors
 /// When a counter is lower than before, or a relation is locked as only DDL and TRUNCATE lock.
-pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts], own: &Own) -> Result<Vec<Impact>, CountError> {
+pub fn difference(before: &Baseline, now: &[Counted], written: &Written, own: &Own) -> Result<Vec<Impact>, CountError> {
     let mut impacts = Vec::new();
     for relation in now.iter().filter(|relation| !relation.is_temporary) {
         let full_name = format!("{}.{}", relation.schema, relation.relation);
@@ -90,7 +93,7 @@ pub fn difference(before: &Baseline, now: &[Counted], facts: &[&Facts], own: &Ow
                     action,
                     rows,
                     of: relation.of,
-                    direct: facts.iter().any(|facts| names(facts, relation, action)),
+                    direct: written.iter().any(|(name, done)| *done == action && means(name, relation)),
                     others: match action {
                         // Of more than there are of both nobody knows what they were.
                         RowAction::Delete => {
@@ -134,13 +137,8 @@ pub fn own_left(own: &Own, before: &Baseline, now: &[Counted]) -> Own {
     left
 }
 
-/// Whether the statement's own text says that it does this to this relation.
-fn names(facts: &Facts, relation: &Counted, action: RowAction) -> bool {
-    facts.touches.iter().any(|touch| {
-        touch.action == action
-            && touch.relation.name == relation.relation
-            && touch.relation.schema.as_ref().is_none_or(|schema| *schema == relation.schema)
-    })
+fn means(name: &Name, relation: &Counted) -> bool {
+    name.name == relation.relation && name.schema.as_ref().is_none_or(|schema| *schema == relation.schema)
 }
 
 /// The counters as the next baseline.
@@ -174,12 +172,12 @@ mod tests {
     #[test]
     fn only_the_difference_counts() {
         let before = baseline(&[counted(60)]);
-        let impacts = difference(&before, &[counted(100)], &[], &Own::new()).expect("countable");
+        let impacts = difference(&before, &[counted(100)], &Written::new(), &Own::new()).expect("countable");
         assert_eq!(
             impacts.iter().map(|i| (i.action, i.rows, i.direct)).collect::<Vec<_>>(),
             [(RowAction::Delete, 40, false)]
         );
-        assert_eq!(difference(&before, &[counted(60)], &[], &Own::new()), Ok(vec![]));
+        assert_eq!(difference(&before, &[counted(60)], &Written::new(), &Own::new()), Ok(vec![]));
     }
 
     #[test]
@@ -192,7 +190,8 @@ mod tests {
         assert_eq!(own(&earlier, &Baseline::new(), &[inserted(5, Some(70))]), put(35, 40));
         assert_eq!(own(&Own::new(), &Baseline::new(), &[inserted(5, None)]), Own::new());
         let others = |deleted| {
-            let impacts = difference(&Baseline::new(), &[counted(deleted)], &[], &earlier).expect("countable");
+            let impacts =
+                difference(&Baseline::new(), &[counted(deleted)], &Written::new(), &earlier).expect("countable");
             impacts.iter().map(|impact| (impact.rows, impact.others)).collect::<Vec<_>>()
         };
         assert_eq!(others(20), [(20, Some(40))]);
@@ -205,10 +204,16 @@ mod tests {
     #[test]
     fn what_cannot_be_counted_is_an_error() {
         let before = baseline(&[counted(60)]);
-        assert!(matches!(difference(&before, &[counted(1)], &[], &Own::new()), Err(CountError::Backwards(_))));
+        assert!(matches!(
+            difference(&before, &[counted(1)], &Written::new(), &Own::new()),
+            Err(CountError::Backwards(_))
+        ));
         let truncated = Counted { is_locked_for_ddl: true, ..counted(0) };
         let own = Counted { is_temporary: true, ..truncated.clone() };
-        assert!(matches!(difference(&Baseline::new(), &[truncated], &[], &Own::new()), Err(CountError::Redefined(_))));
-        assert_eq!(difference(&Baseline::new(), &[own], &[], &Own::new()), Ok(vec![]));
+        assert!(matches!(
+            difference(&Baseline::new(), &[truncated], &Written::new(), &Own::new()),
+            Err(CountError::Redefined(_))
+        ));
+        assert_eq!(difference(&Baseline::new(), &[own], &Written::new(), &Own::new()), Ok(vec![]));
     }
 }

@@ -96,9 +96,7 @@ async fn tokio_postgres_pipelines_and_cancels() {
         async move { client.query_one(one, &[&number]).await.expect("a row").get::<_, i32>(0) }
     }));
     assert_eq!(all.await, (0..100).map(|number| number * 2).collect::<Vec<_>>());
-    let token = client.cancel_token();
     let slow = client.batch_execute("select pg_sleep(30)");
-    let tls = dbgate::sys::tls::client(gate.running.state().certificates.ca_pem.as_deref()).expect("TLS");
     let cancel = async {
         while gate
             .count(
@@ -108,8 +106,7 @@ async fn tokio_postgres_pipelines_and_cancels() {
             .await
             == 0
         {}
-        let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
-        token.cancel_query(tls).await.expect("sent");
+        gate.cancel(&client).await;
     };
     let began = Instant::now();
     let (ended, ()) = tokio::join!(slow, cancel);

@@ -105,6 +105,31 @@ async fn an_approved_write_that_its_block_takes_back_is_used_up_and_nothing_ride
     scene.end().await;
 }
 
+/// Where the target is not there to say what an approval is bound to: the text is in the record all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_text_that_the_target_will_not_look_at_is_recorded() {
+    let scene = Scene::start("").await;
+    let grant = scene.gate.grant(Access::Write).await;
+    let client = scene.gate.connect(&grant).await;
+    approved(&scene, &client, UPDATE).await;
+    let locks = superuser(&scene.gate.database).await;
+    locks.batch_execute("begin; lock pg_catalog.pg_trigger in access exclusive mode").await.expect("locked");
+    let waits = "select count(*) from pg_locks where not granted and relation = 'pg_trigger'::regclass";
+    let (state, ()) = tokio::join!(async { refused(&client, UPDATE).await.0 }, async {
+        while scene.gate.count(waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        scene.gate.cancel(&client).await;
+    });
+    assert_eq!(state, "57014");
+    locks.batch_execute("rollback").await.expect("let go");
+    drop(client);
+    let record = scene.gate.record(&grant).await;
+    let denied: Vec<_> = record.iter().filter(|line| line["dec"] == "deny").map(|line| &line["code"]).collect();
+    assert_eq!(denied.last().and_then(|code| code.as_str()), Some("not_read"), "{record:#?}");
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_begins_in_the_same_pipeline_is_one_as_well() {
     let scene = Scene::start("").await;

@@ -272,6 +272,13 @@ impl Gate {
         lines.map(|line| serde_json::from_str(line).expect("a line")).collect()
     }
 
+    /// Asks the gate to cancel what a client's session does.
+    pub async fn cancel(&self, client: &Client) {
+        let tls = dbgate::sys::tls::client(self.running.state().certificates.ca_pem.as_deref()).expect("TLS");
+        let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
+        client.cancel_token().cancel_query(tls).await.expect("asked");
+    }
+
     /// One number from the database itself, past the gate.
     pub async fn count(&self, sql: &str) -> i64 {
         superuser(&self.database).await.query_one(sql, &[]).await.expect(sql).get(0)

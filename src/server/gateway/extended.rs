@@ -204,7 +204,7 @@ impl Session {
         let is_alone = self.is_alone(&statement.facts);
         if is_alone && !self.claim(text, &statement.facts, Some(&values), Mode::Extended).await? {
             self.is_skipping = true;
-            return Ok(());
+            return self.record_unread(text, Protocol::Extended).await;
         }
         let planned = match self.plan(&statement, &self.known_statements(), self.people.lift.as_ref()) {
             Ok(planned) => Arc::new(planned),

@@ -14,12 +14,12 @@ use super::room::LOCKS;
 use super::session::{End, Session};
 use super::trial::Tried;
 use crate::core::approval::OverCap;
-use crate::core::impact::{self, Baseline, Counted, Own};
+use crate::core::impact::{self, Baseline, Counted, Own, Written};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -41,8 +41,10 @@ pub struct Held {
     own: Own,
     /// The same once the open transaction commits.
     own_next: Option<Own>,
-    /// What was judged in this transaction.
-    facts: Vec<Arc<Facts>>,
+    /// What the statements of this transaction say that they write to.
+    written: Written,
+    /// What was judged last in it.
+    facts: Option<Arc<Facts>>,
     /// The last of its statements, by number and part in the record, and how many there were.
     last_held: Option<(u64, u32)>,
     count: u32,
@@ -190,9 +192,11 @@ impl Session {
         self.held.is_active = true;
         self.held.undo = planned.cleared.limits().undo;
         let facts = planned.cleared.shared_facts();
-        // Of one statement that is run a thousand times the facts are kept once.
-        if !self.held.facts.last().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
-            self.held.facts.push(facts);
+        // One statement may be run a thousand times.
+        if !self.held.facts.as_ref().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
+            let written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+            self.held.written.extend(written.map(|touch| (touch.relation.clone(), touch.action)));
+            self.held.facts = Some(facts);
         }
         self.held.last_held = Some((number, part));
         self.held.count = self.held.count.saturating_add(1);
@@ -274,8 +278,7 @@ impl Session {
             true => Own::new(),
             false => impact::own(&self.held.own, before, &now),
         };
-        let facts: Vec<&Facts> = self.held.judged().collect();
-        let changed = impact::difference(before, &now, &facts, &own).map_err(|error| {
+        let changed = impact::difference(before, &now, &self.held.written, &own).map_err(|error| {
             refused(
                 "uncountable",
                 &format!("{error}, so nothing of it was committed"),
@@ -291,8 +294,7 @@ impl Session {
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
         impacts.extend(self.locked(&impacts));
         let subject = self.subject();
-        let judged =
-            self.policy.judge_impact(&subject, &impacts, self.held.facts.last().map(|facts| &**facts), &self.catalog);
+        let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.as_deref(), &self.catalog);
         let verdict = match judged {
             Ok(()) => Verdict::Stands,
             Err(ImpactRefusal::Deny(denial)) => Verdict::Denied(Box::new(denial)),
@@ -346,7 +348,8 @@ impl Session {
         self.held.has_undone = false;
         self.held.is_active = false;
         self.held.baseline = None;
-        self.held.facts.clear();
+        self.held.written.clear();
+        self.held.facts = None;
         (self.held.last_held, self.held.count) = (None, 0);
         self.held.impacts.clear();
         self.held.locked.clear();
@@ -409,9 +412,9 @@ impl Held {
         self.own_next = None;
     }
 
-    /// What was judged in the open transaction.
-    pub fn judged(&self) -> impl Iterator<Item = &Facts> {
-        self.facts.iter().map(|facts| &**facts)
+    /// What the open transaction's statements say that they write to.
+    pub fn written(&self) -> impl Iterator<Item = &Name> {
+        self.written.iter().map(|(name, _)| name)
     }
 
     /// Whether the open transaction has written anything that COMMIT must be judged for.

@@ -8,7 +8,7 @@ use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::Effect;
 use crate::core::wire::backend::ErrorFields;
 use crate::server::audit::{Protocol, Said};
-use crate::server::check::{Hold, Planned};
+use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
 
 /// Whose an error of the target's is.
@@ -70,6 +70,13 @@ impl Session {
     pub(super) async fn record_unrun(&mut self, planned: &Planned, said: Said<'_>) -> Result<(), End> {
         self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         Ok(self.record.skip_rest(clock::now()).await?)
+    }
+
+    /// Before anything could be said of it the target has answered with an error, which the client has.
+    pub(super) async fn record_unread(&mut self, text: &str, protocol: Protocol) -> Result<(), End> {
+        let denial = refused("not_read", "the target would not look at the statement", "see its error");
+        self.record.denied(&denial, text, protocol, clock::now()).await?;
+        Ok(())
     }
 
     /// A part has ended: what it has changed goes with its transaction.

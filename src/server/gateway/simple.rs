@@ -124,6 +124,7 @@ impl Session {
         if let Some(statement) = alone
             && !self.claim(&statement.text, &statement.facts, None, Mode::Simple).await?
         {
+            seldom(self.record_unread(sql, Protocol::Simple)).await?;
             backend::write_ready(self.status, self.client.out());
             return Ok(None);
         }

@@ -6,7 +6,7 @@
 use super::rows::Execution;
 use super::session::Session;
 use crate::core::scope::{RelationName, RelationScope};
-use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::backend::{ErrorFields, Hides};
 
 /// How schemas of temporary relations are called. A session writes to no other's.
@@ -40,24 +40,24 @@ impl Session {
             // The key of a foreign key that is quoted stands in both relations: in the one named here and
             // in one that was written. Rows that were only read came with their masks.
             (Some("23"), Some(schema), Some(table)) => {
-                let is_own = |touch: &Touch| schema.starts_with(OWN) && touch.relation.name == *table;
-                let written = self.held.judged().chain(front).flat_map(|facts| &facts.touches);
+                let is_own = |name: &Name| schema.starts_with(OWN) && name.name == *table;
+                let running = front.into_iter().flat_map(|facts| &facts.touches);
+                let running = running.filter(|touch| touch.action != RowAction::Read).map(|touch| &touch.relation);
+                let mut written = self.held.written().chain(running);
                 self.shows_all(&RelationName::new(schema, table))
-                    && written
-                        .filter(|touch| touch.action != RowAction::Read)
-                        .all(|touch| is_own(touch) || self.is_shown(touch))
+                    && written.all(|name| is_own(name) || self.is_shown(name))
             }
             (Some("22"), _, _) => front.is_some_and(|facts| {
                 matches!(facts.effect, Effect::Read | Effect::Write)
                     && facts.prepared.is_none()
-                    && facts.touches.iter().all(|touch| self.is_shown(touch))
+                    && facts.touches.iter().all(|touch| self.is_shown(&touch.relation))
             }),
             _ => false,
         }
     }
 
-    fn is_shown(&self, touch: &Touch) -> bool {
-        let (schema, name) = (touch.relation.schema.as_deref(), &touch.relation.name);
+    fn is_shown(&self, name: &Name) -> bool {
+        let (schema, name) = (name.schema.as_deref(), &name.name);
         if schema == Some("pg_temp") || (schema.is_none() && self.temporary.contains(name)) {
             return true;
         }
@@ -92,6 +92,7 @@ fn is_servers_own(context: &str, facts: Option<&Facts>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::statement::facts::Touch;
     use crate::core::statement::facts::{CopyDirection, Name};
 
     #[test]
