@@ -26,6 +26,8 @@ pub enum Step {
     Nothing,
     Close,
     Sync,
+    /// A Sync in a block that goes on, after everything has been answered: nobody waits for the answer to it.
+    Ending,
     /// A simple Query of one statement: rows, tag and readiness answer it together.
     Query,
 }
@@ -59,7 +61,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Notes a request that is about to be sent.
     pub fn expect(&mut self, step: Step, owner: Owner) {
-        self.is_open = !matches!(step, Step::Sync | Step::Query);
+        self.is_open = !matches!(step, Step::Sync | Step::Ending | Step::Query);
         self.steps.push_back((step, owner));
     }
 
@@ -69,9 +71,9 @@ impl Pipeline {
         self.is_open
     }
 
-    /// Whether every request has been answered.
+    /// Whether every request has been answered that anybody waits for.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.iter().all(|(step, _)| *step == Step::Ending)
     }
 
     /// Whether the client's statement is running: rows may come.
@@ -95,7 +97,11 @@ impl Pipeline {
             (b'N' | b'S' | b'A', _) => Ok(Answer::Aside(owner)),
             (b'E', Some((step, owner))) => {
                 // An error at Sync itself (a failed commit) leaves the Sync to be answered.
-                while self.steps.front().is_some_and(|(step, _)| !matches!(step, Step::Sync | Step::Query)) {
+                while self
+                    .steps
+                    .front()
+                    .is_some_and(|(step, _)| !matches!(step, Step::Sync | Step::Ending | Step::Query))
+                {
                     self.steps.pop_front();
                 }
                 Ok(Answer::Failed(owner, step))
@@ -114,7 +120,7 @@ impl Pipeline {
             | (b'T' | b'n', Some((step @ Step::Describe, owner)))
             | (b'C' | b's', Some((step @ Step::Execute, owner)))
             | (b'I', Some((step @ Step::Nothing, owner)))
-            | (b'Z', Some((step @ Step::Sync, owner))) => {
+            | (b'Z', Some((step @ (Step::Sync | Step::Ending), owner))) => {
                 self.steps.pop_front();
                 Ok(Answer::Done(owner, step))
             }
@@ -198,6 +204,17 @@ mod tests {
         assert_eq!(asked.receive(b'E'), Ok(Answer::Failed(Owner::Client, Step::Parse)));
         assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Client, Step::Sync)));
         assert_eq!(asked.receive(b'1'), Ok(Answer::Done(Owner::Client, Step::Parse)));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_end_of_a_block_that_goes_on() {
+        let mut asked = pipeline(&[(Step::Ending, Owner::Gateway)]);
+        assert!(asked.is_empty() && !asked.is_open());
+        asked.expect(Step::Sync, Owner::Client);
+        assert!(!asked.is_empty());
+        assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Gateway, Step::Ending)));
+        assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Client, Step::Sync)));
+        assert_eq!(asked.receive(b'Z'), Err(OutOfTurn('Z')));
     }
 
     #[test]

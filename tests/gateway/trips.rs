@@ -1,12 +1,16 @@
 //! How often the target is waited for: a read costs what it costs directly, a counted write one more.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 
 use crate::support::gate::{Gate, SHOP, cluster};
-use crate::support::recorder::{Connections, Passed, recorder};
-use crate::support::wire::{Peer, error};
+use crate::support::recorder::{Connections, Passed, recorder, recorder_that_holds};
+use crate::support::requests::ask;
+use crate::support::wire::{Peer, error, tags};
 
 /// Messages after which the target's answer is waited for: Flush, Sync and Query.
 fn waits(passed: &Connections) -> usize {
@@ -53,16 +57,49 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
     ];
     let ways: [&dyn Fn(&str, &mut BytesMut); 2] = [&simple, &prepared];
     for way in ways {
-        for (sql, most) in cases {
-            let before = waits(&passed);
+        // Of the last one in a block the Sync may be on its way still.
+        let (before, mut most) = (waits(&passed), 0);
+        for (sql, waited_for) in cases {
+            most += waited_for;
             let mut out = BytesMut::new();
             way(sql, &mut out);
             peer.send(&out).await;
             assert_eq!(error(&peer.until(b'Z').await), None, "{sql}");
             let waited = waits(&passed) - before;
-            assert!(waited <= most, "{sql}: {waited} waits, not {most}");
+            assert!(waited <= most, "up to {sql}: {waited} waits, not {most}");
         }
     }
+    drop(peer);
+    gate.stop().await;
+}
+
+/// The target's own answer to the Sync may take as long as it likes.
+#[tokio::test]
+async fn in_a_block_that_goes_on_a_counted_write_waits_for_its_count_only() {
+    let holds = Arc::new(AtomicBool::new(false));
+    let (port, _) = recorder_that_holds(cluster().port(), holds.clone()).await;
+    let mut gate = Gate::start_recorded(SHOP, port).await;
+    gate.target = "recorded".into();
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    assert_eq!(peer.query("begin").await.last().map(|one| one.body.to_vec()), Some(b"T".to_vec()));
+    for (at, way) in [false, true, false].into_iter().enumerate() {
+        let sql = format!("update orders set amount = {} where id = 6", at + 100);
+        holds.store(true, Ordering::SeqCst);
+        let told = match way {
+            true => ask().run(&sql).sync(&mut peer).await,
+            false => peer.query(&sql).await,
+        };
+        holds.store(false, Ordering::SeqCst);
+        assert_eq!(
+            (error(&told), told.last().map(|one| (one.tag, one.body.to_vec()))),
+            (None, Some((b'Z', b"T".to_vec())))
+        );
+        // What comes next finds the session in order, also where it fails.
+        assert_eq!(error(&peer.query("savepoint s; select 1/0").await).expect("fails").sqlstate, "22012");
+        peer.query("rollback to s").await;
+    }
+    assert_eq!(tags(&peer.query("commit").await), "CZ");
+    assert_eq!(gate.count("select amount::int8 from orders where id = 6").await, 102);
     drop(peer);
     gate.stop().await;
 }

@@ -1,6 +1,8 @@
 //! A relay between gate and target that writes down every message of either.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use dbgate::core::wire::frame::{self, Message};
@@ -20,6 +22,11 @@ pub type Connections = Arc<Mutex<Vec<Vec<Passed>>>>;
 
 /// Stands between gate and target and writes down what passes.
 pub async fn recorder(port: u16) -> (u16, Connections) {
+    recorder_that_holds(port, Arc::default()).await
+}
+
+/// The same; while `holds` is set, an answer that is nothing but ReadyForQuery does not go on.
+pub async fn recorder_that_holds(port: u16, holds: Arc<AtomicBool>) -> (u16, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("an address").port();
     let passed = Connections::default();
@@ -39,21 +46,21 @@ pub async fn recorder(port: u16) -> (u16, Connections) {
                 note(Passed::Asked(message.tag, text));
             };
             let answer = move |message: &Message| also(Passed::Answered(message.tag));
-            tokio::spawn(pass(near_in, far_out, true, ask));
-            tokio::spawn(pass(far_in, near_out, false, answer));
+            tokio::spawn(pass(near_in, far_out, None, ask));
+            tokio::spawn(pass(far_in, near_out, Some(holds.clone()), answer));
         }
     });
     (own, passed)
 }
 
-/// Passes bytes on as they come, and shows every message in them.
+/// Passes bytes on as they come, and shows every message in them. Those of the target may be held.
 async fn pass(
     mut from: impl tokio::io::AsyncRead + Unpin,
     mut to: impl tokio::io::AsyncWrite + Unpin,
-    has_startup: bool,
+    holds: Option<Arc<AtomicBool>>,
     mut show: impl FnMut(&Message),
 ) {
-    let (mut buffer, mut is_first) = (BytesMut::new(), has_startup);
+    let (mut buffer, mut is_first) = (BytesMut::new(), holds.is_none());
     let mut chunk = [0u8; 8192];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         let bytes = chunk.get(..count).expect("no more than there is room for");
@@ -63,6 +70,9 @@ async fn pass(
         }
         while !is_first && let Ok(Some(message)) = frame::take(&mut buffer, frame::LONGEST_FROM_SERVER) {
             show(&message);
+        }
+        while bytes.starts_with(b"Z") && holds.as_ref().is_some_and(|holds| holds.load(Ordering::SeqCst)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         if to.write_all(bytes).await.is_err() {
             return;

@@ -43,7 +43,11 @@ impl Domain {
 /// The key of one session's commitments, as the state of a MAC that has taken it in: a commitment
 /// begins with a copy. Zeroed on drop (the features `zeroize` of hmac and sha2), never printed.
 #[derive(Clone)]
-pub struct SessionKey(Hmac<Sha256>);
+pub struct SessionKey {
+    mac: Hmac<Sha256>,
+    /// The commitment to no rows: most writes return none.
+    no_rows: [u8; 32],
+}
 
 impl std::fmt::Debug for SessionKey {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,7 +59,15 @@ impl SessionKey {
     /// From 32 random bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
-        Self(Hmac::new_from_slice(bytes.as_slice()).expect("HMAC takes keys of any length"))
+        let mac = Hmac::new_from_slice(bytes.as_slice()).expect("HMAC takes keys of any length");
+        let mut key = Self { mac, no_rows: [0; 32] };
+        key.no_rows = RowsDigest::new(&key).commitment();
+        key
+    }
+
+    /// The commitment to a result without rows.
+    pub const fn no_rows(&self) -> [u8; 32] {
+        self.no_rows
     }
 
     /// HMAC-SHA256 over the domain, a zero byte and `bytes`, in hex.
@@ -76,7 +88,7 @@ impl SessionKey {
     }
 
     fn begin(&self, domain: Domain) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         mac.update(domain.word().as_bytes());
         mac.update(&[0]);
         mac

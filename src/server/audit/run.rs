@@ -48,6 +48,11 @@ enum What {
     },
 }
 
+/// Whether a statement has returned nothing.
+fn is_empty(result: &ResultRecord<'_>) -> bool {
+    result.rows == 0 && result.bytes == 0 && result.columns.is_empty() && result.masked.is_empty()
+}
+
 /// Whether statements like this one may share a line.
 pub(super) fn may_grow(said: &Said<'_>) -> bool {
     said.forwarded.is_none() && said.parameters.is_some() && said.text.len() <= LONGEST_TEXT
@@ -119,6 +124,18 @@ impl SessionRecord {
         Ok(Recorded::of(counted + run.length))
     }
 
+    /// Takes in how a statement ended, where that ended just like the one before it, which returned nothing.
+    /// False where it has to be [recorded](Self::result_of_many).
+    pub fn goes_on(&mut self, number: u64, part: u32, result: &ResultRecord<'_>, now: Moment) -> bool {
+        let run = self.run.as_mut().filter(|run| part == 0 && run.takes_result(number, result));
+        let Some(run) = run.filter(|_| is_empty(result)) else { return false };
+        (run.length, run.now) = (run.length + 1, now);
+        if let What::Results { micros, .. } = &mut run.what {
+            *micros = result.micros;
+        }
+        true
+    }
+
     /// Records how a statement ended; a line of one that returned nothing waits for more of the same
     /// until it has to be [written](Self::written).
     ///
@@ -131,21 +148,15 @@ impl SessionRecord {
         result: ResultRecord<'_>,
         now: Moment,
     ) -> Result<(), LogError> {
-        let is_empty = result.bytes == 0 && result.columns.is_empty() && result.masked.is_empty();
-        if part > 0 || result.rows > 0 || !is_empty || result.tag.len() > LONGEST_TEXT {
+        if part > 0 || !is_empty(&result) || result.tag.len() > LONGEST_TEXT {
             return self.result(number, part, result, now).await;
         }
-        if !self.run.as_ref().is_some_and(|run| run.takes_result(number, &result)) {
-            self.written().await?;
-            let (rows_digest, transaction, micros) = (result.rows_digest, result.transaction, 0);
-            self.ended(number, part, &result);
-            self.begin_run(number, result.tag, What::Results { rows_digest, transaction, micros }, now);
-        }
+        self.written().await?;
+        let (rows_digest, transaction, micros) = (result.rows_digest, result.transaction, result.micros);
+        self.ended(number, part, &result);
+        self.begin_run(number, result.tag, What::Results { rows_digest, transaction, micros }, now);
         if let Some(run) = self.run.as_mut() {
-            (run.length, run.now) = (run.length + 1, now);
-            if let What::Results { micros, .. } = &mut run.what {
-                *micros = result.micros;
-            }
+            run.length = 1;
         }
         Ok(())
     }

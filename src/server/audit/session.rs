@@ -16,7 +16,7 @@ use crate::core::policy::{Cleared, Denial};
 use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::core::time::Moment;
 use crate::core::transcript::canonical::Members;
-use crate::core::transcript::{Chain, Domain, Leaf, Line, LineError, RowsDigest, SessionKey, content};
+use crate::core::transcript::{Chain, Domain, Leaf, Line, LineError, SessionKey, content};
 use crate::server::config::Durability;
 use crate::sys::clock;
 
@@ -197,6 +197,11 @@ impl SessionRecord {
         self.open_leaf
     }
 
+    /// The key of its commitments.
+    pub const fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
     pub fn session(&self) -> &SessionId {
         &self.session
     }
@@ -268,7 +273,7 @@ impl SessionRecord {
         transaction: char,
         now: Moment,
     ) -> Result<(), LogError> {
-        let rows_digest = RowsDigest::new(&self.key).commitment();
+        let rows_digest = self.key.no_rows();
         let (rows, bytes, micros) = (0, 0, 0);
         let result = ResultRecord { tag, rows, bytes, columns: &[], masked: &[], rows_digest, micros, transaction };
         self.result(number, part, result, now).await

@@ -420,12 +420,11 @@ impl Session {
     }
 
     async fn sync_up(&mut self) -> Result<(), End> {
-        if std::mem::take(&mut self.is_skipping) {
+        if self.is_skipping || (self.awaits_commit() && !seldom(self.judged_before_sync()).await?) {
             return seldom(self.close_failed(Mode::Extended)).await;
         }
-        if self.awaits_commit() && !seldom(self.judged_before_sync()).await? {
-            self.is_skipping = false;
-            return seldom(self.close_failed(Mode::Extended)).await;
+        if self.is_answered_in_block() {
+            return seldom(self.sync_in_block()).await;
         }
         if self.held.own_block {
             self.ask_own("dbgate_commit", &[]);

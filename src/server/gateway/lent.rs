@@ -17,7 +17,6 @@ use crate::core::approval::Trial;
 use crate::core::policy::{Denial, Impact};
 use crate::core::role_sql;
 use crate::core::statement::facts::{Facts, RowAction, Upkeep};
-use crate::core::transcript::RowsDigest;
 use crate::core::wire::backend::{self, ErrorFields, WITHHELD};
 use crate::core::wire::frontend;
 use crate::server::audit::ResultRecord;
@@ -125,7 +124,7 @@ impl Session {
             rows: 0,
             bytes: 0,
             micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            rows_digest: RowsDigest::new(&self.key).commitment(),
+            rows_digest: self.record.key().no_rows(),
             transaction: 'I',
         };
         self.record.result(number, 0, result, clock::now()).await?;

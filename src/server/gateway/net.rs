@@ -9,6 +9,7 @@ use super::session::{End, Session};
 use crate::core::mask::net::{self, Found, Look, Net};
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
+use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields, Field};
 use crate::core::wire::frame::{self, View};
 
@@ -30,7 +31,7 @@ impl Netting {
     }
 
     /// Looks through whole messages of rows, and takes what the client gets of them into the digest.
-    pub fn look(&mut self, mut messages: &mut [u8], execution: &mut Execution) -> Result<(), End> {
+    pub fn look(&mut self, mut messages: &mut [u8], execution: &mut Execution, key: &SessionKey) -> Result<(), End> {
         while let Some((tag, length)) = frame::head(messages, frame::LONGEST_FROM_SERVER)? {
             let (message, rest) = messages.split_at_mut_checked(length + 5).ok_or(End::Protocol)?;
             let body = message.get_mut(5..).unwrap_or_default();
@@ -38,7 +39,7 @@ impl Netting {
                 b'D' => net::row(body, &self.looks, self.net, &mut self.found),
                 _ => net::text(body, self.net, &mut self.found),
             }
-            execution.digest.row(body);
+            execution.digest(key).row(body);
             messages = rest;
         }
         Ok(())

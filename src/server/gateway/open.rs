@@ -261,7 +261,7 @@ async fn connected(
     let wishes = startup.parameters.get(EXTENSION).map(String::as_str);
     let opening = opening(&about, &startup, live, &catalog, lease.name().to_owned(), state);
     let (key, leaf, now) = (SessionKey::from_bytes(live.session_key), Leaf(live.grant_leaf), clock::now());
-    let record = SessionRecord::open(&state.log, &live.grant, leaf, key.clone(), opening, about.session, now).await;
+    let record = SessionRecord::open(&state.log, &live.grant, leaf, key, opening, about.session, now).await;
     let (record, opened) = match record {
         Ok(opened) => opened,
         Err(error) => {
@@ -302,7 +302,6 @@ async fn connected(
         grant: live.clone(),
         policy,
         catalog,
-        key,
         record,
         registered,
         alarm: Alarm::new(),

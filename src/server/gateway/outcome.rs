@@ -27,7 +27,7 @@ impl Session {
         match (owner, step) {
             // What the gateway asks ahead of a statement is about that statement.
             (Owner::Gateway, _) | (Owner::Client, Step::Execute | Step::Query) => Fault::Running,
-            (Owner::Client, Step::Sync | Step::Nothing) => Fault::Nobodys,
+            (Owner::Client, Step::Sync | Step::Ending | Step::Nothing) => Fault::Nobodys,
             (Owner::Client, _) if mode == Mode::Simple => Fault::Running,
             (Owner::Client, Step::Parse | Step::Bind) => Fault::Named(self.changes.answered_so_far()),
             (Owner::Client, Step::Describe | Step::Close) => Fault::Nobodys,

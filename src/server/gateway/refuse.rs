@@ -10,11 +10,12 @@ use super::session::{End, Session};
 use crate::core::approval::OverCap;
 use crate::core::encoding;
 use crate::core::policy::Denial;
-use crate::core::session::Owner;
+use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::core::statement::grammar::TOO_COMPLEX;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::Message;
+use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
 use crate::server::check::{NOT_PREPARED, NOT_TEXT, Planned, TOO_MANY, WRONG_KIND, refused};
 use crate::sys::{clock, random};
@@ -221,6 +222,7 @@ impl Session {
 
     /// Ends a pipeline that has failed: Sync, and ROLLBACK if the block was our own or was to end.
     pub(super) async fn close_failed(&mut self, mode: Mode) -> Result<(), End> {
+        self.is_skipping = false;
         self.held_out.clear();
         if self.stop.is_silent() {
             // The target knows of no failure yet.
@@ -243,15 +245,34 @@ impl Session {
         Ok(())
     }
 
+    /// Whether everything has been answered and a Sync can neither commit nor fail: the client's block goes on.
+    pub(super) fn is_answered_in_block(&self) -> bool {
+        let is_answered = self.pipeline.is_empty() && !self.ahead.unrun.is_open();
+        is_answered && self.status == b'T' && !self.held.own_block && !self.held.has_moved
+    }
+
+    /// The client is not kept waiting for the answer to such a Sync.
+    pub(super) async fn sync_in_block(&mut self) -> Result<(), End> {
+        frontend::sync(&mut self.up);
+        self.pipeline.expect(Step::Ending, Owner::Gateway);
+        self.send().await?;
+        self.after_sync();
+        backend::write_ready(self.status, self.client.out());
+        Ok(())
+    }
+
     /// Commits what stands: the last Sync, with COMMIT first if the block was our own.
-    pub(super) async fn finish(&mut self, mode: Mode) -> Result<bool, End> {
+    pub(super) async fn finish(&mut self, mode: Mode) -> Result<(), End> {
+        if self.is_answered_in_block() {
+            return self.sync_in_block().await;
+        }
         if self.held.own_block {
             self.ask_own("dbgate_commit", &[]);
         }
         self.ask_sync(Owner::Client);
-        let drained = self.round(mode).await?;
+        self.round(mode).await?;
         self.after_sync();
-        Ok(!drained.failed)
+        Ok(())
     }
 
     /// After ReadyForQuery.

@@ -9,7 +9,7 @@ use super::net::LONGEST_ROW;
 use super::relay::{Drained, LONGEST_HELD, Mode};
 use super::session::{End, Session};
 use crate::core::scope::{ColumnScope, RelationScope};
-use crate::core::transcript::RowsDigest;
+use crate::core::transcript::{RowsDigest, SessionKey};
 use crate::core::wire::backend::Field;
 use crate::core::wire::frame;
 use crate::core::wire::frontend::{self, Frontend};
@@ -29,7 +29,8 @@ pub struct Execution {
     pub before: u32,
     /// The places of its Parse and its Bind among the client's requests.
     pub places: [u64; 2],
-    pub digest: RowsDigest,
+    /// Of the rows so far, if there are any.
+    pub digest: Option<Box<RowsDigest>>,
     pub rows: u64,
     pub bytes: u64,
     pub started: Instant,
@@ -41,6 +42,13 @@ pub struct Execution {
     pub messages: u64,
     /// Bytes still to come of a row that goes on in pieces.
     rest: usize,
+}
+
+impl Execution {
+    /// Takes in the rows as they go out.
+    pub fn digest(&mut self, key: &SessionKey) -> &mut RowsDigest {
+        self.digest.get_or_insert_with(|| Box::new(RowsDigest::new(key)))
+    }
 }
 
 impl Session {
@@ -55,7 +63,7 @@ impl Session {
             planned: planned.clone(),
             before,
             places: [u64::MAX; 2],
-            digest: RowsDigest::new(&self.key),
+            digest: None,
             rows: 0,
             bytes: 0,
             started: Instant::now(),
@@ -87,7 +95,7 @@ impl Session {
             let rest = input.get(taken..).unwrap_or_default();
             if execution.rest > 0 {
                 let piece = rest.get(..execution.rest.min(rest.len())).unwrap_or_default();
-                execution.digest.piece(piece);
+                execution.digest(self.record.key()).piece(piece);
                 execution.rest -= piece.len();
                 taken += piece.len();
                 if execution.rest > 0 || piece.is_empty() {
@@ -117,8 +125,7 @@ impl Session {
             let here = here.get(..length.min(here.len())).unwrap_or_default();
             // What is looked through may change, and is digested as it then is.
             if self.net.is_none() {
-                execution.digest.start_row();
-                execution.digest.piece(here);
+                execution.digest(self.record.key()).row(here);
             }
             execution.rest = length - here.len();
             taken += 5 + here.len();
@@ -129,7 +136,7 @@ impl Session {
             let start = out.len();
             out.extend_from_slice(input.get(..taken).unwrap_or_default());
             if let (Some(net), Some(execution)) = (&mut self.net, self.executions.front_mut()) {
-                net.look(out.get_mut(start..).unwrap_or_default(), execution)?;
+                net.look(out.get_mut(start..).unwrap_or_default(), execution, self.record.key())?;
             }
         }
         if let Some(limit) = exceeded {
@@ -184,7 +191,7 @@ impl Session {
                         Frontend::CopyData => {
                             if let Some(execution) = self.executions.front_mut() {
                                 execution.bytes += u64::try_from(message.body.len()).unwrap_or(0);
-                                execution.digest.row(&message.body);
+                                execution.digest(self.record.key()).row(&message.body);
                             }
                             message.write(&mut self.up);
                             self.send().await?;

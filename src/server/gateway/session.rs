@@ -20,7 +20,6 @@ use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::session::{OutOfTurn, Pipeline};
 use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
-use crate::core::transcript::SessionKey;
 use crate::core::wire::backend::{self, ErrorFields};
 use crate::core::wire::frame::{self, Message, WireError};
 use crate::core::wire::frontend::{self, Frontend};
@@ -175,7 +174,6 @@ pub struct Session {
     pub(super) grant: Arc<LiveGrant>,
     pub(super) policy: Arc<Policy>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) key: SessionKey,
     pub(super) record: SessionRecord,
     /// Keeps the session in the registry for as long as it lives.
     pub(super) registered: Registered,
@@ -372,6 +370,7 @@ impl Session {
         }
         while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
             match message.tag {
+                b'Z' => drop(self.pipeline.receive(message.tag)?),
                 b'A' if !self.is_heard(&message.body)? => {}
                 b'N' | b'A' | b'S' => message.write(self.client.out()),
                 b'E' => {

@@ -244,7 +244,7 @@ impl Session {
             return Ok(false);
         }
         match part.is_last {
-            true => drop(seldom(self.finish(Mode::Simple)).await?),
+            true => seldom(self.finish(Mode::Simple)).await?,
             // Its transaction goes on, and nothing can hide what has ended within it.
             false => self.release(),
         }
