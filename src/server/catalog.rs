@@ -114,8 +114,10 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
      join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace";
 
 /// Which functions are volatile, which may return something else in every session, which are code of
-/// the database's own, and which return a set. What comes with the server has the lower numbers.
-const FUNCTIONS: &str = "select p.proname::text, bool_or(p.provolatile = 'v'), \
+/// the database's own, and which return a set. What comes with the server has the lower numbers. Those that
+/// read a relation by its name call what a view calls.
+const FUNCTIONS: &str = "select p.proname::text, \
+     bool_or(p.provolatile = 'v' or p.proname ~ '^(table|schema|database)_to_xml'), \
      bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
      bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";

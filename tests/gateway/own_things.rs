@@ -142,6 +142,10 @@ async fn settings_go_by_their_own_names_only() {
         "select set_config(name, 'none', false) from (select 'role'::char(30) as name) x where name = 'role   '",
         "select set_config(name, 'none', false) from (select 'role' as name) x where name = 'jit'",
         "select set_config(name, 'none', false) from pg_settings where name = 'role  '",
+        "select set_config('standard_conforming_strings '::bpchar, 'off', false)",
+        "select set_config('standard_conforming_stringsX'::varchar(27), 'off', false)",
+        "select set_config('role'::name, 'none', false)",
+        "select set_config('role ', 'none', false)",
         "create temp view s as select * from pg_settings",
         "create temp view s as select * from pg_catalog.pg_settings where true",
     ] {

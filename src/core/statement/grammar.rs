@@ -169,7 +169,7 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     if facts.verb == "EXPLAIN" {
         // Planned, not run. But what EXECUTE is given is worked out first, and stands there with nothing else.
         if !facts.executes {
-            (facts.row_locks, facts.effects) = (RowLocks::None, Effects::default());
+            (facts.row_locks, facts.effects, facts.locks) = (RowLocks::None, Effects::default(), false);
         }
         facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
@@ -344,6 +344,21 @@ pub(super) fn constant(tree: &Tree) -> String {
         "TypeCast" => constant(tree.get("arg")),
         _ => String::new(),
     }
+}
+
+/// The text of a constant, whose cast takes nothing away and adds nothing.
+pub(super) fn text_constant(tree: &Tree) -> String {
+    match tree.kind() {
+        "TypeCast" if is_text(tree.get("type_name")) => text_constant(tree.get("arg")),
+        "TypeCast" => String::new(),
+        _ => constant(tree),
+    }
+}
+
+fn is_text(name: &Tree) -> bool {
+    let parts: Vec<_> = name.get("names").items().iter().map(|part| part.get("sval").text()).collect();
+    matches!(parts.as_slice(), ["text"] | ["pg_catalog", "text"])
+        && ["typmods", "array_bounds"].iter().all(|field| name.get(field).items().is_empty())
 }
 
 fn vacuum_verb(tree: &Tree) -> &'static str {

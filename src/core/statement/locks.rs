@@ -159,8 +159,17 @@ fn is_meeting(item: &Tree) -> bool {
         "RangeFunction" => true,
         _ => !side.get("subquery").get("values_lists").items().is_empty(),
     };
-    let has_condition = !item.get("using_clause").items().is_empty() || can_exclude(item.get("quals"));
+    let has_condition = !item.get("using_clause").items().is_empty() || can_exclude(item.get("quals"), &Tree::Nothing);
     (has_condition && (is_list(left) || is_list(right))) || is_meeting(left) || is_meeting(right)
+}
+
+/// Whether a SELECT has a LIMIT that is one: ALL and NULL are none.
+pub(super) fn has_limit(select: &Tree) -> bool {
+    let mut limit = select.get("limit_count");
+    while limit.kind() == "TypeCast" {
+        limit = limit.get("arg");
+    }
+    !limit.is_nothing() && !limit.get("isnull").flag()
 }
 
 /// The LIMIT of a SELECT: no row is locked that it does not let through.

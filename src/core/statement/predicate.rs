@@ -4,22 +4,35 @@
 use super::facts::{Key, Name};
 use super::tree::Tree;
 
-/// Whether the condition can exclude some rows while it keeps others.
-pub fn can_exclude(condition: &Tree) -> bool {
+/// Whether the condition can exclude rows of a relation, or of any where that is nothing: some of them by
+/// what is in them, or all.
+pub fn can_exclude(condition: &Tree, relation: &Tree) -> bool {
+    let can_exclude = |part| can_exclude(part, relation);
+    let can_by_itself = || !is_tautology(condition) && looks_at_a_column(condition, relation, true);
     match condition.kind() {
         // WHERE CURRENT OF cursor names one row.
         "CurrentOfExpr" => true,
         "" => false,
+        _ if is_contradiction(condition) => true,
         "BoolExpr" => {
             let arguments = condition.get("args").items();
             match condition.get("boolop").int() {
                 1 => arguments.iter().any(can_exclude),
-                2 => arguments.iter().all(|arm| can_exclude(arm) || is_contradiction(arm)),
-                _ => !is_tautology(condition) && looks_at_a_column(condition),
+                2 => arguments.iter().all(can_exclude),
+                _ => can_by_itself(),
             }
         }
-        _ => !is_tautology(condition) && looks_at_a_column(condition),
+        _ => can_by_itself(),
     }
+}
+
+/// Whether every action of a MERGE that changes or deletes rows leaves some out.
+pub(super) fn merge_excludes(merge: &Tree) -> bool {
+    let excludes = |condition| can_exclude(condition, merge.get("relation"));
+    // CmdType: 3 UPDATE, 5 DELETE.
+    let clauses = merge.get("merge_when_clauses").items().iter();
+    let mut changing = clauses.filter(|clause| matches!(clause.get("command_type").int(), 3 | 5));
+    excludes(merge.get("join_condition")) || changing.all(|clause| excludes(clause.get("condition")))
 }
 
 /// Columns that an UPDATE or DELETE, of one relation by itself, wants to be equal to one value each; of a
@@ -87,8 +100,7 @@ fn pin(condition: &Tree, relation: &Tree, is_value: &dyn Fn(&Tree) -> bool, colu
 /// The column of the relation that a reference names; one of a query around it is another's.
 fn column_of<'t>(reference: &'t Tree, relation: &Tree) -> Option<&'t str> {
     let text = |part: &'t Tree| part.get("sval").text();
-    let alias = relation.get("alias").get("aliasname").text();
-    let visible = if alias.is_empty() { relation.get("relname").text() } else { alias };
+    let visible = visible(relation);
     match reference.get("fields").items() {
         [column] => Some(text(column)),
         [name, column] if text(name) == visible => Some(text(column)),
@@ -146,8 +158,14 @@ fn is_contradiction(condition: &Tree) -> bool {
             }
         }
         "AExpr" => {
-            let same = sides(condition).is_some_and(|(left, right)| left == right);
-            same && matches!(operator(condition), "<>" | "!=" | "<" | ">")
+            let Some((left, right)) = sides(condition) else { return false };
+            match (operator(condition), number(&left).zip(number(&right))) {
+                ("=", Some((left, right))) => left != right,
+                ("<", Some((left, right))) => left >= right,
+                (">", Some((left, right))) => left <= right,
+                ("<>" | "!=" | "<" | ">", _) => left == right,
+                _ => false,
+            }
         }
         _ => false,
     }
@@ -188,6 +206,12 @@ fn operator(expression: &Tree) -> &str {
     expression.get("name").items().last().map_or("", |part| part.get("sval").text())
 }
 
+/// A whole number that is written out: what it is compared with by is the server's own.
+fn number(side: &Tree) -> Option<i64> {
+    let value = side.get("val");
+    (side.kind() == "AConst" && value.kind() == "Integer").then(|| value.get("ival").int())
+}
+
 /// The truth value of a constant: `true`, `'t'`, `'yes'`, `1`.
 fn truth(constant: &Tree) -> Option<bool> {
     let value = constant.get("val");
@@ -203,11 +227,30 @@ fn truth(constant: &Tree) -> Option<bool> {
     }
 }
 
-/// A condition that names no column decides for all rows alike.
-fn looks_at_a_column(condition: &Tree) -> bool {
-    let mut found = false;
-    condition.visit(&mut |node| found |= node.kind() == "ColumnRef");
-    found
+/// A condition that names no column of the relation decides for all its rows alike. A name that says no
+/// relation may be one of its columns, but not where a sub-select says what it answers with.
+fn looks_at_a_column(part: &Tree, relation: &Tree, may_be_its: bool) -> bool {
+    match part {
+        Tree::Node("ColumnRef", _) => match part.get("fields").items() {
+            [_] => may_be_its,
+            [.., name, _] => relation.is_nothing() || name.get("sval").text() == visible(relation),
+            [] => false,
+        },
+        Tree::Node(kind, fields) => fields.iter().any(|(name, field)| {
+            let is_answer = (*kind, *name) == ("SelectStmt", "target_list");
+            looks_at_a_column(field, relation, may_be_its && !is_answer)
+        }),
+        Tree::List(items) => items.iter().any(|item| looks_at_a_column(item, relation, may_be_its)),
+        Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => false,
+    }
+}
+
+/// The name that a relation goes by in its statement.
+fn visible(relation: &Tree) -> &str {
+    match relation.get("alias").get("aliasname").text() {
+        "" => relation.get("relname").text(),
+        alias => alias,
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +274,15 @@ mod tests {
             "delete from t where name like '%'",
             "delete from t where now() > '2000-01-01'",
             "delete from t where true and 2 > 1 and id >= id",
+            "delete from t where id = 5 or 2 <> 1",
+            "update t set a = 1 from u where u.id = 1",
+            "update s.t as x set a = 1 from u t where t.id = 1",
+            "delete from t using u where u.id = 5 and u.a like 'x%'",
+            "delete from t where exists (select id from u)",
+            "delete from t where (select max(id) from u) > 0",
+            "merge into t using u on true when matched then delete",
+            "merge into t using u on u.id = 5 when not matched by source then update set a = 1",
+            "merge into t using u on true when matched and u.a = 1 then delete when not matched then do nothing",
         ];
         for sql in none {
             assert!(!predicate_of(sql), "{sql}");
@@ -246,6 +298,21 @@ mod tests {
             "delete from t where id = 5 and true",
             "delete from t where name like 'a%'",
             "delete from t where current of c",
+            "delete from t where 1 = 0",
+            "update t set a = 1 where false",
+            "delete from t where 1 = 0 or id = 5",
+            "delete from t where 2 < 1 and true",
+            "update t set a = 1 from u where u.id = t.id",
+            "update s.t as x set a = 1 from u where x.id = u.id",
+            "update s.t set a = 1 where s.t.id = 5",
+            "delete from t using u where u.id = id",
+            "delete from t where exists (select 1 from u where u.id = t.id)",
+            "delete from t where exists (select 1 from u where u.id = a)",
+            "delete from t where id in (select id from u)",
+            "delete from t where (select count(*) from u where u.id = t.id) > 0",
+            "merge into t using u on t.id = u.id when matched then delete when not matched then insert values (1)",
+            "merge into t using u on true when matched and t.a = 1 then delete",
+            "merge into t using u on true when not matched then insert values (1)",
         ];
         for sql in some {
             assert!(predicate_of(sql), "{sql}");

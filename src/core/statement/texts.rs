@@ -106,8 +106,10 @@ fn text(expression: &Tree) -> Option<String> {
         "AConst" => Some(grammar::constant(expression)),
         "TypeCast" => {
             let of = expression.get("type_name").get("names").items().last().map_or("", |part| part.get("sval").text());
+            // A length would cut it off.
+            let is_whole = expression.get("type_name").get("typmods").items().is_empty();
             match of {
-                "text" | "varchar" | "bpchar" | "bool" => text(expression.get("arg")),
+                "text" | "varchar" | "bpchar" | "bool" if is_whole => text(expression.get("arg")),
                 "regclass" => Some(NAME.to_owned()),
                 _ => None,
             }

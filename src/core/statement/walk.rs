@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::facts::{Facts, Name, RowAction, Touch, distinct};
-use super::grammar::{Reads, constant};
+use super::grammar::{Reads, constant, text_constant};
 use super::locks;
 use super::predicate;
 use super::texts::{self, RUNS_TEXT};
@@ -86,14 +86,16 @@ impl Walk<'_> {
                 if *kind == "SelectStmt" {
                     self.named = setting_named(tree);
                 }
-                let excluding = predicate::can_exclude(tree.get("where_clause"));
+                let excluding = predicate::can_exclude(tree.get("where_clause"), tree.get("relation"));
                 for (name, field) in fields {
                     match (*kind, *name) {
                         (_, "with_clause") => {}
                         ("InsertStmt", "relation") => self.target(field, insert_actions(tree), true),
                         ("UpdateStmt", "relation") => self.target(field, &[RowAction::Update], excluding),
                         ("DeleteStmt", "relation") => self.target(field, &[RowAction::Delete], excluding),
-                        ("MergeStmt", "relation") => self.target(field, &merge_actions(tree), true),
+                        ("MergeStmt", "relation") => {
+                            self.target(field, &merge_actions(tree), predicate::merge_excludes(tree));
+                        }
                         ("CopyStmt", "relation") if tree.get("is_from").flag() => {
                             self.target(field, &[RowAction::Insert], true);
                         }
@@ -105,8 +107,7 @@ impl Walk<'_> {
                         ("LockingClause", "locked_rels") => {}
                         ("SelectStmt", "from_clause") if !tree.get("locking_clause").items().is_empty() => {
                             let outside = self.is_bounded;
-                            self.is_bounded =
-                                excluding || !tree.get("limit_count").is_nothing() || locks::are_met(tree);
+                            self.is_bounded = excluding || locks::has_limit(tree) || locks::are_met(tree);
                             self.node(field);
                             self.is_bounded = outside;
                         }
@@ -163,7 +164,7 @@ impl Walk<'_> {
         let Some(name) = qualified(tree.get("funcname").items()) else { return };
         if name.name == "set_config" {
             let arguments = tree.get("args").items();
-            let mut texts = arguments.iter().map(constant);
+            let mut texts = arguments.iter().map(text_constant);
             let (mut setting, value) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
             if arguments.first().is_some_and(is_name_column) {
                 setting = self.named.clone().unwrap_or_default();

@@ -144,7 +144,8 @@ fn out_of_reach(facts: &Facts) -> Option<Denial> {
 /// a constant arrives empty.
 fn pinned(setting: &str, access: Access) -> Option<Denial> {
     let (name, value) = setting.split_once('=').map_or((setting, None), |(name, value)| (name, Some(value)));
-    if name.is_empty() {
+    let is_letter = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '$' | '-');
+    if name.is_empty() || !name.chars().all(is_letter) {
         let message = "set_config() with a name that is computed cannot be judged".to_owned();
         return Some(wall("setting_refused", message, Some("write the setting's name as a constant")));
     }
@@ -199,6 +200,9 @@ fn closed<'c>(all: &'c BTreeSet<RelationName>, classification: &Classification) 
     all.iter().filter(|known| !classification.opens_function(known)).collect()
 }
 
+/// They make a value of a type that a text names.
+const TRIES_TYPES: [&str; 2] = ["pg_input_is_valid", "pg_input_error_info"];
+
 /// A SECURITY DEFINER function runs with its owner's rights and may read what is masked here.
 fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Classification) -> Option<Denial> {
     let closed = |all| closed(all, classification);
@@ -216,10 +220,11 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Cla
         let hint = "revoke EXECUTE on it from PUBLIC, make it SECURITY INVOKER, or vouch for it in classification.toml";
         (name, message, hint)
     });
-    // A type is called like a function, too.
+    // A type is called like a function, too; some functions are told its name.
     let mut named = facts.functions.iter().chain(&facts.casts);
     let checked = || {
-        let name = named.find(|name| is_among(&types, name))?.clone();
+        let tries = |name: &Name| !types.is_empty() && TRIES_TYPES.contains(&name.name.as_str());
+        let name = named.find(|name| is_among(&types, name) || tries(name))?.clone();
         let message =
             format!("values of `{name}` are checked with the rights of an owner, which could tell of masked columns");
         Some((
