@@ -39,6 +39,7 @@ mod gateway {
     mod long_texts;
     mod mask_types;
     mod masks;
+    mod misread;
     mod moved;
     mod names;
     mod net;

@@ -76,6 +76,11 @@ impl Pipeline {
         self.steps.iter().all(|(step, _)| *step == Step::Ending)
     }
 
+    /// Whether the answer to a Sync is still to come that nobody waits for.
+    pub fn is_ending(&self) -> bool {
+        self.steps.front().is_some_and(|(step, _)| *step == Step::Ending)
+    }
+
     /// Whether the client's statement is running: rows may come.
     pub fn is_executing(&self) -> bool {
         matches!(self.steps.front(), Some((Step::Execute | Step::Query, Owner::Client)))
@@ -209,10 +214,11 @@ mod tests {
     #[test]
     fn nobody_waits_for_the_end_of_a_block_that_goes_on() {
         let mut asked = pipeline(&[(Step::Ending, Owner::Gateway)]);
-        assert!(asked.is_empty() && !asked.is_open());
+        assert!(asked.is_empty() && asked.is_ending() && !asked.is_open());
         asked.expect(Step::Sync, Owner::Client);
         assert!(!asked.is_empty());
         assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Gateway, Step::Ending)));
+        assert!(!asked.is_ending());
         assert_eq!(asked.receive(b'Z'), Ok(Answer::Done(Owner::Client, Step::Sync)));
         assert_eq!(asked.receive(b'Z'), Err(OutOfTurn('Z')));
     }

@@ -337,6 +337,15 @@ async fn fast_path_calls_are_refused_and_the_session_goes_on() {
     let told = peer.until(b'Z').await;
     assert_eq!((tags(&told).as_str(), error(&told).expect("an error").sqlstate.as_str()), ("EZ", "0A000"));
     assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+    // Behind what was sent without a Sync it has its turn.
+    let mut out = BytesMut::new();
+    frontend::parse_statement("", "select 2", &mut out);
+    frontend::bind("", "", &[], &mut out);
+    frontend::execute("", 0, &mut out);
+    out.extend_from_slice(&message(b'F', &[0, 0, 4, 0x53, 0, 0, 0, 0, 0, 0]));
+    peer.send(&out).await;
+    assert_eq!(tags(&peer.until(b'Z').await), "12DCEZ");
+    assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
     peer.send(&message(b'X', b"")).await;
     assert_eq!(tags(&peer.until_closed().await), "", "goodbye is answered by closing");
     gate.stop().await;

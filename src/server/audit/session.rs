@@ -342,7 +342,6 @@ impl SessionRecord {
     /// Records that the target refused or failed a part of a statement.
     pub async fn error(&mut self, number: u64, part: u32, sqlstate: &str, now: Moment) -> Result<(), LogError> {
         self.written().await?;
-        self.told(sqlstate);
         self.given(json!({"no": number, "part": part, "state": content::clip(sqlstate, 64)}))?;
         self.write("error", now, false).await?;
         self.errors += 1;

@@ -232,6 +232,7 @@ async fn a_session_of_everything_verifies() {
     let failed = allowed(&mut record, "update t set a = 1; select 1/0; select 2", 3).await;
     record.has_changed(failed, 0);
     record.result(failed, 0, seen(1), now).await.expect("recorded");
+    record.told("22012");
     record.error(failed, 1, "22012", now).await.expect("recorded");
     record.has_failed();
     record.skip_rest(now).await.expect("recorded");
@@ -323,6 +324,7 @@ async fn what_is_skipped_shares_lines_as_well() {
         again(&mut record, &one, text, &Wording::of(text), &number.to_string()).await;
     }
     record.settled().await.expect("durable");
+    record.told("23505");
     record.error(1, 0, "23505", clock::now()).await.expect("recorded");
     record.skip_rest(clock::now()).await.expect("recorded");
     record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");

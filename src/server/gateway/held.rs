@@ -160,6 +160,7 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
+        self.is_read_as_here(&planned.forward)?;
         self.has_room_for(planned)?;
         if let Some(denial) = self.makes_too_much(facts) {
             return Err(denial);

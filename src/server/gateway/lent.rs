@@ -106,6 +106,7 @@ impl Session {
             Err(Unfinished { fields, is_known }) => {
                 if is_known {
                     self.people.note_failure(&fields.sqlstate, &fields.message);
+                    self.record.told(&fields.sqlstate);
                     self.record.error(number, 0, &fields.sqlstate, clock::now()).await?;
                 } else {
                     // Its outcome stays open.

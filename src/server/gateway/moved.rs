@@ -58,6 +58,7 @@ impl Session {
         let facts = planned.cleared.facts();
         if self.may_hide_names(planned) {
             self.own.doubt();
+            self.may_misread = true;
         }
         if self.moves_names(planned) {
             // In a block it may be taken back.
@@ -69,6 +70,18 @@ impl Session {
             "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
             _ => false,
         };
+    }
+
+    /// Which quote ends a text with a backslash depends on a setting, and code that nobody has read may just
+    /// have changed it: the target says so only with its answer to a Sync.
+    pub(super) fn is_read_as_here(&self, text: &str) -> Result<(), Box<Denial>> {
+        match self.may_misread && text.contains('\\') {
+            true => {
+                let what = "how it is read may have changed by what stands before it";
+                Err(refused("several_statements", what, "send it alone"))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Asks again for what the session's names mean, when something may have moved them.

@@ -146,8 +146,9 @@ impl Parsed {
 }
 
 impl Session {
-    /// Whether one more statement can be kept under this name.
+    /// Whether a statement may be prepared under this name: there is room, and it is read as here.
     pub(super) fn has_room_to_prepare(&self, name: &str, text: &str) -> Result<(), Box<Denial>> {
+        self.is_read_as_here(text)?;
         let kept = &self.prepared;
         let sum = || kept.values().map(|one| one.text.len()).sum();
         let is_full = kept.len() >= MOST_PREPARED || adds_up(kept.len(), text.len(), sum);

@@ -308,6 +308,7 @@ async fn connected(
         search_path: Vec::new(),
         temporary: Vec::new(),
         has_own_views: false,
+        may_misread: false,
         facts_stale: true,
         counts_rows: false,
         prepared: BTreeMap::new(),

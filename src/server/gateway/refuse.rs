@@ -78,13 +78,33 @@ impl Session {
         if message.tag != b'Q' {
             return self.deny(&denial, &text).await;
         }
-        if !self.pipeline.is_empty() {
-            if !self.answered_so_far(Asked::SoFar).await? {
-                return Ok(());
-            }
+        match self.answered_before().await? {
+            true => self.refuse(&denial, &text).await,
+            false => Ok(()),
+        }
+    }
+
+    /// A pipeline without its Sync is answered first, and its transaction goes on. False when it failed.
+    pub(super) async fn answered_before(&mut self) -> Result<bool, End> {
+        if self.pipeline.is_empty() {
+            return Ok(true);
+        }
+        let stands = self.answered_so_far(Asked::SoFar).await?;
+        if stands {
             self.release();
         }
-        self.refuse(&denial, &text).await
+        Ok(stands)
+    }
+
+    /// Refuses a call by the fast path.
+    pub(super) async fn refuse_call(&mut self) -> Result<(), End> {
+        if self.answered_before().await? {
+            let message = "fast-path function calls are not served: they have no text to judge";
+            let error = ErrorFields::error("0A000", message);
+            self.client.error(&error);
+            self.end_refused(&error.sqlstate).await?;
+        }
+        Ok(())
     }
 
     /// What follows an error of ours that ends a Query: as after any error, a transaction that is open has failed.
@@ -251,7 +271,8 @@ impl Session {
         is_answered && self.status == b'T' && !self.held.own_block && !self.held.has_moved
     }
 
-    /// The client is not kept waiting for the answer to such a Sync.
+    /// The client is not kept waiting for the answer to such a Sync. What it says next is: that is read as
+    /// the settings say which come with the answer.
     pub(super) async fn sync_in_block(&mut self) -> Result<(), End> {
         frontend::sync(&mut self.up);
         self.pipeline.expect(Step::Ending, Owner::Gateway);
@@ -259,6 +280,17 @@ impl Session {
         self.after_sync();
         backend::write_ready(self.status, self.client.out());
         Ok(())
+    }
+
+    /// Takes the answer to that Sync.
+    pub(super) async fn ended_in_block(&mut self) -> Result<(), End> {
+        loop {
+            self.unasked().await?;
+            if !self.pipeline.is_ending() {
+                return Ok(());
+            }
+            self.wait().await?;
+        }
     }
 
     /// Commits what stands: the last Sync, with COMMIT first if the block was our own.
@@ -277,7 +309,7 @@ impl Session {
 
     /// After ReadyForQuery.
     pub(super) fn after_sync(&mut self) {
-        self.is_vetoing = false;
+        (self.is_vetoing, self.may_misread) = (false, false);
         (self.held.has_only_begun, self.held.has_moved) = (false, false);
         self.is_dirty = false;
         self.executions.clear();

@@ -140,7 +140,7 @@ impl Session {
     }
 
     /// Waits until the target has said more. What is owed to both sides goes out meanwhile.
-    async fn wait(&mut self) -> Result<(), End> {
+    pub(super) async fn wait(&mut self) -> Result<(), End> {
         self.flush_client().await?;
         loop {
             let deadline =
@@ -245,7 +245,7 @@ impl Session {
     }
 
     /// Messages that answer no request.
-    fn aside(&mut self, message: View<'_>, owner: Owner) -> Result<(), End> {
+    pub(super) fn aside(&mut self, message: View<'_>, owner: Owner) -> Result<(), End> {
         if message.tag == b'S' {
             let (name, value) = backend::parameter(message.body)?;
             // The gateway reads texts as these settings say; with others it would misread them.
@@ -444,7 +444,10 @@ impl Session {
             return self.show(message);
         };
         execution.use_up();
-        if self.stop.is_asked() {
+        // The end of a transaction is one, whoever wanted it stopped.
+        if self.stop.is_asked() && execution.planned.cleared.facts().transaction.is_some() {
+            seldom(self.cancel_delivered()).await;
+        } else if self.stop.is_asked() {
             return seldom(self.ended_before_cancel(execution.number, execution.part, drained)).await;
         }
         let tag = match message.tag {

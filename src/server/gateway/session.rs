@@ -17,11 +17,11 @@ use crate::core::approval::Lift;
 use crate::core::policy::{Denial, Policy, Subject};
 use crate::core::scope::Scope;
 use crate::core::scope::catalog::{Catalog, Relation};
-use crate::core::session::{OutOfTurn, Pipeline};
+use crate::core::session::{OutOfTurn, Owner, Pipeline};
 use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
-use crate::core::wire::backend::{self, ErrorFields};
-use crate::core::wire::frame::{self, Message, WireError};
+use crate::core::wire::backend::ErrorFields;
+use crate::core::wire::frame::{self, Message, View, WireError};
 use crate::core::wire::frontend::{self, Frontend};
 use crate::server::audit::{LogError, SessionRecord, Wording};
 use crate::server::check::{Check, Planned, refused};
@@ -188,6 +188,9 @@ pub struct Session {
     /// Its temporary relations may call functions that may do anything.
     pub(super) has_own_code: bool,
     pub(super) facts_stale: bool,
+    /// Code has run that nobody has read, and the target has not said since whether it has changed how
+    /// texts are read: it does so with the answer to a Sync.
+    pub(super) may_misread: bool,
     pub(super) counts_rows: bool,
     pub(super) stop: super::stop::Stop,
     /// How long an open transaction may wait for its next statement.
@@ -333,6 +336,9 @@ impl Session {
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
+        if self.pipeline.is_ending() {
+            super::seldom(self.ended_in_block()).await?;
+        }
         self.policy = self.grant.policy();
         let parsed = match frontend::parse(&message) {
             Ok(parsed) => parsed,
@@ -346,13 +352,7 @@ impl Session {
             Frontend::Query(sql) => self.simple(sql).await,
             // What is left of a COPY that the target has ended.
             Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail => Ok(()),
-            Frontend::FunctionCall => {
-                let error =
-                    ErrorFields::error("0A000", "fast-path function calls are not served: they have no text to judge");
-                self.client.error(&error);
-                backend::write_ready(self.status, self.client.out());
-                Ok(())
-            }
+            Frontend::FunctionCall => super::seldom(self.refuse_call()).await,
             parsed @ (Frontend::Parse { .. }
             | Frontend::Bind { .. }
             | Frontend::Describe { .. }
@@ -371,8 +371,7 @@ impl Session {
         while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
             match message.tag {
                 b'Z' => drop(self.pipeline.receive(message.tag)?),
-                b'A' if !self.is_heard(&message.body)? => {}
-                b'N' | b'A' | b'S' => message.write(self.client.out()),
+                b'N' | b'A' | b'S' => self.aside(View { tag: message.tag, body: &message.body }, Owner::Client)?,
                 b'E' => {
                     message.write(self.client.out());
                     return Err(End::TargetLost);
@@ -433,7 +432,7 @@ impl Session {
     /// Asks what the session's names mean.
     pub(super) async fn ask_facts(&mut self) -> Result<(), End> {
         self.ask_own("dbgate_facts", &[]);
-        self.ask_sync(crate::core::session::Owner::Gateway);
+        self.ask_sync(Owner::Gateway);
         self.send().await
     }
 

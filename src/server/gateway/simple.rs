@@ -39,12 +39,8 @@ impl Session {
 
     /// Runs a Query message as far as it may run.
     async fn attempt(&mut self, sql: &str) -> Result<(), End> {
-        if !self.pipeline.is_empty() {
-            // A pipeline without its Sync: it is answered first, and its transaction goes on.
-            if !seldom(self.answered_so_far(Asked::SoFar)).await? {
-                return Ok(());
-            }
-            self.release();
+        if !self.pipeline.is_empty() && !seldom(self.answered_before()).await? {
+            return Ok(());
         }
         self.prepared.remove("");
         self.portals.remove("");

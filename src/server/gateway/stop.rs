@@ -163,6 +163,7 @@ impl Session {
         self.held_out.clear();
         self.people.note_failure(&fields.sqlstate, &fields.message);
         self.client.error(&fields);
+        self.record.told(&fields.sqlstate);
         self.record.error(number, part, &fields.sqlstate, clock::now()).await?;
         Ok(())
     }
