@@ -125,6 +125,7 @@ async fn a_label_does_not_make_code_harmless() {
         "select sum(calmly(g)) from generate_series(1, 500) g",
         "select 500::checked",
         "select count(g::checked) from generate_series(1, 500) g",
+        "create temp view v as select purge(500) as n; select table_to_xml('v', true, false, '')",
     ] {
         let mut peer = Peer::through(&grant).await;
         assert!(code(&mut peer, sql).await.is_some(), "{sql}");
