@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dbgate::core::grant::Access;
+use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
@@ -94,6 +95,33 @@ async fn a_cancel_that_comes_late_and_meets_what_is_behind_its_statement_ends_th
     let record = gate.record(&grant).await;
     let told = |kind| record.iter().filter(|line| line["k"] == kind && line["state"] == "54000").count();
     assert_eq!((told("error"), told("skipped")), (2, 1));
+    gate.stop().await;
+}
+
+/// A target that waits for its standby has committed already: who stops it is told so.
+#[tokio::test]
+async fn a_commit_that_took_too_long_and_succeeded_is_one() {
+    let waits = [("synchronous_standby_names", "nobody"), ("synchronous_commit", "local")];
+    let parameters = waits.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let settings = Settings { parameters, ..Settings::default() };
+    let cluster = Cluster::start(&Installation::find().expect("programs"), "standby", &settings).expect("a cluster");
+    let (superuser, connection) = cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("in");
+    tokio::spawn(connection);
+    superuser.batch_execute("create database late").await.expect("a database");
+    let policy = [("classification.toml", ""), ("short.cedar", &SHORT.replace("50 rows", "300 ms"))];
+    let place = Place { cluster: &cluster, database: "late".into(), sql: SHOP, target: "demo", policy: &policy };
+    let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
+    let grant = gate.grant(Access::Write).await;
+    let client = gate.connect(&grant).await;
+    client.batch_execute("set synchronous_commit = on; begin").await.expect("a block");
+    client.batch_execute("update orders set amount = 0 where id = 1").await.expect("a write");
+    client.batch_execute("commit; select 1").await.expect("committed");
+    assert_eq!(column(&client, "select amount::int8 from orders where id = 1").await.expect("goes on"), ["0"]);
+    drop(client);
+    let record = gate.record(&grant).await;
+    let is = |kind: &str, name: &str, value: &str| record.iter().any(|line| line["k"] == kind && line[name] == value);
+    assert!(is("result", "tag", "COMMIT"), "{record:#?}");
+    assert!(!record.iter().any(|line| line["k"] == "error" || line["k"] == "undone"), "{record:#?}");
     gate.stop().await;
 }
 
