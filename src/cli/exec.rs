@@ -18,6 +18,7 @@ use crate::cli::session;
 use crate::cli::stop::{self, Watch};
 use crate::client::check;
 use crate::client::connect::{Event, Reply, Session};
+use crate::client::render::Column;
 use crate::client::render::report::{self, Origin, Refusal};
 use crate::client::render::request as render;
 use crate::client::script::{Item, Script, Statement};
@@ -280,7 +281,9 @@ impl Run<'_> {
                     outcome.done(tag);
                     table.done(tag, outcome.row_count);
                 }
-                Event::CopyOut(bytes) => table.raw(bytes),
+                Event::CopyOut(bytes) if table.is_text() => table.raw(bytes),
+                // In a document a line of it is a row of one value.
+                Event::CopyOut(bytes) => return copied(bytes, &mut outcome, &mut table, is_document),
                 // In a file the data follows its statement; for -c it is standard input.
                 Event::CopyIn if file.is_some() => return Reply::Data(script.copy_data()),
                 Event::CopyIn => return standard_input(),
@@ -384,6 +387,21 @@ pub fn exit_of(fields: &ErrorFields) -> Exit {
         "57P01" | "57P02" | "57P03" | "08006" => Exit::Connection,
         _ => Exit::Sql,
     }
+}
+
+/// A line of COPY TO STDOUT, in a document.
+fn copied(bytes: &[u8], outcome: &mut Outcome, table: &mut Table, is_document: bool) -> Reply {
+    if outcome.row_count == 0 {
+        let columns = vec![Column::of_copy()];
+        table.columns(&columns);
+        outcome.columns(columns);
+    }
+    let line = [Some(bytes.strip_suffix(b"\n").unwrap_or(bytes))];
+    if !outcome.row(&line, is_document) {
+        return Reply::Enough;
+    }
+    table.row(&line);
+    Reply::GoOn
 }
 
 /// COPY FROM STDIN of `-c` takes what standard input holds, whole: half a table is worse than none.

@@ -102,6 +102,11 @@ impl Table {
         }
     }
 
+    /// Whether what is written is for eyes and text programs.
+    pub fn is_text(&self) -> bool {
+        !matches!(self.format, Format::Json | Format::Ndjson)
+    }
+
     /// Data of COPY TO STDOUT goes out as it is.
     pub fn raw(&self, bytes: &[u8]) {
         // A reader that went away needs no more.

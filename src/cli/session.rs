@@ -69,21 +69,35 @@ pub async fn open_with(
     settings: &[(&str, &str)],
 ) -> Result<(Session, Workstation, Secret), Failure> {
     let Granted { desk, token, credential } = granted;
-    connect::flush_spool(&desk.broker, &token, &desk.paths).await;
+    let doubted = connect::flush_spool(&desk.broker, &token, &desk.paths, &credential.log_key).await;
+    doubted.iter().for_each(|session| warn_of_doubt(&desk, session));
     let session = Session::open_with(credential, &desk.paths, application, wishes, settings).await?;
     Ok((session, desk, token))
 }
 
 /// Ends a session: transcript in, evidence kept. Gives the grant back as well: nobody needs it now.
 pub async fn close(session: Session, desk: &Workstation, token: &Secret) -> Result<Option<String>, Failure> {
-    let grant = session.credential().answer.grant_id.clone();
+    let (grant, id) = (session.credential().answer.grant_id.clone(), session.id().clone());
     let closed = session.close(&desk.broker, token).await?;
+    if closed.is_doubted {
+        warn_of_doubt(desk, &id);
+    }
     if let Some(problem) = closed.problem {
         eprintln!("The transcript could not be handed in yet ({problem}); it is kept and tried again next time.");
     }
     // It expires by itself if this fails.
     let _ = desk.broker.revoke(token, &grant).await;
     Ok(closed.evidence.map(|path| path.display().to_string()))
+}
+
+/// The evidence of a session is not the account that was written here.
+fn warn_of_doubt(desk: &Workstation, session: &SessionId) {
+    let file = desk.paths.state().join("sessions").join(format!("{}.dbgt", session.as_str()));
+    eprintln!(
+        "The evidence of session {} does not verify. The account that was written here is kept.",
+        session.as_str()
+    );
+    eprintln!("Next: dbgate audit verify {}", file.display());
 }
 
 /// `dbgate revoke`.

@@ -14,7 +14,7 @@ use crate::client::credential::Credential;
 use crate::client::render::Column;
 use crate::client::render::report::Refusal;
 use crate::client::transcript::{self, ClientTranscript, Received, TranscriptError};
-use crate::core::audit::{Outcome, VerifierKey};
+use crate::core::audit::{Outcome, VerifierKey, verify};
 use crate::core::encoding;
 use crate::core::grant::{Access, SessionId};
 use crate::core::secret::Secret;
@@ -322,7 +322,9 @@ impl Session {
             // The gateway may be gone; the transcript is safe in any case.
             let _ = self.connection.send(&out).await;
         }
-        let problem = |error: &dyn std::error::Error| Ok(Closed { evidence: None, problem: Some(error.to_string()) });
+        let problem = |error: &dyn std::error::Error| {
+            Ok(Closed { evidence: None, problem: Some(error.to_string()), is_doubted: false })
+        };
         let receipt = match handed_in {
             Ok(receipt) => receipt,
             Err(error) => return problem(&error),
@@ -337,12 +339,15 @@ impl Session {
         match self.transcript.check_evidence(&evidence, &self.log) {
             Ok(report) if report.outcome() == Outcome::Good => {
                 files::remove(&spooled).map_err(TranscriptError::File)?;
-                Ok(Closed { evidence: Some(path), problem: None })
+                Ok(Closed { evidence: Some(path), problem: None, is_doubted: false })
             }
             // The account stays on the spool: it is what proves the difference.
-            Ok(_) => {
-                let why = format!("the evidence does not verify; run: dbgate audit verify {}", path.display());
-                Ok(Closed { evidence: Some(path), problem: Some(why) })
+            Ok(report) if report.outcome() == Outcome::Incomplete => {
+                let why = format!("the evidence is not complete; run: dbgate audit verify {}", path.display());
+                Ok(Closed { evidence: Some(path), problem: Some(why), is_doubted: false })
+            }
+            Ok(_) | Err(TranscriptError::OtherAccount) => {
+                Ok(Closed { evidence: Some(path), problem: None, is_doubted: true })
             }
             Err(error) => problem(&error),
         }
@@ -366,6 +371,8 @@ pub struct Closed {
     pub evidence: Option<PathBuf>,
     /// What could not be handed in yet.
     pub problem: Option<String>,
+    /// The evidence does not say what happened here.
+    pub is_doubted: bool,
 }
 
 /// Why evidence could not be kept.
@@ -390,15 +397,25 @@ async fn keep(
     Ok((path, evidence))
 }
 
-/// Hands in what earlier sessions could not; quiet, and tried again next time.
-pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths) {
+/// Hands in what earlier sessions could not; quiet, and tried again next time. An account that the evidence
+/// does not hold to the byte, or that contradicts it, stays: it is what proves the difference. Answers whose.
+pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths, log_key: &str) -> Vec<SessionId> {
     let folder = paths.state().join("sessions");
+    let Ok(log) = VerifierKey::parse(log_key) else { return Vec::new() };
+    let mut doubted = Vec::new();
     for (session, upload, path) in transcript::spool(&folder) {
-        if broker.upload(token, session.as_str(), &upload).await.is_ok()
-            && keep(broker, token, &session, &folder).await.is_ok()
-        {
+        if broker.upload(token, session.as_str(), &upload).await.is_err() {
+            continue;
+        }
+        let Ok((_, evidence)) = keep(broker, token, &session, &folder).await else { continue };
+        let held = evidence.lines().filter_map(|line| line.strip_prefix("c "));
+        let from = usize::try_from(upload.from).unwrap_or(usize::MAX);
+        let is_whole = held.skip(from).eq(upload.lines.iter().map(String::as_str));
+        match is_whole && verify(&evidence, std::slice::from_ref(&log)).outcome() != Outcome::Tampered {
             // Left behind, it would only be handed in once more.
-            let _ = files::remove(&path);
+            true => drop(files::remove(&path)),
+            false => doubted.push(session),
         }
     }
+    doubted
 }

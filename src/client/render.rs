@@ -25,6 +25,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// What COPY TO STDOUT gives: lines of `text` (pg_type.dat).
+    pub fn of_copy() -> Self {
+        Self { name: "copy".to_owned(), type_oid: 25, mask: None, source: None }
+    }
+
     /// From a RowDescription, looked up among the grant's masked columns by table OID and attribute.
     pub fn from_field(field: &Field, masks: &[MaskedColumn]) -> Self {
         let masked = masks.iter().find(|mask| {

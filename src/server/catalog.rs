@@ -98,14 +98,46 @@ const DEPENDS: &str = concat!(
      where m.nspname not in ('pg_catalog', 'information_schema')"
 );
 
-/// Views whose rows come through a function that cannot be followed: one with its owner's rights,
-/// or, in a materialized view, any of the database's own, since it ran with the view owner's rights.
-const OPAQUE: &str = "select distinct r.ev_class \
-    from pg_rewrite r join pg_class v on v.oid = r.ev_class \
-     join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_proc'::regclass \
-     join pg_proc p on p.oid = d.refobjid join pg_namespace n on n.oid = p.pronamespace \
-    where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') \
-     and (p.prosecdef or v.relkind = 'm')";
+/// Functions `reaching` that end up in code with its owner's rights: such functions, what has a call of one
+/// in its text, and aggregates over them. Texts that are put together at run time say nothing.
+macro_rules! reaching {
+    () => {
+        "with recursive own as (select p.oid, p.proname, p.pronamespace, p.prosecdef, \
+            case when l.lanname not in ('c', 'internal') \
+              then coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) end as body \
+           from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace \
+           where n.nspname not in ('pg_catalog', 'information_schema')), \
+         reaching (oid, proname) as (select oid, proname from own where prosecdef union \
+           select x.oid, x.proname from reaching r cross join lateral ( \
+             select o.oid, o.proname from own o \
+              where o.body ~* concat('\\m', regexp_replace(r.proname, '(\\W)', '\\\\\\1', 'g'), '\\M\"?\\s*\\(') union all \
+             select o.oid, o.proname from own o join pg_aggregate a on a.aggfnoid = o.oid \
+              where r.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, \
+                a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)) x) "
+    };
+}
+
+/// Views whose rows come through code that cannot be followed: it has its owner's rights, whether it is called
+/// or stands behind an operator; or, in a materialized view, any of the database's own, since it ran with the
+/// view owner's rights, as did what reads other sessions, statistics of all columns, or a text.
+const OPAQUE: &str = concat!(
+    reaching!(),
+    "select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+      left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid \
+      join pg_proc p on p.oid = o.oprcode or (d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid) \
+      join pg_namespace n on n.oid = p.pronamespace \
+     where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') \
+      and (v.relkind = 'm' or p.oid in (select oid from reaching)) \
+    union select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
+      join pg_class s on s.relnamespace = 'pg_catalog'::regnamespace and (s.relname in \
+        ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject') or v.relkind = 'm' and s.relname in \
+        ('pg_stats', 'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_stat_activity')) \
+     where r.ev_type = '1' and r.ev_class >= 16384 and r.ev_action::text ~ concat(':relid ', s.oid, ' ') \
+    union select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
+      join pg_proc p on p.oid < 16384 and p.proname ~ '_to_xml|^ts_(stat|rewrite)$' \
+     where r.ev_type = '1' and v.relkind = 'm' and r.ev_class >= 16384 and r.ev_action::text ~ concat(':funcid ', p.oid, ' ')"
+);
 
 /// Sequences that column defaults draw from, owned or merely named.
 const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::text \
@@ -122,19 +154,19 @@ const FUNCTIONS: &str = "select p.proname::text, \
      bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
 
-/// What runs with its owner's rights and PUBLIC may call: functions, aggregates over such functions,
-/// operators that call one, and types that one casts to.
-const DEFINERS: &str = "with definer as (select p.oid, p.proname, p.pronamespace from pg_proc p \
-     join pg_namespace n on n.oid = p.pronamespace where n.nspname not in ('pg_catalog', 'information_schema') \
-     and p.prosecdef and has_function_privilege('public', p.oid, 'execute')) \
+/// What ends up in code with its owner's rights and PUBLIC may call: functions and aggregates, operators that
+/// call one, and types that one casts to.
+const DEFINERS: &str = concat!(
+    reaching!(),
+    ", definer as (select o.oid, o.proname, o.pronamespace from own o join reaching using (oid) \
+      where has_function_privilege('public', o.oid, 'execute')) \
     select n.nspname::text, called.name::text from (\
      select proname as name, pronamespace as space from definer union \
-     select p.proname, p.pronamespace from pg_aggregate a join pg_proc p on p.oid = a.aggfnoid \
-      join definer d on d.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn) union \
      select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode union \
      select t.typname, t.typnamespace from pg_cast k join definer d on d.oid = k.castfunc \
       join pg_type t on t.oid = k.casttarget) called \
-    join pg_namespace n on n.oid = called.space";
+    join pg_namespace n on n.oid = called.space"
+);
 
 /// One number for all definitions that a scope rests on. Grants do not change it: making a scope
 /// would look like a change of the database.

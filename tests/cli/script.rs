@@ -96,6 +96,11 @@ async fn data_of_copy_stands_in_the_script_and_is_never_cut_into_statements() {
     assert!(text(&output).starts_with("COPY 2\n"), "{}", text(&output));
     let found = "select count(*) from audit_trail where what in ('it''s; drop table orders;', '-- no comment')";
     assert_eq!(desk.gate.count(found).await, 2);
+    // In a document what is copied out is rows.
+    let sql = "copy (select id from orders order by id limit 3) to stdout";
+    let output = desk.run(&["exec", "demo", "--format", "json", "--max-rows", "2", "-c", sql]).await;
+    let statement = &exec_document(&output)["statements"][0];
+    assert_eq!((&statement["rows"], &statement["columns"][0]["name"]), (&json!([["1"], ["2"]]), &json!("copy")));
     // Lines are counted across the data.
     let output = desk.feed(&["exec", "demo", "--access", "write", "-"], &format!("{script}selec;\n")).await;
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));

@@ -21,6 +21,20 @@ create domain known as text check (is_known(value));
 create domain known_too as known;
 create type holder as (a int, b known);
 create function take(known) returns int language sql as 'select 1';
+create function by_name(int) returns text language sql stable security definer
+  as 'select email from customers where id = $1';
+create function contact(int) returns text language sql stable as 'select by_name($1)';
+create function contact_of(int) returns text language plpgsql stable as 'begin return \"contact\" ($1); end';
+create function look(text, int) returns text language sql security definer
+  as 'select email from customers where id = $2';
+revoke execute on function look(text, int) from public;
+create aggregate looked(int) (sfunc = look, stype = text, initcond = '');
+create view through_operator as select id, '' ?=> id as mail from orders;
+create view through_aggregate as select looked(id) as mail from orders where id = 3;
+create view through_function as select contact_of(3) as mail;
+create materialized view stats as
+  select tablename::text, attname::text, most_common_vals::text as mail from pg_stats;
+create materialized view dump as select query_to_xml('select email from customers', true, false, '')::text as mail;
 create function purge(orders) returns int language sql volatile
   as 'delete from orders where id > 100; select 1';
 ";
@@ -40,6 +54,14 @@ async fn what_runs_with_its_owners_rights_is_refused_in_every_spelling() {
         "select '' operator(public.?=>) 3",
         "select 1 from orders where '' ?=> id = any (select 'x') limit 1",
         "select peeked(id) from orders where id = 3",
+        "select looked(id) from orders where id = 3",
+        "select contact(3)",
+        "select contact_of(3)",
+        "select mail from through_operator where id = 3",
+        "select mail from through_aggregate",
+        "select mail from through_function",
+        "select mail from stats where tablename = 'customers'",
+        "select mail from dump",
         "select 3::shown",
         "select cast(id as public.shown) from orders where id = 3",
         "select shown(3)",

@@ -357,23 +357,35 @@ impl SessionRecord {
         head: Option<(u64, String)>,
         now: Moment,
     ) -> Result<Position, LogError> {
-        let pending = self.queue_close(reason, role, head, now)?;
+        self.written().await?;
+        // What has no outcome by now will never have one that was seen.
+        while let Some(open) = self.pending.first().copied() {
+            self.given(json!({"no": open.0, "part": open.1}))?;
+            self.queue("result.unknown", now).await?;
+            self.pending.remove(&open);
+        }
+        self.closing(reason, role, head)?;
+        let pending = self.queue("session.close", now).await?;
+        self.is_closed = true;
         self.log.durable_in_turn(pending).await
     }
 
-    fn queue_close(
-        &mut self,
-        reason: &str,
-        role: RoleEnd,
-        head: Option<(u64, String)>,
-        now: Moment,
-    ) -> Result<Pending, LogError> {
+    /// The same for who cannot wait.
+    fn close_now(&mut self, reason: &str, now: Moment) -> Result<(), LogError> {
         self.written_now()?;
-        // What has no outcome by now will never have one that was seen.
-        for (number, part) in std::mem::take(&mut self.pending) {
-            self.given(json!({"no": number, "part": part}))?;
+        while let Some(open) = self.pending.first().copied() {
+            self.given(json!({"no": open.0, "part": open.1}))?;
             self.queue_now("result.unknown", now)?;
+            self.pending.remove(&open);
         }
+        self.closing(reason, RoleEnd::Left, None)?;
+        self.queue_now("session.close", now)?;
+        self.is_closed = true;
+        Ok(())
+    }
+
+    /// Begins the last line.
+    fn closing(&mut self, reason: &str, role: RoleEnd, head: Option<(u64, String)>) -> Result<(), LogError> {
         self.given(json!({
             "reason": content::clip(reason, 256), "n_stmt": self.statements, "n_deny": self.denied,
             "n_err": self.errors, "rows": self.rows, "bytes_out": self.bytes, "role_dropped": role == RoleEnd::Dropped,
@@ -389,9 +401,7 @@ impl SessionRecord {
             (_, 0) => self.members.text("client", "none"),
             (None, _) => self.members.text("client", "pending"),
         };
-        let pending = self.queue_now("session.close", now)?;
-        self.is_closed = true;
-        Ok(pending)
+        Ok(())
     }
 
     /// Begins a line with the members that every part of a statement has.
@@ -478,7 +488,7 @@ impl SessionRecord {
 impl Drop for SessionRecord {
     fn drop(&mut self) {
         if !self.is_closed
-            && let Err(error) = self.queue_close("crash", RoleEnd::Left, None, clock::now())
+            && let Err(error) = self.close_now("crash", clock::now())
         {
             tracing::error!(%error, session = self.session.as_str(), "the end of a session could not be recorded");
         }

@@ -336,6 +336,25 @@ async fn what_is_skipped_shares_lines_as_well() {
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
 }
 
+/// More of them than may wait to be written.
+#[tokio::test]
+async fn a_session_that_ends_with_many_open_statements_names_them_all() {
+    let folder = Folder::new();
+    let log = open(&folder).await.expect("opened");
+    let grant = grant(None);
+    let mut record = session(&log, &grant).await;
+    let (text, one, most) = ("insert into t values ($1)", cleared("INSERT"), 9_000);
+    for number in 1..=most {
+        again(&mut record, &one, text, &Wording::of(text), &number.to_string()).await;
+    }
+    record.settled().await.expect("durable");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
+    let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
+    let kinds = lines.iter().map(|line| Event::parse(line).expect("a line").kind);
+    assert_eq!(kinds.filter(|kind| kind == "result.unknown").count(), most);
+    assert!(lines.last().expect("the last").contains("\"reason\":\"client\""));
+}
+
 #[tokio::test]
 async fn of_many_that_were_sent_those_without_an_outcome_are_named_after_a_crash() {
     let folder = Folder::new();

@@ -39,13 +39,16 @@ const AT_ONCE: usize = 8;
 /// records it. A grant whose end failed is tried again by whoever asks, and by [`reap`].
 pub async fn end(state: &State, id: &GrantId, reason: EndReason) -> Result<(), Refusal> {
     state.grants.begin_end(id, reason);
-    state.store.begin_end(id, reason.word()).await?;
     state.sessions.kill_grant(id, reason);
+    // The end itself does not wait for the store: what is not noted now is found at the next start.
+    let noted = state.store.begin_end(id, reason.word()).await;
     let _ = tokio::time::timeout(POLITENESS, state.sessions.until_gone(id)).await;
-    match state.grants.ending(id) {
+    let finished = match state.grants.ending(id) {
         Some(live) => finish(state, &live, reason).await,
         None => Ok(()),
-    }
+    };
+    noted?;
+    finished
 }
 
 /// Clears the target of what the grant left there, and notes it.

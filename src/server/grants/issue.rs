@@ -21,10 +21,11 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::secret::Secret;
 use crate::core::time::Moment;
 use crate::core::wire::scram;
-use crate::server::grants::{Credential, LiveGrant, ahead, principal};
+use crate::server::grants::{Credential, LiveGrant, ahead, end, principal};
 use crate::server::http::refusal::{Refusal, chain};
 use crate::server::roles;
 use crate::server::scopes::{Compiled, ScopeError, ScopeRole};
+use crate::server::sessions::EndReason;
 use crate::server::state::{ServedTarget, State};
 use crate::sys::{clock, random};
 
@@ -109,9 +110,19 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         grant,
         Credential { verifier, scope, scope_role, policy, admission, session_key, grant_leaf: recorded.leaf },
     );
+    is_still_judged_so(state, served, &live).await?;
     make_role(served, client, &live).await;
     drop(making);
     Ok(answer)
+}
+
+/// A policy that came into force meanwhile has looked at every grant there was: not at this one.
+async fn is_still_judged_so(state: &State, served: &ServedTarget, live: &LiveGrant) -> Result<(), Refusal> {
+    if served.policy().digest() == live.grant.policy {
+        return Ok(());
+    }
+    end::end(state, &live.grant.id, EndReason::Tightened).await?;
+    Err(Refusal::new(ErrorCode::Busy, "the policy has just changed; ask again"))
 }
 
 /// Makes the login role of the first connection ahead of it, through a connection that is kept for it

@@ -34,8 +34,11 @@ use crate::server::web;
 use bearer::Caller;
 use refusal::Refusal;
 
-/// Longest body: a transcript of some ten thousand statements. Longer ones come in parts.
+/// Longest body.
 const LONGEST_BODY: usize = 4 * 1024 * 1024;
+
+/// Longest account of a session: some eighty thousand statements.
+const LONGEST_ACCOUNT: usize = 64 * 1024 * 1024;
 
 /// Longest time one request may take. The slowest waits for people to decide, up to 45 s.
 const LONGEST_REQUEST: Duration = Duration::from_secs(55);
@@ -65,7 +68,9 @@ pub const ROUTES: [Route; 19] = [
     route("post", "/v1/challenges", Who::SignedIn, || post(challenges::make)),
     route("post", "/v1/grants", Who::SignedIn, || post(grants::make)),
     route("delete", "/v1/grants/{id}", Who::SignedIn, || delete(grants::end)),
-    route("post", "/v1/sessions/{id}/transcript", Who::SignedIn, || post(sessions::upload)),
+    route("post", "/v1/sessions/{id}/transcript", Who::SignedIn, || {
+        post(sessions::upload).layer(DefaultBodyLimit::max(LONGEST_ACCOUNT))
+    }),
     route("get", "/v1/sessions/{id}/evidence", Who::SignedIn, || get(sessions::evidence)),
     route("get", "/v1/sessions/{id}/undo", Who::SignedIn, || get(undo::read)),
     route("get", "/v1/requests", Who::SignedIn, || get(requests::list)),
