@@ -12,6 +12,8 @@ use crate::support::scene::{Scene, UPDATE};
 /// A trigger calls a function, which writes to a table with a life of its own; and rows refer to orders.
 const APP: &str = "create schema app; grant usage on schema app to public;\n\
     create domain app.word as text;\n\
+    create domain app.number as int;\n\
+    create type app.pair as (a app.number);\n\
     create table app.log (at timestamptz default now(), who text default current_user, what app.word);\n\
     create table app.lines (order_id int references orders);\n\
     create function app.clean(text) returns text language sql immutable as 'select lower($1)';\n\
@@ -63,7 +65,10 @@ async fn whatever_it_reaches_voids_the_approval_when_it_is_defined_anew() {
         )
         .await
         .expect("a role");
+    let grant = scene.gate.grant(Access::Write).await;
     let parts = "update parts set n = 1 where id > 100";
+    let implied = "update parts set n = 1 where id in (select id from parts where id between 100 and 900)";
+    let typed = "update parts set n = (row(1)::app.pair).a where id > 100";
     for (sql, change, what) in [
         (
             UPDATE,
@@ -112,12 +117,20 @@ async fn whatever_it_reaches_voids_the_approval_when_it_is_defined_anew() {
              create operator public.+ (leftarg = numeric, rightarg = int, function = app.plus)",
             "an operator",
         ),
+        (
+            implied,
+            "create function app.same(numeric, text) returns boolean language sql as 'select true'; \
+             create operator public.= (leftarg = numeric, rightarg = text, function = app.same)",
+            "an operator",
+        ),
+        (implied, "create operator public.>= (leftarg = numeric, rightarg = text, function = app.same)", "an operator"),
+        (typed, "alter domain app.number add check (value <> 7)", "a constraint"),
         (UPDATE, "grant pg_write_all_data to reach_helper", "a role"),
         (UPDATE, "create unique index on app.log (lower(what))", "an index"),
         (parts, "create table parts_2 partition of parts for values from (1000) to (2000)", "a relation"),
         (parts, "create trigger idle after update on parts_1 for each row execute function app.nothing()", "a trigger"),
     ] {
-        let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+        let client = scene.gate.connect(&grant).await;
         voided(&scene, &client, &owner, (sql, change, what)).await;
     }
     scene.end().await;

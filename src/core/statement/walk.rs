@@ -146,7 +146,17 @@ impl Walk<'_> {
                 self.facts.executes = true;
             }
             "FuncCall" => self.call(tree),
+            // A_Expr_Kind: from 11 on the kinds of BETWEEN, whose name is that word.
+            "AExpr" if tree.get("kind").int() >= 11 => self.implied(&["<", "<=", ">", ">="]),
             "AExpr" => self.operator(tree.get("name")),
+            "JoinExpr" if tree.get("is_natural").flag() || !tree.get("using_clause").items().is_empty() => {
+                self.implied(&["="]);
+            }
+            "CaseExpr" if !tree.get("arg").is_nothing() => self.implied(&["="]),
+            // IN (SELECT …)
+            "SubLink" if !tree.get("testexpr").is_nothing() && tree.get("oper_name").items().is_empty() => {
+                self.implied(&["="]);
+            }
             "TypeName" => self.cast(tree.get("names").items()),
             "SubLink" => self.operator(tree.get("oper_name")),
             "SortBy" => self.operator(tree.get("use_op")),
@@ -189,6 +199,11 @@ impl Walk<'_> {
 
     fn operator(&mut self, name: &Tree) {
         self.facts.operators.extend(qualified(name.items()));
+    }
+
+    /// Operators that SQL's own words stand for; they are looked for on the search path like any.
+    fn implied(&mut self, names: &[&str]) {
+        self.facts.operators.extend(names.iter().map(|name| Name::new(None, name)));
     }
 
     /// A subscript has no name, and a star calls nothing.

@@ -37,7 +37,7 @@ odd as materialized (
 seeds (class, id) as (
     select 1259::pg_catalog.oid, pg_catalog.to_regclass(r.name)::pg_catalog.oid
         from pg_catalog.unnest($1::pg_catalog.text[]) r(name) where pg_catalog.to_regclass(r.name) is not null
-    union select n.class, n.id from named n where n.class <> 1259 and n.name = any ($2::pg_catalog.text[])
+    union select n.class, n.id from named n where n.name = any ($2::pg_catalog.text[])
     union select n.class, n.id from named n
         where n.class = 1247 and pg_catalog.strpos(pg_catalog.lower($3::pg_catalog.text),
             pg_catalog.lower(n.name)) > 0
@@ -69,8 +69,8 @@ reached (class, id) as (
         union all select 1259, x.indexrelid from pg_catalog.pg_index x where r.class = 1259 and x.indrelid = r.id
             and (x.indisunique or x.indexprs is not null or x.indpred is not null)
         union all select 1259, h.inhrelid from pg_catalog.pg_inherits h where r.class = 1259 and h.inhparent = r.id
-        union all select 1259, t.typrelid from pg_catalog.pg_type t join pg_catalog.pg_class c on c.oid = t.typrelid
-            where r.class = 1247 and t.oid = r.id and c.relkind = 'c'
+        union all select 1259, t.typrelid from pg_catalog.pg_type t
+            where r.class = 1247 and t.oid = r.id and t.typrelid <> 0
         union all select 1247, t.typelem from pg_catalog.pg_type t
             where r.class = 1247 and t.oid = r.id and t.typelem <> 0
         union all select 2606, k.oid from pg_catalog.pg_constraint k where r.class = 1247 and k.contypid = r.id
