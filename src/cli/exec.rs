@@ -93,7 +93,8 @@ async fn execute(
     answer: &mut Answer,
 ) -> Result<Exit, Failure> {
     if let Some(id) = &arguments.resume {
-        return request::resume(global, arguments, id, answer).await;
+        let exit = request::resume(global, arguments, id, answer).await?;
+        return Ok(whole(exit, arguments, answer));
     }
     let target = arguments.target.as_deref().unwrap_or_default();
     // Whoever sits at a terminal can wait; a script or an agent comes back.
@@ -105,7 +106,7 @@ async fn execute(
         (false, true) => "1 break-glass",
         (false, false) => "1",
     };
-    let deadline = arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+    let deadline = deadline(arguments);
     let first = if reading == Reading::First { Some(texts(&arguments.source)?) } else { None };
     if !arguments.values.is_empty() && !first.as_deref().is_some_and(is_one_statement) {
         return Err(Failure::new(Exit::Usage, "-p binds the values of exactly one statement").hint("Give one -c"));
@@ -144,12 +145,20 @@ async fn execute(
     if let Ok(evidence) = &closed {
         answer.evidence.clone_from(evidence);
     }
-    let mut exit = ran?;
+    let exit = ran?;
     closed?;
-    if exit == Exit::Ok && arguments.fail_on_truncate && answer.is_truncated() {
-        exit = Exit::Incomplete;
-    }
-    Ok(exit)
+    Ok(whole(exit, arguments, answer))
+}
+
+/// When time is up.
+pub fn deadline(arguments: &ExecArgs) -> Option<Instant> {
+    arguments.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
+}
+
+/// How it ended, where a result that was cut off is no success.
+fn whole(exit: Exit, arguments: &ExecArgs, answer: &Answer) -> Exit {
+    let is_cut = exit == Exit::Ok && arguments.fail_on_truncate && answer.is_truncated();
+    if is_cut { Exit::Incomplete } else { exit }
 }
 
 fn is_one_statement(texts: &[(Option<String>, String)]) -> bool {

@@ -70,6 +70,9 @@ pub async fn run(server: Option<&str>, form: Form, command: &RequestCommand) -> 
             match desk.broker.create_request(&token, &wanted).await {
                 Err(BrokerError::Api(error)) if error.code == ErrorCode::Conflict => {
                     eprintln!("{}.", escape(&error.message));
+                    if form == Form::Json {
+                        print_json(&json!({"state": "not_needed", "message": error.message}))?;
+                    }
                     Ok(Exit::Ok)
                 }
                 asked => shown(&asked?, form).map(|_| Exit::Pending),
@@ -189,7 +192,7 @@ async fn execute(
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let (mut open, desk, token) = session::open_with(granted, "dbgate exec", "1", &settings).await?;
     answer.opened(&open);
-    let watch = Watch::begin(open.cancel_handle(), None)?;
+    let watch = Watch::begin(open.cancel_handle(), crate::cli::exec::deadline(arguments))?;
     let mut run = Run {
         people: People { desk: &desk, patience: Duration::ZERO },
         open: &mut open,

@@ -92,7 +92,9 @@ async fn access_that_people_agree_to_is_asked_for_ahead_and_good_for_one_grant()
     let refused = scene.run("ana", &write).await;
     assert_eq!(refused.status.code(), Some(5), "{}", said(&refused));
     assert!(said(&refused).contains("dbgate request create demo --access write"), "{}", said(&refused));
-    let needless = scene.run("ana", &["request", "create", "demo", "--access", "read"]).await;
+    let needless = scene.run("ana", &["request", "create", "demo", "--access", "read", "--format", "json"]).await;
+    let document: Value = serde_json::from_slice(&needless.stdout).expect("one document");
+    assert_eq!(document["state"], "not_needed");
     assert_eq!(needless.status.code(), Some(0), "{}", said(&needless));
     let ask =
         ["request", "create", "demo", "--access", "write", "--for", "15m", "--reason", "OPS-91", "--format", "json"];
