@@ -5,6 +5,9 @@ use crate::server::targets::{Target, TargetError};
 
 use super::finding::{Finding, Severity};
 
+/// How often a third connection is dialled.
+const THIRDS: usize = 5;
+
 /// What two connections at once, and a third after the first has ended, said of their backends.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
@@ -19,7 +22,7 @@ fn is_pooled(seen: Observed) -> bool {
     seen.first == seen.second || seen.third_is_older
 }
 
-/// Dials three times as the broker.
+/// Dials a few times as the broker.
 pub(super) async fn look(target: &Target) -> Result<Vec<Finding>, TargetError> {
     let mut findings: Vec<Finding> = in_clear(target).into_iter().collect();
     let seen = observe(target).await?;
@@ -54,9 +57,18 @@ async fn observe(target: &Target) -> Result<Option<Observed>, TargetError> {
     };
     let Ok((first, second, now)) = seen.await else { return Ok(None) };
     drop(one);
-    let three = target.admin(database).await?;
-    let older = three.query_one(OLDER, &[&now]).await.and_then(|row| row.try_get(0));
-    Ok(older.ok().map(|third_is_older| Observed { first, second, third_is_older }))
+    // A pooler may not have heard yet that the first has ended.
+    let mut third_is_older = false;
+    for _ in 0..THIRDS {
+        let three = target.admin(database).await?;
+        let older = three.query_one(OLDER, &[&now]).await.and_then(|row| row.try_get::<_, bool>(0));
+        let Ok(older) = older else { return Ok(None) };
+        third_is_older |= older;
+        if third_is_older {
+            break;
+        }
+    }
+    Ok(Some(Observed { first, second, third_is_older }))
 }
 
 fn in_clear(target: &Target) -> Option<Finding> {
