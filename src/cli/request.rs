@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::args::{Asking, ExecArgs, Global, RequestCommand};
-use crate::cli::exec::{Limits, Outcome, Run};
+use crate::cli::exec::{Limits, Outcome, Run, deadline};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ls;
 use crate::cli::output::Answer;
@@ -192,7 +192,7 @@ async fn execute(
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let (mut open, desk, token) = session::open_with(granted, "dbgate exec", "1", &settings).await?;
     answer.opened(&open);
-    let watch = Watch::begin(open.cancel_handle(), crate::cli::exec::deadline(arguments))?;
+    let watch = Watch::begin(open.cancel_handle(), deadline(arguments))?;
     let mut run = Run {
         people: People { desk: &desk, patience: Duration::ZERO },
         open: &mut open,

@@ -1,6 +1,7 @@
 //! What `connect`, `exec` and `check` share: from flags to an open session, and back.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use crate::cli::args::Asking;
 use crate::cli::exit::{Exit, Failure};
@@ -70,17 +71,17 @@ pub async fn open_with(
 ) -> Result<(Session, Workstation, Secret), Failure> {
     let Granted { desk, token, credential } = granted;
     let doubted = connect::flush_spool(&desk.broker, &token, &desk.paths, &credential.log_key).await;
-    doubted.iter().for_each(|session| warn_of_doubt(&desk, session));
+    doubted.iter().for_each(|evidence| warn_of_doubt(evidence));
     let session = Session::open_with(credential, &desk.paths, application, wishes, settings).await?;
     Ok((session, desk, token))
 }
 
 /// Ends a session: transcript in, evidence kept. Gives the grant back as well: nobody needs it now.
 pub async fn close(session: Session, desk: &Workstation, token: &Secret) -> Result<Option<String>, Failure> {
-    let (grant, id) = (session.credential().answer.grant_id.clone(), session.id().clone());
+    let grant = session.credential().answer.grant_id.clone();
     let closed = session.close(&desk.broker, token).await?;
-    if closed.is_doubted {
-        warn_of_doubt(desk, &id);
+    if let Some(evidence) = closed.evidence.as_ref().filter(|_| closed.is_doubted) {
+        warn_of_doubt(evidence);
     }
     if let Some(problem) = closed.problem {
         eprintln!("The transcript could not be handed in yet ({problem}); it is kept and tried again next time.");
@@ -91,13 +92,10 @@ pub async fn close(session: Session, desk: &Workstation, token: &Secret) -> Resu
 }
 
 /// The evidence of a session is not the account that was written here.
-fn warn_of_doubt(desk: &Workstation, session: &SessionId) {
-    let file = desk.paths.state().join("sessions").join(format!("{}.dbgt", session.as_str()));
-    eprintln!(
-        "The evidence of session {} does not verify. The account that was written here is kept.",
-        session.as_str()
-    );
-    eprintln!("Next: dbgate audit verify {}", file.display());
+fn warn_of_doubt(evidence: &Path) {
+    let session = evidence.file_stem().unwrap_or_default().display();
+    eprintln!("The evidence of session {session} does not verify. The account that was written here is kept.");
+    eprintln!("Next: dbgate audit verify {}", evidence.display());
 }
 
 /// `dbgate revoke`.

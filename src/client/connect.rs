@@ -270,7 +270,7 @@ impl Session {
                     see(Event::Done(tag))
                 }
                 b'I' => {
-                    let nothing = RowsDigest::new(self.transcript.key()).finish();
+                    let nothing = encoding::hex(&self.transcript.key().no_rows());
                     let received = Received { rows: 0, bytes: 0, rows_digest: &nothing, columns: &[] };
                     self.transcript.result(number, part, &received)?;
                     part += 1;
@@ -398,8 +398,8 @@ async fn keep(
 }
 
 /// Hands in what earlier sessions could not; quiet, and tried again next time. An account that the evidence
-/// does not hold to the byte, or that contradicts it, stays: it is what proves the difference. Answers whose.
-pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths, log_key: &str) -> Vec<SessionId> {
+/// does not hold to the byte, or that contradicts it, stays: it is what proves the difference. Answers where that evidence is.
+pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths, log_key: &str) -> Vec<PathBuf> {
     let folder = paths.state().join("sessions");
     let Ok(log) = VerifierKey::parse(log_key) else { return Vec::new() };
     let mut doubted = Vec::new();
@@ -407,14 +407,14 @@ pub async fn flush_spool(broker: &Broker, token: &Secret, paths: &Paths, log_key
         if broker.upload(token, session.as_str(), &upload).await.is_err() {
             continue;
         }
-        let Ok((_, evidence)) = keep(broker, token, &session, &folder).await else { continue };
+        let Ok((kept, evidence)) = keep(broker, token, &session, &folder).await else { continue };
         let held = evidence.lines().filter_map(|line| line.strip_prefix("c "));
         let from = usize::try_from(upload.from).unwrap_or(usize::MAX);
         let is_whole = held.skip(from).eq(upload.lines.iter().map(String::as_str));
         match is_whole && verify(&evidence, std::slice::from_ref(&log)).outcome() != Outcome::Tampered {
             // Left behind, it would only be handed in once more.
             true => drop(files::remove(&path)),
-            false => doubted.push(session),
+            false => doubted.push(kept),
         }
     }
     doubted

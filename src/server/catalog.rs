@@ -130,13 +130,14 @@ const OPAQUE: &str = concat!(
      where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') \
       and (v.relkind = 'm' or p.oid in (select oid from reaching)) \
     union select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
-      join pg_class s on s.relnamespace = 'pg_catalog'::regnamespace and (s.relname in \
-        ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject') or v.relkind = 'm' and s.relname in \
-        ('pg_stats', 'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_stat_activity')) \
-     where r.ev_type = '1' and r.ev_class >= 16384 and r.ev_action::text ~ concat(':relid ', s.oid, ' ') \
-    union select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
-      join pg_proc p on p.oid < 16384 and p.proname ~ '_to_xml|^ts_(stat|rewrite)$' \
-     where r.ev_type = '1' and v.relkind = 'm' and r.ev_class >= 16384 and r.ev_action::text ~ concat(':funcid ', p.oid, ' ')"
+     where r.ev_type = '1' and r.ev_class >= 16384 and r.ev_action::text ~ case v.relkind when 'm' then \
+       (select concat(':(relid (', string_agg(oid::text, '|'), ')|funcid (', (select string_agg(oid::text, '|') \
+          from pg_proc where oid < 16384 and proname ~ '_to_xml|^ts_(stat|rewrite)$'), ')) ') \
+         from pg_class where relnamespace = 'pg_catalog'::regnamespace and relname in ('pg_statistic', \
+          'pg_statistic_ext_data', 'pg_largeobject', 'pg_stats', 'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_stat_activity')) \
+      else (select concat(':relid (', string_agg(oid::text, '|'), ') ') from pg_class \
+         where relnamespace = 'pg_catalog'::regnamespace \
+          and relname in ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject')) end"
 );
 
 /// Sequences that column defaults draw from, owned or merely named.

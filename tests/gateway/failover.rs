@@ -18,7 +18,8 @@ fn cluster(purpose: &str) -> Cluster {
     cluster_with(purpose, &[("synchronous_commit", "on")])
 }
 
-fn cluster_with(purpose: &str, parameters: &[(&str, &str)]) -> Cluster {
+/// A cluster of the test's own, with these settings.
+pub fn cluster_with(purpose: &str, parameters: &[(&str, &str)]) -> Cluster {
     let installation = Installation::find().expect("PostgreSQL server programs");
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Cluster::start(&installation, purpose, &Settings { parameters, ..Settings::default() }).expect("a cluster")

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dbgate::core::grant::Access;
-use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use tokio_postgres::SimpleQueryMessage;
 
+use super::failover::cluster_with;
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
 
 const SHORT: &str = r#"
@@ -102,9 +102,7 @@ async fn a_cancel_that_comes_late_and_meets_what_is_behind_its_statement_ends_th
 #[tokio::test]
 async fn a_commit_that_took_too_long_and_succeeded_is_one() {
     let waits = [("synchronous_standby_names", "nobody"), ("synchronous_commit", "local")];
-    let parameters = waits.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let settings = Settings { parameters, ..Settings::default() };
-    let cluster = Cluster::start(&Installation::find().expect("programs"), "standby", &settings).expect("a cluster");
+    let cluster = cluster_with("standby", &waits);
     let (superuser, connection) = cluster.superuser("postgres").connect(tokio_postgres::NoTls).await.expect("in");
     tokio::spawn(connection);
     superuser.batch_execute("create database late").await.expect("a database");

@@ -122,16 +122,11 @@ impl RowsDigest {
 
     /// Takes in the body of one DataRow message (or CopyData message).
     pub fn row(&mut self, data_row_body: &[u8]) {
-        self.start_row();
+        self.rows = self.rows.saturating_add(1);
         self.piece(data_row_body);
     }
 
-    /// The next row begins; its body comes in pieces.
-    pub fn start_row(&mut self) {
-        self.rows = self.rows.saturating_add(1);
-    }
-
-    /// Takes in a piece of a row's body.
+    /// Takes in what more there is of the body of a row that has begun.
     pub fn piece(&mut self, bytes: &[u8]) {
         self.mac.update(bytes);
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));

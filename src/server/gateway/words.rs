@@ -92,8 +92,7 @@ fn is_servers_own(context: &str, facts: Option<&Facts>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::statement::facts::Touch;
-    use crate::core::statement::facts::{CopyDirection, Name};
+    use crate::core::statement::facts::{CopyDirection, Touch};
 
     #[test]
     fn the_words_of_a_function_are_told_from_postgresqls_own() {
