@@ -26,7 +26,11 @@ tags = [\"pii\", \"email\"]
 const SQL: &str = "create table people (id int primary key, name text, email text);
     insert into people select g, 'name ' || g, g || '@example.com' from generate_series(1, 1000) g; analyze people;
     create table people_open (like people including all);
-    insert into people_open select * from people; analyze people_open;";
+    insert into people_open select * from people; analyze people_open;
+    create table batch (id bigint generated always as identity primary key, n int, v text);";
+
+/// The pack as it is, for somebody who may add a thousand rows at once.
+const PACK: &str = include_str!("../src/core/policy/packs/production/production.cedar");
 
 #[tokio::main]
 async fn main() {
@@ -61,18 +65,18 @@ async fn main() {
          analyze bulk;"
     );
     let classification = if masks { CLASSIFICATION } else { "" };
-    let policy = [("classification.toml", classification)];
-    let place = Place { cluster: &cluster, database: "bench".into(), sql: &bulk, target: "bench", policy: &policy };
-    let gate = Gate::before(
-        &place,
-        "http://127.0.0.1:1",
-        &format!(
-            "[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\"\n\
-             [target-lines]max_sessions = 1600"
-        ),
-    )
-    .await;
     let access = if argument("--access").as_deref() == Some("write") { Access::Write } else { Access::Read };
+    let policy = PACK.replace("total > 100 ", "total > 100000 ");
+    let policy = [("classification.toml", classification), ("policy.cedar", &*policy)];
+    let place = Place { cluster: &cluster, database: "bench".into(), sql: &bulk, target: "bench", policy: &policy };
+    let lines = format!(
+        "[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\"\n[target-lines]max_sessions = 1600"
+    );
+    let folder = gate::prepared(&place, "http://127.0.0.1:1", &lines).await;
+    let configuration = folder.join("server.toml");
+    let text = std::fs::read_to_string(&configuration).expect("server.toml").replace("pack = \"production\"\n", "");
+    std::fs::write(&configuration, text).expect("server.toml");
+    let gate = Gate::of(folder, &place).await;
     let grant = gate.grant_as("ana@example.com", access, 8 * 3600).await;
     let verifier = verifier(&cluster).await;
     let ca = gate.folder.join("ca.pem");

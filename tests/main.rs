@@ -19,6 +19,7 @@ mod broker {
     mod approvals;
 }
 mod gateway {
+    mod again;
     mod attacks;
     mod beyond;
     mod corpus;

@@ -91,6 +91,21 @@ impl Pipeline {
         matches!(self.steps.front(), Some((Step::Query, _)))
     }
 
+    /// Notes a Bind and an Execute of the client's, and what may stand between them.
+    pub fn expect_run(&mut self, is_described: bool) {
+        let describe = is_described.then_some(Step::Describe);
+        for step in [Some(Step::Bind), describe, Some(Step::Execute)].into_iter().flatten() {
+            self.expect(step, Owner::Client);
+        }
+    }
+
+    /// Whether such a Bind and Execute are answered next: then, whether a Describe stands between them.
+    pub fn is_run_next(&self) -> Option<bool> {
+        let is = |place: usize, step| self.steps.get(place) == Some(&(step, Owner::Client));
+        let is_described = is(1, Step::Describe);
+        (is(0, Step::Bind) && is(1 + usize::from(is_described), Step::Execute)).then_some(is_described)
+    }
+
     /// Takes in the type of the next message from the server.
     ///
     /// # Errors

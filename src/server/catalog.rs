@@ -45,6 +45,25 @@ macro_rules! own {
     };
 }
 
+/// Whether a change of the rows of `c` calls no code but PostgreSQL's own: no trigger beside those that only look
+/// at foreign keys, no rule, and no function, operator or type of somebody's in what is worked out for a row.
+macro_rules! inert {
+    () => {
+        "c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity \
+         and c.oid not in (select inhparent from pg_inherits) \
+         and c.oid not in (select t.tgrelid from pg_trigger t join pg_proc f on f.oid = t.tgfoid \
+           where not t.tgisinternal or f.proname !~ '^RI_FKey_(check|noaction|restrict)_') \
+         and c.oid not in (select a.attrelid from pg_attribute a join pg_type y on y.oid = a.atttypid \
+           where y.oid >= 16384 and y.typtype <> 'e') \
+         and c.oid not in (select coalesce(e.adrelid, k.conrelid, i.indrelid) from pg_depend d \
+           left join pg_attrdef e on d.classid = 'pg_attrdef'::regclass and e.oid = d.objid \
+           left join pg_constraint k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid \
+           left join pg_index i on d.classid = 'pg_class'::regclass and i.indexrelid = d.objid \
+           where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) and d.refobjid >= 16384 \
+             and coalesce(e.adrelid, k.conrelid, i.indrelid) is not null)"
+    };
+}
+
 const RELATIONS: &str = concat!(
     "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity, c.reltuples::int8, \
      array(select i.inhparent from pg_inherits i where i.inhrelid = c.oid), \
@@ -55,8 +74,10 @@ const RELATIONS: &str = concat!(
          and d.refclassid = 'pg_proc'::regclass))), \
      array(select array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') from pg_index i \
        where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate \
-         and i.indpred is null and i.indexprs is null order by 1) \
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         and i.indpred is null and i.indexprs is null order by 1), \
+     ",
+    inert!(),
+    " from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and ",
     own!()
 );
@@ -181,6 +202,8 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
         where a.attnum > 0 and not a.attisdropped \
       union all select concat_ws(' ', i.inhrelid, i.inhparent) from pg_catalog.pg_inherits i \
       union all select concat_ws(' ', 'rule', r.oid, r.xmin) from c join pg_catalog.pg_rewrite r on r.ev_class = c.oid \
+      union all select concat_ws(' ', 'trigger', t.oid, t.xmin) from c join pg_catalog.pg_trigger t on t.tgrelid = c.oid \
+        where not t.tgisinternal \
       union all select concat_ws(' ', 'policy', p.oid, p.xmin) from pg_catalog.pg_policy p \
       union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
@@ -334,6 +357,7 @@ fn relations(rows: &[Row]) -> Result<BTreeMap<u32, Relation>, tokio_postgres::Er
             sequences: Vec::new(),
             unique_keys: row.try_get::<_, Vec<String>>(8)?.iter().map(|key| numbers(key)).collect(),
             constraints: Vec::new(),
+            is_inert: row.try_get(9)?,
         };
         relations.insert(relation.oid, relation);
     }

@@ -62,6 +62,13 @@ pub struct Planned {
     pub masked: Arc<[RelationName]>,
 }
 
+impl Planned {
+    /// Whether it changes rows and returns none.
+    pub fn returns_nothing(&self) -> bool {
+        self.cleared.facts().returns_nothing
+    }
+}
+
 /// What a session may do to temporary relations of its own, and to nothing else.
 const OF_OWN: [&str; 14] = [
     "CREATE INDEX",

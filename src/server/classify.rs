@@ -237,6 +237,7 @@ mod tests {
             estimated_rows,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            is_inert: false,
             constraints: Vec::new(),
         };
         assert_eq!(sample(&relation(1_000), 200), "");

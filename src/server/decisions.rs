@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::core::grant::GrantId;
-use crate::core::policy::Policy;
+use crate::core::policy::{ImpactQuestion, Policy};
 use crate::core::scope::catalog::Catalog;
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::statement::grammar;
@@ -57,6 +57,8 @@ struct Known {
     shapes: HashMap<Box<[u8]>, Shape>,
     /// What may be set at the start of a session, as `name=value`.
     settings: HashSet<Box<str>>,
+    /// What writes have done that may stand.
+    impacts: HashSet<ImpactQuestion>,
     /// Keeps its buffers from text to text.
     stripped: Stripped,
 }
@@ -185,6 +187,21 @@ impl Context {
         if setting.len() <= LONGEST_TEXT {
             known.settings.insert(setting.into());
         }
+    }
+
+    /// Whether all of this was let stand.
+    pub fn lets_stand(&self, asked: &[ImpactQuestion]) -> bool {
+        let known = self.lock();
+        asked.iter().all(|one| known.impacts.contains(one))
+    }
+
+    /// Remembers what was let stand.
+    pub fn remember_stands(&self, asked: Vec<ImpactQuestion>) {
+        let mut known = self.lock();
+        if known.impacts.len() + asked.len() > MOST_TEXTS {
+            known.impacts.clear();
+        }
+        known.impacts.extend(asked.into_iter().take(MOST_TEXTS));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

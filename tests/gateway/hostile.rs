@@ -300,7 +300,7 @@ async fn nothing_goes_out_behind_a_held_write_before_its_verdict() {
     let mut writes = 0;
     while let Some(write) = asked(at, "delete from orders") {
         writes += 1;
-        // What executes next, or could commit, after the write itself; our own count aside.
+        // What executes next, or could commit, after the write itself; what the gate asks aside.
         let mut executed = passed.iter().enumerate().skip(write).filter(|(_, one)| match one {
             Passed::Asked(b'S' | b'Q', _) => true,
             Passed::Asked(b'E', portal) => !portal.contains("dbgate_portal"),
@@ -308,15 +308,18 @@ async fn nothing_goes_out_behind_a_held_write_before_its_verdict() {
         });
         let (write, _) = executed.next().expect("the write is executed");
         let (behind, _) = executed.next().expect("something comes next");
-        let counts = passed
-            .iter()
-            .enumerate()
-            .skip(write)
-            .find(|(_, one)| matches!(one, Passed::Asked(b'B', text) if text.contains("dbgate_counts")));
-        let (counts, _) = counts.expect("the write is counted");
-        let answered = passed.iter().enumerate().skip(counts).find(|(_, one)| **one == Passed::Answered(b'3'));
-        let (answered, _) = answered.expect("the count is answered");
-        assert!(counts < answered && answered < behind, "write {writes}: {:#?}", passed.get(write..behind + 1));
+        let next = |from: usize, is_it: &dyn Fn(&Passed) -> bool| {
+            passed.iter().enumerate().skip(from).find(|(_, one)| is_it(one)).map(|(at, _)| at)
+        };
+        // Its tag has come before anything is sent that stands behind it.
+        let told = next(write, &|one| *one == Passed::Answered(b'C')).expect("the write is answered");
+        assert!(told < behind, "write {writes}: {:#?}", passed.get(write..behind + 1));
+        // Before a Sync it is counted as well.
+        let sync = next(write, &|one| matches!(one, Passed::Asked(b'S' | b'Q', _))).expect("a Sync");
+        let is_count = |one: &Passed| matches!(one, Passed::Asked(b'B', text) if text.contains("dbgate_counts"));
+        let counts = next(write, &is_count).expect("the write is counted");
+        let answered = next(counts, &|one| *one == Passed::Answered(b'3')).expect("the count is answered");
+        assert!(counts < answered && answered < sync, "write {writes}: {:#?}", passed.get(write..sync + 1));
         at = behind;
     }
     assert_eq!(writes, 3);

@@ -314,6 +314,7 @@ fn catalog() -> Catalog {
             sequences: Vec::new(),
             unique_keys: vec![vec![1], vec![2, 3]],
             constraints: Vec::new(),
+            is_inert: false,
         }
     };
     let relations = (0..RELATIONS).map(relation).map(|one| (one.name.clone(), one)).collect();

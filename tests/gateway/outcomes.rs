@@ -25,7 +25,7 @@ async fn gate(database: &str) -> Gate {
 }
 
 /// The outcomes in a session's record, in their order, and what has none in front. The evidence must verify.
-async fn outcomes(gate: &Gate, grant: &GrantAnswer) -> Vec<String> {
+pub async fn outcomes(gate: &Gate, grant: &GrantAnswer) -> Vec<String> {
     let mut told = Vec::new();
     for line in gate.record(grant).await {
         let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

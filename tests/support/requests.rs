@@ -21,6 +21,18 @@ impl Requests {
         self
     }
 
+    /// Binds values to the unnamed portal.
+    pub fn bind_values(mut self, statement: &str, values: &[&str]) -> Self {
+        let values: Vec<_> = values.iter().copied().map(Some).collect();
+        frontend::bind("", statement, &values, &mut self.0);
+        self
+    }
+
+    pub fn describe(mut self, portal: &str) -> Self {
+        frontend::describe(Named::Portal, portal, &mut self.0);
+        self
+    }
+
     pub fn execute(self, portal: &str) -> Self {
         self.execute_part(portal, 0)
     }

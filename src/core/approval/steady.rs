@@ -215,6 +215,7 @@ mod tests {
             depends_on: Vec::new(),
             has_row_security: false,
             constraints: Vec::new(),
+            is_inert: false,
             has_user_policies: false,
             definition: definition.map(str::to_owned),
             estimated_rows: 0,

@@ -343,6 +343,7 @@ mod tests {
             estimated_rows: 0,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            is_inert: false,
             constraints: Vec::new(),
         };
         let looked_at = "[[column]]\nmatch = \"public.t.fax\"\ntags = []";

@@ -24,7 +24,7 @@ use crate::core::time::Moment;
 use alike::Sight;
 pub(crate) use alike::{About, Alike};
 pub use guard::text_runner;
-pub use judge::ImpactRefusal;
+pub use judge::{ImpactQuestion, ImpactRefusal};
 pub(crate) use question::{Answer, Asking};
 
 /// The vocabulary that every policy is validated against.

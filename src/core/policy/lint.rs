@@ -249,6 +249,7 @@ mod tests {
             estimated_rows: 0,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            is_inert: false,
             constraints: Vec::new(),
         };
         let catalog = Catalog {

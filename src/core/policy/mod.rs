@@ -16,6 +16,6 @@ pub mod selftest;
 pub mod suggest;
 pub mod verdict;
 
-pub use engine::{ImpactRefusal, OwnedSubject, Policy, Subject, text_runner};
+pub use engine::{ImpactQuestion, ImpactRefusal, OwnedSubject, Policy, Subject, text_runner};
 pub use limit::Limits;
 pub use verdict::{Cleared, Denial, Impact, Verdict};

@@ -406,6 +406,7 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             estimated_rows: described.rows,
             sequences: Vec::new(),
             unique_keys: Vec::new(),
+            is_inert: false,
             constraints,
         };
         catalog.relations.insert(name, relation);

@@ -274,6 +274,8 @@ pub struct Facts {
     pub prepared: Option<String>,
     /// The cursor it declares hands out its rows in their binary form.
     pub is_binary: bool,
+    /// It changes rows and returns none: an INSERT, UPDATE, DELETE or MERGE without RETURNING.
+    pub returns_nothing: bool,
     /// It may run as the owner of what it changes, once people have agreed: see `upkeep`.
     pub upkeep: Option<Upkeep>,
     /// It runs the prepared statement that it names, and so does what that does.
@@ -319,6 +321,7 @@ impl Facts {
             channel: None,
             prepared: None,
             is_binary: false,
+            returns_nothing: false,
             upkeep: None,
             executes: false,
             start: 0,
@@ -386,6 +389,7 @@ impl Facts {
             channel: None,
             prepared: outer.prepared.clone(),
             is_binary: outer.is_binary,
+            returns_nothing: outer.returns_nothing,
             upkeep: None,
             executes: true,
             start: outer.start,

@@ -181,15 +181,20 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     facts
 }
 
+/// A statement that changes rows.
+fn change(verb: &str, tree: &Tree) -> Facts {
+    Facts { returns_nothing: tree.get("returning_clause").is_nothing(), ..Facts::plain(verb, Effect::Write) }
+}
+
 /// What the kind of the statement alone says.
 fn top_level(tree: &Tree) -> Facts {
     let text = |name| tree.get(name).text();
     match tree.kind() {
         "SelectStmt" => select(tree),
-        "InsertStmt" => Facts::plain("INSERT", Effect::Write),
-        "UpdateStmt" => Facts::plain("UPDATE", Effect::Write),
-        "DeleteStmt" => Facts::plain("DELETE", Effect::Write),
-        "MergeStmt" => Facts::plain("MERGE", Effect::Write),
+        "InsertStmt" => change("INSERT", tree),
+        "UpdateStmt" => change("UPDATE", tree),
+        "DeleteStmt" => change("DELETE", tree),
+        "MergeStmt" => change("MERGE", tree),
         "CopyStmt" => copy(tree),
         "ExplainStmt" => explain(tree),
         "TransactionStmt" => transaction(tree),

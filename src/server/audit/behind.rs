@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::log::LogError;
 use super::session::{Protocol, SessionRecord, count};
+use super::settle::Due;
 use crate::core::policy::{Cleared, Denial};
 use crate::core::time::Moment;
 use crate::core::transcript::content;
@@ -26,7 +27,8 @@ impl SessionRecord {
             if let Some(text) = forwarded.filter(|_| at == 0) {
                 self.members.hex("fwd_c", &content::statement_digest(&self.key, text));
             }
-            self.unsettled = Some(self.queue("stmt", now).await?);
+            let line = self.queue("stmt", now).await?;
+            self.unsettled.note(line, Due::Sent);
             self.pending.insert((number, count(first + at)));
         }
         Ok(())

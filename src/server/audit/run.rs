@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::log::LogError;
+use super::settle::Due;
 use super::session::{Protocol, Recorded, ResultRecord, Said, SessionRecord};
 use super::writer::Pending;
 use crate::core::policy::Cleared;
@@ -39,7 +40,7 @@ enum What {
     Nothing,
     Statements {
         facts: Arc<Facts>,
-        may_wait: bool,
+        due: Due,
     },
     Results {
         rows_digest: [u8; 32],
@@ -105,23 +106,29 @@ impl SessionRecord {
         &mut self,
         cleared: &Cleared,
         said: Said<'_>,
-        may_wait: bool,
+        due: Due,
         now: Moment,
     ) -> Result<Recorded, LogError> {
-        let parameters = said.parameters.map(|bytes| self.key.commitment(Domain::Parameters, bytes));
-        let facts = cleared.shared_facts();
-        if !self.run.as_ref().is_some_and(|run| run.takes_statement(said.text, &facts)) {
-            self.written().await?;
-            self.statement(self.statements + 1, 0, &facts, Protocol::Extended);
-            self.members.text("dec", "allow");
-            self.text(said.text, said.wording);
-            self.begin_run(self.statements + 1, said.text, What::Statements { facts, may_wait }, now);
+        let (facts, parameters) = (cleared.shared_facts(), said.parameters.unwrap_or_default());
+        if let Some(recorded) = self.again(said.text, &facts, parameters, now) {
+            return Ok(recorded);
         }
-        let counted = self.statements;
-        let run = self.run.as_mut().ok_or(LogError::Nothing)?;
-        run.parameters.extend(parameters);
+        self.written().await?;
+        self.statement(self.statements + 1, 0, &facts, Protocol::Extended);
+        self.members.text("dec", "allow");
+        self.text(said.text, said.wording);
+        let what = What::Statements { facts: facts.clone(), due };
+        self.begin_run(self.statements + 1, said.text, what, now);
+        self.again(said.text, &facts, parameters, now).ok_or(LogError::Nothing)
+    }
+
+    /// Records the same statement again, with other values, where its line still grows. Nothing where it has to be
+    /// [recorded](Self::allowed) for itself.
+    pub fn again(&mut self, text: &str, facts: &Arc<Facts>, parameters: &[u8], now: Moment) -> Option<Recorded> {
+        let run = self.run.as_mut().filter(|run| run.takes_statement(text, facts))?;
+        run.parameters.push(self.key.commitment(Domain::Parameters, parameters));
         (run.length, run.now) = (run.length + 1, now);
-        Ok(Recorded::of(counted + run.length))
+        Some(Recorded::of(self.statements + run.length))
     }
 
     /// Takes in how a statement ended, where that ended just like the one before it, which returned nothing.
@@ -212,12 +219,10 @@ impl SessionRecord {
     fn end_run(&mut self, mut run: Box<Run>, pending: Pending) {
         let numbers = run.first..run.first + run.length;
         match std::mem::take(&mut run.what) {
-            What::Statements { may_wait, .. } => {
+            What::Statements { due, .. } => {
                 self.statements += run.length;
                 self.pending.extend(numbers.map(|number| (number, 0)));
-                if !may_wait {
-                    self.unsettled = Some(pending);
-                }
+                self.unsettled.note(pending, due);
             }
             What::Results { .. } => {
                 for number in numbers {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::log::{Log, LogError, Opening, Position, fields};
 use super::outcome::Standing;
 use super::run::{self, Run};
+use super::settle::Unsettled;
 use super::stored::Kind;
 use super::wording::Wording;
 use super::writer::Pending;
@@ -73,6 +74,8 @@ pub struct Said<'a> {
     pub forwarded: Option<&'a str>,
     /// Formats, values and result formats of a Bind.
     pub parameters: Option<&'a [u8]>,
+    /// Nothing of what it does stands before its transaction commits.
+    pub stands_at_commit: bool,
 }
 
 /// Proof that a statement was recorded before it ran. Only the record makes one, from what the
@@ -117,7 +120,7 @@ pub struct SessionRecord {
     pub(super) who: String,
     opened: Instant,
     open_leaf: Leaf,
-    durability: Durability,
+    pub(super) durability: Durability,
     level: u8,
     pub(super) statements: u64,
     pub(super) denied: u64,
@@ -132,8 +135,8 @@ pub struct SessionRecord {
     pub(super) spare_run: Option<Box<Run>>,
     /// What the open transaction has done.
     pub(super) standing: Box<Standing>,
-    /// The last line that must be durable before anything more is sent.
-    pub(super) unsettled: Option<Pending>,
+    /// What must be durable before something else happens.
+    pub(super) unsettled: Unsettled,
     /// What the next line says, while it is put together.
     pub(super) members: Members,
     is_closed: bool,
@@ -185,7 +188,7 @@ impl SessionRecord {
             run: None,
             spare_run: None,
             standing: Box::default(),
-            unsettled: None,
+            unsettled: Unsettled::default(),
             members: Members::new(),
             is_closed: false,
         };
@@ -215,13 +218,10 @@ impl SessionRecord {
         protocol: Protocol,
         now: Moment,
     ) -> Result<Recorded, LogError> {
-        let Said { text, wording, forwarded, parameters } = said;
-        let may_wait = self.durability == Durability::Writes
-            && cleared
-                .iter()
-                .all(|one| matches!(one.facts().effect, Effect::Read | Effect::Session | Effect::Transaction));
+        let Said { text, wording, forwarded, parameters, stands_at_commit } = said;
+        let due = self.due(cleared, stands_at_commit);
         if let ([one], Protocol::Extended, true) = (cleared, protocol, run::may_grow(&said)) {
-            return self.run_on(one, said, may_wait, now).await;
+            return self.run_on(one, said, due, now).await;
         }
         self.written().await?;
         let number = self.statements + 1;
@@ -244,10 +244,7 @@ impl SessionRecord {
             self.statements = number;
             self.pending.insert((number, u64::try_from(part).unwrap_or(u64::MAX)));
         }
-        let last = recorded.ok_or(LogError::Nothing)?;
-        if !may_wait {
-            self.unsettled = Some(last);
-        }
+        self.unsettled.note(recorded.ok_or(LogError::Nothing)?, due);
         Ok(Recorded { number })
     }
 

@@ -1,33 +1,110 @@
-//! Recorded before it runs: what must be durable before anything more is sent.
+//! Recorded before it happens: what must be durable before something more is sent.
 //!
 //! What must stay true: the log keeps the order of its lines, so when one is durable, so are all
-//! before it. Nothing goes to a target behind a line that must be durable and is not.
+//! before it. Nothing goes to a target behind a line that must be durable and is not, and no commit
+//! behind any line of what it makes stand.
 
 use super::log::LogError;
 use super::session::SessionRecord;
 use super::writer::Pending;
+use crate::core::policy::Cleared;
+use crate::core::statement::facts::{Effect, TransactionVerb};
+use crate::server::config::Durability;
 
-impl SessionRecord {
-    /// Waits until every recorded statement that must be durable before it runs is so.
-    pub async fn settled(&mut self) -> Result<(), LogError> {
-        self.grown().await?;
-        match self.unsettled.take() {
-            Some(last) => self.settled_to(last).await,
-            None => Ok(()),
+/// By when the line of a statement must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Before it is sent.
+    Sent,
+    /// Before its transaction is asked to commit.
+    Commit,
+    /// Soon: nothing waits for it.
+    Soon,
+}
+
+/// The last lines of which something waits.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    sent: Option<Pending>,
+    commit: Option<Pending>,
+    /// What is sent next may commit.
+    commits: bool,
+    /// A commit comes soon.
+    hurries: bool,
+}
+
+impl Unsettled {
+    /// One more line is in the queue.
+    pub fn note(&mut self, line: Pending, due: Due) {
+        match due {
+            Due::Sent => self.sent = Some(line),
+            Due::Commit => self.commit = Some(line),
+            Due::Soon => {}
         }
     }
 
-    /// The last line that must be durable and is not yet. It is on its way from here on: nobody has to wait.
+    /// What the next thing that is sent waits for.
+    fn next(&mut self) -> Option<Pending> {
+        if std::mem::take(&mut self.commits) {
+            self.sent = self.sent.max(self.commit.take());
+        }
+        self.sent
+    }
+}
+
+impl SessionRecord {
+    /// By when the line of these statements must be durable.
+    pub(super) fn due(&mut self, cleared: &[&Cleared], stands_at_commit: bool) -> Due {
+        self.unsettled.commits |= cleared.iter().any(|one| one.facts().transaction == Some(TransactionVerb::Commit));
+        let changes_nothing = |one: &&Cleared| match one.facts().effect {
+            Effect::Read | Effect::Session | Effect::Transaction => true,
+            Effect::Write | Effect::Ddl | Effect::Utility | Effect::Unknown => false,
+        };
+        match self.durability {
+            Durability::Strict => Due::Sent,
+            Durability::Writes if cleared.iter().all(changes_nothing) => Due::Soon,
+            Durability::Writes if stands_at_commit => Due::Commit,
+            Durability::Writes => Due::Sent,
+        }
+    }
+
+    /// What is sent next may commit: all that it makes stand must be durable by then.
+    pub fn commits(&mut self) {
+        self.unsettled.commits = true;
+    }
+
+    /// Waits until every recorded statement that must be durable before anything more is sent is so.
+    pub async fn settled(&mut self) -> Result<(), LogError> {
+        self.grown().await?;
+        let next = self.unsettled.next();
+        let hurries = std::mem::take(&mut self.unsettled.hurries);
+        if hurries && self.unsettled.commit.is_some_and(|line| !self.is_settled(line)) {
+            self.log.hurry();
+        }
+        if let Some(last) = next {
+            self.settled_to(last).await?;
+            self.unsettled.sent = None;
+        }
+        Ok(())
+    }
+
+    /// The last line that must be durable before anything more is sent, and is not yet. It is on its way from
+    /// here on: nobody has to wait.
     ///
     /// # Errors
     /// When the log takes nothing.
     pub async fn settling(&mut self) -> Result<Option<Pending>, LogError> {
         self.grown().await?;
-        let last = self.unsettled.filter(|last| !self.is_settled(*last));
+        let last = self.unsettled.next().filter(|last| !self.is_settled(*last));
         if last.is_some() {
             self.log.hurry();
         }
         Ok(last)
+    }
+
+    /// A commit comes behind what is sent next, and will wait for what was recorded: that is on its way by then.
+    pub fn commits_soon(&mut self) {
+        self.unsettled.hurries = true;
     }
 
     /// Whether what was recorded up to this line may run.
@@ -38,5 +115,61 @@ impl SessionRecord {
     /// Waits for that. Cancel safe.
     pub async fn settled_to(&self, line: Pending) -> Result<(), LogError> {
         self.log.durable(line).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::statement::facts::Facts;
+    use crate::core::statement::grammar;
+    use crate::server::audit::tests::{Folder, grant, open, session};
+    use crate::server::audit::{Protocol, Said, Wording};
+    use crate::sys::clock;
+
+    fn cleared(sql: &str) -> Cleared {
+        let facts = grammar::parse(sql).ok().and_then(|all| all.into_iter().next()).map(|one| one.facts);
+        Cleared::assumed(facts.unwrap_or_else(|| Facts::plain(sql, Effect::Unknown)))
+    }
+
+    /// Records a text; whether sending it would wait.
+    async fn waits(record: &mut SessionRecord, text: &str, protocol: Protocol, stands_at_commit: bool) -> bool {
+        let (one, wording) = (cleared(text), Wording::of(text));
+        let parameters = (protocol == Protocol::Extended).then_some(&b"1"[..]);
+        let said = Said { text, wording: &wording, forwarded: None, parameters, stands_at_commit };
+        record.allowed(&[&one], said, protocol, clock::now()).await.expect("recorded");
+        record.grown().await.expect("queued");
+        let Unsettled { sent, commit, commits, .. } = &record.unsettled;
+        let waits = sent.is_some() || (*commits && commit.is_some());
+        record.settled().await.expect("durable");
+        waits
+    }
+
+    #[tokio::test]
+    async fn what_its_transaction_makes_stand_is_durable_before_the_commit() {
+        let folder = Folder::new();
+        let log = open(&folder).await.expect("opened");
+        let mut record = session(&log, &grant(None)).await;
+        record.durability = Durability::Writes;
+        for protocol in [Protocol::Simple, Protocol::Extended] {
+            assert!(!waits(&mut record, "select 1", protocol, false).await);
+            assert!(!waits(&mut record, "commit", protocol, false).await, "nothing is written");
+            assert!(waits(&mut record, "insert into t values (1)", protocol, false).await);
+            assert!(!waits(&mut record, "insert into t values (1)", protocol, true).await);
+            let line = record.unsettled.commit.expect("one line");
+            assert!(!waits(&mut record, "rollback", protocol, false).await);
+            assert!(waits(&mut record, "commit", protocol, false).await);
+            assert!(record.is_settled(line));
+            // A Sync that commits has no line of its own.
+            assert!(!waits(&mut record, "update t set a = 1", protocol, true).await);
+            let line = record.unsettled.commit.expect("one line");
+            record.commits();
+            record.settled().await.expect("durable");
+            assert!(record.is_settled(line) && record.unsettled.commit.is_none());
+        }
+        record.durability = Durability::Strict;
+        for sql in ["select 1", "insert into t values (1)", "begin"] {
+            assert!(waits(&mut record, sql, Protocol::Simple, true).await, "{sql}");
+        }
     }
 }

@@ -137,7 +137,7 @@ fn cleared(verb: &str) -> Cleared {
 pub async fn allowed(record: &mut SessionRecord, text: &str, parts: usize) -> u64 {
     let parts: Vec<Cleared> = (0..parts).map(|_| cleared("SELECT")).collect();
     let (parts, wording) = (parts.iter().collect::<Vec<_>>(), Wording::of(text));
-    let said = Said { text, wording: &wording, forwarded: None, parameters: None };
+    let said = Said { text, wording: &wording, forwarded: None, parameters: None, stands_at_commit: false };
     let recorded = record.allowed(&parts, said, Protocol::Simple, clock::now()).await;
     record.settled().await.expect("durable");
     recorded.expect("recorded").number()
@@ -261,7 +261,7 @@ async fn a_session_of_everything_verifies() {
 
 /// Says that a statement may run once more, with these values.
 async fn again(record: &mut SessionRecord, one: &Cleared, text: &str, wording: &Wording, values: &str) -> u64 {
-    let said = Said { text, wording, forwarded: None, parameters: Some(values.as_bytes()) };
+    let said = Said { text, wording, forwarded: None, parameters: Some(values.as_bytes()), stands_at_commit: false };
     record.allowed(&[one], said, Protocol::Extended, clock::now()).await.expect("recorded").number()
 }
 
@@ -613,7 +613,7 @@ async fn the_largest_statement_still_fits_a_line() {
     };
     facts.touches = vec![touch; 4000];
     let (cleared, wording) = (Cleared::assumed(facts), Wording::of(&text));
-    let said = Said { text: &text, wording: &wording, forwarded: None, parameters: None };
+    let said = Said { text: &text, wording: &wording, forwarded: None, parameters: None, stands_at_commit: false };
     let recorded = record.allowed(&[&cleared], said, Protocol::Simple, clock::now()).await;
     let number = recorded.expect("it fits").number();
     let (columns, masked) = (vec![name; 1600], Vec::from_iter(0..1600));

@@ -46,7 +46,7 @@ pub enum NotTaken {
 }
 
 /// A line that was taken and may not be durable yet: its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pending(u64);
 
 /// What the thread does while it waits.

@@ -17,6 +17,8 @@ use crate::server::audit::Pending;
 const LONGEST_GATHERED: usize = 1024 * 1024;
 /// Requests that may gather before they are sent on: the target can work while the client says more.
 const SENT_AHEAD: usize = 8 * 1024;
+/// The same while the client says nothing, though its pipeline goes on.
+const SENT_MEANWHILE: usize = 2 * 1024;
 /// Requests that may wait for the disk before the client waits for it, too.
 const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
 /// A portal of the gateway's own.
@@ -110,6 +112,9 @@ impl Session {
     }
 
     pub(super) fn ask_sync(&mut self, owner: Owner) {
+        if self.commits_at_sync() {
+            self.record.commits();
+        }
         frontend::sync(&mut self.up);
         self.pipeline.expect(Step::Sync, owner);
         // It may commit, and fill cursors that outlive their transaction.
@@ -118,6 +123,9 @@ impl Session {
 
     /// A whole statement as a simple Query: what the target does then is exactly what the client asked.
     pub(super) fn ask_query(&mut self, sql: &str) {
+        if self.commits_at_sync() {
+            self.record.commits();
+        }
         frontend::query(sql, &mut self.up);
         self.pipeline.expect(Step::Query, Owner::Client);
     }
@@ -245,6 +253,9 @@ impl Session {
             // The target begins with that while the rest is on its way to the disk.
             seldom(self.send_settled()).await?;
         }
+        if self.commits_at_sync() {
+            self.record.commits_soon();
+        }
         self.record.settled().await?;
         if self.target.out.is_empty() {
             std::mem::swap(&mut self.target.out, &mut self.up);
@@ -266,11 +277,17 @@ impl Session {
                 .is_none_or(|settling| self.up.len() > LONGEST_UNSETTLED || self.record.is_settled(settling.line))
     }
 
+    /// The same while the client says nothing: the target may as well begin.
+    pub(super) fn is_ahead_meanwhile(&self) -> bool {
+        let may_cut = !self.ahead.unrun.is_unrecorded() && !self.is_skipping;
+        self.up.len() > SENT_MEANWHILE && may_cut && self.ahead.settling.is_none()
+    }
+
     /// Sends on what is recorded, and has the rest of what has gathered recorded while the client says
     /// more. Answers are read at the Flush or Sync.
     pub(super) async fn send_ahead(&mut self) -> Result<(), End> {
         self.send_settled().await?;
-        if self.up.len() > SENT_AHEAD && self.ahead.settling.is_none() {
+        if self.up.len() > SENT_MEANWHILE && self.ahead.settling.is_none() {
             if self.ahead.unrun.is_unrecorded() {
                 seldom(self.record_bound()).await?;
             }

@@ -135,7 +135,8 @@ impl Session {
         {
             let Some(planned) = planned else { continue };
             let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-            let said = Said { text: &text, wording: &wording, forwarded, parameters: Some(&values.parameters) };
+            let (parameters, stands_at_commit) = (Some(&*values.parameters), self.stands_at_commit(&planned));
+            let said = Said { text: &text, wording: &wording, forwarded, parameters, stands_at_commit };
             let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
             self.ahead.unrun.recorded.push((recorded.number(), place));
             self.ahead.filling = Deadline::earlier(self.ahead.filling, planned.cleared.limits().time);

@@ -32,6 +32,11 @@ impl Client {
         &mut self.link.out
     }
 
+    /// What was read and not yet taken.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.link.input
+    }
+
     /// The next message if it is here already.
     pub fn at_hand(&mut self) -> Result<Option<Message>, End> {
         Ok(frame::take(&mut self.link.input, self.limit)?)

@@ -248,7 +248,9 @@ impl Session {
         }
         let (values, text) = (bound.values, bound.text);
         let forwarded = planned.is_spliced.then_some(planned.forward.as_str());
-        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters: Some(&values.parameters) };
+        let stands_at_commit = self.stands_at_commit(&planned);
+        let parameters = Some(&*values.parameters);
+        let said = Said { text: &text, wording: &bound.wording, forwarded, parameters, stands_at_commit };
         if self.ends_block(&planned) && !seldom(self.answered_so_far(Asked::BeforeCommit)).await? {
             return seldom(self.record_unrun(&planned, said)).await;
         }
@@ -287,10 +289,14 @@ impl Session {
             return seldom(self.turn_down_with(&denial_error(&denial, &text), of)).await;
         }
         self.begin(recorded.number(), 0, &planned, 0);
-        self.runs_portal(portal, rows > 0);
+        self.runs_portal(portal, rows > 0 && !planned.returns_nothing());
         let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
         self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
-        self.held.has_moved |= planned.cleared.facts().transaction.is_some();
+        match self.held.has_only_begun && !self.is_block {
+            // What follows it runs in the block, or not at all.
+            true => self.is_block = true,
+            false => self.held.has_moved |= planned.cleared.facts().transaction.is_some(),
+        }
         self.is_dirty = true;
         match self.foresee(&planned, Mode::Extended).await? {
             Foreseen::GoOn => {}
@@ -309,6 +315,7 @@ impl Session {
         }
         self.pass(message, Step::Execute);
         self.changes.executed(planned.cleared.facts());
+        self.may_come_again(&planned, &text, portal, rows);
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
             let drained = seldom(self.flush_up(Mode::Extended)).await?;
@@ -329,7 +336,8 @@ impl Session {
         if !self.answered().await? {
             return Ok(());
         }
-        let said = Said { text, wording, forwarded: None, parameters: Some(&values.parameters) };
+        let parameters = Some(&*values.parameters);
+        let said = Said { text, wording, forwarded: None, parameters, stands_at_commit: false };
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
         self.is_skipping = !self.run_lent(planned, recorded.number()).await?;
         Ok(())
@@ -361,7 +369,7 @@ impl Session {
     /// Gets everything asked so far answered and judged. False when it failed or was refused.
     pub(super) async fn answered_so_far(&mut self, asked: Asked) -> Result<bool, End> {
         // The count goes along, unless where a block begins or ends is only known from the answers.
-        if self.held.counts_pending() && !self.held.has_moved {
+        if self.held.counts_pending() && !self.held.has_moved && !self.held.told.is_enough(asked) {
             self.ask_counts(asked);
             let drained = self.answered_with_rows().await?;
             if drained.failed_ours {
@@ -408,7 +416,7 @@ impl Session {
 
     /// A Sync commits, unless the client's own block goes on.
     fn asked_at_sync(&self) -> Asked {
-        if self.is_block && !self.held.own_block { Asked::SoFar } else { Asked::BeforeCommit }
+        if self.commits_at_sync() { Asked::BeforeCommit } else { Asked::SoFar }
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {

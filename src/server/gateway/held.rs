@@ -12,12 +12,12 @@ use super::before::Pending;
 use super::relay::{Drained, Mode};
 use super::room::LOCKS;
 use super::session::{End, Session};
+use super::told::Told;
 use super::trial::Tried;
 use crate::core::approval::OverCap;
 use crate::core::impact::{self, Baseline, Counted, Own, Written};
-use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::limit::Undo;
-use crate::core::policy::{Denial, Impact};
+use crate::core::policy::{Denial, Impact, ImpactQuestion, ImpactRefusal};
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::frontend::Named;
@@ -43,6 +43,8 @@ pub struct Held {
     own_next: Option<Own>,
     /// What the statements of this transaction say that they write to.
     written: Written,
+    /// The same by the tags of their answers.
+    pub told: Told,
     /// What was judged last in it.
     facts: Option<Arc<Facts>>,
     /// The last of its statements, by number and part in the record, and how many there were.
@@ -199,9 +201,18 @@ impl Session {
             self.held.written.extend(written.map(|touch| (touch.relation.clone(), touch.action)));
             self.held.facts = Some(facts);
         }
+        if !self.is_told(planned) {
+            self.held.told.is_short();
+        }
         self.held.last_held = Some((number, part));
         self.held.count = self.held.count.saturating_add(1);
         Ok(())
+    }
+
+    /// The last statement that is held was passed on again, so many times; the last of them has this number.
+    pub(super) fn hold_again(&mut self, number: u64, times: usize) {
+        self.held.last_held = Some((number, 0));
+        self.held.count = self.held.count.saturating_add(u32::try_from(times).unwrap_or(u32::MAX));
     }
 
     /// Reads the counters that earlier transactions may have left behind.
@@ -234,6 +245,7 @@ impl Session {
     /// Asks for the counts that a verdict needs; before a commit deferred work is done first.
     pub(super) fn ask_counts(&mut self, asked: Asked) {
         if asked == Asked::BeforeCommit {
+            self.record.commits_soon();
             self.ask_own("dbgate_constraints", &[]);
         }
         self.ask_own("dbgate_counts", &[]);
@@ -294,9 +306,7 @@ impl Session {
 
     async fn judge(&mut self, mut impacts: Vec<Impact>) -> Result<Verdict, End> {
         impacts.extend(self.locked(&impacts));
-        let subject = self.subject();
-        let judged = self.policy.judge_impact(&subject, &impacts, self.held.facts.as_deref(), &self.catalog);
-        let verdict = match judged {
+        let verdict = match self.judge_impacts(&impacts) {
             Ok(()) => Verdict::Stands,
             Err(ImpactRefusal::Deny(denial)) => Verdict::Denied(Box::new(denial)),
             Err(ImpactRefusal::NeedApproval(denial)) => self.lifted(denial, &impacts),
@@ -317,6 +327,20 @@ impl Session {
         }
         self.held.impacts = impacts;
         Ok(verdict)
+    }
+
+    /// What the policy says of what was changed. What it has let stand once need not be asked again.
+    pub(super) fn judge_impacts(&self, impacts: &[Impact]) -> Result<(), ImpactRefusal> {
+        let is_current = self.context.is_for(&self.policy, &self.catalog);
+        let asked = ImpactQuestion::all(impacts, &self.catalog);
+        if is_current && self.context.lets_stand(&asked) {
+            return Ok(());
+        }
+        self.policy.judge_impact(&self.subject(), impacts, self.held.facts.as_deref(), &self.catalog)?;
+        if is_current {
+            self.context.remember_stands(asked);
+        }
+        Ok(())
     }
 
     /// What an approval makes of a refusal that people may lift.
@@ -350,6 +374,7 @@ impl Session {
         self.held.is_active = false;
         self.held.baseline = None;
         self.held.written.clear();
+        self.held.told = Told::default();
         self.held.facts = None;
         (self.held.last_held, self.held.count) = (None, 0);
         self.held.impacts.clear();
@@ -402,6 +427,11 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
 }
 
 impl Held {
+    /// Whether rows are there that the session itself has put there.
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// Whether one statement alone has written in the open transaction.
     pub fn is_single_write(&self) -> bool {
         self.count == 1 && self.locked.is_empty()

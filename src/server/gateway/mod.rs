@@ -5,6 +5,7 @@
 //! target and bring its answers back through [`relay`] and [`rows`]; [`refuse`] says no. Nothing reaches the target that was not judged and recorded.
 
 mod account;
+mod again;
 mod aside;
 mod ask;
 mod asked;
@@ -33,7 +34,9 @@ mod session;
 mod simple;
 mod steady;
 mod stop;
+mod told;
 mod trial;
+mod undoable;
 pub mod upstream;
 mod values;
 mod wait;

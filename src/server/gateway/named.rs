@@ -40,8 +40,8 @@ const UNJUDGED: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub struct Changes {
     /// Of the request that is about to be made.
-    next: Option<Change>,
-    asked: VecDeque<Option<Change>>,
+    next: Option<Box<Change>>,
+    asked: VecDeque<Option<Box<Change>>>,
     /// How many there were in all.
     made: u64,
     /// Something runs whose success changes what the session knows.
@@ -84,6 +84,13 @@ impl Changes {
     pub fn asked(&mut self) {
         self.asked.push_back(self.next.take());
         self.made += 1;
+    }
+
+    /// So many Binds go out that give an unnamed portal the meaning that it has, but for its values: an error
+    /// ends them all.
+    pub fn asked_again(&mut self, times: usize) {
+        self.asked.extend(std::iter::repeat_with(|| None).take(times));
+        self.made += u64::try_from(times).unwrap_or(0);
     }
 
     /// The place of the next one among all of them.
@@ -188,7 +195,7 @@ impl Session {
             self.note_idle(parsed.judged.planned().map_or(unjudged, |planned| planned.cleared.limits()));
         }
         let before = set(&mut self.prepared, name, parsed);
-        self.changes.next = Some(Change::Statement(name.to_owned(), before));
+        self.changes.next = Some(Box::new(Change::Statement(name.to_owned(), before)));
     }
 
     /// The same of a portal.
@@ -199,13 +206,13 @@ impl Session {
             self.ahead.unrun.note(name, bound);
         }
         let before = set(&mut self.portals, name, bound);
-        self.changes.next = Some(Change::Portal(name.to_owned(), before));
+        self.changes.next = Some(Box::new(Change::Portal(name.to_owned(), before)));
     }
 
     /// The target skips what it has not answered.
     pub(super) fn undo_names(&mut self) {
         while let Some(change) = self.changes.asked.pop_back() {
-            match change {
+            match change.map(|change| *change) {
                 Some(Change::Statement(name, before)) => drop(set(&mut self.prepared, &name, before)),
                 Some(Change::Portal(name, before)) => drop(set(&mut self.portals, &name, before)),
                 None => {}

@@ -280,6 +280,7 @@ async fn connected(
         pipeline: Pipeline::default(),
         held_out: BytesMut::new(),
         executions: VecDeque::new(),
+        again: None,
         held: Held::default(),
         baseline_asked: false,
         is_vetoing: false,

@@ -16,7 +16,7 @@ use super::values::Values;
 use super::wait::Waiting;
 use crate::core::approval::{Asked, Estimate, Forecast, Lift, Request, RequestId, Reviewers, Spent, State, Trial};
 use crate::core::policy::{Denial, Impact};
-use crate::core::statement::facts::{Effect, Facts, Name};
+use crate::core::statement::facts::{Effect, Facts};
 use crate::core::wire::backend::ErrorFields;
 use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
@@ -176,11 +176,7 @@ impl Session {
 
     /// Whether its text alone says that it means what only this session knows. For the rest see `steady`.
     fn leans_on_the_session(&self, facts: &Facts) -> bool {
-        let is_own = |name: &Name| match &name.schema {
-            Some(schema) => schema.starts_with("pg_temp"),
-            None => self.temporary.contains(&name.name),
-        };
-        facts.touches.iter().any(|touch| is_own(&touch.relation))
+        facts.touches.iter().any(|touch| self.is_own(&touch.relation))
     }
 
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.

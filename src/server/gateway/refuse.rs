@@ -123,6 +123,9 @@ impl Session {
 
     /// Judges what is held. False when it may not stand: then it is rolled back and the client told.
     pub(super) async fn settle(&mut self, mode: Mode, asked: Asked) -> Result<bool, End> {
+        if asked == Asked::SoFar && self.stands_so_far() {
+            return Ok(true);
+        }
         let verdict = self.verdict(mode, asked).await?;
         self.settle_by(verdict, mode, asked).await
     }

@@ -18,6 +18,7 @@ use crate::core::statement::facts::Effect;
 use crate::core::wire::backend::{self, ErrorEdit, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
+use crate::server::check::Planned;
 use crate::sys::clock;
 
 /// How much a held answer may gather before its statement is stopped.
@@ -76,12 +77,12 @@ impl Description {
         *self.body == *body && *self.relations == *relations
     }
 
-    fn columns(&self) -> &[String] {
-        if self.is_current { &self.columns } else { &[] }
+    fn columns(&self, planned: &Planned) -> &[String] {
+        if self.is_current && !planned.returns_nothing() { &self.columns } else { &[] }
     }
 
-    fn masked(&self) -> &[usize] {
-        if self.is_current { &self.masked } else { &[] }
+    fn masked(&self, planned: &Planned) -> &[usize] {
+        if self.is_current && !planned.returns_nothing() { &self.masked } else { &[] }
     }
 
     /// Nothing goes on: gives back what is large.
@@ -95,6 +96,7 @@ impl Description {
 impl Session {
     /// Sends, then reads until every request is answered.
     pub(super) async fn round(&mut self, mode: Mode) -> Result<Drained, End> {
+        self.again = None;
         self.send().await?;
         let mut drained = Drained::default();
         while !self.pipeline.is_empty() {
@@ -130,6 +132,11 @@ impl Session {
                 self.flush_client().await?;
             }
             if rows > 0 {
+                continue;
+            }
+            let ended = self.ended_again(rest, mode)?;
+            if ended > 0 {
+                taken += ended;
                 continue;
             }
             let Some(message) = frame::view(rest, frame::LONGEST_FROM_SERVER)? else { break };
@@ -378,6 +385,7 @@ impl Session {
     /// RowDescription: columns that a splice took from a masked relation are named as that relation's.
     fn described(&mut self, message: View<'_>, mode: Mode) -> Result<(), End> {
         if message.tag != b'T' {
+            self.description.is_current &= message.tag != b'n';
             return if mode == Mode::Extended { self.show(message) } else { Ok(()) };
         }
         if self.net.is_some() || !self.description.is_of(message.body, self.executions.front()) {
@@ -440,7 +448,7 @@ impl Session {
 
     /// A statement has ended: its tag is checked against what was judged, and it is recorded.
     async fn executed(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
-        let Some(execution) = self.executions.pop_front() else {
+        let Some(execution) = self.ended() else {
             return self.show(message);
         };
         execution.use_up();
@@ -474,11 +482,12 @@ impl Session {
             self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;
+        self.held.told.note(&execution.planned, tag);
         self.note_change(&execution.planned, number, part);
         let result = ResultRecord {
             tag,
-            columns: self.description.columns(),
-            masked: self.description.masked(),
+            columns: self.description.columns(&execution.planned),
+            masked: self.description.masked(&execution.planned),
             rows: execution.rows,
             bytes: execution.bytes,
             micros: u64::try_from(execution.started.elapsed().as_micros()).unwrap_or(u64::MAX),

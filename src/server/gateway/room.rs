@@ -96,7 +96,7 @@ impl Session {
 
     /// Locks that stay until the transaction or the session ends, beside those of the relations that a statement
     /// names.
-    fn takes(&self, facts: &Facts) -> u64 {
+    pub(super) fn takes(&self, facts: &Facts) -> u64 {
         let verb = facts.verb.as_str();
         if verb == "FETCH" {
             let cursor = facts.prepared.as_ref().and_then(|name| self.cursors.get(name));

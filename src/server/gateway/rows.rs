@@ -40,15 +40,49 @@ pub struct Execution {
     pub deadline: Option<tokio::time::Instant>,
     /// Rows and lines of COPY.
     pub messages: u64,
+    /// So many more of the same statement come behind it, with numbers and Binds that follow on from its own.
+    pub again: u64,
     /// Bytes still to come of a row that goes on in pieces.
     rest: usize,
 }
 
 impl Execution {
+    /// One that begins now.
+    fn begin(number: u64, part: u32, planned: Arc<Planned>, started: Instant) -> Self {
+        let deadline = deadline(&planned, started);
+        let (before, places, again) = (0, [u64::MAX; 2], 0);
+        let (digest, behind) = (None, None);
+        let (rows, bytes, messages, rest) = (0, 0, 0, 0);
+        Self {
+            number, part, planned, before, places, digest, rows, bytes, started, behind, deadline, messages, again, rest,
+        }
+    }
+
+    /// Those behind the first of the same.
+    fn behind_first(&self) -> Option<Self> {
+        let again = self.again.checked_sub(1)?;
+        let [parse, bind] = self.places;
+        let next = Self::begin(self.number + 1, self.part, self.planned.clone(), Instant::now());
+        Some(Self { before: self.before, places: [parse, bind.saturating_add(1)], again, ..next })
+    }
+
+    /// The first of the same has ended without a row, and the turn of the next one comes now.
+    pub fn go_on(&mut self, now: Instant) {
+        self.again = self.again.saturating_sub(1);
+        self.number += 1;
+        self.places[1] = self.places[1].saturating_add(1);
+        (self.started, self.deadline) = (now, deadline(&self.planned, now));
+    }
+
     /// Takes in the rows as they go out.
     pub fn digest(&mut self, key: &SessionKey) -> &mut RowsDigest {
         self.digest.get_or_insert_with(|| Box::new(RowsDigest::new(key)))
     }
+}
+
+/// When a statement that begins now has used up its time.
+fn deadline(planned: &Planned, now: Instant) -> Option<tokio::time::Instant> {
+    planned.cleared.limits().time.and_then(|time| tokio::time::Instant::from_std(now).checked_add(time))
 }
 
 impl Session {
@@ -56,26 +90,19 @@ impl Session {
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
         self.doubt_what_follows(planned);
         self.note_idle(planned.cleared.limits());
-        let deadline = planned.cleared.limits().time.and_then(|time| tokio::time::Instant::now().checked_add(time));
-        let mut execution = Execution {
-            number,
-            part,
-            planned: planned.clone(),
-            before,
-            places: [u64::MAX; 2],
-            digest: None,
-            rows: 0,
-            bytes: 0,
-            started: Instant::now(),
-            behind: None,
-            deadline,
-            messages: 0,
-            rest: 0,
-        };
+        let mut execution = Execution { before, ..Execution::begin(number, part, planned.clone(), Instant::now()) };
         if let Some(behind) = self.limits_behind(planned) {
             execution.goes_on(behind);
         }
         self.executions.push_back(execution);
+    }
+
+    /// What runs has ended.
+    pub(super) fn ended(&mut self) -> Option<Execution> {
+        match self.executions.front().and_then(Execution::behind_first) {
+            Some(rest) => self.executions.front_mut().map(|front| std::mem::replace(front, rest)),
+            None => self.executions.pop_front(),
+        }
     }
 
     /// Takes the rows that `input` starts with: all that are whole, and pieces of long ones.

@@ -147,6 +147,8 @@ pub struct Session {
     /// Answers the client may not see before the verdict.
     pub(super) held_out: BytesMut,
     pub(super) executions: std::collections::VecDeque<Execution>,
+    /// What was passed on last, where it may come again.
+    pub(super) again: Option<Box<super::again::Again>>,
     pub(super) held: Held,
     pub(super) baseline_asked: bool,
     pub(super) is_vetoing: bool,
@@ -222,6 +224,14 @@ impl Session {
         self.catalog.resolve(name.schema.as_deref(), &name.name, &self.search_path)
     }
 
+    /// Whether a name means a temporary relation of the session's.
+    pub(super) fn is_own(&self, name: &Name) -> bool {
+        match &name.schema {
+            Some(schema) => schema.starts_with("pg_temp"),
+            None => self.temporary.contains(&name.name),
+        }
+    }
+
     /// The context that decisions are remembered in from here on.
     pub(super) fn remembering(&self) -> Arc<Context> {
         let grant = &self.grant.grant.id;
@@ -285,10 +295,19 @@ impl Session {
     /// Waits for one message and acts on it.
     async fn turn(&mut self) -> Result<(), End> {
         // What the client has sent ahead is served before it is written to: one write answers many.
-        if !self.client.is_full()
-            && let Some(message) = self.client.at_hand()?
-        {
-            return self.act(message).await;
+        if !self.client.is_full() {
+            if self.again.is_some() && self.comes_again()? {
+                return match self.is_ahead() {
+                    true => super::seldom(self.send_ahead()).await,
+                    false => Ok(()),
+                };
+            }
+            if let Some(message) = self.client.at_hand()? {
+                return self.act(message).await;
+            }
+        }
+        if self.is_ahead_meanwhile() {
+            super::seldom(self.send_ahead()).await?;
         }
         self.flush_client().await?;
         if self.pipeline.is_empty() {
@@ -336,6 +355,7 @@ impl Session {
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
+        self.again = None;
         if self.pipeline.is_ending() {
             super::seldom(self.ended_in_block()).await?;
         }
@@ -396,7 +416,8 @@ impl Session {
         // In a block it may be taken back.
         self.held.has_moved_names |= moves_names;
         match facts.transaction {
-            Some(TransactionVerb::Begin) => self.is_block = true,
+            // ReadyForQuery says it later.
+            Some(TransactionVerb::Begin) => (self.is_block, self.status) = (true, b'T'),
             Some(verb @ (TransactionVerb::Commit | TransactionVerb::Rollback)) => {
                 // What comes behind it in the pipeline is judged by what is so now; ReadyForQuery says it later.
                 self.is_block = facts.chains;

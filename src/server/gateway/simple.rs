@@ -62,7 +62,9 @@ impl Session {
         }
         let cleared: Vec<_> = statements.iter().map(|(planned, _)| &planned.cleared).collect();
         let forwarded = forwarded(statements);
-        let said = Said { text: sql, wording: &decided.wording, forwarded: forwarded.as_deref(), parameters: None };
+        let stands_at_commit = matches!(statements.as_slice(), [(one, _)] if self.stands_at_commit(one));
+        let (wording, forwarded) = (&decided.wording, forwarded.as_deref());
+        let said = Said { text: sql, wording, forwarded, parameters: None, stands_at_commit };
         let recorded = self.record.allowed(&cleared, said, Protocol::Simple, clock::now()).await?;
         let number = recorded.number();
         if self.run_all(statements, number, 0, !behind.is_empty()).await? && !behind.is_empty() {
@@ -274,7 +276,8 @@ impl Session {
         let facts = planned.cleared.facts();
         let is_plain = self.is_holding() && facts.transaction.is_none() && facts.copy.is_none();
         let commits = part.is_last && !self.is_block;
-        is_plain.then_some(if commits { Asked::BeforeCommit } else { Asked::SoFar })
+        let asked = if commits { Asked::BeforeCommit } else { Asked::SoFar };
+        (is_plain && !self.held.told.is_enough(asked)).then_some(asked)
     }
 
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a

@@ -33,6 +33,11 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Whether nothing is being stopped.
+    pub fn is_no(&self) -> bool {
+        matches!(self, Self::No)
+    }
+
     /// Whether rows are dropped.
     pub fn is_going(&self) -> bool {
         matches!(self, Self::Asked { .. } | Self::Silent)

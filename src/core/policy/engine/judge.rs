@@ -114,18 +114,15 @@ impl Policy {
     ) -> Result<(), ImpactRefusal> {
         let asking = Asking::new(self, subject);
         let story = story(impacts, facts);
-        // A temporary relation is the session's own and gone with it.
-        let lasting: Vec<&Impact> = changed(impacts).filter(|impact| !impact.schema.starts_with("pg_temp")).collect();
-        let refusals = lasting.iter().filter_map(|impact| {
-            let name = RelationName::new(&impact.schema, &impact.relation);
+        let questions = ImpactQuestion::all(impacts, catalog);
+        let refusals = questions.into_iter().filter_map(|ImpactQuestion { relation: name, action, view }| {
             let relation = catalog.relations.get(&name);
             let tags = match relation {
                 Some(relation) => relation_tags(self, catalog, relation),
                 None => self.classification.relation_tags(&name),
             };
             let entities = asking.relation(&name, relation.map(|relation| relation.kind), &tags, &[]);
-            let matter = asking.impact(measured(impact, &lasting, catalog));
-            let answer = asking.on(impact.action.word(), &entities, Some(&matter));
+            let answer = asking.on(action.word(), &entities, Some(&asking.impact(view)));
             refused(subject, &answer, &story, vec![name.to_string()], None)
         });
         match first(refusals.collect()) {
@@ -380,6 +377,28 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
 
 fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
+}
+
+/// What rules are asked about the changes of one relation: equal questions of one principal under one policy and
+/// catalog have equal answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImpactQuestion {
+    relation: RelationName,
+    action: RowAction,
+    view: ImpactView,
+}
+
+impl ImpactQuestion {
+    /// Those about a transaction. A temporary relation is the session's own and gone with it.
+    pub fn all(impacts: &[Impact], catalog: &Catalog) -> Vec<Self> {
+        let lasting: Vec<&Impact> = changed(impacts).filter(|impact| !impact.schema.starts_with("pg_temp")).collect();
+        let question = |impact: &&Impact| Self {
+            relation: RelationName::new(&impact.schema, &impact.relation),
+            action: impact.action,
+            view: measured(impact, &lasting, catalog),
+        };
+        lasting.iter().map(question).collect()
+    }
 }
 
 /// The share is that of rows which the session has not put there itself; where the size is not known it counts as

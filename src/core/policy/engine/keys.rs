@@ -163,6 +163,7 @@ mod tests {
             estimated_rows: rows,
             sequences: Vec::new(),
             unique_keys: vec![vec![1]],
+            is_inert: false,
             constraints: Vec::new(),
         }
     }
@@ -174,6 +175,7 @@ mod tests {
             kind: RelationKind::View,
             definition: Some(definition.to_owned()),
             unique_keys: Vec::new(),
+            is_inert: false,
             ..relation(oid, name, columns, 0)
         };
         let relations = [

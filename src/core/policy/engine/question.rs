@@ -75,7 +75,7 @@ pub(crate) struct StatementView {
 }
 
 /// A measured impact as rules see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ImpactView {
     pub rows: i64,
     pub total: i64,

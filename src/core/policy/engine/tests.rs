@@ -58,6 +58,7 @@ fn catalog() -> Catalog {
         estimated_rows: 10,
         sequences: Vec::new(),
         unique_keys: Vec::new(),
+        is_inert: false,
         constraints: Vec::new(),
     };
     let relations: BTreeMap<_, _> = [relation(1, "customers"), relation(2, "orders")]

@@ -67,6 +67,7 @@ fn relation(oid: u32, full: &str, kind: RelationKind, columns: &[&str]) -> Relat
         sequences: Vec::new(),
         unique_keys: Vec::new(),
         constraints: Vec::new(),
+        is_inert: false,
     }
 }
 

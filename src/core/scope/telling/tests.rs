@@ -36,6 +36,7 @@ fn relation(oid: u32, columns: &[&str], constraints: &[(&str, &[i16], Against)])
         estimated_rows: 0,
         sequences: Vec::new(),
         unique_keys: Vec::new(),
+        is_inert: false,
         constraints: constraints.iter().map(constraint).collect(),
     }
 }

@@ -1,0 +1,105 @@
+//! What the answers to writes say of them: while a transaction goes on, the numbers in their command tags tell
+//! what it has changed, where a tag tells all. Before its commit it is counted in any case.
+//!
+//! What must stay true: a tag only ever lets a transaction go on. Where it does not tell all, or what it tells
+//! would be refused, the target's own counters are asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::held::Asked;
+use super::session::Session;
+use crate::core::policy::Impact;
+use crate::core::statement::facts::{Facts, Name, RowAction, Touch};
+use crate::server::check::{Hold, Planned};
+
+/// Rows that the open transaction has changed.
+#[derive(Default)]
+pub struct Told {
+    /// A statement ran whose tag does not tell all.
+    is_short: bool,
+    /// Of the statement that ended last, which may have run many times.
+    last: Option<(Arc<Facts>, u64)>,
+    /// Of those before it.
+    sums: BTreeMap<(Name, RowAction), u64>,
+}
+
+impl Told {
+    /// A statement runs whose tag will not tell all.
+    pub fn is_short(&mut self) {
+        self.is_short = true;
+    }
+
+    /// Whether the tags are enough for what is asked.
+    pub fn is_enough(&self, asked: Asked) -> bool {
+        asked == Asked::SoFar && !self.is_short
+    }
+
+    /// Takes in the tag of a statement that has ended.
+    pub fn note(&mut self, planned: &Planned, tag: &str) {
+        if self.is_short || planned.hold != Hold::Counted {
+            return;
+        }
+        let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        let facts = planned.cleared.shared_facts();
+        match &mut self.last {
+            Some((last, sum)) if Arc::ptr_eq(last, &facts) => *sum = sum.saturating_add(rows),
+            _ => {
+                self.add_last();
+                self.last = Some((facts, rows));
+            }
+        }
+    }
+
+    fn add_last(&mut self) {
+        if let Some((facts, rows)) = self.last.take()
+            && let Some(Touch { relation, action, .. }) = written(&facts)
+        {
+            let sum = self.sums.entry((relation.clone(), *action)).or_default();
+            *sum = sum.saturating_add(rows);
+        }
+    }
+}
+
+/// What a statement says that it changes, where that is one relation, in one way.
+fn written(facts: &Facts) -> Option<&Touch> {
+    let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+    written.next().filter(|_| written.next().is_none())
+}
+
+impl Session {
+    /// Whether the tag of a statement tells all that it changes: nothing but its own text changes anything, and
+    /// that names one relation.
+    pub(super) fn is_told(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        let is_plain = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE");
+        // Of whose rows it deletes the counters know more.
+        let is_countable = written(facts).is_some_and(|touch| touch.action != RowAction::Delete || !self.held.has_own());
+        is_plain && is_countable && self.stands_at_commit(planned)
+    }
+
+    /// Whether what runs may stand as far as its tags tell.
+    pub(super) fn stands_so_far(&mut self) -> bool {
+        let is_plain = self.people.lift.is_none() && self.people.trying.is_none();
+        let is_whole = !self.held.has_undone && self.held.locked.is_empty();
+        if !self.held.told.is_enough(Asked::SoFar) || !is_plain || !is_whole {
+            return false;
+        }
+        self.held.told.add_last();
+        let impacts = self.held.told.sums.iter().filter_map(|((name, action), rows)| {
+            let relation = self.resolve(name).filter(|_| !self.is_own(name))?;
+            Some(Impact {
+                schema: relation.name.schema.clone(),
+                relation: relation.name.name.clone(),
+                action: *action,
+                rows: *rows,
+                of: u64::try_from(relation.estimated_rows).ok(),
+                direct: true,
+                others: None,
+            })
+        });
+        let stands = self.judge_impacts(&impacts.collect::<Vec<_>>()).is_ok();
+        self.held.is_active &= !stands;
+        stands
+    }
+}

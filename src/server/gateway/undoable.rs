@@ -1,0 +1,39 @@
+//! Writes that a rollback takes back whole. Where durability is `writes`, their record may follow them to the
+//! disk: it is there before their commit is asked for.
+//!
+//! What must stay true: whatever may do something that outlives its transaction is on the disk before it is
+//! sent, and so is all that cannot be read from the text and the catalog.
+
+use super::session::Session;
+use crate::core::scope::catalog::RelationKind;
+use crate::core::statement::facts::{Effect, RowAction, Touch};
+use crate::server::check::{Hold, Planned};
+
+impl Session {
+    /// Whether all that a statement does stands or falls with its transaction.
+    pub(super) fn stands_at_commit(&self, planned: &Planned) -> bool {
+        let facts = planned.cleared.facts();
+        let is_change = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE");
+        let is_written = planned.hold == Hold::Counted && facts.effect == Effect::Write && is_change;
+        let calls_nothing = self.is_tame(facts)
+            && !self.runs_code(facts)
+            && !facts.unread_text
+            && (facts.casts.is_empty() || !self.catalog.has_volatile_operators);
+        let is_own = self.has_own_code || self.has_own_views || self.has_moved_names;
+        is_written && calls_nothing && !is_own && facts.touches.iter().all(|touch| self.is_inert(touch))
+    }
+
+    /// Whether nothing of somebody's runs where this relation is read or written.
+    fn is_inert(&self, touch: &Touch) -> bool {
+        let is_known = self.resolve(&touch.relation).is_some_and(|relation| match touch.action {
+            RowAction::Read => relation.kind == RelationKind::Table && !relation.has_row_security,
+            RowAction::Insert | RowAction::Update | RowAction::Delete => relation.is_inert,
+        });
+        self.is_own(&touch.relation) || is_known
+    }
+
+    /// Whether a Sync commits what has run: only in the client's own block it does not.
+    pub(super) fn commits_at_sync(&self) -> bool {
+        !self.is_block || self.held.own_block
+    }
+}
