@@ -39,7 +39,8 @@ async fn main() {
     let masks = argument("--masks").is_none_or(|value| value != "off");
     let scale = argument("--scale").unwrap_or_else(|| "10".into());
     let rows = argument("--rows").unwrap_or_else(|| "2000000".into());
-    let parameters = [("shared_buffers", "1GB"), ("max_connections", "1700"), ("jit", "off"), ("autovacuum", "off")];
+    let connections = argument("--connections").unwrap_or_else(|| "1700".into());
+    let parameters = [("shared_buffers", "1GB"), ("max_connections", &connections), ("jit", "off"), ("autovacuum", "off")];
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let installation = Installation::find().expect("PostgreSQL server programs");
     let settings = Settings { parameters, ..Settings::default() };

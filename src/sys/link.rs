@@ -112,6 +112,11 @@ impl Link {
         self.out.is_empty() && !self.is_unflushed
     }
 
+    /// Bytes that its buffers have room for.
+    pub fn room(&self) -> usize {
+        self.input.capacity() + self.out.capacity()
+    }
+
     /// Gives back what was needed for bulk; for a link on which nothing goes on.
     pub fn rest(&mut self) {
         self.block = SMALL;

@@ -31,14 +31,22 @@ pub(super) struct Unsettled {
     commits: bool,
     /// A commit comes soon.
     hurries: bool,
+    /// Lines that a commit will wait for, since the disk was asked for some last.
+    gathered: u32,
 }
+
+/// So many lines that a commit will wait for are worth a way to the disk of their own.
+const MANY: u32 = 4;
 
 impl Unsettled {
     /// One more line is in the queue.
     pub fn note(&mut self, line: Pending, due: Due) {
         match due {
             Due::Sent => self.sent = Some(line),
-            Due::Commit => self.commit = Some(line),
+            Due::Commit => {
+                self.commit = Some(line);
+                self.gathered += 1;
+            }
             Due::Soon => {}
         }
     }
@@ -76,12 +84,7 @@ impl SessionRecord {
     /// Waits until every recorded statement that must be durable before anything more is sent is so.
     pub async fn settled(&mut self) -> Result<(), LogError> {
         self.grown().await?;
-        let next = self.unsettled.next();
-        let hurries = std::mem::take(&mut self.unsettled.hurries);
-        if hurries && self.unsettled.commit.is_some_and(|line| !self.is_settled(line)) {
-            self.log.hurry();
-        }
-        if let Some(last) = next {
+        if let Some(last) = self.unsettled.next() {
             self.settled_to(last).await?;
             self.unsettled.sent = None;
         }
@@ -102,9 +105,19 @@ impl SessionRecord {
         Ok(last)
     }
 
-    /// A commit comes behind what is sent next, and will wait for what was recorded: that is on its way by then.
+    /// A commit comes behind what is sent next.
     pub fn commits_soon(&mut self) {
         self.unsettled.hurries = true;
+    }
+
+    /// Something was sent: while the target works, what its commit will wait for goes to the disk, where that
+    /// comes soon or much has gathered.
+    pub fn hurries(&mut self) {
+        let is_due = std::mem::take(&mut self.unsettled.hurries) || self.unsettled.gathered >= MANY;
+        if is_due && self.unsettled.commit.is_some_and(|line| !self.is_settled(line)) {
+            self.unsettled.gathered = 0;
+            self.log.hurry();
+        }
     }
 
     /// Whether what was recorded up to this line may run.

@@ -21,6 +21,8 @@ const SENT_AHEAD: usize = 8 * 1024;
 const SENT_MEANWHILE: usize = 2 * 1024;
 /// Requests that may wait for the disk before the client waits for it, too.
 const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
+/// Room that a session keeps while its transaction is open and nothing goes on in it.
+const MOST_KEPT: usize = 256 * 1024;
 /// A portal of the gateway's own.
 const PORTAL: &str = "dbgate_portal";
 
@@ -263,7 +265,9 @@ impl Session {
             self.target.out.extend_from_slice(&self.up);
         }
         self.up.clear();
-        self.target.push().await.map_err(|_| End::TargetLost)
+        self.target.push().await.map_err(|_| End::TargetLost)?;
+        self.record.hurries();
+        Ok(())
     }
 
     /// Whether of a pipeline so much has gathered that a part of it should go on.
@@ -323,8 +327,12 @@ impl Session {
         Ok(drained)
     }
 
-    /// Nothing goes on: memory for bulk is given back.
+    /// Nothing goes on: memory for bulk is given back. In a transaction more of the same comes soon.
     pub(super) fn rest(&mut self) {
+        let room = self.client.room() + self.target.room() + self.up.capacity() + self.held_out.capacity();
+        if self.status == b'T' && room <= MOST_KEPT {
+            return;
+        }
         self.client.rest();
         self.target.rest();
         self.description.rest();

@@ -73,6 +73,16 @@ impl Client {
         self.link.out.len() >= WRITE_BLOCK
     }
 
+    /// Bytes that its buffers have room for.
+    pub fn room(&self) -> usize {
+        self.link.room()
+    }
+
+    /// Writes as much as goes without waiting.
+    pub async fn push(&mut self) -> Result<(), End> {
+        self.link.push().await.map_err(|_| End::ClientGone)
+    }
+
     /// Nothing goes on: memory for bulk is given back.
     pub fn rest(&mut self) {
         self.link.rest();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::account::with_approved;
 use super::foresee::Foreseen;
 use super::held::Asked;
+use super::moved::{Undecided, outdated};
 use super::named::Parsed;
 use super::people::{self, Stopped};
 use super::refuse::denial_error;
@@ -483,21 +484,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Why a Parse has no decision.
-pub(super) enum Undecided {
-    /// The target only reads it, and nothing of it runs as it is.
-    Unjudged(Judged),
-    Denied(Box<Denial>),
-}
-
-pub(super) fn outdated() -> Box<Denial> {
-    refused(
-        "prepare_again",
-        "what its names mean may have changed since this statement was prepared",
-        "prepare it again",
-    )
 }
 
 fn unread() -> Box<Denial> {

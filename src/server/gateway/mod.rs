@@ -13,6 +13,7 @@ mod before;
 mod bound;
 mod circumstances;
 mod client;
+mod description;
 pub mod door;
 mod extended;
 mod foresee;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::account::with_approved;
 use super::aside;
-use super::extended::{Undecided, outdated};
 use super::session::{End, Judged, Session};
 use super::simple::forwarded;
 use crate::core::policy::Denial;
@@ -243,6 +242,21 @@ fn depends_on_names(planned: &Planned) -> bool {
     let facts = planned.cleared.facts();
     let is_counted = is_dml(facts) && planned.hold.is_counted() && !planned.is_spliced;
     facts.names_unqualified() && !(is_counted && !facts.effects.are_counted && !facts.locks)
+}
+
+/// Why a Parse has no decision.
+pub(super) enum Undecided {
+    /// The target only reads it, and nothing of it runs as it is.
+    Unjudged(Judged),
+    Denied(Box<Denial>),
+}
+
+pub(super) fn outdated() -> Box<Denial> {
+    refused(
+        "prepare_again",
+        "what its names mean may have changed since this statement was prepared",
+        "prepare it again",
+    )
 }
 
 fn is_dml(facts: &Facts) -> bool {

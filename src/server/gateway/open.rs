@@ -318,7 +318,7 @@ async fn connected(
         has_own_code: false,
         has_moved_names: false,
         changes: super::named::Changes::default(),
-        description: super::relay::Description::default(),
+        description: super::description::Description::default(),
     });
     let begun = begin(&mut session, role, lease, opened, &welcome).await;
     if begun.is_ok() && session.context.is_for(&session.policy, &asked.catalog) {

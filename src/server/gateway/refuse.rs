@@ -277,11 +277,13 @@ impl Session {
     /// The client is not kept waiting for the answer to such a Sync. What it says next is: that is read as
     /// the settings say which come with the answer.
     pub(super) async fn sync_in_block(&mut self) -> Result<(), End> {
+        self.release();
+        backend::write_ready(self.status, self.client.out());
+        self.client.push().await?;
         frontend::sync(&mut self.up);
         self.pipeline.expect(Step::Ending, Owner::Gateway);
         self.send().await?;
         self.after_sync();
-        backend::write_ready(self.status, self.client.out());
         Ok(())
     }
 

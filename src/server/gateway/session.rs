@@ -206,7 +206,7 @@ pub struct Session {
     pub(super) cursors: BTreeMap<String, super::named::Cursor>,
     /// Changes of names that the target has been asked for and has not answered.
     pub(super) changes: super::named::Changes,
-    pub(super) description: super::relay::Description,
+    pub(super) description: super::description::Description,
 }
 
 impl Session {
