@@ -429,7 +429,11 @@ impl Session {
     }
 
     async fn sync_up(&mut self) -> Result<(), End> {
-        if self.is_skipping || (self.awaits_commit() && !seldom(self.judged_before_sync()).await?) {
+        let is_told = !self.is_skipping && self.is_told_in_block();
+        if is_told && seldom(self.told_in_block()).await? {
+            return Ok(());
+        }
+        if is_told || self.is_skipping || (self.awaits_commit() && !seldom(self.judged_before_sync()).await?) {
             return seldom(self.close_failed(Mode::Extended)).await;
         }
         if self.is_answered_in_block() {

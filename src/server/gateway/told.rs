@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::held::Asked;
-use super::session::Session;
+use super::relay::Mode;
+use super::session::{End, Session};
 use crate::core::policy::Impact;
+use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, Name, RowAction, Touch};
+use crate::core::wire::backend;
 use crate::server::check::{Hold, Planned};
 
 /// Rows that the open transaction has changed.
@@ -76,6 +79,39 @@ impl Session {
         // Of whose rows it deletes the counters know more.
         let is_countable = written(facts).is_some_and(|touch| touch.action != RowAction::Delete || !self.held.has_own());
         is_plain && is_countable && self.stands_at_commit(planned)
+    }
+
+    /// Whether a Sync commits nothing, and tags are enough for what was asked before it.
+    pub(super) fn is_told_in_block(&self) -> bool {
+        let is_certain = self.is_block && !self.commits_at_sync() && !self.held.has_moved;
+        is_certain && self.is_holding() && self.held.told.is_enough(Asked::SoFar) && !self.ahead.unrun.is_open()
+    }
+
+    /// Such a Sync goes along with what was asked, and the target is waited for once. False where something has
+    /// failed, or was refused.
+    pub(super) async fn told_in_block(&mut self) -> Result<bool, End> {
+        self.ask_sync(Owner::Gateway);
+        let mut drained = self.round(Mode::Extended).await?;
+        self.note_plan(&mut drained.rows);
+        self.take_baseline(&drained);
+        self.changes.settled();
+        if let Some((number, part, tag)) = drained.wrong_tag {
+            self.wrong_tag(number, part, &tag, Mode::Extended).await?;
+            return Ok(false);
+        }
+        if drained.failed || !self.stop.is_no() {
+            return Ok(false);
+        }
+        if !self.stands_so_far() {
+            let stands = self.settle(Mode::Extended, Asked::SoFar).await?;
+            if stands {
+                self.sync_in_block().await?;
+            }
+            return Ok(stands);
+        }
+        self.after_sync();
+        backend::write_ready(self.status, self.client.out());
+        Ok(true)
     }
 
     /// Whether what runs may stand as far as its tags tell.
