@@ -106,6 +106,12 @@ impl Pipeline {
         (is(0, Step::Bind) && is(1 + usize::from(is_described), Step::Execute)).then_some(is_described)
     }
 
+    /// Both have been answered, and nothing else.
+    pub fn receive_run(&mut self) {
+        let length = 2 + usize::from(self.is_run_next() == Some(true));
+        self.steps.drain(..length.min(self.steps.len()));
+    }
+
     /// Takes in the type of the next message from the server.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::log::LogError;
 use super::settle::Due;
-use super::session::{Protocol, Recorded, ResultRecord, Said, SessionRecord};
+use super::session::{Protocol, Recorded, ResultRecord, Said, SessionRecord, count};
 use super::writer::Pending;
 use crate::core::policy::Cleared;
 use crate::core::statement::facts::Facts;
@@ -131,16 +131,17 @@ impl SessionRecord {
         Some(Recorded::of(self.statements + run.length))
     }
 
-    /// Takes in how a statement ended, where that ended just like the one before it, which returned nothing.
-    /// False where it has to be [recorded](Self::result_of_many).
-    pub fn goes_on(&mut self, number: u64, part: u32, result: &ResultRecord<'_>, now: Moment) -> bool {
+    /// Takes in how statements ended, `most` of them one behind the other, where they ended just like the one
+    /// before them, which returned nothing. How many were: those behind have to be [recorded](Self::result_of_many).
+    pub fn go_on(&mut self, number: u64, part: u32, result: &ResultRecord<'_>, most: usize, now: Moment) -> usize {
         let run = self.run.as_mut().filter(|run| part == 0 && run.takes_result(number, result));
-        let Some(run) = run.filter(|_| is_empty(result)) else { return false };
-        (run.length, run.now) = (run.length + 1, now);
+        let Some(run) = run.filter(|_| is_empty(result)) else { return 0 };
+        let times = most.min(usize::try_from(LONGEST_RUN - run.length).unwrap_or(0));
+        (run.length, run.now) = (run.length + count(times), now);
         if let What::Results { micros, .. } = &mut run.what {
             *micros = result.micros;
         }
-        true
+        times
     }
 
     /// Records how a statement ended; a line of one that returned nothing waits for more of the same

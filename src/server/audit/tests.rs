@@ -283,7 +283,7 @@ async fn a_statement_that_is_run_many_times_has_a_line_for_many_of_them() {
     assert_eq!((other, stored.len()), (101, 4), "all is in the log before anything is sent");
     for number in 1..=99 {
         let nothing = ResultRecord { tag: "INSERT 0 1", columns: &[], ..seen(0) };
-        if !record.goes_on(number, 0, &nothing, clock::now()) {
+        if record.go_on(number, 0, &nothing, 1, clock::now()) == 0 {
             record.result_of_many(number, 0, nothing, clock::now()).await.expect("recorded");
         }
     }

@@ -21,9 +21,6 @@ use crate::sys::clock;
 
 /// Longer values go the long way: it keeps account of them.
 const LONGEST: usize = 4096;
-/// What is taken at once: then it is time to send some of it.
-const AT_ONCE: usize = 8 * 1024;
-
 /// A statement that ran in the unnamed portal.
 pub struct Again {
     planned: Arc<Planned>,
@@ -94,10 +91,10 @@ impl Session {
         if !self.is_unchanged(again, first.statement) {
             return None;
         }
-        let (facts, now) = (again.planned.cleared.shared_facts(), clock::now());
+        let (facts, now, enough) = (again.planned.cleared.shared_facts(), clock::now(), self.enough());
         let (mut taken, mut times, mut last) = (0, 0, None);
         while let Some(run) = input.get(taken..).and_then(|rest| Run::at(rest, again.rows)) {
-            if run.statement != first.statement || taken > AT_ONCE {
+            if run.statement != first.statement || taken > enough {
                 break;
             }
             let Some(recorded) = self.record.again(&again.text, &facts, run.parameters, now) else { break };
@@ -132,32 +129,38 @@ impl Session {
         is_prepared && runs && Arc::ptr_eq(&again.policy, &self.grant.policy())
     }
 
-    /// Takes in answers to the same again, as far as each is like the one before: how many bytes they are.
+    /// Takes in answers to the same again, as far as they are alike: how many bytes they are.
     pub(super) fn ended_again(&mut self, input: &[u8], mode: Mode) -> Result<usize, End> {
-        let repeats = self.executions.front().is_some_and(|front| front.again > 0 && front.messages == 0);
-        if !repeats || mode != Mode::Extended || !self.stop.is_no() || !self.late_description.is_empty() {
+        let Some(front) = self.executions.front().filter(|front| front.again > 0 && front.messages == 0) else {
+            return Ok(0);
+        };
+        let is_plain = mode == Mode::Extended && self.stop.is_no() && self.late_description.is_empty();
+        let Some(is_described) = self.pipeline.is_run_next().filter(|_| is_plain) else { return Ok(0) };
+        let Some(answers) = Answers::at(input, is_described) else { return Ok(0) };
+        let tag = backend::command_tag(answers.done.body)?;
+        if !tag_matches(front.planned.cleared.facts(), tag) {
             return Ok(0);
         }
-        let (now, ended, mut taken) = (clock::now(), Instant::now(), 0);
-        while let Some(answers) = self.pipeline.is_run_next().and_then(|is_described| {
-            Answers::at(input.get(taken..).unwrap_or_default(), is_described)
-        }) {
-            if !self.ends_alike(backend::command_tag(answers.done.body)?, now, ended) {
-                break;
+        let alike = input.chunks_exact(answers.length).take_while(|next| input.starts_with(next));
+        let most = usize::try_from(front.again).unwrap_or(usize::MAX).min(alike.count());
+        let times = self.end_alike(tag, most);
+        for message in 0..times {
+            if message > 0 && self.pipeline.is_run_next() != Some(is_described) {
+                return Err(End::Protocol);
             }
-            for message in [Some(answers.bound), answers.described, Some(answers.done)].into_iter().flatten() {
-                self.pipeline.receive(message.tag)?;
-                self.show(message)?;
-                taken += message.wire_length();
-            }
-            self.changes.answered();
+            self.pipeline.receive_run();
         }
+        self.changes.answered_again(times);
+        let taken = times * answers.length;
+        self.show_all(input.get(..taken).unwrap_or_default());
         Ok(taken)
     }
 
-    /// Notes that the statement whose turn it is has ended like the one before it, if it has and another one follows.
-    fn ends_alike(&mut self, tag: &str, now: crate::core::time::Moment, ended: Instant) -> bool {
-        let Some(front) = self.executions.front_mut().filter(|front| front.again > 0) else { return false };
+    /// Notes that the statement whose turn it is has ended like the one before it, and so have those behind it:
+    /// how many of them that is said of.
+    fn end_alike(&mut self, tag: &str, most: usize) -> usize {
+        let Some(front) = self.executions.front_mut() else { return 0 };
+        let (now, ended) = (clock::now(), Instant::now());
         let result = ResultRecord {
             tag,
             columns: &[],
@@ -168,21 +171,18 @@ impl Session {
             rows_digest: self.record.key().no_rows(),
             transaction: char::from(self.status),
         };
-        let is_alike = tag_matches(front.planned.cleared.facts(), tag)
-            && self.record.goes_on(front.number, front.part, &result, now);
-        if is_alike {
-            self.held.told.note(&front.planned, tag);
-            front.go_on(ended);
-        }
-        is_alike
+        let times = self.record.go_on(front.number, front.part, &result, most, now);
+        self.held.told.note(&front.planned, tag, times);
+        front.go_on(times, ended);
+        times
     }
 }
 
 /// The answers to one of them that has returned nothing.
 struct Answers<'a> {
-    bound: View<'a>,
-    described: Option<View<'a>>,
     done: View<'a>,
+    /// Of all of them.
+    length: usize,
 }
 
 impl<'a> Answers<'a> {
@@ -194,8 +194,11 @@ impl<'a> Answers<'a> {
             rest = rest.get(message.wire_length()..)?;
             Some(message)
         };
-        let bound = next(b'2')?;
-        let described = if is_described { Some(next(b'n')?) } else { None };
-        Some(Self { bound, described, done: next(b'C')? })
+        next(b'2')?;
+        if is_described {
+            next(b'n')?;
+        }
+        let done = next(b'C')?;
+        Some(Self { done, length: input.len() - rest.len() })
     }
 }

@@ -17,8 +17,9 @@ use crate::server::audit::Pending;
 const LONGEST_GATHERED: usize = 1024 * 1024;
 /// Requests that may gather before they are sent on: the target can work while the client says more.
 const SENT_AHEAD: usize = 8 * 1024;
-/// The same while the client says nothing, though its pipeline goes on.
-const SENT_MEANWHILE: usize = 2 * 1024;
+/// The same of the first of a pipeline, which the target may as well begin with; and of what waits while the
+/// client says nothing, though its pipeline goes on.
+const SENT_FIRST: usize = 2 * 1024;
 /// Requests that may wait for the disk before the client waits for it, too.
 const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
 /// Room that a session keeps while its transaction is open and nothing goes on in it.
@@ -273,7 +274,7 @@ impl Session {
     /// Whether of a pipeline so much has gathered that a part of it should go on.
     pub(super) fn is_ahead(&self) -> bool {
         let may_cut = !self.ahead.unrun.is_unrecorded() || self.up.len() > LONGEST_UNSETTLED;
-        self.up.len() > SENT_AHEAD
+        self.up.len() > self.enough()
             && may_cut
             && self
                 .ahead
@@ -281,17 +282,22 @@ impl Session {
                 .is_none_or(|settling| self.up.len() > LONGEST_UNSETTLED || self.record.is_settled(settling.line))
     }
 
-    /// The same while the client says nothing: the target may as well begin.
+    /// How much must gather before it goes on.
+    pub(super) fn enough(&self) -> usize {
+        if self.ahead.bytes == 0 { SENT_FIRST } else { SENT_AHEAD }
+    }
+
+    /// The same while the client says nothing.
     pub(super) fn is_ahead_meanwhile(&self) -> bool {
         let may_cut = !self.ahead.unrun.is_unrecorded() && !self.is_skipping;
-        self.up.len() > SENT_MEANWHILE && may_cut && self.ahead.settling.is_none()
+        self.up.len() > SENT_FIRST && may_cut && self.ahead.settling.is_none()
     }
 
     /// Sends on what is recorded, and has the rest of what has gathered recorded while the client says
     /// more. Answers are read at the Flush or Sync.
     pub(super) async fn send_ahead(&mut self) -> Result<(), End> {
         self.send_settled().await?;
-        if self.up.len() > SENT_MEANWHILE && self.ahead.settling.is_none() {
+        if self.up.len() > SENT_FIRST && self.ahead.settling.is_none() {
             if self.ahead.unrun.is_unrecorded() {
                 seldom(self.record_bound()).await?;
             }

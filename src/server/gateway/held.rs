@@ -85,33 +85,55 @@ pub enum Asked {
     BeforeCommit,
 }
 
-/// The count query with what its rows are marked by, and one of several conditions. Only relations
-/// on which this backend holds a lock that writers, TRUNCATE or DDL take can have changed; that also
-/// is what makes it cheap.
-macro_rules! counts {
-    ($mark:literal, $condition:literal) => {
+/// The columns that a row of counts begins with: a mark, and what a backend has counted of `c` in `n`.
+macro_rules! counters {
+    ($mark:literal) => {
         concat!(
             "select '",
             $mark,
             "', c.oid, n.nspname, c.relname, \
              pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
-             pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), \
-             greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
-               pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
-               pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
-               then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
-             from pg_catalog.pg_class c \
-             join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-             left join (select l.relation, pg_catalog.bool_or(l.mode in \
-                 ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
-               from pg_catalog.pg_locks l \
-               where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
-                 and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
-                   'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-               group by l.relation) held on held.relation = c.oid \
-             where c.relkind in ('r', 'p', 'f', 'm') and n.nspname <> 'pg_catalog' and ",
-            $condition
+             pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), "
+        )
+    };
+}
+
+/// Which relations they are counted of.
+macro_rules! counted_of {
+    ($condition:literal) => {
+        concat!("where c.relkind in ('r', 'p', 'f', 'm') and n.nspname <> 'pg_catalog' and ", $condition)
+    };
+}
+
+/// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
+/// changed; that also is what makes it cheap.
+const COUNTS: &str = concat!(
+    counters!("now"),
+    "greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
+       pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
+       pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
+       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
+     from pg_catalog.pg_class c \
+     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+     left join (select l.relation, pg_catalog.bool_or(l.mode in \
+         ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
+       from pg_catalog.pg_locks l \
+       where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
+         and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
+           'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+       group by l.relation) held on held.relation = c.oid ",
+    counted_of!("held.relation is not null")
+);
+
+/// What the counters say before anything is written: only their numbers matter.
+macro_rules! baseline {
+    ($condition:literal) => {
+        concat!(
+            counters!("before"),
+            "null, false, c.relpersistence = 't' \
+             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
+            counted_of!($condition)
         )
     };
 }
@@ -120,9 +142,9 @@ macro_rules! counts {
 /// out, so that no search path can bend them.
 pub const OWN: [(&str, &str); 10] = [
     ("dbgate_locks", LOCKS),
-    ("dbgate_counts", counts!("now", "held.relation is not null")),
-    ("dbgate_baseline", counts!("before", "c.oid = any ($1::pg_catalog.oid[])")),
-    ("dbgate_baseline_all", counts!("before", "c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
+    ("dbgate_counts", COUNTS),
+    ("dbgate_baseline", baseline!("c.oid = any ($1::pg_catalog.oid[])")),
+    ("dbgate_baseline_all", baseline!("c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
     ("dbgate_constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
     ("dbgate_readonly", "select pg_catalog.set_config('transaction_read_only', 'on', true)"),
     ("dbgate_begin", "BEGIN"),

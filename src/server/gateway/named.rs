@@ -103,6 +103,11 @@ impl Changes {
         self.asked.pop_front();
     }
 
+    /// And so many of the next ones.
+    pub fn answered_again(&mut self, times: usize) {
+        self.asked.drain(..times.min(self.asked.len()));
+    }
+
     /// How many of them the target has done: the place of the one whose turn it is.
     pub fn answered_so_far(&self) -> u64 {
         self.made - u64::try_from(self.asked.len()).unwrap_or(self.made)

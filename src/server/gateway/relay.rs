@@ -189,6 +189,14 @@ impl Session {
         Ok(())
     }
 
+    /// The same of the answers to writes that have returned nothing, as they came.
+    pub(super) fn show_all(&mut self, messages: &[u8]) {
+        match self.is_holding() || !self.held_out.is_empty() {
+            true => self.held_out.extend_from_slice(messages),
+            false => self.client.out().extend_from_slice(messages),
+        }
+    }
+
     /// Lets out what was held.
     pub(super) fn release(&mut self) {
         if !self.held_out.is_empty() {
@@ -390,7 +398,7 @@ impl Session {
             self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;
-        self.held.told.note(&execution.planned, tag);
+        self.held.told.note(&execution.planned, tag, 1);
         self.note_change(&execution.planned, number, part);
         let result = ResultRecord {
             tag,
@@ -403,7 +411,7 @@ impl Session {
             transaction: char::from(self.status),
         };
         let now = clock::now();
-        if !self.record.goes_on(number, part, &result, now) {
+        if self.record.go_on(number, part, &result, 1, now) == 0 {
             seldom(self.record.result_of_many(number, part, result, now)).await?;
         }
         self.tell_of_net()?;

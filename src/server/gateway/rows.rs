@@ -66,11 +66,12 @@ impl Execution {
         Some(Self { before: self.before, places: [parse, bind.saturating_add(1)], again, ..next })
     }
 
-    /// The first of the same has ended without a row, and the turn of the next one comes now.
-    pub fn go_on(&mut self, now: Instant) {
-        self.again = self.again.saturating_sub(1);
-        self.number += 1;
-        self.places[1] = self.places[1].saturating_add(1);
+    /// So many of the same have ended without a row, and the turn of the next one comes now.
+    pub fn go_on(&mut self, times: usize, now: Instant) {
+        let times = u64::try_from(times).unwrap_or(0);
+        self.again = self.again.saturating_sub(times);
+        self.number += times;
+        self.places[1] = self.places[1].saturating_add(times);
         (self.started, self.deadline) = (now, deadline(&self.planned, now));
     }
 

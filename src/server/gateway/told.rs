@@ -38,12 +38,13 @@ impl Told {
         asked == Asked::SoFar && !self.is_short
     }
 
-    /// Takes in the tag of a statement that has ended.
-    pub fn note(&mut self, planned: &Planned, tag: &str) {
+    /// Takes in the tag of a statement that has ended, so many times.
+    pub fn note(&mut self, planned: &Planned, tag: &str, times: usize) {
         if self.is_short || planned.hold != Hold::Counted {
             return;
         }
-        let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse::<u64>().ok()).unwrap_or(0);
+        let rows = rows.saturating_mul(u64::try_from(times).unwrap_or(u64::MAX));
         let facts = planned.cleared.shared_facts();
         match &mut self.last {
             Some((last, sum)) if Arc::ptr_eq(last, &facts) => *sum = sum.saturating_add(rows),
