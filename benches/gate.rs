@@ -40,7 +40,8 @@ async fn main() {
     let scale = argument("--scale").unwrap_or_else(|| "10".into());
     let rows = argument("--rows").unwrap_or_else(|| "2000000".into());
     let connections = argument("--connections").unwrap_or_else(|| "1700".into());
-    let parameters = [("shared_buffers", "1GB"), ("max_connections", &connections), ("jit", "off"), ("autovacuum", "off")];
+    let parameters =
+        [("shared_buffers", "1GB"), ("max_connections", &connections), ("jit", "off"), ("autovacuum", "off")];
     let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let installation = Installation::find().expect("PostgreSQL server programs");
     let settings = Settings { parameters, ..Settings::default() };

@@ -54,6 +54,7 @@ mod gateway {
     mod protocol;
     mod reads;
     mod room;
+    mod told;
     mod tools;
     mod trips;
     mod upstream_tls;

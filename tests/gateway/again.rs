@@ -16,8 +16,10 @@ const INSERT: &str = "insert into pg_temp.own (id, v) values ($1::int, $2)";
 
 async fn gate(database: &str) -> Gate {
     let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
-    let sql = format!("{SHOP} create table noted (id int); create function note() returns trigger language plpgsql as
-        'begin insert into noted values (new.id); return new; end';");
+    let sql = format!(
+        "{SHOP} create table noted (id int); create function note() returns trigger language plpgsql as
+        'begin insert into noted values (new.id); return new; end';"
+    );
     Gate::without_pack(&format!("again_{database}"), &sql, &policy).await
 }
 
@@ -86,7 +88,8 @@ async fn every_row_is_answered_recorded_and_counted() {
     }
     // The limit is of all rows of the transaction.
     let grant = gate.grant(Access::Write).await;
-    let mut peer = prepared(&grant, "update orders set amount = amount + length($2::text) * 0 where id = $1::int").await;
+    let mut peer =
+        prepared(&grant, "update orders set amount = amount + length($2::text) * 0 where id = $1::int").await;
     let told = batch(ask(), true, (1..=101).map(plain)).sync(&mut peer).await;
     let told = error(&told).expect("refused");
     assert!(told.sqlstate == "42501" && told.message.contains("101 of"), "{told:?}");

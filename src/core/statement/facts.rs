@@ -208,7 +208,7 @@ impl Effects {
 pub struct Makes {
     /// As many as stand in the text.
     pub relations: u64,
-    /// And as many more as another relation has indexes or parts.
+    /// And as many more as another relation has indexes or parts; or they are defined by what that one is.
     pub takes_over: bool,
 }
 

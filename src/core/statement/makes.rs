@@ -16,8 +16,10 @@ pub(super) fn of(statement: &Tree) -> Makes {
     match statement.kind() {
         "ExplainStmt" => of(statement.get("query")),
         "CreateStmt" if made("relation") => {
-            // Of another relation it takes as many indexes as there are, and so does a part of one.
-            let mut takes_over = !statement.get("partbound").is_nothing();
+            // Of another relation it takes as many indexes as there are, and so does a part of one; of a parent
+            // its checks and defaults.
+            let inherits = !statement.get("inh_relations").items().is_empty();
+            let mut takes_over = inherits || !statement.get("partbound").is_nothing();
             statement.visit(&mut |node| takes_over |= node.kind() == "TableLikeClause");
             Makes { relations: parts(statement).saturating_add(1), takes_over }
         }

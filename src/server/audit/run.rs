@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::log::LogError;
-use super::settle::Due;
 use super::session::{Protocol, Recorded, ResultRecord, Said, SessionRecord, count};
+use super::settle::Due;
 use super::writer::Pending;
 use crate::core::policy::Cleared;
 use crate::core::statement::facts::Facts;

@@ -63,6 +63,8 @@ impl Session {
             // In a block it may be taken back.
             (self.has_moved_names, self.held.has_moved_names) = (true, true);
         }
+        self.has_odd_tables |= facts.makes.takes_over || self.may_hide_names(planned);
+        self.has_odd_tables |= facts.makes.relations > 0 && !self.calls_nothing(facts);
         self.has_own_code |= match facts.verb.as_str() {
             "DO" | "CALL" => true,
             // Their expressions are evaluated by what comes later.

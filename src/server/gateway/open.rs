@@ -316,6 +316,7 @@ async fn connected(
         portals: BTreeMap::new(),
         cursors: BTreeMap::new(),
         has_own_code: false,
+        has_odd_tables: false,
         has_moved_names: false,
         changes: super::named::Changes::default(),
         description: super::description::Description::default(),

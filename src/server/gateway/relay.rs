@@ -100,10 +100,11 @@ impl Session {
         Ok(taken)
     }
 
-    /// Waits until the target has said more. What is owed to both sides goes out meanwhile; what is owed to
-    /// the client along with what is held goes with that.
+    /// Waits until the target has said more. What is owed to both sides goes out meanwhile; of the rows of a batch
+    /// the client is told in few words, not in many.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
-        if !self.is_holding() || self.client.is_full() {
+        let is_batch = self.executions.front().is_some_and(|front| front.again > 0);
+        if !is_batch || self.client.is_full() {
             self.flush_client().await?;
         }
         loop {

@@ -54,7 +54,20 @@ impl Execution {
         let (digest, behind) = (None, None);
         let (rows, bytes, messages, rest) = (0, 0, 0, 0);
         Self {
-            number, part, planned, before, places, digest, rows, bytes, started, behind, deadline, messages, again, rest,
+            number,
+            part,
+            planned,
+            before,
+            places,
+            digest,
+            rows,
+            bytes,
+            started,
+            behind,
+            deadline,
+            messages,
+            again,
+            rest,
         }
     }
 

@@ -189,6 +189,8 @@ pub struct Session {
     pub(super) has_moved_names: bool,
     /// Its temporary relations may call functions that may do anything.
     pub(super) has_own_code: bool,
+    /// What its temporary relations call does not stand in the texts that made them.
+    pub(super) has_odd_tables: bool,
     pub(super) facts_stale: bool,
     /// Code has run that nobody has read, and the target has not said since whether it has changed how
     /// texts are read: it does so with the answer to a Sync.

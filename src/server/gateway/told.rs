@@ -78,7 +78,8 @@ impl Session {
         let facts = planned.cleared.facts();
         let is_plain = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE");
         // Of whose rows it deletes the counters know more.
-        let is_countable = written(facts).is_some_and(|touch| touch.action != RowAction::Delete || !self.held.has_own());
+        let is_countable =
+            written(facts).is_some_and(|touch| touch.action != RowAction::Delete || !self.held.has_own());
         is_plain && is_countable && self.stands_at_commit(planned)
     }
 

@@ -6,7 +6,7 @@
 
 use super::session::Session;
 use crate::core::scope::catalog::RelationKind;
-use crate::core::statement::facts::{Effect, RowAction, Touch};
+use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
 use crate::server::check::{Hold, Planned};
 
 impl Session {
@@ -15,12 +15,16 @@ impl Session {
         let facts = planned.cleared.facts();
         let is_change = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE");
         let is_written = planned.hold == Hold::Counted && facts.effect == Effect::Write && is_change;
-        let calls_nothing = self.is_tame(facts)
+        let is_own = self.has_own_code || self.has_own_views || self.has_moved_names;
+        is_written && !is_own && self.calls_nothing(facts) && facts.touches.iter().all(|touch| self.is_inert(touch))
+    }
+
+    /// Whether a text calls nothing that writes, or that nobody has read.
+    pub(super) fn calls_nothing(&self, facts: &Facts) -> bool {
+        self.is_tame(facts)
             && !self.runs_code(facts)
             && !facts.unread_text
-            && (facts.casts.is_empty() || !self.catalog.has_volatile_operators);
-        let is_own = self.has_own_code || self.has_own_views || self.has_moved_names;
-        is_written && calls_nothing && !is_own && facts.touches.iter().all(|touch| self.is_inert(touch))
+            && (facts.casts.is_empty() || !self.catalog.has_volatile_operators)
     }
 
     /// Whether nothing of somebody's runs where this relation is read or written.
@@ -29,7 +33,10 @@ impl Session {
             RowAction::Read => relation.kind == RelationKind::Table && !relation.has_row_security,
             RowAction::Insert | RowAction::Update | RowAction::Delete => relation.is_inert,
         });
-        self.is_own(&touch.relation) || is_known
+        match self.is_own(&touch.relation) {
+            true => !self.has_odd_tables,
+            false => is_known,
+        }
     }
 
     /// Whether a Sync commits what has run: only in the client's own block it does not.

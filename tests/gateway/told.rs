@@ -1,0 +1,148 @@
+//! While a block goes on, command tags are believed where they tell all that a statement did, and the target is
+//! asked for its counts everywhere else; before a commit it always is.
+
+use dbgate::core::grant::Access;
+
+use crate::support::gate::{AT_MOST_100, Gate, SHOP, cluster, superuser};
+use crate::support::recorder::{Connections, Passed, recorder};
+use crate::support::requests::ask;
+use crate::support::wire::{Peer, error, rows, tags};
+
+/// A table of which a tag tells all, and others that look like it.
+const TABLES: &str = "
+create table plain (id int primary key, v text, at timestamptz default now(), n bigint generated always as identity);
+create function note() returns trigger language plpgsql as
+  'begin delete from orders where id <= 200; return new; end';
+create table noted (like plain); create trigger t after insert on noted for each row execute function note();
+create table ruled (like plain); create rule r as on insert to ruled do also delete from orders where id = 5;
+create table parts (id int, v text) partition by range (id);
+create table part_1 partition of parts for values from (0) to (1000);
+create table parent (id int, v text); create table heir () inherits (parent);
+create function own() returns int language sql volatile as 'select 1';
+create table filled (id int, v int default own());
+create function is_good(text) returns boolean language sql immutable as 'select true';
+create table checked (id int, v text check (is_good(v)));
+create table looked_up (id int, v text); create index on looked_up (is_good(v));
+create domain good as text check (is_good(value)); create table typed (id int, v good);
+create table guarded (id int, v text); alter table guarded enable row level security;
+create policy p on guarded using (true); create view over as select id, v from plain;
+";
+
+/// Whether the session has asked the target for its counts.
+fn counts(passed: &Connections) -> usize {
+    let is_count = |one: &&Passed| matches!(one, Passed::Asked(b'B', text) if text.contains("dbgate_counts"));
+    passed.lock().expect("whole").iter().flatten().filter(is_count).count()
+}
+
+#[tokio::test]
+async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
+    let (port, passed) = recorder(cluster().port()).await;
+    let mut gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
+    gate.target = "recorded".into();
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    assert_eq!(error(&peer.query("create temp table mine (id int, v text)").await), None);
+    let told = [
+        "delete from orders where id = 7",
+        "insert into plain (id, v) values (1, 'a'), (2, 'b')",
+        "insert into plain (id, v) select id, name from customers where id between 3 and 50",
+        "insert into plain (id) values (1) on conflict do nothing",
+        "update plain set v = 'c' where id = 2 returning id, v",
+        "update orders set amount = amount + 1 where id in (select id from plain)",
+        "insert into mine values (1, 'a')",
+        "insert into pg_temp.mine values (1, 'a')",
+    ];
+    let asked = [
+        "insert into plain (id) values (1) on conflict (id) do update set v = 'd'",
+        "with d as (delete from plain where id = 1 returning 1) insert into orders select 5001, 1, 1 from d",
+        "merge into plain using (values (1)) x (id) on plain.id = x.id when matched then delete",
+        "insert into ruled (id, n) values (1, 1)",
+        "insert into parts values (1, 'a')",
+        "update parent set v = 'a' where id = 1",
+        "insert into filled values (1)",
+        "insert into checked values (1, 'a')",
+        "insert into looked_up values (1, 'a')",
+        "insert into typed values (1, 'a')",
+        "insert into guarded values (1, 'a')",
+        "insert into over values (9, 'a')",
+        "delete from customers where id = 9",
+        // Rows of the session's own are told apart by the counters.
+        "delete from orders where id = 8",
+    ];
+    let owner = superuser(&gate.database).await;
+    let all = told.iter().map(|sql| (sql, false)).chain(asked.iter().map(|sql| (sql, true)));
+    for (sql, is_asked) in all {
+        for way in [false, true] {
+            owner.batch_execute("delete from plain").await.expect("empty");
+            peer.query("begin").await;
+            let before = counts(&passed);
+            let answers = match way {
+                true => ask().run(sql).sync(&mut peer).await,
+                false => peer.query(sql).await,
+            };
+            assert_eq!(error(&answers), None, "{sql}");
+            assert_eq!(counts(&passed) > before, is_asked, "{sql}");
+            // The commit is counted in any case.
+            let before = counts(&passed);
+            assert_eq!(tags(&peer.query("commit").await), "CZ", "{sql}");
+            assert_eq!(counts(&passed), before + 1, "{sql}");
+        }
+    }
+    // What was taken back is in the counters, and in no tag.
+    let before = counts(&passed);
+    peer.query("begin; savepoint s; update orders set amount = 1 where id = 1; rollback to s").await;
+    assert_eq!(error(&peer.query("update orders set amount = 1 where id = 1").await), None);
+    assert!(counts(&passed) > before);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("told_sums", &format!("{SHOP}{TABLES}"), &policy).await;
+    for way in [false, true] {
+        let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+        peer.query("begin").await;
+        for first in [1, 41, 81] {
+            let sql = format!("update orders set amount = -1 where id between {first} and {}", first + 39);
+            let told = match way {
+                true => ask().run(&sql).sync(&mut peer).await,
+                false => peer.query(&sql).await,
+            };
+            match first {
+                81 => {
+                    assert!(error(&told).expect("refused").message.contains("120 of 3,000 rows"), "{:?}", error(&told))
+                }
+                _ => assert_eq!(error(&told), None),
+            }
+        }
+        assert_eq!(rows(&peer.query("rollback; select min(amount) >= 0 from orders").await), [["t"]]);
+        // A row that a trigger makes many is refused at once, not at the commit.
+        peer.query("begin").await;
+        let told = peer.query("insert into noted (id, n) values (1, 1)").await;
+        assert!(error(&told).expect("refused").message.contains("200 of"), "{:?}", error(&told));
+        drop(peer);
+    }
+    assert_eq!(gate.count("select count(*) from orders where amount >= 0").await, 3000);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_trigger_that_nobody_has_told_the_gate_of_is_seen_at_the_commit_at_the_latest() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("told_late", &format!("{SHOP}{TABLES}"), &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    peer.query("begin").await;
+    let owner = superuser(&gate.database).await;
+    owner
+        .batch_execute("create trigger t after insert on plain for each row execute function note()")
+        .await
+        .expect("made");
+    let told = ask().run("insert into plain (id) values (1)").sync(&mut peer).await;
+    let commit = peer.query("commit").await;
+    let refused = error(&told).or(error(&commit)).expect("refused");
+    assert!(refused.message.contains("200 of"), "{refused:?}");
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(peer);
+    gate.stop().await;
+}
