@@ -108,6 +108,7 @@ fn relation(name: &str, oid: u32, columns: &[&str]) -> Relation {
         definition: None,
         sequences: Vec::new(),
         unique_keys: Vec::new(),
+        is_inert: false,
         constraints: Vec::new(),
     }
 }

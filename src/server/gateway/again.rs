@@ -66,22 +66,22 @@ impl Session {
         // What people are asked about stands alone.
         let is_let = self.people.lift.is_none() && self.people.trying.is_none() && !self.people.is_alone();
         let may = portal.is_empty() && is_known && is_alike && is_steady && is_let && self.net.is_none();
-        self.again = may.then(|| {
+        self.ahead.again = may.then(|| {
             let (planned, text, policy) = (planned.clone(), text.clone(), self.policy.clone());
-            Box::new(Again { planned, text, policy, rows })
+            Again { planned, text, policy, rows }
         });
     }
 
     /// Takes in what is at hand as far as it is the same again. False where it is something else.
     pub(super) fn comes_again(&mut self) -> Result<bool, End> {
-        let Some(again) = self.again.take() else { return Ok(false) };
+        let Some(again) = self.ahead.again.take() else { return Ok(false) };
         let input = std::mem::take(self.client.input());
         let taken = self.take_again(&again, &input);
         *self.client.input() = input;
         let Some(taken) = taken else { return Ok(false) };
         let passed = self.client.input().split_to(taken);
         self.up.extend_from_slice(&passed);
-        self.again = Some(again);
+        self.ahead.again = Some(again);
         Ok(true)
     }
 

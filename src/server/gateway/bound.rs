@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::again::Again;
 use super::ask::Settling;
 use super::outcome::Fault;
 use super::rows::Execution;
@@ -79,6 +80,8 @@ pub struct Ahead {
     /// Requests that go as soon as the record is on the disk.
     pub settling: Option<Settling>,
     pub unrun: Unrun,
+    /// What was passed on last, where it may come again.
+    pub again: Option<Again>,
     /// Until when a Sync may fill cursors that outlive their transaction, and the target may plan what
     /// is only bound.
     pub filling: Option<Deadline>,

@@ -21,7 +21,7 @@ use super::trial::only_tries;
 use super::values::Values;
 use crate::core::policy::Denial;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::{CopyDirection, TransactionVerb};
+use crate::core::statement::facts::CopyDirection;
 use crate::core::statement::grammar::{self, GrammarError};
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::Message;
@@ -291,13 +291,7 @@ impl Session {
         }
         self.begin(recorded.number(), 0, &planned, 0);
         self.runs_portal(portal, rows > 0 && !planned.returns_nothing());
-        let begins = planned.cleared.facts().transaction == Some(TransactionVerb::Begin);
-        self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
-        match self.held.has_only_begun && !self.is_block {
-            // What follows it runs in the block, or not at all.
-            true => self.is_block = true,
-            false => self.held.has_moved |= planned.cleared.facts().transaction.is_some(),
-        }
+        self.moves_block(planned.cleared.facts());
         self.is_dirty = true;
         match self.foresee(&planned, Mode::Extended).await? {
             Foreseen::GoOn => {}

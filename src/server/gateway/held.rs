@@ -19,7 +19,7 @@ use crate::core::impact::{self, Baseline, Counted, Own, Written};
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact, ImpactQuestion, ImpactRefusal};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
+use crate::core::statement::facts::{Effect, Facts, Name, RowAction, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -229,6 +229,17 @@ impl Session {
         self.held.last_held = Some((number, part));
         self.held.count = self.held.count.saturating_add(1);
         Ok(())
+    }
+
+    /// A statement is about to run that may begin a block, or end it.
+    pub(super) fn moves_block(&mut self, facts: &Facts) {
+        let begins = facts.transaction == Some(TransactionVerb::Begin);
+        self.held.has_only_begun = begins && self.status == b'I' && !self.is_dirty;
+        match self.held.has_only_begun && !self.is_block {
+            // What follows it runs in the block, or not at all.
+            true => self.is_block = true,
+            false => self.held.has_moved |= facts.transaction.is_some(),
+        }
     }
 
     /// The last statement that is held was passed on again, so many times; the last of them has this number.

@@ -265,8 +265,7 @@ async fn connected(
     let (record, opened) = match record {
         Ok(opened) => opened,
         Err(error) => {
-            let end = End::Unrecorded(error);
-            turn_away::<()>(&mut client, &end.farewell().unwrap_or_default()).await;
+            turn_away::<()>(&mut client, &End::Unrecorded(error).farewell().unwrap_or_default()).await;
             return given_up(role).await;
         }
     };
@@ -280,7 +279,6 @@ async fn connected(
         pipeline: Pipeline::default(),
         held_out: BytesMut::new(),
         executions: VecDeque::new(),
-        again: None,
         held: Held::default(),
         baseline_asked: false,
         is_vetoing: false,

@@ -50,7 +50,7 @@ pub struct Drained {
 impl Session {
     /// Sends, then reads until every request is answered.
     pub(super) async fn round(&mut self, mode: Mode) -> Result<Drained, End> {
-        self.again = None;
+        self.ahead.again = None;
         self.send().await?;
         let mut drained = Drained::default();
         while !self.pipeline.is_empty() {

@@ -147,8 +147,6 @@ pub struct Session {
     /// Answers the client may not see before the verdict.
     pub(super) held_out: BytesMut,
     pub(super) executions: std::collections::VecDeque<Execution>,
-    /// What was passed on last, where it may come again.
-    pub(super) again: Option<Box<super::again::Again>>,
     pub(super) held: Held,
     pub(super) baseline_asked: bool,
     pub(super) is_vetoing: bool,
@@ -298,7 +296,7 @@ impl Session {
     async fn turn(&mut self) -> Result<(), End> {
         // What the client has sent ahead is served before it is written to: one write answers many.
         if !self.client.is_full() {
-            if self.again.is_some() && self.comes_again()? {
+            if self.ahead.again.is_some() && self.comes_again()? {
                 return match self.is_ahead() {
                     true => super::seldom(self.send_ahead()).await,
                     false => Ok(()),
@@ -357,7 +355,7 @@ impl Session {
     }
 
     async fn act(&mut self, message: Message) -> Result<(), End> {
-        self.again = None;
+        self.ahead.again = None;
         if self.pipeline.is_ending() {
             super::seldom(self.ended_in_block()).await?;
         }
