@@ -31,9 +31,9 @@ pub enum CatalogError {
 
 /// Types are printed with their schema only where the search path does not show them, so the path
 /// is emptied for the time of reading. One snapshot for all queries. Compiling them would take longer
-/// than running them.
+/// than running them, and looking at lists that do not fit into memory much longer.
 const BEGIN: &str = "begin isolation level repeatable read read only; set local search_path = pg_catalog; \
-    set local jit = off";
+    set local jit = off; set local work_mem = '64MB'";
 
 const SERVER: &str = "select current_database()::text, current_setting('server_version_num')::int8, \
     current_setting('server_version'), (select system_identifier::text from pg_control_system())";
@@ -45,22 +45,33 @@ macro_rules! own {
     };
 }
 
-/// Whether a change of the rows of `c` calls no code but PostgreSQL's own: no trigger beside those that only look
-/// at foreign keys, no rule, and no function, operator or type of somebody's in what is worked out for a row.
+/// Whether a change of the rows of `c`, or reading them, calls no code but PostgreSQL's own, and none of that
+/// which does more than return something: no trigger beside those that only look at foreign keys, no rule, no
+/// children or parents, and nothing of somebody's in what is worked out for a row. On what is PostgreSQL's own
+/// nothing depends; its functions stand in the expressions by their numbers.
 macro_rules! inert {
     () => {
-        "c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity \
-         and c.oid not in (select inhparent from pg_inherits) \
+        "c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity and not c.relispartition \
+         and c.oid not in (select inhparent from pg_inherits union all select inhrelid from pg_inherits) \
          and c.oid not in (select t.tgrelid from pg_trigger t join pg_proc f on f.oid = t.tgfoid \
-           where not t.tgisinternal or f.proname !~ '^RI_FKey_(check|noaction|restrict)_') \
+           where not t.tgisinternal or f.oid >= 16384 or f.proname !~ '^RI_FKey_(check|noaction|restrict)_') \
          and c.oid not in (select a.attrelid from pg_attribute a join pg_type y on y.oid = a.atttypid \
            where y.oid >= 16384 and y.typtype <> 'e') \
          and c.oid not in (select coalesce(e.adrelid, k.conrelid, i.indrelid) from pg_depend d \
            left join pg_attrdef e on d.classid = 'pg_attrdef'::regclass and e.oid = d.objid \
            left join pg_constraint k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid \
            left join pg_index i on d.classid = 'pg_class'::regclass and i.indexrelid = d.objid \
-           where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) and d.refobjid >= 16384 \
-             and coalesce(e.adrelid, k.conrelid, i.indrelid) is not null)"
+           where d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, \
+               'pg_opclass'::regclass, 'pg_opfamily'::regclass) and d.refobjid >= 16384 \
+             and (d.refclassid <> 'pg_type'::regclass or d.refobjid not in (select oid from pg_type where typtype = 'e')) \
+             and coalesce(e.adrelid, k.conrelid, i.indrelid) is not null) \
+         and c.oid not in (select x.relation from (select adrelid, adbin::text from pg_attrdef union all \
+             select conrelid, conbin::text from pg_constraint where conbin is not null union all \
+             select indrelid, concat(indexprs::text, indpred::text) from pg_index \
+               where indexprs is not null or indpred is not null) x (relation, worked_out) \
+           where x.worked_out ~ (select concat(':funcid (', string_agg(oid::text, '|'), ') ') from pg_proc \
+             where oid < 16384 and (provolatile = 'v' or proname ~ '^(table|schema|database|query|cursor)_to_xml') \
+               and proname !~ '^(nextval|currval|lastval|clock_timestamp|timeofday|random|gen_random_uuid|uuidv[47])$'))"
     };
 }
 
@@ -204,6 +215,9 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'rule', r.oid, r.xmin) from c join pg_catalog.pg_rewrite r on r.ev_class = c.oid \
       union all select concat_ws(' ', 'trigger', t.oid, t.xmin) from c join pg_catalog.pg_trigger t on t.tgrelid = c.oid \
         where not t.tgisinternal \
+      union all select concat_ws(' ', 'index', i.indexrelid) from c join pg_catalog.pg_index i on i.indrelid = c.oid \
+        where i.indexprs is not null or i.indpred is not null \
+          or exists (select from pg_catalog.unnest(i.indclass) k (oid) where k.oid >= 16384) \
       union all select concat_ws(' ', 'policy', p.oid, p.xmin) from pg_catalog.pg_policy p \
       union all select concat_ws(' ', 'default', d.oid, d.xmin) from c join pg_catalog.pg_attrdef d on d.adrelid = c.oid \
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \

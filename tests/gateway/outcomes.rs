@@ -204,3 +204,22 @@ async fn what_the_client_takes_back_or_leaves_open_is_undone() {
     assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 2);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_only_bound_has_one_outcome_beside_a_write_that_stands_or_falls() {
+    let gate = gate("beside").await;
+    let told = told!(gate, |peer| {
+        peer.query("begin").await;
+        let bound = ask().parse("p", "select 1").run(ONE).bind("p", "p").sync(&mut peer).await;
+        assert_eq!(error(&bound), None);
+        peer.query("commit").await;
+    });
+    assert_eq!(told, ["1.0 BEGIN", "2.0 UPDATE 1", "3.0 (bound)", "4.0 COMMIT"]);
+    let told = told!(gate, |peer| {
+        let refused = ask().parse("p", "select 1").bind("p", "p").run(ALL).sync(&mut peer).await;
+        assert_eq!(error(&refused).expect("refused").sqlstate, "42501");
+        assert_eq!(rows(&ask().run("select 3").sync(&mut peer).await), [["3"]]);
+    });
+    let bound = told.iter().filter(|one| one.contains("(bound)")).count();
+    assert_eq!((bound, told.iter().filter(|one| one.contains("skipped")).count()), (1, 0), "{told:?}");
+}

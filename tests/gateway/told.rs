@@ -24,6 +24,12 @@ create function is_good(text) returns boolean language sql immutable as 'select 
 create table checked (id int, v text check (is_good(v)));
 create table looked_up (id int, v text); create index on looked_up (is_good(v));
 create domain good as text check (is_good(value)); create table typed (id int, v good);
+create table by_domain (id int, v text default ('a'::good)::text);
+create table locked (id int, v text default pg_advisory_xact_lock_shared(1)::text);
+create table telling (id int, v xml default query_to_xml('select 1', true, false, ''));
+create function place(int) returns int language sql immutable as 'select $1';
+create table placed (id int, v text) partition by range (place(id));
+create table placed_1 partition of placed for values from (0) to (1000);
 create table guarded (id int, v text); alter table guarded enable row level security;
 create policy p on guarded using (true); create view over as select id, v from plain;
 ";
@@ -44,7 +50,7 @@ async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
     let told = [
         "delete from orders where id = 7",
         "insert into plain (id, v) values (1, 'a'), (2, 'b')",
-        "insert into plain (id, v) select id, name from customers where id between 3 and 50",
+        "insert into plain (id, v) select id, amount::text from orders where id between 3 and 50",
         "insert into plain (id) values (1) on conflict do nothing",
         "update plain set v = 'c' where id = 2 returning id, v",
         "update orders set amount = amount + 1 where id in (select id from plain)",
@@ -62,6 +68,12 @@ async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
         "insert into checked values (1, 'a')",
         "insert into looked_up values (1, 'a')",
         "insert into typed values (1, 'a')",
+        "insert into by_domain (id) values (1)",
+        "insert into locked (id) values (1)",
+        "insert into telling (id) values (1)",
+        "insert into placed_1 values (1, 'a')",
+        "insert into heir values (1, 'a')",
+        "insert into plain (id, v) select id, v from parent where id > 5",
         "insert into guarded values (1, 'a')",
         "insert into over values (9, 'a')",
         "delete from customers where id = 9",
@@ -144,5 +156,28 @@ async fn a_trigger_that_nobody_has_told_the_gate_of_is_seen_at_the_commit_at_the
     assert!(refused.message.contains("200 of"), "{refused:?}");
     assert_eq!(gate.count("select count(*) from orders").await, 3000);
     drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_end_of_a_block_in_its_pipeline_is_counted_for_itself() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("told_behind", &format!("{SHOP}{TABLES}"), &policy).await;
+    const MUCH: &str = "delete from orders where id <= 200";
+    const LITTLE: &str = "update orders set amount = amount where id = 1";
+    for end in ["rollback", "commit"] {
+        for first in ["select 1", LITTLE] {
+            let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+            ask().run("begin").run(first).sync(&mut peer).await;
+            let told = ask().run(end).run(MUCH).sync(&mut peer).await;
+            assert!(error(&told).expect("refused").message.contains("200 of"), "{end} {first}");
+            // The same by what was prepared before.
+            ask().run("begin").run(first).parse("s", MUCH).sync(&mut peer).await;
+            let told = ask().run(end).run_named("s").sync(&mut peer).await;
+            assert!(error(&told).expect("refused").message.contains("200 of"), "{end} {first}");
+            drop(peer);
+        }
+    }
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
     gate.stop().await;
 }

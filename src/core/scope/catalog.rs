@@ -46,8 +46,8 @@ pub struct Relation {
     /// Indexes, checks, foreign keys and the like that look at the values of a row as it is written.
     #[serde(default)]
     pub constraints: Vec<Constraint>,
-    /// A table that calls no code but PostgreSQL's own when its rows change: a rollback takes back all that
-    /// a change does.
+    /// A table that calls no code but PostgreSQL's own when its rows are read or changed: a rollback takes back
+    /// all that a change does.
     #[serde(default)]
     pub is_inert: bool,
 }

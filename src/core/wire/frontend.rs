@@ -80,6 +80,12 @@ pub fn parse(message: &Message) -> Result<Frontend<'_>, WireError> {
     Ok(parsed)
 }
 
+/// Whether these are the formats, values and result formats of a Bind, and nothing else.
+pub fn are_bound(parameters: &[u8]) -> bool {
+    let mut body = Reader::new(b'B', parameters);
+    skip_bind(&mut body).and_then(|()| body.end()).is_ok()
+}
+
 /// Walks formats, values and result formats of a Bind, so that a malformed one is refused here.
 fn skip_bind(body: &mut Reader<'_>) -> Result<(), WireError> {
     skip_values(body)?;

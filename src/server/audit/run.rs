@@ -65,6 +65,11 @@ impl Run {
         Self { first: 0, length: 0, now, what: What::Nothing, text, members, parameters }
     }
 
+    /// Whether its line must be durable by then.
+    fn is_due(&self, by: Due) -> bool {
+        matches!(self.what, What::Statements { due, .. } if due == by)
+    }
+
     /// Whether the next statement is this one again.
     fn takes_statement(&self, text: &str, facts: &Arc<Facts>) -> bool {
         let is_same = matches!(&self.what, What::Statements { facts: own, .. } if Arc::ptr_eq(own, facts));
@@ -110,7 +115,8 @@ impl SessionRecord {
         now: Moment,
     ) -> Result<Recorded, LogError> {
         let (facts, parameters) = (cleared.shared_facts(), said.parameters.unwrap_or_default());
-        if let Some(recorded) = self.again(said.text, &facts, parameters, now) {
+        let is_due = self.run.as_ref().is_some_and(|run| run.is_due(due));
+        if let Some(recorded) = is_due.then(|| self.again(said.text, &facts, parameters, now)).flatten() {
             return Ok(recorded);
         }
         self.written().await?;

@@ -45,7 +45,7 @@ impl Unsettled {
             Due::Sent => self.sent = Some(line),
             Due::Commit => {
                 self.commit = Some(line);
-                self.gathered += 1;
+                self.gathered = self.gathered.saturating_add(1);
             }
             Due::Soon => {}
         }
@@ -54,6 +54,7 @@ impl Unsettled {
     /// What the next thing that is sent waits for.
     fn next(&mut self) -> Option<Pending> {
         if std::mem::take(&mut self.commits) {
+            self.gathered = 0;
             self.sent = self.sent.max(self.commit.take());
         }
         self.sent

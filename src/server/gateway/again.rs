@@ -15,12 +15,14 @@ use crate::core::policy::Policy;
 use crate::core::session::tag_matches;
 use crate::core::wire::backend;
 use crate::core::wire::frame::{self, View};
+use crate::core::wire::frontend;
 use crate::server::audit::ResultRecord;
 use crate::server::check::{Hold, Planned};
 use crate::sys::clock;
 
 /// Longer values go the long way: it keeps account of them.
 const LONGEST: usize = 4096;
+
 /// A statement that ran in the unnamed portal.
 pub struct Again {
     planned: Arc<Planned>,
@@ -46,6 +48,9 @@ impl<'a> Run<'a> {
         let names = bind.body.strip_prefix(b"\0")?;
         let end = names.iter().position(|byte| *byte == 0)?;
         let (statement, parameters) = (names.get(..end)?, names.get(end + 1..)?);
+        if !frontend::are_bound(parameters) {
+            return None;
+        }
         let behind = input.get(bind.wire_length()..)?;
         let (is_described, behind) = behind.strip_prefix(DESCRIBE).map_or((false, behind), |behind| (true, behind));
         let execute = frame::view(behind, LONGEST).ok()?.filter(|message| message.tag == b'E')?;
@@ -73,16 +78,16 @@ impl Session {
     }
 
     /// Takes in what is at hand as far as it is the same again. False where it is something else.
-    pub(super) fn comes_again(&mut self) -> Result<bool, End> {
-        let Some(again) = self.ahead.again.take() else { return Ok(false) };
+    pub(super) fn comes_again(&mut self) -> bool {
+        let Some(again) = self.ahead.again.take() else { return false };
         let input = std::mem::take(self.client.input());
         let taken = self.take_again(&again, &input);
         *self.client.input() = input;
-        let Some(taken) = taken else { return Ok(false) };
+        let Some(taken) = taken else { return false };
         let passed = self.client.input().split_to(taken);
         self.up.extend_from_slice(&passed);
         self.ahead.again = Some(again);
-        Ok(true)
+        true
     }
 
     /// How many bytes of `input` that are; nothing where it starts with something else.
@@ -172,6 +177,9 @@ impl Session {
             transaction: char::from(self.status),
         };
         let times = self.record.go_on(front.number, front.part, &result, most, now);
+        if times == 0 {
+            return 0;
+        }
         self.held.told.note(&front.planned, tag, times);
         front.go_on(times, ended);
         times

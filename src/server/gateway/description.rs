@@ -59,7 +59,6 @@ impl Session {
     /// RowDescription: columns that a splice took from a masked relation are named as that relation's.
     pub(super) fn described(&mut self, message: View<'_>, mode: Mode) -> Result<(), End> {
         if message.tag != b'T' {
-            self.description.is_current &= message.tag != b'n';
             return if mode == Mode::Extended { self.show(message) } else { Ok(()) };
         }
         if self.net.is_some() || !self.description.is_of(message.body, self.executions.front()) {

@@ -223,7 +223,8 @@ impl Session {
             self.held.written.extend(written.map(|touch| (touch.relation.clone(), touch.action)));
             self.held.facts = Some(facts);
         }
-        if !self.is_told(planned) {
+        // What a name meant when it ran it must still mean when the tags are added up.
+        if !self.is_told(planned) || self.held.has_moved_names {
             self.held.told.is_short();
         }
         self.held.last_held = Some((number, part));

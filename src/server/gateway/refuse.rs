@@ -233,6 +233,7 @@ impl Session {
         of: Option<(u64, u32)>,
         mode: Mode,
     ) -> Result<(), End> {
+        self.account_bound().await?;
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();

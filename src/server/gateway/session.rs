@@ -296,7 +296,7 @@ impl Session {
     async fn turn(&mut self) -> Result<(), End> {
         // What the client has sent ahead is served before it is written to: one write answers many.
         if !self.client.is_full() {
-            if self.ahead.again.is_some() && self.comes_again()? {
+            if self.ahead.again.is_some() && self.comes_again() {
                 return match self.is_ahead() {
                     true => super::seldom(self.send_ahead()).await,
                     false => Ok(()),

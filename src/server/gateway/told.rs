@@ -86,7 +86,8 @@ impl Session {
     /// Whether a Sync commits nothing, and tags are enough for what was asked before it.
     pub(super) fn is_told_in_block(&self) -> bool {
         let is_certain = self.is_block && !self.commits_at_sync() && !self.held.has_moved;
-        is_certain && self.is_holding() && self.held.told.is_enough(Asked::SoFar) && !self.ahead.unrun.is_open()
+        let is_run = !self.ahead.unrun.is_open() && !self.ahead.unrun.is_unrecorded();
+        is_certain && is_run && self.is_holding() && self.held.told.is_enough(Asked::SoFar)
     }
 
     /// Such a Sync goes along with what was asked, and the target is waited for once. False where something has

@@ -5,8 +5,7 @@
 //! sent, and so is all that cannot be read from the text and the catalog.
 
 use super::session::Session;
-use crate::core::scope::catalog::RelationKind;
-use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::server::check::{Hold, Planned};
 
 impl Session {
@@ -16,26 +15,26 @@ impl Session {
         let is_change = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE");
         let is_written = planned.hold == Hold::Counted && facts.effect == Effect::Write && is_change;
         let is_own = self.has_own_code || self.has_own_views || self.has_moved_names;
-        is_written && !is_own && self.calls_nothing(facts) && facts.touches.iter().all(|touch| self.is_inert(touch))
+        // What has been defined since the session began nobody has told it.
+        let is_known = self.grant.is_newest(&self.catalog);
+        is_written
+            && is_known
+            && !is_own
+            && self.calls_nothing(facts)
+            && facts.touches.iter().all(|touch| self.is_inert(touch))
     }
 
-    /// Whether a text calls nothing that writes, or that nobody has read.
+    /// Whether a text calls nothing that writes, or that nobody has read. A cast may be a call, and need not
+    /// stand in the text.
     pub(super) fn calls_nothing(&self, facts: &Facts) -> bool {
-        self.is_tame(facts)
-            && !self.runs_code(facts)
-            && !facts.unread_text
-            && (facts.casts.is_empty() || !self.catalog.has_volatile_operators)
+        self.is_tame(facts) && !self.runs_code(facts) && !facts.unread_text && !self.catalog.has_volatile_operators
     }
 
     /// Whether nothing of somebody's runs where this relation is read or written.
     fn is_inert(&self, touch: &Touch) -> bool {
-        let is_known = self.resolve(&touch.relation).is_some_and(|relation| match touch.action {
-            RowAction::Read => relation.kind == RelationKind::Table && !relation.has_row_security,
-            RowAction::Insert | RowAction::Update | RowAction::Delete => relation.is_inert,
-        });
         match self.is_own(&touch.relation) {
             true => !self.has_odd_tables,
-            false => is_known,
+            false => self.resolve(&touch.relation).is_some_and(|relation| relation.is_inert),
         }
     }
 

@@ -168,6 +168,7 @@ async fn recheck(state: &Arc<State>, served: &ServedTarget, only: Option<&str>) 
         let mut lose = Vec::new();
         for live in grants.into_iter().filter(|live| live.grant.database == database) {
             live.drop_decisions(&policy, &catalog);
+            live.put_newest(&catalog);
             match still_holds(served, &policy, &catalog, &live, &live.grant.identity).await {
                 true => live.put_policy(policy.clone()),
                 false => lose.push(live),

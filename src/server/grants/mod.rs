@@ -54,6 +54,8 @@ pub struct LiveGrant {
     opened: AtomicBool,
     ended: AtomicBool,
     leases: leases::Leases,
+    /// What the target's definitions have become since the grant was made.
+    newest: RwLock<Option<Arc<Catalog>>>,
     /// What was decided in its sessions, for the next of them.
     decided: Mutex<Option<Arc<Context>>>,
 }
@@ -66,6 +68,16 @@ impl LiveGrant {
 
     pub(in crate::server) fn put_policy(&self, policy: Arc<Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Whether nothing was defined since this was read, as far as the gate has seen.
+    pub fn is_newest(&self, catalog: &Arc<Catalog>) -> bool {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.as_ref().is_none_or(|newest| Arc::ptr_eq(newest, catalog))
+    }
+
+    pub(in crate::server) fn put_newest(&self, catalog: &Arc<Catalog>) {
+        *self.newest.write().unwrap_or_else(PoisonError::into_inner) = Some(catalog.clone());
     }
 
     /// Keeps what was decided in a session that is over. The context holds on to its catalog, so only
@@ -260,6 +272,7 @@ impl Place {
             admission,
             opened: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            newest: RwLock::default(),
             leases: leases::Leases::default(),
             decided: Mutex::default(),
         });
