@@ -68,16 +68,19 @@ async fn main() {
     );
     let classification = if masks { CLASSIFICATION } else { "" };
     let access = if argument("--access").as_deref() == Some("write") { Access::Write } else { Access::Read };
-    let policy = PACK.replace("total > 100 ", "total > 100000 ");
-    let policy = [("classification.toml", classification), ("policy.cedar", &*policy)];
-    let place = Place { cluster: &cluster, database: "bench".into(), sql: &bulk, target: "bench", policy: &policy };
+    let loads = PACK.replace("total > 100 ", "total > 100000 ");
+    let policy: &[_] = match access {
+        Access::Read => &[("classification.toml", classification)],
+        Access::Write | Access::Admin => &[("classification.toml", classification), ("loads.cedar", &*loads)],
+    };
+    let place = Place { cluster: &cluster, database: "bench".into(), sql: &bulk, target: "bench", policy };
     let lines = format!(
         "[server-lines]wire_plain = true\n[audit]\ndurability = \"{durability}\"\n[target-lines]max_sessions = 1600"
     );
     let folder = gate::prepared(&place, "http://127.0.0.1:1", &lines).await;
-    let configuration = folder.join("server.toml");
-    let text = std::fs::read_to_string(&configuration).expect("server.toml").replace("pack = \"production\"\n", "");
-    std::fs::write(&configuration, text).expect("server.toml");
+    if access != Access::Read {
+        gate::drop_pack(&folder);
+    }
     let gate = Gate::of(folder, &place).await;
     let grant = gate.grant_as("ana@example.com", access, 8 * 3600).await;
     let verifier = verifier(&cluster).await;

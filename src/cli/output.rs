@@ -23,6 +23,7 @@ use crate::client::render::{self, Column};
 use crate::core::api::GrantAnswer;
 use crate::core::api::request::RequestView;
 use crate::core::encoding;
+use crate::core::session::tag_rows;
 use crate::core::statement::local::{self, Look};
 use crate::core::text;
 use crate::core::wire::backend::ErrorFields;
@@ -266,9 +267,9 @@ impl Outcome {
             })
             .collect();
         let changed = self.tag.as_deref().filter(|tag| !tag.starts_with("SELECT"));
-        let affected = changed.and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
+        let affected = changed.and_then(tag_rows);
         // What was not cancelled was counted by the server.
-        let total = self.tag.as_deref().and_then(|tag| tag.rsplit(' ').next()?.parse::<u64>().ok());
+        let total = self.tag.as_deref().and_then(tag_rows);
         let truncated = self
             .advice()
             .map(|(by, limit, advice)| json!({"by": by, "limit": limit, "total_known": total, "advice": advice}));

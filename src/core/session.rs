@@ -106,10 +106,13 @@ impl Pipeline {
         (is(0, Step::Bind) && is(1 + usize::from(is_described), Step::Execute)).then_some(is_described)
     }
 
-    /// Both have been answered, and nothing else.
-    pub fn receive_run(&mut self) {
-        let length = 2 + usize::from(self.is_run_next() == Some(true));
-        self.steps.drain(..length.min(self.steps.len()));
+    /// Both have been answered, and nothing else. False where something else is answered next.
+    pub fn receive_run(&mut self, is_described: bool) -> bool {
+        let is_next = self.is_run_next() == Some(is_described);
+        if is_next {
+            self.steps.drain(..2 + usize::from(is_described));
+        }
+        is_next
     }
 
     /// Takes in the type of the next message from the server.
@@ -153,6 +156,11 @@ impl Pipeline {
             _ => Err(OutOfTurn(tag.into())),
         }
     }
+}
+
+/// The number of rows that a command tag ends with.
+pub fn tag_rows(tag: &str) -> Option<u64> {
+    tag.rsplit(' ').next()?.parse().ok()
 }
 
 /// What is done to the session's own temporary relations must be what was asked for.

@@ -5,7 +5,7 @@ use dbgate::core::grant::Access;
 
 use crate::support::gate::{AT_MOST_100, Gate, SHOP, cluster, superuser};
 use crate::support::recorder::{Connections, Passed, recorder};
-use crate::support::requests::ask;
+use crate::support::requests::{ask, either_way};
 use crate::support::wire::{Peer, error, rows, tags};
 
 /// A table of which a tag tells all, and others that look like it.
@@ -87,10 +87,7 @@ async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
             owner.batch_execute("delete from plain").await.expect("empty");
             peer.query("begin").await;
             let before = counts(&passed);
-            let answers = match way {
-                true => ask().run(sql).sync(&mut peer).await,
-                false => peer.query(sql).await,
-            };
+            let answers = either_way(&mut peer, sql, way).await;
             assert_eq!(error(&answers), None, "{sql}");
             assert_eq!(counts(&passed) > before, is_asked, "{sql}");
             // The commit is counted in any case.
@@ -117,10 +114,7 @@ async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
         peer.query("begin").await;
         for first in [1, 41, 81] {
             let sql = format!("update orders set amount = -1 where id between {first} and {}", first + 39);
-            let told = match way {
-                true => ask().run(&sql).sync(&mut peer).await,
-                false => peer.query(&sql).await,
-            };
+            let told = either_way(&mut peer, &sql, way).await;
             match first {
                 81 => {
                     assert!(error(&told).expect("refused").message.contains("120 of 3,000 rows"), "{:?}", error(&told))

@@ -9,7 +9,7 @@ use dbgate::core::wire::frontend;
 
 use crate::support::gate::{Gate, SHOP, cluster};
 use crate::support::recorder::{Connections, Passed, recorder, recorder_that_holds};
-use crate::support::requests::ask;
+use crate::support::requests::either_way;
 use crate::support::wire::{Peer, error, tags};
 
 /// Messages after which the target's answer is waited for: Flush, Sync and Query.
@@ -85,10 +85,7 @@ async fn in_a_block_that_goes_on_a_counted_write_waits_for_its_count_only() {
     for (at, way) in [false, true, false].into_iter().enumerate() {
         let sql = format!("update orders set amount = {} where id = 6", at + 100);
         holds.store(true, Ordering::SeqCst);
-        let told = match way {
-            true => ask().run(&sql).sync(&mut peer).await,
-            false => peer.query(&sql).await,
-        };
+        let told = either_way(&mut peer, &sql, way).await;
         holds.store(false, Ordering::SeqCst);
         assert_eq!(
             (error(&told), told.last().map(|one| (one.tag, one.body.to_vec()))),

@@ -167,9 +167,7 @@ impl Gate {
         let place = Place { cluster: cluster(), database: database.into(), sql, target: "demo", policy };
         let folder = prepared(&place, "http://127.0.0.1:1", "").await;
         drop(guard);
-        let file = folder.join("server.toml");
-        let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
-        std::fs::write(&file, text).expect("server.toml");
+        drop_pack(&folder);
         Self::of(folder, &place).await
     }
 
@@ -347,6 +345,13 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
     let error = client.simple_query(sql).await.expect_err(sql);
     let error = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
     (error.code().code().to_owned(), error.message().to_owned())
+}
+
+/// Takes the built-in pack out of what [`prepared`] made.
+pub fn drop_pack(folder: &Path) {
+    let file = folder.join("server.toml");
+    let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
+    std::fs::write(&file, text).expect("server.toml");
 }
 
 fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {

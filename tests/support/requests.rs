@@ -71,6 +71,14 @@ impl Requests {
     }
 }
 
+/// One statement, as a Query or by Parse, Bind and Execute.
+pub async fn either_way(peer: &mut Peer, sql: &str, is_extended: bool) -> Vec<Message> {
+    match is_extended {
+        true => ask().run(sql).sync(peer).await,
+        false => peer.query(sql).await,
+    }
+}
+
 pub fn ask() -> Requests {
     Requests::default()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
+use crate::core::scope::catalog::Relation;
 use crate::core::statement::facts::{Facts, RowAction};
 
 /// The answer to one statement or one impact.
@@ -97,4 +98,19 @@ pub struct Impact {
     /// others there were before. It is their share that matters.
     #[serde(skip)]
     pub others: Option<u64>,
+}
+
+impl Impact {
+    /// What a text does to a relation that it names, of as many rows as the catalog expects.
+    pub fn expected(relation: &Relation, action: RowAction, rows: u64) -> Self {
+        Self {
+            schema: relation.name.schema.clone(),
+            relation: relation.name.name.clone(),
+            action,
+            rows,
+            of: u64::try_from(relation.estimated_rows).ok(),
+            direct: true,
+            others: None,
+        }
+    }
 }

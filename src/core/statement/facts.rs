@@ -409,6 +409,11 @@ impl Facts {
 
     /// Whether rows can change by what the text itself says.
     pub fn writes(&self) -> bool {
-        self.touches.iter().any(|touch| touch.action != RowAction::Read)
+        self.written().next().is_some()
+    }
+
+    /// What the text changes.
+    pub fn written(&self) -> impl Iterator<Item = &Touch> {
+        self.touches.iter().filter(|touch| touch.action != RowAction::Read)
     }
 }

@@ -149,11 +149,8 @@ impl Session {
         let alike = input.chunks_exact(answers.length).take_while(|next| input.starts_with(next));
         let most = usize::try_from(front.again).unwrap_or(usize::MAX).min(alike.count());
         let times = self.end_alike(tag, most);
-        for message in 0..times {
-            if message > 0 && self.pipeline.is_run_next() != Some(is_described) {
-                return Err(End::Protocol);
-            }
-            self.pipeline.receive_run();
+        if !(0..times).all(|_| self.pipeline.receive_run(is_described)) {
+            return Err(End::Protocol);
         }
         self.changes.answered_again(times);
         let taken = times * answers.length;

@@ -114,10 +114,15 @@ impl Session {
         self.expect(Step::Close, owner);
     }
 
-    pub(super) fn ask_sync(&mut self, owner: Owner) {
+    /// What is asked next may commit what has run.
+    fn may_commit(&mut self) {
         if self.commits_at_sync() {
             self.record.commits();
         }
+    }
+
+    pub(super) fn ask_sync(&mut self, owner: Owner) {
+        self.may_commit();
         frontend::sync(&mut self.up);
         self.pipeline.expect(Step::Sync, owner);
         // It may commit, and fill cursors that outlive their transaction.
@@ -126,9 +131,7 @@ impl Session {
 
     /// A whole statement as a simple Query: what the target does then is exactly what the client asked.
     pub(super) fn ask_query(&mut self, sql: &str) {
-        if self.commits_at_sync() {
-            self.record.commits();
-        }
+        self.may_commit();
         frontend::query(sql, &mut self.up);
         self.pipeline.expect(Step::Query, Owner::Client);
     }

@@ -10,7 +10,7 @@ use super::session::{End, Session};
 use crate::core::approval::{Estimate, estimate};
 use crate::core::policy::engine::ImpactRefusal;
 use crate::core::policy::{Denial, Impact};
-use crate::core::statement::facts::{Effect, Facts, RowAction, Touch};
+use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::core::text::grouped;
 use crate::core::wire::frontend;
 use crate::server::check::Planned;
@@ -101,17 +101,9 @@ impl Session {
         if self.people.lift.is_some() {
             return None;
         }
-        let touch = facts.touches.iter().find(|touch| touch.action != RowAction::Read)?;
+        let touch = facts.written().next()?;
         let relation = self.resolve(&touch.relation)?;
-        let impact = Impact {
-            schema: relation.name.schema.clone(),
-            relation: relation.name.name.clone(),
-            action: touch.action,
-            rows: expected / FAR,
-            of: u64::try_from(relation.estimated_rows).ok(),
-            direct: true,
-            others: None,
-        };
+        let impact = Impact::expected(relation, touch.action, expected / FAR);
         let told = |denial: Denial| {
             let rows = grouped(expected);
             let reason = denial.message.rsplit_once(": ").map_or(denial.message.as_str(), |(_, reason)| reason);
@@ -135,9 +127,8 @@ impl Session {
 
     /// Rows of the largest relation that the text writes to, by the server's statistics.
     fn size_of(&self, facts: &Facts) -> i64 {
-        let written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
         let size = |touch: &Touch| self.resolve(&touch.relation).map_or(0, |one| one.estimated_rows);
-        written.map(size).max().unwrap_or(0)
+        facts.written().map(size).max().unwrap_or(0)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::core::impact::{self, Baseline, Counted, Own, Written};
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact, ImpactQuestion, ImpactRefusal};
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, Name, RowAction, TransactionVerb};
+use crate::core::statement::facts::{Effect, Facts, Name, TransactionVerb};
 use crate::core::wire::frontend::Named;
 use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
@@ -219,12 +219,11 @@ impl Session {
         let facts = planned.cleared.shared_facts();
         // One statement may be run a thousand times.
         if !self.held.facts.as_ref().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
-            let written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
-            self.held.written.extend(written.map(|touch| (touch.relation.clone(), touch.action)));
+            self.held.written.extend(facts.written().map(|touch| (touch.relation.clone(), touch.action)));
             self.held.facts = Some(facts);
         }
         // What a name meant when it ran it must still mean when the tags are added up.
-        if !self.is_told(planned) || self.held.has_moved_names {
+        if self.held.has_moved_names || !self.is_told(planned) {
             self.held.told.is_short();
         }
         self.held.last_held = Some((number, part));

@@ -78,19 +78,9 @@ impl Session {
     /// What reviewers are told of a definition: it cannot be tried. Rows are those of the statistics.
     pub(super) fn expected_of(&self, facts: &Facts) -> Trial {
         let emptied = facts.touches.iter().filter(|touch| touch.action == RowAction::Delete).filter_map(|touch| {
-            let name = &touch.relation;
-            let relation = self.resolve(name)?;
+            let relation = self.resolve(&touch.relation)?;
             let rows = u64::try_from(relation.estimated_rows).ok()?;
-            let (schema, relation) = (relation.name.schema.clone(), relation.name.name.clone());
-            Some(Impact {
-                schema,
-                relation,
-                action: RowAction::Delete,
-                rows,
-                of: Some(rows),
-                direct: true,
-                others: None,
-            })
+            Some(Impact::expected(relation, RowAction::Delete, rows))
         });
         let skipped = Some("definitions and maintenance cannot be tried; rows are those of the statistics".to_owned());
         Trial { impacts: emptied.collect(), skipped, ..Trial::default() }

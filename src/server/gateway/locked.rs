@@ -102,14 +102,6 @@ impl Session {
             is_change && impact.schema == relation.name.schema && impact.relation == relation.name.name
         };
         let changed: u64 = changed.iter().filter(is_of).map(|impact| impact.rows).sum();
-        Some(Impact {
-            schema: relation.name.schema.clone(),
-            relation: relation.name.name.clone(),
-            action: RowAction::Update,
-            rows: rows.saturating_sub(changed),
-            of: u64::try_from(relation.estimated_rows).ok(),
-            direct: true,
-            others: None,
-        })
+        Some(Impact::expected(relation, RowAction::Update, rows.saturating_sub(changed)))
     }
 }

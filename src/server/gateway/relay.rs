@@ -10,7 +10,7 @@ use super::rows::Execution;
 use super::seldom;
 use super::session::{End, Session};
 use super::stop::Stop;
-use crate::core::session::{Answer, Owner, Step, tag_matches};
+use crate::core::session::{Answer, Owner, Step, tag_matches, tag_rows};
 use crate::core::wire::backend::{self, ErrorEdit, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
@@ -395,7 +395,7 @@ impl Session {
         }
         if matches!(message.tag, b'C' | b's') {
             // A portal that was read in part says no number, and neither does MOVE show rows.
-            let told = tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()).unwrap_or(0);
+            let told = tag_rows(tag).unwrap_or(0);
             self.note_locks(execution.planned.cleared.facts(), execution.rows.max(told));
         }
         let Execution { number, part, .. } = execution;

@@ -11,7 +11,7 @@ use super::held::Asked;
 use super::relay::Mode;
 use super::session::{End, Session};
 use crate::core::policy::Impact;
-use crate::core::session::Owner;
+use crate::core::session::{Owner, tag_rows};
 use crate::core::statement::facts::{Facts, Name, RowAction, Touch};
 use crate::core::wire::backend;
 use crate::server::check::{Hold, Planned};
@@ -43,7 +43,7 @@ impl Told {
         if self.is_short || planned.hold != Hold::Counted {
             return;
         }
-        let rows = tag.rsplit(' ').next().and_then(|rows| rows.parse::<u64>().ok()).unwrap_or(0);
+        let rows = tag_rows(tag).unwrap_or(0);
         let rows = rows.saturating_mul(u64::try_from(times).unwrap_or(u64::MAX));
         let facts = planned.cleared.shared_facts();
         match &mut self.last {
@@ -67,7 +67,7 @@ impl Told {
 
 /// What a statement says that it changes, where that is one relation, in one way.
 fn written(facts: &Facts) -> Option<&Touch> {
-    let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+    let mut written = facts.written();
     written.next().filter(|_| written.next().is_none())
 }
 
@@ -127,15 +127,7 @@ impl Session {
         self.held.told.add_last();
         let impacts = self.held.told.sums.iter().filter_map(|((name, action), rows)| {
             let relation = self.resolve(name).filter(|_| !self.is_own(name))?;
-            Some(Impact {
-                schema: relation.name.schema.clone(),
-                relation: relation.name.name.clone(),
-                action: *action,
-                rows: *rows,
-                of: u64::try_from(relation.estimated_rows).ok(),
-                direct: true,
-                others: None,
-            })
+            Some(Impact::expected(relation, *action, *rows))
         });
         let stands = self.judge_impacts(&impacts.collect::<Vec<_>>()).is_ok();
         self.held.is_active &= !stands;

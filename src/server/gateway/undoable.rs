@@ -15,11 +15,10 @@ impl Session {
         let is_change = matches!(facts.verb.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE");
         let is_written = planned.hold == Hold::Counted && facts.effect == Effect::Write && is_change;
         let is_own = self.has_own_code || self.has_own_views || self.has_moved_names;
-        // What has been defined since the session began nobody has told it.
-        let is_known = self.grant.is_newest(&self.catalog);
         is_written
-            && is_known
             && !is_own
+            // What has been defined since the session began nobody has told it.
+            && self.grant.is_newest(&self.catalog)
             && self.calls_nothing(facts)
             && facts.touches.iter().all(|touch| self.is_inert(touch))
     }
