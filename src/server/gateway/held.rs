@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::before::Pending;
+use super::counters;
 use super::relay::{Drained, Mode};
 use super::room::LOCKS;
 use super::session::{End, Session};
 use super::told::Told;
 use super::trial::Tried;
 use crate::core::approval::OverCap;
-use crate::core::impact::{self, Baseline, Counted, Own, Written};
+use crate::core::impact::{self, Baseline, Own, Written};
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact, ImpactQuestion, ImpactRefusal};
 use crate::core::session::Owner;
@@ -85,66 +86,13 @@ pub enum Asked {
     BeforeCommit,
 }
 
-/// The columns that a row of counts begins with: a mark, and what a backend has counted of `c` in `n`.
-macro_rules! counters {
-    ($mark:literal) => {
-        concat!(
-            "select '",
-            $mark,
-            "', c.oid, n.nspname, c.relname, \
-             pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
-             pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
-             pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), "
-        )
-    };
-}
-
-/// Which relations they are counted of.
-macro_rules! counted_of {
-    ($condition:literal) => {
-        concat!("where c.relkind in ('r', 'p', 'f', 'm') and n.nspname <> 'pg_catalog' and ", $condition)
-    };
-}
-
-/// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
-/// changed; that also is what makes it cheap.
-const COUNTS: &str = concat!(
-    counters!("now"),
-    "greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
-       pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
-       pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
-       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
-     from pg_catalog.pg_class c \
-     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-     left join (select l.relation, pg_catalog.bool_or(l.mode in \
-         ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
-       from pg_catalog.pg_locks l \
-       where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
-         and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
-           'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-       group by l.relation) held on held.relation = c.oid ",
-    counted_of!("held.relation is not null")
-);
-
-/// What the counters say before anything is written: only their numbers matter.
-macro_rules! baseline {
-    ($condition:literal) => {
-        concat!(
-            counters!("before"),
-            "null, false, c.relpersistence = 't' \
-             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
-            counted_of!($condition)
-        )
-    };
-}
-
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
 pub const OWN: [(&str, &str); 10] = [
     ("dbgate_locks", LOCKS),
-    ("dbgate_counts", COUNTS),
-    ("dbgate_baseline", baseline!("c.oid = any ($1::pg_catalog.oid[])")),
-    ("dbgate_baseline_all", baseline!("c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)")),
+    ("dbgate_counts", counters::NOW),
+    ("dbgate_baseline", counters::BEFORE),
+    ("dbgate_baseline_all", counters::BEFORE_ALL),
     ("dbgate_constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
     ("dbgate_readonly", "select pg_catalog.set_config('transaction_read_only', 'on', true)"),
     ("dbgate_begin", "BEGIN"),
@@ -264,9 +212,8 @@ impl Session {
     /// Takes the baseline from a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &Drained) {
         if std::mem::take(&mut self.baseline_asked) {
-            let rows = drained.rows.iter().filter(|row| is_marked(row, "before"));
-            let counted: Vec<_> = rows.filter_map(|row| counted(row)).collect();
-            let baseline = impact::baseline(&counted);
+            // Where they cannot be read, all that is there counts as written now.
+            let baseline = impact::baseline(&counters::read(&drained.rows, "before").unwrap_or_default());
             // What counts from nothing again need not be asked about.
             self.held.last =
                 baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
@@ -313,11 +260,7 @@ impl Session {
     /// What those rows say: what was changed, and what will be the session's own if it stands.
     fn changed(&mut self, rows: &[Vec<Option<String>>]) -> Result<(Result<Vec<Impact>, Box<Denial>>, Own), End> {
         // What else was asked along the way brings rows as well.
-        let rows: Vec<_> = rows.iter().filter(|row| is_marked(row, "now")).collect();
-        let now: Vec<_> = rows.iter().filter_map(|row| counted(row)).collect();
-        if now.len() != rows.len() {
-            return Err(End::Protocol);
-        }
+        let now = counters::read(rows, "now").ok_or(End::Protocol)?;
         let nothing = Baseline::new();
         let before = self.held.baseline.as_ref().unwrap_or(&nothing);
         let own = match self.held.has_undone {
@@ -436,27 +379,6 @@ pub enum Verdict {
     OverCap(OverCap),
     /// It was only tried.
     Tried(Box<Tried>),
-}
-
-fn is_marked(row: &[Option<String>], mark: &str) -> bool {
-    row.first().and_then(Option::as_deref) == Some(mark)
-}
-
-/// One row of the count query, behind its mark.
-fn counted(row: &[Option<String>]) -> Option<Counted> {
-    let text = |index: usize| row.get(index + 1).and_then(Option::as_deref);
-    let number = |index: usize| text(index).and_then(|text| text.parse::<u64>().ok());
-    Some(Counted {
-        oid: text(0)?.parse().ok()?,
-        schema: text(1)?.to_owned(),
-        relation: text(2)?.to_owned(),
-        inserted: number(3)?,
-        updated: number(4)?,
-        deleted: number(5)?,
-        of: number(6),
-        is_locked_for_ddl: text(7)? == "t",
-        is_temporary: text(8)? == "t",
-    })
 }
 
 impl Held {

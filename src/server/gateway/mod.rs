@@ -13,6 +13,7 @@ mod before;
 mod bound;
 mod circumstances;
 mod client;
+mod counters;
 mod description;
 pub mod door;
 mod extended;
