@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
+use super::session::count;
 use super::stored::{Entry, Kind, Stored};
 use crate::core::transcript::Line;
 
@@ -75,6 +76,13 @@ struct Inbox {
     expecting: usize,
     is_stopped: bool,
     sleep: Sleep,
+}
+
+impl Inbox {
+    /// Whether the line has not been taken yet.
+    fn holds(&self, index: u64) -> bool {
+        index >= self.next.saturating_sub(count(self.entries.len()))
+    }
 }
 
 /// The writer's front.
@@ -171,7 +179,8 @@ impl Writer {
             }
             let (wake, done) = oneshot::channel();
             inbox.waiters.push((index, wake));
-            inbox.is_urgent |= is_urgent;
+            // What the thread has taken already is on its way: what came behind it may gather.
+            inbox.is_urgent |= is_urgent && inbox.holds(index);
             self.shared.rouse(&mut inbox);
             done
         };
@@ -500,6 +509,9 @@ mod tests {
         let mut in_turn = Box::pin(writer.durable_in_turn(second));
         assert!(futures_util::poll!(&mut in_turn).is_pending());
         assert!(!writer.shared.inbox().is_urgent);
+        let mut again = Box::pin(writer.durable(first));
+        assert!(futures_util::poll!(&mut again).is_pending());
+        assert!(!writer.shared.inbox().is_urgent, "what is on its way hurries nothing behind it");
         {
             let mut expected = Box::pin(writer.wait_until(|stored| stored.size() == 3));
             assert!(futures_util::poll!(&mut expected).is_pending());

@@ -14,12 +14,14 @@ const WRITE_BLOCK: usize = 32 * 1024;
 pub struct Client {
     link: Link,
     limit: usize,
+    /// So much of what is to be written, from its front, nobody waits for by itself.
+    idle: usize,
 }
 
 impl Client {
     /// Over a stream that the startup packet has been read from; `buffer` is what came behind it.
     pub fn new(stream: Box<dyn Stream>, buffer: BytesMut) -> Self {
-        Self { link: Link::new(stream, buffer), limit: frame::LONGEST_BEFORE_LOGIN }
+        Self { link: Link::new(stream, buffer), limit: frame::LONGEST_BEFORE_LOGIN, idle: 0 }
     }
 
     /// The client has signed in: longer messages are taken from now on.
@@ -30,6 +32,19 @@ impl Client {
     /// What is to be written.
     pub fn out(&mut self) -> &mut BytesMut {
         &mut self.link.out
+    }
+
+    /// The last of what has gathered, so many bytes, may go out with what comes behind it.
+    pub fn can_wait(&mut self, length: usize) {
+        // Not where something stands before it that may not.
+        if self.idle + length == self.link.out.len() {
+            self.idle += length;
+        }
+    }
+
+    /// Whether something has gathered that the client may wait for.
+    pub fn is_awaited(&self) -> bool {
+        self.link.out.len() > self.idle
     }
 
     /// What was read and not yet taken.
@@ -65,6 +80,7 @@ impl Client {
 
     /// Writes what has gathered.
     pub async fn flush(&mut self) -> Result<(), End> {
+        self.idle = 0;
         self.link.flush().await.map_err(|_| End::ClientGone)
     }
 
@@ -80,6 +96,7 @@ impl Client {
 
     /// Writes as much as goes without waiting.
     pub async fn push(&mut self) -> Result<(), End> {
+        self.idle = 0;
         self.link.push().await.map_err(|_| End::ClientGone)
     }
 
@@ -96,5 +113,28 @@ impl Client {
     /// Says goodbye to the transport.
     pub async fn shut(&mut self) {
         self.link.shut().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_tells_nothing_by_itself_goes_out_with_what_does() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let mut client = Client::new(Box::new(ours), BytesMut::new());
+        let say = |client: &mut Client, can_wait: bool| {
+            client.out().extend_from_slice(b"bound");
+            if can_wait {
+                client.can_wait(5);
+            }
+            client.is_awaited()
+        };
+        assert!(!client.is_awaited());
+        assert_eq!([true, true, false, true].map(|can_wait| say(&mut client, can_wait)), [false, false, true, true]);
+        client.flush().await.expect("room");
+        assert!(!client.is_awaited());
+        assert!(!say(&mut client, true));
     }
 }

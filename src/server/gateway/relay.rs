@@ -100,11 +100,10 @@ impl Session {
         Ok(taken)
     }
 
-    /// Waits until the target has said more. What is owed to both sides goes out meanwhile; of the rows of a batch
-    /// the client is told in few words, not in many.
+    /// Waits until the target has said more. What is owed to both sides goes out meanwhile, but for what tells the
+    /// client nothing by itself.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
-        let is_batch = self.executions.front().is_some_and(|front| front.again > 0);
-        if !is_batch || self.client.is_full() {
+        if self.client.is_awaited() || self.client.is_full() {
             self.flush_client().await?;
         }
         loop {
@@ -173,6 +172,10 @@ impl Session {
         let is_tag = matches!(message.tag, b'C' | b's' | b'I') && (self.is_holding() || self.holds_tags);
         if self.held_out.is_empty() && !is_tag {
             message.write(self.client.out());
+            // What was asked for was read, bound or closed, or is described: the client waits for more than that.
+            if matches!(message.tag, b'1' | b'2' | b'3' | b'n' | b't') {
+                self.client.can_wait(message.wire_length());
+            }
             return Ok(());
         }
         let length = self.held_out.len() + message.wire_length();
@@ -194,7 +197,10 @@ impl Session {
     pub(super) fn show_all(&mut self, messages: &[u8]) {
         match self.is_holding() || !self.held_out.is_empty() {
             true => self.held_out.extend_from_slice(messages),
-            false => self.client.out().extend_from_slice(messages),
+            false => {
+                self.client.out().extend_from_slice(messages);
+                self.client.can_wait(messages.len());
+            }
         }
     }
 
