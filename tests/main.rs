@@ -54,6 +54,7 @@ mod gateway {
     mod protocol;
     mod reads;
     mod room;
+    mod settled;
     mod told;
     mod tools;
     mod trips;

@@ -69,8 +69,12 @@ async fn recorded(gate: &Gate, grant: &GrantAnswer, sql: &str) -> usize {
 
 #[tokio::test]
 async fn every_row_is_answered_recorded_and_counted() {
-    let gate = gate("rows").await;
+    let mut gate = gate("rows").await;
     for is_described in [false, true] {
+        // Once with durability `strict`, once with `writes`.
+        if is_described {
+            gate = gate.hurried().await;
+        }
         let grant = gate.grant(Access::Write).await;
         let mut peer = prepared(&grant, INSERT).await;
         peer.query("begin").await;
@@ -101,7 +105,7 @@ async fn every_row_is_answered_recorded_and_counted() {
 
 #[tokio::test]
 async fn rows_that_end_in_other_ways_have_their_own_outcome() {
-    let gate = gate("others").await;
+    let gate = gate("others").await.hurried().await;
     let grant = gate.grant(Access::Write).await;
     let mut peer = prepared(&grant, "update pg_temp.own set v = $2 where id = $1::int").await;
     peer.query("insert into own select g, '' from generate_series(1, 300, 2) g").await;
@@ -150,7 +154,7 @@ async fn an_error_is_of_its_own_row_and_what_is_behind_it_skipped() {
 
 #[tokio::test]
 async fn a_name_that_means_something_else_is_judged_anew() {
-    let gate = gate("names").await;
+    let gate = gate("names").await.hurried().await;
     let grant = gate.grant(Access::Write).await;
     let mut peer = prepared(&grant, INSERT).await;
     // Another statement under the same name, in the middle of a pipeline.

@@ -175,3 +175,35 @@ async fn what_comes_behind_the_end_of_a_block_in_its_pipeline_is_counted_for_its
     assert_eq!(gate.count("select count(*) from orders").await, 3000);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn tags_are_not_believed_any_more_once_something_was_defined() {
+    let (port, passed) = recorder(cluster().port()).await;
+    let mut gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
+    gate.target = "recorded".into();
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let is_asked = async |peer: &mut Peer| {
+        let before = counts(&passed);
+        peer.query("begin").await;
+        assert_eq!(error(&peer.query("update orders set amount = amount where id = 1").await), None);
+        let is_asked = counts(&passed) > before;
+        peer.query("rollback").await;
+        is_asked
+    };
+    // The gate looks for what is new all the time, and may just have done so.
+    while is_asked(&mut peer).await {
+        drop(peer);
+        peer = Peer::through(&gate.grant(Access::Write).await).await;
+    }
+    let owner = superuser(&gate.database).await;
+    owner.batch_execute("create table newer (id int)").await.expect("made");
+    let seen = async {
+        while !is_asked(&mut peer).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("a new table is seen");
+    assert!(is_asked(&mut peer).await, "and stays so for this session");
+    drop(peer);
+    gate.stop().await;
+}

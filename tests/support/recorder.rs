@@ -20,6 +20,9 @@ pub enum Passed {
 /// What passed on each connection.
 pub type Connections = Arc<Mutex<Vec<Vec<Passed>>>>;
 
+/// What is done at each message to the target, before it goes on.
+pub type Look = Arc<dyn Fn(&Passed) + Send + Sync>;
+
 /// Stands between gate and target and writes down what passes.
 pub async fn recorder(port: u16) -> (u16, Connections) {
     recorder_that_holds(port, Arc::default()).await
@@ -27,6 +30,15 @@ pub async fn recorder(port: u16) -> (u16, Connections) {
 
 /// The same; while `holds` is set, an answer that is nothing but ReadyForQuery does not go on.
 pub async fn recorder_that_holds(port: u16, holds: Arc<AtomicBool>) -> (u16, Connections) {
+    between(port, holds, Arc::new(|_| ())).await
+}
+
+/// The same; at each message to the target, before it goes on, something is looked at.
+pub async fn recorder_that_looks(port: u16, look: Look) -> (u16, Connections) {
+    between(port, Arc::default(), look).await
+}
+
+async fn between(port: u16, holds: Arc<AtomicBool>, look: Look) -> (u16, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("an address").port();
     let passed = Connections::default();
@@ -40,10 +52,12 @@ pub async fn recorder_that_holds(port: u16, holds: Arc<AtomicBool>) -> (u16, Con
                 list.lock().expect("whole").push(Vec::new());
                 move |passed: Passed| list.lock().expect("whole").get_mut(number).expect("a connection").push(passed)
             };
-            let also = note.clone();
+            let (also, look) = (note.clone(), look.clone());
             let ask = move |message: &Message| {
                 let text = String::from_utf8_lossy(&message.body).replace('\0', " ").trim().to_owned();
-                note(Passed::Asked(message.tag, text));
+                let asked = Passed::Asked(message.tag, text);
+                look(&asked);
+                note(asked);
             };
             let answer = move |message: &Message| also(Passed::Answered(message.tag));
             tokio::spawn(pass(near_in, far_out, None, ask));
