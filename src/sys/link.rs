@@ -112,6 +112,11 @@ impl Link {
         self.out.is_empty() && !self.is_unflushed
     }
 
+    /// Whether a layer below may still hold what was written.
+    pub fn is_stuck(&self) -> bool {
+        self.is_unflushed
+    }
+
     /// Bytes that its buffers have room for.
     pub fn room(&self) -> usize {
         self.input.capacity() + self.out.capacity()

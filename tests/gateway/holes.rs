@@ -3,10 +3,12 @@
 
 use bytes::BytesMut;
 use dbgate::core::grant::Access;
+use dbgate::core::wire::frame::Message;
 use dbgate::core::wire::frontend;
 use tokio_postgres::Client;
 
 use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
+use crate::support::requests::ask;
 use crate::support::wire::{Peer, error, rows};
 
 /// Lets engineers run code blocks and procedures: what then holds is the gateway, not a rule.
@@ -374,5 +376,44 @@ async fn a_refused_query_fails_the_transaction_that_it_came_into() {
         assert_eq!(gate.count("select count(*) from orders where amount = 0").await, 0);
     }
     drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_that_begins_in_the_gateways_own_is_the_clients_and_its_commit_is_judged() {
+    let sql = format!(
+        "{SHOP} create table inbox (id int);\
+         create function flood() returns trigger language plpgsql as
+           $$ begin delete from customers where id <= 500; return null; end $$;\
+         create constraint trigger later after insert on inbox deferrable initially deferred
+           for each row execute function flood();\
+         create procedure fill() language sql as 'insert into inbox values (1)';"
+    );
+    let gate = open_gate("holes_begun", &sql).await;
+    let status = |told: &[Message]| told.last().map(|one| (one.tag, one.body.to_vec()));
+    // A Flush in front or behind, and a Query.
+    for way in 0..4 {
+        let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+        let first = ask().run("call fill()").and_flush();
+        let begun = match way {
+            0 => first.run("begin").sync(&mut peer).await,
+            1 => first.run("begin").and_flush().sync(&mut peer).await,
+            2 => {
+                first.send(&mut peer).await;
+                peer.query("begin").await
+            }
+            _ => {
+                first.run("begin").send(&mut peer).await;
+                peer.query("select 1").await
+            }
+        };
+        assert_eq!((error(&begun), status(&begun)), (None, Some((b'Z', b"T".to_vec()))), "{way}");
+        assert_eq!(error(&peer.query("insert into orders values (5000, 1, 1)").await), None, "{way}");
+        assert_eq!(gate.count("select count(*) from orders").await, 3000, "{way}");
+        let told = error(&peer.query("commit").await).expect("refused");
+        assert!(told.sqlstate == "42501" && told.message.contains("500 of"), "{way}: {told:?}");
+        drop(peer);
+    }
+    assert_eq!(gate.count("select count(*) from customers").await, 1000);
     gate.stop().await;
 }

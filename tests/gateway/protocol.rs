@@ -13,7 +13,8 @@ use dbgate::core::wire::startup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::gate::{Gate, SHOP, column, refusal};
+use crate::support::gate::{Gate, SHOP, column, refusal, superuser};
+use crate::support::requests::ask;
 use crate::support::wire::{Channel, Peer, error, key, message, rows, tags};
 
 fn parameters(grant: &GrantAnswer) -> [(&str, &str); 2] {
@@ -413,5 +414,24 @@ async fn a_session_can_be_asked_who_it_is_and_does_not_say_otherwise() {
     client.batch_execute("discard all").await.expect("the session goes on");
     assert_eq!(column(&client, "show dbgate.session").await.expect("still there"), [session]);
     drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_flushed_comes_at_once_whatever_stands_behind_it() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Read).await).await;
+    let mut owner = superuser(&gate.database).await;
+    let locked = owner.transaction().await.expect("begins");
+    locked.batch_execute("lock table orders").await.expect("locked");
+    // In one write: what is behind the Flush waits for the lock.
+    let all = ask().parse("p", "select 1").and_flush().run("select count(*) from orders");
+    all.and_sync().send(&mut peer).await;
+    let told =
+        tokio::time::timeout(Duration::from_secs(5), peer.until(b'1')).await.expect("before the lock is given up");
+    assert_eq!(tags(&told), "1");
+    locked.commit().await.expect("given up");
+    assert_eq!(tags(&peer.until(b'Z').await), "12DCZ");
+    drop(peer);
     gate.stop().await;
 }

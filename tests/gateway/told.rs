@@ -123,6 +123,12 @@ async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
             }
         }
         assert_eq!(rows(&peer.query("rollback; select min(amount) >= 0 from orders").await), [["t"]]);
+        // What has returned one row has changed them all.
+        peer.query("begin").await;
+        let all = "update orders set amount = -1 where id <= 200 returning id";
+        let told = ask().parse("", all).bind("", "").execute_part("", 1).sync(&mut peer).await;
+        assert!(error(&told).expect("refused").message.contains("200 of"), "{:?}", error(&told));
+        peer.query("rollback").await;
         // A row that a trigger makes many is refused at once, not at the commit.
         peer.query("begin").await;
         let told = peer.query("insert into noted (id, n) values (1, 1)").await;

@@ -58,15 +58,29 @@ impl Requests {
         self.bind("", name).execute("")
     }
 
-    /// Sends them with a Flush behind; no answer is read.
-    pub async fn flush(mut self, peer: &mut Peer) {
+    /// What stands before it is wanted now.
+    pub fn and_flush(mut self) -> Self {
         frontend::flush(&mut self.0);
+        self
+    }
+
+    /// Sends them with a Flush behind; no answer is read.
+    pub async fn flush(self, peer: &mut Peer) {
+        self.and_flush().send(peer).await;
+    }
+
+    /// Sends them as they are.
+    pub async fn send(self, peer: &mut Peer) {
         peer.send(&self.0).await;
     }
 
-    pub async fn sync(mut self, peer: &mut Peer) -> Vec<Message> {
+    pub fn and_sync(mut self) -> Self {
         frontend::sync(&mut self.0);
-        peer.send(&self.0).await;
+        self
+    }
+
+    pub async fn sync(self, peer: &mut Peer) -> Vec<Message> {
+        self.and_sync().send(peer).await;
         peer.until(b'Z').await
     }
 }

@@ -42,9 +42,14 @@ impl Client {
         }
     }
 
+    /// The client waits for whatever has gathered.
+    pub fn awaits_all(&mut self) {
+        self.idle = 0;
+    }
+
     /// Whether something has gathered that the client may wait for.
     pub fn is_awaited(&self) -> bool {
-        self.link.out.len() > self.idle
+        self.link.out.len() > self.idle || self.link.is_stuck()
     }
 
     /// What was read and not yet taken.
@@ -118,6 +123,11 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
     use super::*;
 
     #[tokio::test]
@@ -136,5 +146,39 @@ mod tests {
         client.flush().await.expect("room");
         assert!(!client.is_awaited());
         assert!(!say(&mut client, true));
+        // The client has asked for it.
+        client.awaits_all();
+        assert!(client.is_awaited());
+    }
+
+    /// Takes everything, and keeps it.
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_layer_below_still_holds_is_awaited() {
+        let mut client = Client::new(Box::new(Stuck), BytesMut::new());
+        client.out().extend_from_slice(b"ready");
+        client.push().await.expect("taken");
+        assert!(client.out().is_empty() && client.is_awaited());
     }
 }

@@ -358,6 +358,7 @@ impl Session {
         if self.answered_so_far(Asked::SoFar).await? {
             self.release();
         }
+        self.client.awaits_all();
         Ok(())
     }
 

@@ -115,9 +115,9 @@ impl Session {
         self.held.is_active
     }
 
-    /// Whether the implicit transaction that is open holds writes that its commit must be asked for.
+    /// Whether the transaction that is open holds writes that a Sync must not commit without a verdict.
     pub(super) fn awaits_commit(&self) -> bool {
-        self.held.is_active || (self.held.counts_pending() && !self.is_block)
+        self.held.is_active || (self.held.counts_pending() && self.commits_at_sync())
     }
 
     /// What must go ahead of a statement's Execute.

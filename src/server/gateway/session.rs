@@ -417,7 +417,11 @@ impl Session {
         self.held.has_moved_names |= moves_names;
         match facts.transaction {
             // ReadyForQuery says it later.
-            Some(TransactionVerb::Begin) => (self.is_block, self.status) = (true, b'T'),
+            Some(TransactionVerb::Begin) => {
+                (self.is_block, self.status) = (true, b'T');
+                // What the gateway has begun is the client's from here on, and only its COMMIT ends it.
+                self.held.own_block = false;
+            }
             Some(verb @ (TransactionVerb::Commit | TransactionVerb::Rollback)) => {
                 // What comes behind it in the pipeline is judged by what is so now; ReadyForQuery says it later.
                 self.is_block = facts.chains;

@@ -232,7 +232,7 @@ impl Session {
             seldom(self.close_failed(Mode::Simple)).await?;
             return Ok(false);
         }
-        let is_settled = match part.is_last && !self.is_block {
+        let is_settled = match part.is_last && self.commits_at_sync() {
             _ if let Some(asked) = counting => seldom(self.settle_counted(&drained.rows, Mode::Simple, asked)).await?,
             true if self.awaits_commit() => seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await?,
             false if self.is_holding() => seldom(self.settle(Mode::Simple, Asked::SoFar)).await?,
@@ -275,7 +275,7 @@ impl Session {
     fn counting(&self, planned: &Planned, part: Part) -> Option<Asked> {
         let facts = planned.cleared.facts();
         let is_plain = self.is_holding() && facts.transaction.is_none() && facts.copy.is_none();
-        let commits = part.is_last && !self.is_block;
+        let commits = part.is_last && self.commits_at_sync();
         let asked = if commits { Asked::BeforeCommit } else { Asked::SoFar };
         (is_plain && !self.held.told.is_enough(asked)).then_some(asked)
     }

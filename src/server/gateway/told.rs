@@ -43,7 +43,8 @@ impl Told {
         if self.is_short || planned.hold != Hold::Counted {
             return;
         }
-        let rows = tag_rows(tag).unwrap_or(0);
+        // One that has returned a part of its rows has changed them all, and says so at the end, if ever.
+        let Some(rows) = tag_rows(tag) else { return self.is_short() };
         let rows = rows.saturating_mul(u64::try_from(times).unwrap_or(u64::MAX));
         let facts = planned.cleared.shared_facts();
         match &mut self.last {
