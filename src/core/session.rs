@@ -86,6 +86,11 @@ impl Pipeline {
         matches!(self.steps.front(), Some((Step::Execute | Step::Query, Owner::Client)))
     }
 
+    /// Whether what commits by itself was asked to: a Sync stands behind it, or it is a Query.
+    pub fn is_closed(&self) -> bool {
+        self.steps.iter().any(|(step, _)| matches!(step, Step::Sync | Step::Query))
+    }
+
     /// Whether a simple Query is being answered.
     pub fn is_query(&self) -> bool {
         matches!(self.steps.front(), Some((Step::Query, _)))

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::failover::cluster_with;
+use super::outcomes::outcomes;
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
+use crate::support::requests::ask;
+use crate::support::wire::{Peer, error};
 
 const SHORT: &str = r#"
 @id("short")
@@ -111,10 +115,16 @@ async fn a_commit_that_took_too_long_and_succeeded_is_one() {
     let gate = Gate::before(&place, "http://127.0.0.1:1", "").await;
     let grant = gate.grant(Access::Write).await;
     let client = gate.connect(&grant).await;
-    client.batch_execute("set synchronous_commit = on; begin").await.expect("a block");
+    client.batch_execute("set synchronous_commit = on").await.expect("set");
+    // It is there, so it has not failed: as a Query, and by Parse, Bind and Execute.
+    client.batch_execute("create temp table waited (id int)").await.expect("made");
+    client.execute("create temp table too (id int)", &[]).await.expect("made");
+    client.batch_execute("begin").await.expect("a block");
     client.batch_execute("update orders set amount = 0 where id = 1").await.expect("a write");
     client.batch_execute("commit; select 1").await.expect("committed");
     assert_eq!(column(&client, "select amount::int8 from orders where id = 1").await.expect("goes on"), ["0"]);
+    // What is temporary is dropped at the end, and that would wait too.
+    client.batch_execute("set synchronous_commit = local").await.expect("set");
     drop(client);
     let record = gate.record(&grant).await;
     let is = |kind: &str, name: &str, value: &str| record.iter().any(|line| line["k"] == kind && line[name] == value);
@@ -218,9 +228,33 @@ async fn rows_that_stay_locked_count_like_rows_that_change() {
     assert_eq!(refusal(&client, "fetch all from c").await.0, "42501");
     client.simple_query("rollback").await.expect("rollback");
     // Outside of a block the locks are gone with the statement.
-    let free = column(&client, "select id from orders where id <= 500 for update").await.expect("no block");
+    const MANY: &str = "select id from orders where id <= 500 for update";
+    let free = column(&client, MANY).await.expect("no block");
     assert_eq!(free.len(), 500);
+    // Not where something stands behind it in its transaction.
+    let (state, message) = refusal(&client, &format!("{MANY}; select pg_sleep(60)")).await;
+    assert!(state == "42501" && message.contains("would lock 500"), "{message}");
     drop(client);
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let alone = ask().run("select 1").run(MANY).sync(&mut peer).await;
+    assert_eq!(error(&alone), None);
+    let refused = [
+        ask().run(MANY).run("select 1").sync(&mut peer).await,
+        ask().run(MANY).run("copy audit_trail (what) from stdin").sync(&mut peer).await,
+        {
+            // Behind it a Query is skipped like anything else, up to the Sync.
+            ask().run(MANY).send(&mut peer).await;
+            let mut out = BytesMut::new();
+            frontend::query("select pg_sleep(60)", &mut out);
+            peer.send(&out).await;
+            ask().sync(&mut peer).await
+        },
+    ];
+    for told in refused {
+        let told = error(&told).expect("refused");
+        assert!(told.sqlstate == "42501" && told.message.contains("would lock 500"), "{told:?}");
+    }
+    drop(peer);
     gate.stop().await;
 }
 
@@ -377,5 +411,20 @@ async fn most_of_a_small_relation_is_too_much() {
     assert_eq!(refusal(&client, "update settings set value = 'x' where key like 'k%'").await.0, "42501");
     assert_eq!(gate.count("select count(*) from settings where value = 'x'").await, 2);
     drop(client);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_bound_beside_a_result_that_was_stopped_has_one_outcome() {
+    let gate = short("beside").await;
+    let grant = gate.grant(Access::Read).await;
+    let mut peer = Peer::through(&grant).await;
+    let bound = ask().parse("s", "select 1").bind("p", "s");
+    bound.run("select id from orders order by id limit 60").flush(&mut peer).await;
+    assert_eq!(error(&ask().sync(&mut peer).await).map(|error| error.sqlstate).as_deref(), Some("54000"));
+    assert_eq!(error(&ask().run("select 2").sync(&mut peer).await), None);
+    drop(peer);
+    let told = outcomes(&gate, &grant).await;
+    assert_eq!(told.iter().filter(|one| one.starts_with("2.0 ")).collect::<Vec<_>>(), ["2.0 (bound)"], "{told:?}");
     gate.stop().await;
 }

@@ -223,3 +223,36 @@ async fn what_is_only_bound_has_one_outcome_beside_a_write_that_stands_or_falls(
     let bound = told.iter().filter(|one| one.contains("(bound)")).count();
     assert_eq!((bound, told.iter().filter(|one| one.contains("skipped")).count()), (1, 0), "{told:?}");
 }
+
+/// Numbers of the statements that the record says something was changed by, and how many rows.
+async fn impacts(gate: &Gate, grant: &GrantAnswer) -> Vec<(u64, u64)> {
+    let lines = gate.record(grant).await;
+    let impacts = lines.iter().filter(|line| line.get("k").and_then(Value::as_str) == Some("impact"));
+    let number = |line: &Value, name: &str| line.pointer(name).and_then(Value::as_u64).unwrap_or_default();
+    impacts.map(|line| (number(line, "/no"), number(line, "/changes/0/rows"))).collect()
+}
+
+#[tokio::test]
+async fn what_was_changed_is_said_of_what_has_changed_it() {
+    let gate = gate("changed").await;
+    const FAILS: &str = "update orders set amount = 1 / 0 where id = 2";
+    for is_pipeline in [false, true] {
+        let grant = gate.grant(Access::Write).await;
+        let mut peer = Peer::through(&grant).await;
+        for sql in ["begin", ONE, "savepoint s"] {
+            assert_eq!(error(&peer.query(sql).await), None);
+        }
+        // What comes behind it in its pipeline does not run at all.
+        let failed = match is_pipeline {
+            true => ask().run(FAILS).run(TWO).sync(&mut peer).await,
+            false => peer.query(FAILS).await,
+        };
+        assert_eq!(error(&failed).map(|error| error.sqlstate).as_deref(), Some("22012"));
+        for sql in ["rollback to s", "commit"] {
+            assert_eq!(error(&peer.query(sql).await), None);
+        }
+        drop(peer);
+        assert_eq!(impacts(&gate, &grant).await.last(), Some(&(2, 1)), "{is_pipeline}");
+    }
+    gate.stop().await;
+}

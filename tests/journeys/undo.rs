@@ -1,11 +1,14 @@
 //! Taking back a small write: kept where policy says so, proposed, and run like any other statement.
 
 use dbgate::core::grant::Access;
+use dbgate::core::undo::Kept;
 use serde_json::Value;
 
 use crate::support::dbgate::said;
 use crate::support::gate::{SHOP, superuser};
+use crate::support::requests::{Requests, ask};
 use crate::support::scene::Scene;
+use crate::support::wire::Peer;
 
 /// Kept for a day, up to 50 rows.
 const RULE: &str =
@@ -196,5 +199,25 @@ async fn taking_back_asks_people_where_the_write_would_have_asked() {
     assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
     assert_eq!(scene.resume("ana", &id).await.0, Some(0));
     assert_eq!(scene.gate.count("select sum(amount)::int8 from orders where id <= 12").await, 78);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_has_made_stand_is_kept_whatever_comes_behind_it() {
+    let scene = scene().await;
+    let write = |all: Requests, id: u32| {
+        all.run("begin").run(&format!("update orders set amount = amount + 1 where id = {id}"))
+    };
+    let behind: [(&dyn Fn(Requests) -> Requests, usize); 3] =
+        [(&|all| all.run("select 1/0"), 1), (&|all| write(all, 2).run("commit"), 2), (&|all| write(all, 1), 1)];
+    for (at, (behind, writes)) in behind.into_iter().enumerate() {
+        let grant = scene.gate.grant(Access::Write).await;
+        let mut peer = Peer::through(&grant).await;
+        behind(write(ask(), 1).run("commit")).sync(&mut peer).await;
+        drop(peer);
+        let kept = scene.gate.running.state().images.of_session(&grant.session_id).await.expect("read");
+        let changes = kept.iter().filter(|image| matches!(image.kept, Kept::Change(_))).count();
+        assert_eq!((kept.len(), changes), (writes, writes), "{at}");
+    }
     scene.end().await;
 }

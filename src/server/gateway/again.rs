@@ -179,6 +179,8 @@ impl Session {
         }
         self.held.told.note(&front.planned, tag, times);
         front.go_on(times, ended);
+        // The first of those that go on is the next.
+        self.held.ended(&front.planned, front.number.saturating_sub(1), front.part);
         times
     }
 }

@@ -281,8 +281,8 @@ impl Session {
             true | false => self.people.travel_together(),
         }
         let recorded = self.record.allowed(&[&planned.cleared], said, Protocol::Extended, clock::now()).await?;
-        // Whether a block is open decides who commits it: only the answers say.
-        if planned.hold == Hold::OwnBlock && self.held.has_moved && !seldom(self.answered_so_far(Asked::SoFar)).await? {
+        self.held.goes_on();
+        if self.must_be_answered_before(&planned) && !seldom(self.answered_so_far(Asked::SoFar)).await? {
             return Ok(());
         }
         if let Err(denial) = self.guard(&planned, recorded.number(), 0) {
@@ -317,6 +317,15 @@ impl Session {
             self.is_skipping = drained.failed;
         }
         Ok(())
+    }
+
+    /// Whether what stands before a statement is answered and judged before it runs.
+    fn must_be_answered_before(&self, planned: &Planned) -> bool {
+        // Whether a block is open decides who commits it: only the answers say.
+        let must_know_block = planned.hold == Hold::OwnBlock && self.held.has_moved;
+        // Its data may be long in coming.
+        let takes_time = planned.cleared.facts().copy == Some(CopyDirection::FromClient) && self.is_holding();
+        must_know_block || takes_time
     }
 
     /// What the target's own connection must not run: what came before is answered first, then it

@@ -51,6 +51,10 @@ pub struct Held {
     /// The last of its statements, by number and part in the record, and how many there were.
     last_held: Option<(u64, u32)>,
     count: u32,
+    /// The last of them that has ended well.
+    last_ended: Option<(u64, u32)>,
+    /// One of them may lock rows that no counter tells of.
+    may_lock: bool,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
     pub locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
@@ -127,6 +131,7 @@ impl Session {
             return Err(refused("portal_by_fetch", what, hint));
         }
         let facts = planned.cleared.facts();
+        self.held.may_lock |= facts.locks;
         if self.has_moved_names && facts.effect == Effect::Session && matches!(facts.verb.as_str(), "TRUNCATE" | "LOCK")
         {
             let what = "whose table this is may have changed by what stands before it";
@@ -163,7 +168,8 @@ impl Session {
             self.ask_baseline();
         }
         self.held.is_active = true;
-        self.held.undo = planned.cleared.limits().undo;
+        // Of one that asks for it at least the reason is kept.
+        self.held.undo = planned.cleared.limits().undo.or(self.held.undo);
         let facts = planned.cleared.shared_facts();
         // One statement may be run a thousand times.
         if !self.held.facts.as_ref().is_some_and(|last| Arc::ptr_eq(last, &facts)) {
@@ -352,7 +358,8 @@ impl Session {
         self.held.written.clear();
         self.held.told = Told::default();
         self.held.facts = None;
-        (self.held.last_held, self.held.count) = (None, 0);
+        (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
+        (self.held.undo, self.held.may_lock) = (None, false);
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;
@@ -396,6 +403,24 @@ impl Held {
     pub fn undone(&mut self) {
         self.has_undone = true;
         self.own_next = None;
+    }
+
+    /// Something is asked for behind what ran: what that has locked stays locked, in a block or not.
+    pub fn goes_on(&mut self) {
+        self.is_kept_open |= self.may_lock;
+    }
+
+    /// One of its statements has ended well.
+    pub fn ended(&mut self, planned: &Planned, number: u64, part: u32) {
+        if planned.hold.is_counted() {
+            self.last_ended = Some((number, part));
+        }
+    }
+
+    /// Something has failed: it has written nothing, and what was asked for behind it does not run.
+    pub fn failed(&mut self) {
+        self.undone();
+        self.last_held = self.last_ended;
     }
 
     /// What the open transaction's statements say that they write to.

@@ -89,6 +89,7 @@ impl Session {
         if self.pipeline.is_empty() {
             return Ok(true);
         }
+        self.held.goes_on();
         let stands = self.answered_so_far(Asked::SoFar).await?;
         if stands {
             self.release();
@@ -206,6 +207,7 @@ impl Session {
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
+        self.account_bound().await?;
         let of = of.map(|(number, part)| (number, part, denial));
         self.record_refusal(of, &ErrorFields::error("ZG001", denial.message.clone())).await?;
         self.ask_veto();
@@ -251,6 +253,7 @@ impl Session {
         if self.stop.is_silent() {
             // The target knows of no failure yet.
             self.stop = super::stop::Stop::No;
+            self.account_bound().await?;
             self.ask_veto();
             self.record.skip_rest(clock::now()).await?;
         }

@@ -11,6 +11,7 @@ use super::seldom;
 use super::session::{End, Session};
 use super::stop::Stop;
 use crate::core::session::{Answer, Owner, Step, tag_matches, tag_rows};
+use crate::core::statement::facts::Effect;
 use crate::core::wire::backend::{self, ErrorEdit, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
@@ -344,7 +345,7 @@ impl Session {
         (drained.failed, drained.failed_ours) = (true, owner == Owner::Gateway);
         self.held.image = None;
         self.held.is_unsure = true;
-        self.held.undone();
+        self.held.failed();
         if let Some(execution) = self.executions.front() {
             execution.use_up();
         }
@@ -369,14 +370,22 @@ impl Session {
         self.show(message)
     }
 
+    /// Whether what has ended cannot be told apart from what has been committed.
+    fn is_final(&self, execution: &Execution) -> bool {
+        let facts = execution.planned.cleared.facts();
+        // Of a result something may have been left out.
+        let commits_itself = facts.effect != Effect::Read && execution.rows == 0 && self.pipeline.is_closed();
+        facts.transaction.is_some() || commits_itself
+    }
+
     /// A statement has ended: its tag is checked against what was judged, and it is recorded.
     async fn executed(&mut self, message: View<'_>, mode: Mode, drained: &mut Drained) -> Result<(), End> {
         let Some(execution) = self.ended() else {
             return self.show(message);
         };
         execution.use_up();
-        // The end of a transaction is one, whoever wanted it stopped.
-        if self.stop.is_asked() && execution.planned.cleared.facts().transaction.is_some() {
+        // The end of a transaction is one, whoever wanted it stopped, and so is what its own Sync commits.
+        if self.stop.is_asked() && self.is_final(&execution) {
             seldom(self.cancel_delivered()).await;
         } else if self.stop.is_asked() {
             return seldom(self.ended_before_cancel(execution.number, execution.part, drained)).await;
@@ -395,6 +404,10 @@ impl Session {
         }
         if message.tag == b'C' {
             self.follow(&execution.planned, tag);
+            if self.held.image.is_some() && tag == "COMMIT" {
+                // Whatever stands behind it may fail, or write to the same rows.
+                seldom(self.keep_after()).await;
+            }
             if self.record.is_undone() {
                 seldom(self.record.undone(clock::now())).await?;
             }
@@ -406,6 +419,7 @@ impl Session {
         }
         let Execution { number, part, .. } = execution;
         self.held.told.note(&execution.planned, tag, 1);
+        self.held.ended(&execution.planned, number, part);
         self.note_change(&execution.planned, number, part);
         let result = ResultRecord {
             tag,

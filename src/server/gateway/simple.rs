@@ -187,6 +187,9 @@ impl Session {
             seldom(self.veto(&denial, Some((part.number, part.index)), Mode::Simple)).await?;
             return Ok(false);
         }
+        if !part.is_last {
+            self.held.goes_on();
+        }
         self.begin(part.number, part.index, planned, part.before);
         self.is_dirty = true;
         let foreseen = self.foresee(planned, Mode::Simple).await?;
