@@ -181,14 +181,19 @@ async fn a_block_or_procedure_cannot_commit_before_the_verdict() {
     gate.stop().await;
 }
 
+/// What is put into the inbox deletes much when its transaction commits.
+const FLOOD: &str = "
+create table inbox (id int);
+create function flood() returns trigger language plpgsql as
+  $$ begin delete from customers where id <= 500; return null; end $$;
+create constraint trigger later after insert on inbox deferrable initially deferred
+  for each row execute function flood();
+";
+
 #[tokio::test]
 async fn what_is_put_off_until_commit_happens_before_the_count() {
     let sql = format!(
-        "{SHOP} create table inbox (id int);\
-         create function flood() returns trigger language plpgsql as
-           $$ begin delete from customers where id <= 500; return null; end $$;\
-         create constraint trigger later after insert on inbox deferrable initially deferred
-           for each row execute function flood();\
+        "{SHOP}{FLOOD}\
          create function reap() returns setof int language sql volatile as
            'delete from orders where id <= 400 returning id';"
     );
@@ -382,11 +387,7 @@ async fn a_refused_query_fails_the_transaction_that_it_came_into() {
 #[tokio::test]
 async fn a_block_that_begins_in_the_gateways_own_is_the_clients_and_its_commit_is_judged() {
     let sql = format!(
-        "{SHOP} create table inbox (id int);\
-         create function flood() returns trigger language plpgsql as
-           $$ begin delete from customers where id <= 500; return null; end $$;\
-         create constraint trigger later after insert on inbox deferrable initially deferred
-           for each row execute function flood();\
+        "{SHOP}{FLOOD}\
          create procedure fill() language sql as 'insert into inbox values (1)';"
     );
     let gate = open_gate("holes_begun", &sql).await;

@@ -370,7 +370,7 @@ impl Session {
         self.show(message)
     }
 
-    /// Whether what has ended cannot be told apart from what has been committed.
+    /// Whether what has ended stands, whatever its cancel may still meet.
     fn is_final(&self, execution: &Execution) -> bool {
         let facts = execution.planned.cleared.facts();
         // Of a result something may have been left out.
