@@ -12,7 +12,7 @@ use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use serde_json::Value;
 
 use crate::support::dbgate::{Program, said};
-use crate::support::gate::{self, POLICY, Place, SHOP, superuser};
+use crate::support::gate::{self, POLICY, Place, SHOP, reconfigure, superuser};
 
 struct Examined {
     program: Program,
@@ -70,8 +70,7 @@ async fn a_server_without_tls_and_a_line_in_clear_text_are_told() {
     let far = |text: String| {
         text.replace("host=127.0.0.1 ", "host=0.0.0.0 ").replace("environment = ", "insecure = true\nenvironment = ")
     };
-    let file = usual.folder.join("server.toml");
-    std::fs::write(&file, far(std::fs::read_to_string(&file).expect("server.toml"))).expect("server.toml");
+    reconfigure(&usual.folder, far);
     let found = usual.findings(false).await;
     assert!(has(&found, "clear_text", "hole", &format!("0.0.0.0:{}", cluster.port())), "{found:?}");
 }

@@ -45,12 +45,17 @@ async fn prepared(grant: &GrantAnswer, sql: &str) -> Peer {
     peer
 }
 
+/// Whether a line of the record is of this statement, as far as they can be told apart.
+pub fn is_of(line: &Value, sql: &str) -> bool {
+    let length = line.get("len").and_then(Value::as_u64);
+    line.get("k").and_then(Value::as_str) == Some("stmt") && length == u64::try_from(sql.len()).ok()
+}
+
 /// Numbers and values of all statements in a session's record, as far as they can be told apart.
 async fn recorded(gate: &Gate, grant: &GrantAnswer, sql: &str) -> usize {
     let mut values = Vec::new();
     for line in gate.record(grant).await {
-        let is_it = line.get("k").and_then(Value::as_str) == Some("stmt")
-            && line.get("len").and_then(Value::as_u64) == u64::try_from(sql.len()).ok();
+        let is_it = is_of(&line, sql);
         match line.get("par_c") {
             Some(Value::String(one)) if is_it => values.push(one.clone()),
             Some(Value::Array(all)) if is_it => {

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::support::cluster::Fate;
 use crate::support::dbgate::{Program, said};
-use crate::support::gate::{Gate, Place, SHOP, column};
+use crate::support::gate::{Gate, Place, SHOP, column, reconfigure};
 
 fn cluster(purpose: &str) -> Cluster {
     // What a client was told is done must outlive a crash.
@@ -108,12 +108,8 @@ async fn a_standby_is_refused_by_name_until_it_is_promoted() {
     let port = fate.standby();
     // The same gate, which finds the standby where the primary was.
     let primary = format!("port={} ", cluster.port());
-    let to_standby = |folder: &std::path::Path| {
-        let file = folder.join("server.toml");
-        let text = std::fs::read_to_string(&file).expect("server.toml").replace(&primary, &format!("port={port} "));
-        std::fs::write(&file, text).expect("server.toml");
-    };
-    let gate = gate.restart(to_standby).await;
+    let to_standby = |text: String| text.replace(&primary, &format!("port={port} "));
+    let gate = gate.restart(|folder| reconfigure(folder, to_standby)).await;
     let refused =
         format!("{:?}", gate.ask("ana@example.com", Access::Read, 600).await.expect_err("no role can be made"));
     assert!(refused.contains("target `demo` is a standby now"), "{refused}");

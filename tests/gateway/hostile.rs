@@ -262,8 +262,7 @@ async fn a_client_that_reads_nothing_holds_up_nobody_else() {
 #[tokio::test]
 async fn nothing_goes_out_behind_a_held_write_before_its_verdict() {
     let (port, passed) = recorder(crate::support::gate::cluster().port()).await;
-    let mut gate = Gate::start_recorded(SHOP, port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(SHOP, port).await;
     let grant = gate.grant(Access::Write).await;
     let mut peer = Peer::through(&grant).await;
     let statement = |sql: &str, out: &mut BytesMut| {

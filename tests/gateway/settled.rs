@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use dbgate::core::grant::Access;
 use serde_json::Value;
 
+use super::again::is_of;
 use crate::support::gate::{Gate, SHOP, cluster};
 use crate::support::recorder::{Passed, recorder_that_looks};
 use crate::support::requests::{ask, either_way};
@@ -20,11 +21,7 @@ fn recorded(log: &Path) -> u64 {
     let text = std::fs::read_to_string(log).expect("a log");
     // The last line may be half written.
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let is_row = |line: &Value| {
-        let length = line.get("len").and_then(Value::as_u64);
-        line.get("k").and_then(Value::as_str) == Some("stmt") && length == u64::try_from(INSERT.len()).ok()
-    };
-    lines.filter(is_row).map(|line| line.get("times").and_then(Value::as_u64).unwrap_or(1)).sum()
+    lines.filter(|line| is_of(line, INSERT)).map(|line| line.get("times").and_then(Value::as_u64).unwrap_or(1)).sum()
 }
 
 #[tokio::test]
@@ -39,8 +36,7 @@ async fn all_that_a_commit_makes_stand_is_in_the_log_before_it_is_asked_for() {
         }
     };
     let (port, _) = recorder_that_looks(cluster().port(), Arc::new(look)).await;
-    let mut gate = Gate::start_recorded(SHOP, port).await.hurried().await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(SHOP, port).await.hurried().await;
     log.set(gate.folder.join("data/log/log.ndjson")).expect("set once");
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     assert_eq!(error(&ask().parse("s", INSERT).sync(&mut peer).await), None);

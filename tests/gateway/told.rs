@@ -34,7 +34,13 @@ create table guarded (id int, v text); alter table guarded enable row level secu
 create policy p on guarded using (true); create view over as select id, v from plain;
 ";
 
-/// Whether the session has asked the target for its counts.
+/// A gate whose transactions change a hundred rows of a table at most.
+async fn limited(database: &str) -> Gate {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    Gate::without_pack(&format!("told_{database}"), &format!("{SHOP}{TABLES}"), &policy).await
+}
+
+/// How often the session has asked the target for its counts.
 fn counts(passed: &Connections) -> usize {
     let is_count = |one: &&Passed| matches!(one, Passed::Asked(b'B', text) if text.contains("dbgate_counts"));
     passed.lock().expect("whole").iter().flatten().filter(is_count).count()
@@ -43,8 +49,7 @@ fn counts(passed: &Connections) -> usize {
 #[tokio::test]
 async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
     let (port, passed) = recorder(cluster().port()).await;
-    let mut gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     assert_eq!(error(&peer.query("create temp table mine (id int, v text)").await), None);
     let told = [
@@ -107,8 +112,7 @@ async fn the_target_is_asked_where_a_tag_does_not_tell_all() {
 
 #[tokio::test]
 async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
-    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
-    let gate = Gate::without_pack("told_sums", &format!("{SHOP}{TABLES}"), &policy).await;
+    let gate = limited("sums").await;
     for way in [false, true] {
         let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
         peer.query("begin").await;
@@ -141,8 +145,7 @@ async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
 
 #[tokio::test]
 async fn a_trigger_that_nobody_has_told_the_gate_of_is_seen_at_the_commit_at_the_latest() {
-    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
-    let gate = Gate::without_pack("told_late", &format!("{SHOP}{TABLES}"), &policy).await;
+    let gate = limited("late").await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     peer.query("begin").await;
     let owner = superuser(&gate.database).await;
@@ -161,8 +164,7 @@ async fn a_trigger_that_nobody_has_told_the_gate_of_is_seen_at_the_commit_at_the
 
 #[tokio::test]
 async fn what_comes_behind_the_end_of_a_block_in_its_pipeline_is_counted_for_itself() {
-    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
-    let gate = Gate::without_pack("told_behind", &format!("{SHOP}{TABLES}"), &policy).await;
+    let gate = limited("behind").await;
     const MUCH: &str = "delete from orders where id <= 200";
     const LITTLE: &str = "update orders set amount = amount where id = 1";
     for end in ["rollback", "commit"] {
@@ -185,8 +187,7 @@ async fn what_comes_behind_the_end_of_a_block_in_its_pipeline_is_counted_for_its
 #[tokio::test]
 async fn tags_are_not_believed_any_more_once_something_was_defined() {
     let (port, passed) = recorder(cluster().port()).await;
-    let mut gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     let is_asked = async |peer: &mut Peer| {
         let before = counts(&passed);

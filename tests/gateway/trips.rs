@@ -27,8 +27,7 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
     let (port, passed) = recorder(cluster().port()).await;
     let big = "create table big (id int primary key, other int unique, v int);
         insert into big select i, i, i from generate_series(1, 120000) i; analyze big;";
-    let mut gate = Gate::start_recorded(&format!("{SHOP}\n{big}"), port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(&format!("{SHOP}\n{big}"), port).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     peer.query("select 'the session'").await;
     let prepared = |sql: &str, out: &mut BytesMut| {
@@ -78,8 +77,7 @@ async fn a_read_adds_no_wait_for_the_target_and_a_counted_write_one() {
 async fn in_a_block_that_goes_on_a_counted_write_waits_for_its_count_only() {
     let holds = Arc::new(AtomicBool::new(false));
     let (port, _) = recorder_that_holds(cluster().port(), holds.clone()).await;
-    let mut gate = Gate::start_recorded(SHOP, port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(SHOP, port).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
     assert_eq!(peer.query("begin").await.last().map(|one| one.body.to_vec()), Some(b"T".to_vec()));
     for (at, way) in [false, true, false].into_iter().enumerate() {
@@ -104,8 +102,7 @@ async fn in_a_block_that_goes_on_a_counted_write_waits_for_its_count_only() {
 #[tokio::test]
 async fn a_long_pipeline_is_sent_on_while_it_comes_and_judged_before_its_end() {
     let (port, passed) = recorder(cluster().port()).await;
-    let mut gate = Gate::start_recorded(SHOP, port).await;
-    gate.target = "recorded".into();
+    let gate = Gate::start_recorded(SHOP, port).await;
     let grant = gate.grant(Access::Write).await;
     // Each row takes a kilobyte on its way.
     let inserts = |first: i64, rows: i64| {

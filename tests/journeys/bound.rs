@@ -1,8 +1,6 @@
 //! Drivers, and statements with bound values: who sends them is told at once that people decide, and
 //! the approval is for these values.
 
-use std::path::Path;
-
 use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
@@ -10,7 +8,7 @@ use serde_json::Value;
 use tokio_postgres::error::DbError;
 
 use crate::support::dbgate::said;
-use crate::support::gate::SHOP;
+use crate::support::gate::{SHOP, reconfigure};
 use crate::support::scene::{Psycopg, Scene};
 use crate::support::wire::{Peer, error};
 
@@ -253,12 +251,8 @@ async fn what_the_planner_expects_to_be_huge_is_not_run_for_a_driver_either() {
 #[tokio::test(flavor = "multi_thread")]
 async fn under_the_pack_agents_a_colleague_of_the_person_decides_and_bulk_is_refused() {
     let scene = Scene::start("").await;
-    let edit = |folder: &Path| {
-        let file = folder.join("server.toml");
-        let text = std::fs::read_to_string(&file).expect("server.toml");
-        std::fs::write(&file, text.replace("pack = \"production\"", "pack = \"agents\"")).expect("server.toml");
-    };
-    let scene = scene.restart(edit).await;
+    let agents = |text: String| text.replace("pack = \"production\"", "pack = \"agents\"");
+    let scene = scene.restart(|folder| reconfigure(folder, agents)).await;
     let id = scene.ask("update orders set amount = amount + 10000 where id <= 40").await;
     let own = scene.run("ana", &["approve", &id]).await;
     assert!(said(&own).contains("self_approval"), "{}", said(&own));

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::dbgate::said;
-use crate::support::gate::SHOP;
+use crate::support::gate::{SHOP, reconfigure};
 use crate::support::scene::Scene;
 
 /// A scene whose tables, but for one, belong to an owner that is lent.
@@ -147,12 +147,8 @@ async fn what_is_not_lent_is_refused_and_nobody_is_asked() {
     let listed = scene.run("raj", &["request", "ls"]).await;
     assert!(said(&listed).contains("No request"), "{}", said(&listed));
     // Where nothing is lent, nothing is asked either.
-    let nothing = scene.restart(|folder| {
-        let file = folder.join("server.toml");
-        let text = std::fs::read_to_string(&file).expect("server.toml").replace("lend = [\"shop_owner_b\"]\n", "");
-        std::fs::write(&file, text).expect("server.toml");
-    });
-    let scene = nothing.await;
+    let nothing = |text: String| text.replace("lend = [\"shop_owner_b\"]\n", "");
+    let scene = scene.restart(|folder| reconfigure(folder, nothing)).await;
     assert_eq!(ask(&scene, "create index i on orders (id)").await.0, Some(5));
     scene.end().await;
 }

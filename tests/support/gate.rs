@@ -133,9 +133,10 @@ impl Gate {
         Self::make(sql, "http://127.0.0.1:1", "", policy).await
     }
 
-    /// The same, with a second target `recorded`: the same database, reached over another port.
+    /// The same, with a second target `recorded`, which grants are for: the same database, reached over another port.
     pub async fn start_recorded(sql: &str, port: u16) -> Self {
-        Self::make(sql, "http://127.0.0.1:1", &format!("[recorded]{port}"), &POLICY).await
+        let gate = Self::make(sql, "http://127.0.0.1:1", &format!("[recorded]{port}"), &POLICY).await;
+        Self { target: "recorded".into(), ..gate }
     }
 
     /// The same, with more lines in the section `[server]`.
@@ -295,12 +296,7 @@ impl Gate {
     /// The same gate, started again with durability `writes`.
     pub async fn hurried(self) -> Self {
         let lines = "\n[audit]\ndurability = \"writes\"\n";
-        self.restart(|folder| {
-            let file = folder.join("server.toml");
-            let text = std::fs::read_to_string(&file).expect("server.toml") + lines;
-            std::fs::write(&file, text).expect("server.toml");
-        })
-        .await
+        self.restart(|folder| reconfigure(folder, |text| text + lines)).await
     }
 
     /// Stops and removes everything.
@@ -360,9 +356,14 @@ pub async fn refusal(client: &Client, sql: &str) -> (String, String) {
 
 /// Takes the built-in pack out of what [`prepared`] made.
 pub fn drop_pack(folder: &Path) {
+    reconfigure(folder, |text| text.replace("pack = \"production\"\n", ""));
+}
+
+/// Writes `server.toml` anew.
+pub fn reconfigure(folder: &Path, edit: impl FnOnce(String) -> String) {
     let file = folder.join("server.toml");
-    let text = std::fs::read_to_string(&file).expect("server.toml").replace("pack = \"production\"\n", "");
-    std::fs::write(&file, text).expect("server.toml");
+    let text = std::fs::read_to_string(&file).expect("server.toml");
+    std::fs::write(&file, edit(text)).expect("server.toml");
 }
 
 fn write_configuration(folder: &Path, place: &Place<'_>, issuer: &str, more: &str) -> PathBuf {

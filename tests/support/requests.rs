@@ -58,6 +58,12 @@ impl Requests {
         self.bind("", name).execute("")
     }
 
+    /// A Query, which closes nothing that stands before it.
+    pub fn query(mut self, sql: &str) -> Self {
+        frontend::query(sql, &mut self.0);
+        self
+    }
+
     /// What stands before it is wanted now.
     pub fn and_flush(mut self) -> Self {
         frontend::flush(&mut self.0);

@@ -10,7 +10,7 @@ use dbgate::demo::issuer::{CLIENT_ID, DemoUser, Issuer, SCOPES};
 use serde_json::Value;
 
 use crate::support::dbgate::{Program, said};
-use crate::support::gate::{Gate, POLICY, SHOP};
+use crate::support::gate::{Gate, POLICY, SHOP, reconfigure};
 
 /// Half of all orders: above the limit of the pack `production`.
 pub const UPDATE: &str = "update orders set amount = amount + 10000 where amount < 1501";
@@ -173,12 +173,9 @@ pub fn id_in(reader: &mut impl std::io::BufRead) -> String {
 pub async fn at_its_address(scene: Scene) -> Scene {
     let port =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|one| one.local_addr()).expect("a free port").port();
-    let edit = |folder: &Path| {
-        let file = folder.join("server.toml");
-        let text = std::fs::read_to_string(&file).expect("server.toml");
+    let edit = |text: String| {
         let text = text.replace("127.0.0.1:8480", &format!("127.0.0.1:{port}"));
-        let text = text.replacen("api_listen = \"127.0.0.1:0\"", &format!("api_listen = \"127.0.0.1:{port}\""), 1);
-        std::fs::write(&file, text).expect("server.toml");
+        text.replacen("api_listen = \"127.0.0.1:0\"", &format!("api_listen = \"127.0.0.1:{port}\""), 1)
     };
-    scene.restart(edit).await
+    scene.restart(|folder| reconfigure(folder, edit)).await
 }

@@ -179,7 +179,7 @@ impl Session {
         }
         self.held.told.note(&front.planned, tag, times);
         front.go_on(times, ended);
-        // The first of those that go on is the next.
+        // The number is that of the next one now.
         self.held.ended(&front.planned, front.number.saturating_sub(1), front.part);
         times
     }

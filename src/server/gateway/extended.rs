@@ -479,7 +479,6 @@ impl Session {
                 return Ok(());
             }
         }
-        self.account_bound().await?;
         self.record_refusal(of, error).await?;
         self.release();
         self.client.error(error);

@@ -52,13 +52,14 @@ impl Session {
         Ok(self.record.skip_rest(clock::now()).await?)
     }
 
-    /// The client is told an error of the gateway's, about this part of what it was let do: nothing that
-    /// has no outcome is run.
+    /// The client is told an error of the gateway's, about this part of what it was let do: what was only bound
+    /// came to nothing, and nothing else that has no outcome is run.
     pub(super) async fn record_refusal(
         &mut self,
         of: Option<(u64, u32, &Denial)>,
         error: &ErrorFields,
     ) -> Result<(), End> {
+        self.account_bound().await?;
         if let Some((number, part, denial)) = of {
             self.record.vetoed(number, part, &error.sqlstate, denial, clock::now()).await?;
         }

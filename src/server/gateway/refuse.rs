@@ -207,7 +207,6 @@ impl Session {
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
-        self.account_bound().await?;
         let of = of.map(|(number, part)| (number, part, denial));
         self.record_refusal(of, &ErrorFields::error("ZG001", denial.message.clone())).await?;
         self.ask_veto();
@@ -235,7 +234,6 @@ impl Session {
         of: Option<(u64, u32)>,
         mode: Mode,
     ) -> Result<(), End> {
-        self.account_bound().await?;
         self.held_out.clear();
         self.late_description.clear();
         self.executions.clear();
