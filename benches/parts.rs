@@ -93,6 +93,7 @@ fn relation(name: &str, oid: u32, columns: &[&str]) -> Relation {
         not_null: false,
         has_default: false,
         is_generated: false,
+        is_computed: false,
         generated_from: Vec::new(),
     };
     Relation {

@@ -404,6 +404,7 @@ fn add_columns(
             not_null: row.try_get(5)?,
             has_default: row.try_get(6)?,
             is_generated: row.try_get(7)?,
+            is_computed: row.try_get(8)?,
             generated_from: sources.remove(&(oid, number)).unwrap_or_default(),
         });
     }

@@ -13,7 +13,7 @@ use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, To
 use crate::core::statement::grammar::{Statement, TEMP_VIEW};
 use crate::core::statement::lock_table;
 use crate::core::statement::plain::{self, Columns};
-use crate::core::statement::splice::{self, Masks, Spot};
+use crate::core::statement::splice::{self, Masks, SpliceError, Spot};
 
 /// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
@@ -324,10 +324,14 @@ impl Check<'_> {
     }
 
     fn splice(&self, statement: &Statement) -> Result<Option<String>, Box<Denial>> {
-        let replace = |schema: Option<&str>, name: &str, spot: Spot| {
+        let stands_for = |schema: Option<&str>, name: &str, spot: Spot| {
             let full = self.masked(schema, name)?;
-            let scope = self.scope.relations.get(&full)?;
-            match spot {
+            let (scope, relation) = (self.scope.relations.get(&full)?, self.catalog.relations.get(&full)?);
+            // A view shows the rows of children, too.
+            if spot == Spot::RowsOfItself && scope.view.is_some() && self.catalog.has_children(relation) {
+                return Some(Err(SpliceError::OnlyItself));
+            }
+            let text = match spot {
                 Spot::Rows | Spot::RowsOfItself => Some(mask::splice_text(&full, scope, spot == Spot::RowsOfItself)),
                 // Only where the relation itself is out of reach: else the role writes it directly.
                 Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows if scope.view.is_none() => None,
@@ -339,7 +343,14 @@ impl Check<'_> {
                 Spot::Target | Spot::NewRows | Spot::ShownRows => {
                     scope.is_closed().then(|| mask::splice_text(&full, scope, false))
                 }
-            }
+            };
+            text.map(Ok)
+        };
+        let source = |schema: Option<&str>, name: &str, spot: Spot| stands_for(schema, name, spot).transpose();
+        let copied = |schema: Option<&str>, name: &str| {
+            let relation = self.catalog.relations.get(&self.masked(schema, name)?)?;
+            let columns = relation.columns.iter().filter(|column| !column.is_computed);
+            Some(columns.map(|column| column.name.clone()).collect())
         };
         let columns = |schema: Option<&str>, name: &str| {
             let full = self.masked(schema, name)?;
@@ -353,13 +364,14 @@ impl Check<'_> {
             let (scope, relation) = (self.scope.relations.get(&full)?, self.catalog.relations.get(&full)?);
             Some(mask::grouping(scope, relation, self.catalog))
         };
-        splice::splice(statement, Masks { source: &replace, columns: &columns, groups: &groups }).map_err(|error| {
-            refused(
-                "masked_form",
-                &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),
-                "select from the relation in FROM, by its name",
-            )
-        })
+        splice::splice(statement, Masks { source: &source, copied: &copied, columns: &columns, groups: &groups })
+            .map_err(|error| {
+                refused(
+                    "masked_form",
+                    &format!("this statement reads a masked relation in a way that cannot be rewritten: {error}"),
+                    "select from the relation in FROM, under an alias of its own",
+                )
+            })
     }
 
     /// The full name, if it means a relation that must be read through a splice.
@@ -377,6 +389,8 @@ impl Check<'_> {
         match facts.effect {
             Effect::Write => Hold::Counted,
             Effect::Utility => Hold::OwnBlock,
+            // What was put off happens there and then.
+            Effect::Session if facts.verb == "SET CONSTRAINTS" => Hold::Counted,
             // It runs in no transaction, and what is the session's own holds nothing to be counted.
             Effect::Session if facts.verb.starts_with("VACUUM") => Hold::Not,
             // Constraints and expressions that earlier statements have put there are evaluated.

@@ -203,6 +203,7 @@ mod tests {
             not_null: false,
             has_default: false,
             is_generated: false,
+            is_computed: false,
             generated_from: Vec::new(),
         }
     }

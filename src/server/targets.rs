@@ -175,6 +175,8 @@ impl Target {
         let mut options = tokio_postgres::Config::new();
         options.host(&self.host).port(self.port).dbname(database).user(&self.config.admin.user);
         options.application_name("dbgate").connect_timeout(DEADLINE);
+        // Names and values in texts of the server's own are quoted for this.
+        options.options("-c standard_conforming_strings=on");
         if let Some(password) = self.password()? {
             options.password(password.expose());
         }

@@ -298,6 +298,7 @@ fn catalog() -> Catalog {
             not_null: true,
             has_default: false,
             is_generated: false,
+            is_computed: false,
             generated_from: Vec::new(),
         };
         Relation {

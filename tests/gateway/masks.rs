@@ -4,6 +4,7 @@ use dbgate::core::grant::Access;
 use dbgate::core::mask;
 use dbgate::core::scope::RelationName;
 use dbgate::server::{roles, scopes};
+use futures_util::TryStreamExt as _;
 
 use crate::support::bench::{answer, bench};
 use crate::support::gate::{Gate, column, refusal};
@@ -211,4 +212,78 @@ async fn a_look_up_by_key_through_a_masking_view_uses_the_index() {
     drop(client);
     roles::end(&bench.broker, &name).await.expect("ended");
     scopes::drop_unused(&bench.broker, &[]).await.expect("dropped");
+}
+
+/// Two tables of one name, one with a child and a column that is worked out; masks with a view (email) and without.
+const ARCHIVE: &str = "
+    create table people (id int primary key, name text, email text, card text, upper_name text generated always as (upper(name)) stored);
+    insert into people values (1, 'Ana', 'canary1@example.com', '1'), (2, 'Bo', 'canary2@example.com', '2');
+    create table staff (id int primary key, name text, card text, shout text generated always as (upper(name)) stored);
+    insert into staff values (1, 'Ana', 'canary 1'), (2, 'Bo', 'canary 2');
+    create table chiefs () inherits (staff);
+    insert into chiefs values (3, 'Cy', 'canary 3');
+    create table crew (id int, email text);
+    create table pilots () inherits (crew);
+    insert into crew values (1, 'canary1@example.com');
+    insert into pilots values (2, 'canary2@example.com');
+    create schema archive;
+    create table archive.staff (id int primary key, name text);
+    insert into archive.staff values (1, 'Ana');
+    grant usage on schema archive to public;
+    analyze";
+
+const CARDS: &str = r#"
+@id("no-mail") @mask("email")
+forbid (principal, action == Action::"reveal", resource) when { resource.name == "email" };
+@id("no-cards") @mask("null")
+forbid (principal, action == Action::"reveal", resource) when { resource.name == "card" };
+"#;
+
+#[tokio::test]
+async fn a_masked_relation_is_copied_and_named_as_without_masks() {
+    let gate = Gate::start_under(ARCHIVE, &[("cards.cedar", CARDS)]).await;
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    let copied = async |sql: &str| -> String {
+        let stream = client.copy_out(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let parts: Vec<_> = stream.try_collect().await.expect(sql);
+        String::from_utf8(parts.concat()).expect("text")
+    };
+    // COPY takes no rows of children, and no column that is worked out.
+    for (sql, expected) in [
+        ("copy staff to stdout", "1\tAna\t\\N\n2\tBo\t\\N\n"),
+        ("copy public.staff (id, name) to stdout", "1\tAna\n2\tBo\n"),
+        ("copy staff (card, id) to stdout", "\\N\t1\n\\N\t2\n"),
+        ("copy people to stdout", "1\tAna\tc***@e******.com\t\\N\n2\tBo\tc***@e******.com\t\\N\n"),
+        ("copy crew (id) to stdout", "1\n"),
+    ] {
+        assert_eq!(copied(sql).await, expected, "{sql}");
+    }
+    for (sql, expected) in [
+        ("select id from only staff order by id", vec!["1", "2"]),
+        ("select card is null from only staff", vec!["t", "t"]),
+        ("select email from only people", vec!["c***@e******.com"; 2]),
+        ("select public.staff.card is null from staff", vec!["t", "t", "t"]),
+        (
+            "select public.staff.card is null from public.staff where exists (select 1 from archive.staff a where a.id = public.staff.id)",
+            vec!["t"],
+        ),
+    ] {
+        assert_eq!(column(&client, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")), expected, "{sql}");
+    }
+    // What cannot be said of a view, or would be said of the wrong relation, is not said at all.
+    for (sql, why) in [
+        ("select * from only crew", "rows without those of its children"),
+        ("copy crew to stdout", "rows without those of its children"),
+        (
+            "select public.staff.card from public.staff where exists (select 1 from archive.staff where archive.staff.id = public.staff.id)",
+            "\"staff\" is the name of more than one relation",
+        ),
+        ("select * from public.staff join archive.staff on true", "\"staff\" is the name of more than one relation"),
+    ] {
+        let (state, message) = refusal(&client, sql).await;
+        assert_eq!(state, "42501", "{sql}: {message}");
+        assert!(message.contains(why), "{sql}: {message}");
+    }
+    drop(client);
+    gate.stop().await;
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 
-use crate::support::gate::{AT_MOST_100, Gate, SHOP};
+use crate::support::gate::{AT_MOST_100, Gate, SHOP, superuser};
 use crate::support::requests::ask;
 use crate::support::wire::{Peer, code, error, tags};
 
@@ -47,6 +47,24 @@ async fn behind_code_that_nobody_has_read_no_text_is_read_in_two_ways() {
     assert_eq!(tags(&told), "TDCTDCZ", "{:?}", error(&told));
     assert_eq!(code(&mut peer, &format!("{TWOFOLD}; select '\\'")).await, None);
     assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_reads_texts_in_the_old_way_reads_them_as_the_gate_does() {
+    let gate = gate("old").await;
+    let old = "alter database misread_old set standard_conforming_strings = off;
+               alter database misread_old set client_encoding = latin1";
+    superuser("postgres").await.batch_execute(old).await.expect("set");
+    let grant = gate.grant(Access::Admin).await;
+    let mut peer = Peer::through(&grant).await;
+    for reset in ["reset standard_conforming_strings", "discard all", "select 1"] {
+        peer.query(reset).await;
+        let told = peer.query(TWOFOLD).await;
+        assert_eq!(tags(&told), "TDCZ", "{reset}: {:?}", error(&told));
+        assert_eq!(gate.count("select count(*) from orders").await, 3000, "{reset}");
+    }
     drop(peer);
     gate.stop().await;
 }

@@ -82,6 +82,56 @@ async fn an_error_tells_what_it_is_about_unless_something_masked_could_be_in_it(
     gate.stop().await;
 }
 
+/// What a trigger puts into a new row that is not for this tenant.
+const TENANTS: &str = "
+create table vault (secret text);
+insert into vault values ('canary@vault.example');
+create table visits (id int primary key, tenant text, email text);
+create function fills() returns trigger language plpgsql security definer as $$
+  begin new.email := (select secret from vault); return new; end $$;
+create trigger fills before insert on visits for each row execute function fills();
+analyze";
+const ONE_TENANT: &str = "@id(\"own-tenant\") @filter(\"tenant = 'a'\")\nforbid (principal, action == Action::\"read\", resource)\n\
+                          when { resource.name == \"visits\" };";
+
+#[tokio::test]
+async fn a_row_that_a_filter_does_not_take_is_not_quoted() {
+    let classification = "[[column]]\nmatch = \"public.visits.email\"\ntags = [\"hidden\"]\n[[column]]\nmatch = \"public.vault.secret\"\ntags = [\"hidden\"]\n";
+    let policy = [("classification.toml", classification), ("masks.cedar", RULES), ("filter.cedar", ONE_TENANT)];
+    let gate = Gate::start_under(TENANTS, &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let fields =
+        error(&peer.query("insert into visits (id, tenant, email) values (1, 'b', null)").await).expect("refused");
+    assert_eq!(told(&fields), ("44000", true, None, None));
+    assert!(error(&peer.query("insert into visits (id, tenant, email) values (1, 'a', null)").await).is_none());
+    drop(peer);
+    gate.stop().await;
+}
+
+/// A trigger that is put off, and talks.
+const TALKATIVE: &str = "
+create function talks() returns trigger language plpgsql as $$
+  begin raise notice 'row of %', new.email; raise exception 'never %', new.email using errcode = 'UE001'; end $$;
+create constraint trigger talks after update on people deferrable initially deferred
+  for each row execute function talks()";
+
+#[tokio::test]
+async fn what_is_put_off_says_no_more_when_it_is_called_in() {
+    let policy = [("classification.toml", CLASSIFICATION), ("masks.cedar", RULES)];
+    let gate = Gate::start_under(&format!("{PEOPLE}; {TALKATIVE}"), &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for called_in in ["set constraints all immediate", "set constraints talks immediate", "commit"] {
+        peer.query("begin; update people set level = 1 where id = 1").await;
+        let answered = peer.query(called_in).await;
+        let fields = error(&answered).expect(called_in);
+        assert_eq!(told(&fields), ("UE001", false, None, None), "{called_in}");
+        assert!(!format!("{answered:?}").contains("canary"), "{called_in}: {answered:?}");
+        peer.query("rollback").await;
+    }
+    drop(peer);
+    gate.stop().await;
+}
+
 /// The error of a COPY to which the client sends `messages`.
 async fn copied(peer: &mut Peer, sql: &str, messages: &[u8]) -> ErrorFields {
     let mut query = bytes::BytesMut::new();

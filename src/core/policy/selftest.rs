@@ -376,6 +376,7 @@ fn described(relations: &[Described]) -> Result<Catalog, String> {
             not_null: false,
             has_default: false,
             is_generated: false,
+            is_computed: false,
             generated_from: Vec::new(),
         });
         let columns: Vec<Column> = columns.collect();

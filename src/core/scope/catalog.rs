@@ -91,7 +91,11 @@ pub struct Column {
     pub type_oid: u32,
     pub not_null: bool,
     pub has_default: bool,
+    /// It takes no value: worked out, or an identity that is always the server's.
     pub is_generated: bool,
+    /// Worked out from others, so that COPY leaves it out.
+    #[serde(default)]
+    pub is_computed: bool,
     /// For a generated column: the attribute numbers it is computed from.
     pub generated_from: Vec<i16>,
 }
@@ -169,8 +173,12 @@ impl Catalog {
         let pinned: BTreeSet<i16> = columns.iter().filter_map(number).map(|column| column.number).collect();
         let is_pinned =
             relation.unique_keys.iter().any(|key| !key.is_empty() && key.iter().all(|column| pinned.contains(column)));
-        let has_children = || self.relations.values().any(|other| other.parents.contains(&relation.oid));
-        is_pinned && relation.keys_hold(has_children)
+        is_pinned && relation.keys_hold(|| self.has_children(relation))
+    }
+
+    /// Whether others inherit from it or are partitions of it.
+    pub fn has_children(&self, relation: &Relation) -> bool {
+        self.relations.values().any(|other| other.parents.contains(&relation.oid))
     }
 
     /// The OIDs of the tables that others inherit from or are partitions of.

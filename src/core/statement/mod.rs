@@ -5,6 +5,7 @@
 //! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
 //! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
+//! [`reading`] has the settings by which PostgreSQL must read a text.
 
 #[cfg(feature = "server")]
 mod answers;
@@ -37,6 +38,8 @@ mod often;
 pub mod plain;
 #[cfg(feature = "server")]
 mod predicate;
+#[cfg(feature = "server")]
+pub mod reading;
 #[cfg(feature = "server")]
 mod shape;
 #[cfg(feature = "server")]

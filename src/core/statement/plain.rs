@@ -74,7 +74,8 @@ impl Seen {
                     self.joins.insert(alias.to_owned());
                 }
             }
-            "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt" | "ViewStmt" => self.is_unsure = true,
+            "CopyStmt" => self.is_unsure |= !copies_shown(node, columns),
+            "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "ViewStmt" => self.is_unsure = true,
             _ => {}
         }
     }
@@ -102,6 +103,17 @@ impl Seen {
             }
         }
     }
+}
+
+/// Whether it is COPY of columns that it names, all of which may be read as they are.
+fn copies_shown(copy: &Tree, columns: &dyn Fn(Option<&str>, &str) -> Option<Columns>) -> bool {
+    let relation = copy.get("relation");
+    let schema = relation.get("schemaname").text();
+    let named = copy.get("attlist").items();
+    let known = columns((!schema.is_empty()).then_some(schema), relation.get("relname").text());
+    !copy.get("is_from").flag()
+        && !named.is_empty()
+        && known.is_some_and(|known| named.iter().all(|column| known.shown.contains(column.get("sval").text())))
 }
 
 /// Columns of the system's own. Those that would tell something are not granted.
@@ -133,6 +145,7 @@ mod tests {
             "select ctid, p.xmin, xmax::text from people p where p.ctid = '(0,1)'",
             "explain select id from people",
             "prepare q as select id from people where id = $1",
+            "copy people (id, name) to stdout",
         ] {
             assert!(is_plain(sql), "{sql}");
         }
@@ -160,7 +173,10 @@ mod tests {
             "select (select email from people) from orders",
             "with p as (select * from people) select id from p",
             "update orders set x = p.name from people p where p.id = 1",
-            "copy people (id) to stdout",
+            "copy people (id, email) to stdout",
+            "copy people to stdout",
+            "copy people (id) from stdin",
+            "copy (select email from people) to stdout",
             "create temp view v as select id from people",
             "select id from people group by id having max(email) > ''",
             "select id from people window w as (order by email)",

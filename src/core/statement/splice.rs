@@ -6,12 +6,14 @@
 //! the role's privileges are the wall.
 
 mod groups;
+mod names;
 mod returning;
 
 pub use groups::Grouping;
 pub use returning::Shown;
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use super::grammar::{self, Statement};
 use super::tree::Tree;
@@ -20,8 +22,10 @@ use super::walk::Scope;
 /// What is masked, by the schema as written (if any) and the relation's name. `None` leaves it alone.
 #[derive(Clone, Copy)]
 pub struct Masks<'a> {
-    /// The text that stands for it, without alias.
-    pub source: &'a dyn Fn(Option<&str>, &str, Spot) -> Option<String>,
+    /// The text that stands for it, without alias; an error where nothing can.
+    pub source: &'a dyn Fn(Option<&str>, &str, Spot) -> Result<Option<String>, SpliceError>,
+    /// The columns that COPY takes where it names none.
+    pub copied: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<String>>,
     /// Every column in order, for RETURNING.
     pub columns: &'a dyn Fn(Option<&str>, &str) -> Option<Vec<Shown>>,
     /// What GROUP BY has to know of it.
@@ -50,6 +54,10 @@ pub enum Spot {
 pub enum SpliceError {
     #[error("this form of reading a masked relation is not supported")]
     Unsupported,
+    #[error("\"{0}\" is the name of more than one relation in it")]
+    Ambiguous(String),
+    #[error("its rows without those of its children are in no view")]
+    OnlyItself,
     #[error("the rewritten statement does not mean what was intended")]
     Unverified,
 }
@@ -70,12 +78,12 @@ pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<String>,
         cuts: Vec::new(),
         read: HashMap::new(),
         added: 0,
-        failed: false,
+        failed: OnceCell::new(),
     };
     let mut intended = statement.tree.clone();
     editor.edit(&mut intended, Place::Elsewhere);
-    if editor.failed {
-        return Err(SpliceError::Unsupported);
+    if let Some(error) = editor.failed.into_inner() {
+        return Err(error);
     }
     if editor.cuts.is_empty() {
         return Ok(None);
@@ -138,12 +146,12 @@ struct Editor<'a> {
     read: HashMap<String, Option<Tree>>,
     /// The bytes that the cuts put in.
     added: usize,
-    failed: bool,
+    failed: OnceCell<SpliceError>,
 }
 
 impl Editor<'_> {
     fn edit(&mut self, tree: &mut Tree, place: Place) {
-        if self.failed {
+        if self.failed.get().is_some() {
             return;
         }
         match tree {
@@ -154,17 +162,17 @@ impl Editor<'_> {
             Tree::Node(kind, _) => {
                 let kind = *kind;
                 let before = self.scope.len();
-                let qualified = self.unaliased(tree);
                 let returned = self.returned(tree, kind);
                 self.common_tables(tree);
+                let bare = self.bare(tree);
                 let more = self.grouped(tree);
                 self.fields(tree, kind);
                 self.group(tree, more);
                 if let Some(columns) = returned {
                     self.returning(tree, &columns);
                 }
-                if !qualified.is_empty() {
-                    self.shorten(tree, &qualified);
+                if !bare.is_empty() {
+                    self.shorten(tree, &bare);
                 }
                 self.scope.truncate(before);
             }
@@ -209,18 +217,32 @@ impl Editor<'_> {
 
     /// What stands for a RangeVar, if anything.
     fn replacement(&self, range: &Tree) -> Option<String> {
-        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        if schema.is_empty() && self.scope.has(name) {
-            return None;
-        }
-        let spot = if range.get("inh").flag() { Spot::Rows } else { Spot::RowsOfItself };
-        (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot)
+        self.replaced(range, Self::spot(range))
     }
 
-    /// What stands for the target of a write. No WITH query can be one.
-    fn replaced_target(&self, range: &Tree, spot: Spot) -> Option<String> {
+    /// How a FROM clause names it.
+    fn spot(range: &Tree) -> Spot {
+        if range.get("inh").flag() { Spot::Rows } else { Spot::RowsOfItself }
+    }
+
+    /// What stands for it in such a spot.
+    fn replaced(&self, range: &Tree, spot: Spot) -> Option<String> {
         let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot)
+        let is_read = matches!(spot, Spot::Rows | Spot::RowsOfItself);
+        // No WITH query can be written to.
+        if is_read && schema.is_empty() && self.scope.has(name) {
+            return None;
+        }
+        let replacement = (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot);
+        replacement.unwrap_or_else(|error| {
+            self.fail(error);
+            None
+        })
+    }
+
+    /// Nothing is put together any more; the first reason is told.
+    fn fail(&self, error: SpliceError) {
+        self.failed.get_or_init(|| error);
     }
 
     /// Whether a part of a masked column of the target is to be shown. MERGE cannot write to a view in
@@ -244,11 +266,10 @@ impl Editor<'_> {
     }
 
     fn target(&mut self, range: &mut Tree, spot: Spot) {
-        let Some(replacement) = self.replaced_target(range, spot) else { return };
+        let Some(replacement) = self.replaced(range, spot) else { return };
         match range.get("inh").flag() {
             true => self.put(range, &replacement),
-            // A view has no form without the relation's children.
-            false => self.failed = true,
+            false => self.fail(SpliceError::OnlyItself),
         }
     }
 
@@ -277,14 +298,16 @@ impl Editor<'_> {
                 }
                 *range = intended;
             }
-            _ => self.failed = true,
+            _ => self.fail(SpliceError::Unsupported),
         }
     }
 
     /// Makes a cut. A text that grows beyond what is read is not put together.
     fn cut(&mut self, start: usize, end: usize, text: String) {
         self.added += text.len();
-        self.failed |= self.added > grammar::LONGEST;
+        if self.added > grammar::LONGEST {
+            self.fail(SpliceError::Unsupported);
+        }
         self.cuts.push(Cut { start, end, text });
     }
 
@@ -336,7 +359,8 @@ impl Editor<'_> {
         self.text.get(*start..*end)
     }
 
-    /// `COPY relation (columns) TO STDOUT` becomes `COPY (SELECT columns FROM …) TO STDOUT`.
+    /// `COPY relation (columns) TO STDOUT` becomes `COPY (SELECT columns FROM ONLY …) TO STDOUT`: it takes no
+    /// rows of children.
     fn copy(&mut self, tree: &mut Tree) {
         let relation = tree.get("relation").clone();
         if tree.get("is_from").flag() || relation.is_nothing() {
@@ -344,10 +368,15 @@ impl Editor<'_> {
             fields.iter_mut().for_each(|(_, field)| self.edit(field, Place::Elsewhere));
             return;
         }
-        let Some(replacement) = self.replacement(&relation) else { return };
+        let Some(replacement) = self.replaced(&relation, Spot::RowsOfItself) else { return };
         let columns: Vec<_> =
             tree.get("attlist").items().iter().map(|column| quoted(column.get("sval").text())).collect();
-        let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+        let schema = relation.get("schemaname").text();
+        let all = || (self.masks.copied)((!schema.is_empty()).then_some(schema), relation.get("relname").text());
+        let list = match columns.as_slice() {
+            [] => all().unwrap_or_default().iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
+            columns => columns.join(", "),
+        };
         let alias = quoted(relation.get("relname").text());
         let query = format!("SELECT {list} FROM {replacement} AS {alias}");
         let intended = self.read(&query).cloned();
@@ -365,63 +394,7 @@ impl Editor<'_> {
                     }
                 }
             }
-            _ => self.failed = true,
-        }
-    }
-
-    /// Names `(schema, relation)` that this node's FROM brings in without an alias and that will
-    /// be replaced: columns qualified by both must lose the schema.
-    fn unaliased(&self, tree: &Tree) -> BTreeSet<(String, String)> {
-        let mut names = BTreeSet::new();
-        for clause in ["from_clause", "using_clause", "source_relation"] {
-            self.unaliased_in(tree.get(clause), &mut names);
-        }
-        let target = tree.get("relation");
-        let is_bare = writes(tree.kind()) && target.get("alias").is_nothing();
-        let schema = target.get("schemaname").text();
-        if is_bare && !schema.is_empty() && self.replaced_target(target, self.target_spot(tree, tree.kind())).is_some()
-        {
-            names.insert((schema.to_owned(), target.get("relname").text().to_owned()));
-        }
-        names
-    }
-
-    fn unaliased_in(&self, tree: &Tree, names: &mut BTreeSet<(String, String)>) {
-        match tree {
-            Tree::List(items) => items.iter().for_each(|item| self.unaliased_in(item, names)),
-            Tree::Node("JoinExpr", _) => {
-                self.unaliased_in(tree.get("larg"), names);
-                self.unaliased_in(tree.get("rarg"), names);
-            }
-            Tree::Node("RangeVar", _) if tree.get("alias").is_nothing() => {
-                let schema = tree.get("schemaname").text();
-                if !schema.is_empty() && self.replacement(tree).is_some() {
-                    names.insert((schema.to_owned(), tree.get("relname").text().to_owned()));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Cuts the schema off `schema.relation.column` everywhere below.
-    fn shorten(&mut self, tree: &mut Tree, names: &BTreeSet<(String, String)>) {
-        match tree {
-            Tree::List(items) => items.iter_mut().for_each(|item| self.shorten(item, names)),
-            Tree::Node("ColumnRef", _) => {
-                let first = self.token_at(tree);
-                let Some(Tree::List(parts)) = tree.get_mut("fields") else { return };
-                let word = |index: usize| parts.get(index).map_or("", |part| part.get("sval").text()).to_owned();
-                if parts.len() < 3 || !names.contains(&(word(0), word(1))) {
-                    return;
-                }
-                parts.remove(0);
-                match first.and_then(|index| Some((self.tokens.get(index)?.0, self.tokens.get(index + 2)?.0))) {
-                    Some((start, end)) => self.cut(start, end, String::new()),
-                    None => self.failed = true,
-                }
-            }
-            Tree::Node(_, fields) => fields.iter_mut().for_each(|(_, field)| self.shorten(field, names)),
-            Tree::Text(_) | Tree::Int(_) | Tree::Bool(_) | Tree::Nothing => {}
+            _ => self.fail(SpliceError::Unsupported),
         }
     }
 }
@@ -456,13 +429,13 @@ mod tests {
     fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
         let replace = |schema: Option<&str>, name: &str, spot: Spot| {
             let known = name == "customers" && matches!(schema, None | Some("public"));
-            match spot {
+            Ok(match spot {
                 Spot::Rows if known => Some(MASKED.to_owned()),
                 Spot::RowsOfItself if known => Some(MASKED.replace("FROM", "FROM ONLY")),
                 Spot::Rows | Spot::RowsOfItself | Spot::Target | Spot::NewRows => None,
                 Spot::ShownTarget => Some("m.v".to_owned()),
                 Spot::ShownRows => Some("m.r".to_owned()),
-            }
+            })
         };
         let columns = |schema: Option<&str>, name: &str| {
             let shown = |name: &str, mask: Option<&str>| Shown {
@@ -480,7 +453,53 @@ mod tests {
             }
         };
         let statement = grammar::parse(sql).expect(sql).remove(0);
-        splice(&statement, Masks { source: &replace, columns: &columns, groups: &|_, _| None })
+        let copied = |_: Option<&str>, _: &str| Some(vec!["id".to_owned(), "email".to_owned()]);
+        splice(&statement, Masks { source: &replace, copied: &copied, columns: &columns, groups: &|_, _| None })
+    }
+
+    #[test]
+    fn a_name_with_its_schema_means_what_it_meant() {
+        let table = [
+            (
+                "select public.customers.id from public.customers",
+                format!("select customers.id from {MASKED} AS \"customers\""),
+            ),
+            (
+                "select public.customers.id from customers",
+                format!("select customers.id from {MASKED} AS \"customers\""),
+            ),
+            (
+                "select * from public.customers where exists (select 1 from o where o.id = public.customers.id)",
+                format!(
+                    "select * from {MASKED} AS \"customers\" where exists (select 1 from o where o.id = customers.id)"
+                ),
+            ),
+            (
+                "select archive.customers.id from archive.customers, public.customers c",
+                format!("select archive.customers.id from archive.customers, {MASKED} c"),
+            ),
+            (
+                "select * from public.customers where id in (select id from archive.customers)",
+                format!("select * from {MASKED} AS \"customers\" where id in (select id from archive.customers)"),
+            ),
+        ];
+        for (sql, expected) in table {
+            assert_eq!(spliced(sql), Ok(Some(expected)), "{sql}");
+        }
+        // The bare name would mean another relation, or both.
+        for sql in [
+            "select * from public.customers where exists (select 1 from archive.customers where archive.customers.id = public.customers.id)",
+            "select * from customers where exists (select 1 from o customers where customers.id = public.customers.id)",
+            "select (select public.customers.id from customers() limit 1) from public.customers",
+            "select (select public.customers.id from (select 1) as customers) from public.customers",
+            "with customers as (select 1 id) select (select public.customers.id from customers) from public.customers",
+            "select public.customers.email from public.customers join archive.customers on true",
+            "select * from public.customers, archive.customers",
+            "select * from public.customers, customers",
+            "select * from public.customers, lateral (select public.customers.id from o as customers) x",
+        ] {
+            assert_eq!(spliced(sql), Err(SpliceError::Ambiguous("customers".into())), "{sql}");
+        }
     }
 
     #[test]
@@ -582,10 +601,10 @@ mod tests {
             ("select public.customers.id from public.customers", "select customers.id from M AS \"customers\""),
             ("select public.customers.* from public.customers", "select customers.* from M AS \"customers\""),
             ("select * from a join \"customers\" using (id)", "select * from a join M AS \"customers\" using (id)"),
-            ("copy customers to stdout", "copy (SELECT * FROM M AS \"customers\") to stdout"),
+            ("copy customers to stdout", "copy (SELECT \"id\", \"email\" FROM O AS \"customers\") to stdout"),
             (
                 "copy customers (id, email) to stdout",
-                "copy (SELECT \"id\", \"email\" FROM M AS \"customers\") to stdout",
+                "copy (SELECT \"id\", \"email\" FROM O AS \"customers\") to stdout",
             ),
             ("insert into t select * from customers", "insert into t select * from M AS \"customers\""),
             ("delete from t using customers where true", "delete from t using M AS \"customers\" where true"),
@@ -605,10 +624,14 @@ mod tests {
             ("prepare p as select * from customers", "prepare p as select * from M AS \"customers\""),
             ("explain select * from customers", "explain select * from M AS \"customers\""),
         ];
-        for (sql, expected) in table {
-            assert_eq!(spliced(sql), Ok(Some(expected.replace(" M ", &format!(" {MASKED} ")))), "{sql}");
-        }
         let only = MASKED.replace("FROM", "FROM ONLY");
+        for (sql, expected) in table {
+            assert_eq!(
+                spliced(sql),
+                Ok(Some(expected.replace(" M ", &format!(" {MASKED} ")).replace(" O ", &format!(" {only} ")))),
+                "{sql}"
+            );
+        }
         let expected = format!("select * from {only} AS \"customers\"");
         assert_eq!(spliced("select * from only (customers)"), Ok(Some(expected.clone())));
         assert_eq!(spliced("select * from only customers"), Ok(Some(expected)));
@@ -632,7 +655,8 @@ mod tests {
 
     #[test]
     fn the_target_of_a_write_keeps_the_name_it_went_by() {
-        let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "\"m\".\"c\"".to_owned());
+        let replace =
+            |_: Option<&str>, name: &str, _: Spot| Ok((name == "customers").then(|| "\"m\".\"c\"".to_owned()));
         let table = [
             ("insert into customers (id) values (1)", "insert into M AS \"customers\" (id) values (1)"),
             ("update customers c set id = 1 where c.id = 2", "update M c set id = 1 where c.id = 2"),
@@ -652,20 +676,20 @@ mod tests {
         for (sql, expected) in table {
             let statement = grammar::parse(sql).expect(sql).remove(0);
             let expected = expected.replace(" M ", " \"m\".\"c\" ");
-            let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
+            let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
             assert_eq!(splice(&statement, masks), Ok(Some(expected)), "{sql}");
         }
         let only = grammar::parse("update only customers set id = 1").expect("one").remove(0);
-        let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
-        assert_eq!(splice(&only, masks), Err(SpliceError::Unsupported));
+        let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
+        assert_eq!(splice(&only, masks), Err(SpliceError::OnlyItself));
     }
 
     #[test]
     fn several_statements_and_copied_sub_selects_are_cut_once_each() {
         let sql = "select 'ä', 1; select * from customers a, customers b";
         let statement = grammar::parse(sql).expect(sql).remove(1);
-        let replace = |_: Option<&str>, name: &str, _: Spot| (name == "customers").then(|| "v".to_owned());
-        let masks = Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None };
+        let replace = |_: Option<&str>, name: &str, _: Spot| Ok((name == "customers").then(|| "v".to_owned()));
+        let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
         let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
         assert_eq!(spliced.trim(), "select * from v a, v b");
         let statement = grammar::parse("update t set (a,b) = (select id, id from customers)").expect("one").remove(0);

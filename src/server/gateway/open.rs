@@ -159,7 +159,6 @@ async fn settle<'s>(startup: &Startup, live: &LiveGrant, state: &'s State) -> Re
         }
         settings.insert(name, value);
     }
-    settings.entry("client_encoding".to_owned()).or_insert_with(|| "UTF8".to_owned());
     Ok((Wishes { settings, judged, catalog, hold }, served, policy))
 }
 

@@ -12,6 +12,7 @@ use super::session::{End, Session};
 use super::stop::Stop;
 use crate::core::session::{Answer, Owner, Step, tag_matches, tag_rows};
 use crate::core::statement::facts::Effect;
+use crate::core::statement::reading;
 use crate::core::wire::backend::{self, ErrorEdit, Hides, Position};
 use crate::core::wire::frame::{self, View};
 use crate::server::audit::ResultRecord;
@@ -228,14 +229,7 @@ impl Session {
     pub(super) fn aside(&mut self, message: View<'_>, owner: Owner) -> Result<(), End> {
         if message.tag == b'S' {
             let (name, value) = backend::parameter(message.body)?;
-            // The gateway reads texts as these settings say; with others it would misread them.
-            let is_pinned = match name {
-                // PostgreSQL keeps this older name of UTF8 as it was written.
-                "client_encoding" => matches!(value, "UTF8" | "UNICODE"),
-                "standard_conforming_strings" => value == "on",
-                _ => true,
-            };
-            if !is_pinned {
+            if !reading::is_kept(name, value) {
                 return Err(End::Pinned(name.to_owned()));
             }
         }

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 use tokio_postgres::Client;
 
+use super::session::End;
 use crate::core::encoding;
 use crate::core::grant::Access;
 use crate::core::secret::Secret;
+use crate::core::statement::reading;
+use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::scram::Verifier;
 use crate::server::audit::RoleEnd;
 use crate::server::grants::leases::Lease;
@@ -230,7 +233,8 @@ fn tls(served: &ServedTarget) -> Tls {
     served.target().tls().map_or(Tls::Off, |config| Tls::Verified(config.clone()))
 }
 
-/// Signs in as the lease's role, through a channel that is there or a new one.
+/// Signs in as the lease's role, through a channel that is there or a new one. The target reads texts as the
+/// gateway does.
 async fn dial(
     served: &ServedTarget,
     channel: Option<Channel>,
@@ -238,7 +242,7 @@ async fn dial(
     password: &Secret,
     parameters: &[(&str, &str)],
 ) -> Result<Connection, DialError> {
-    let target = served.target();
+    let (target, parameters) = (served.target(), reading::begun(parameters));
     let dial = Dial {
         host: target.host(),
         port: target.port(),
@@ -246,11 +250,19 @@ async fn dial(
         user: lease.name(),
         password,
         tls: tls(served),
-        parameters,
+        parameters: &parameters,
         deadline: DEADLINE,
     };
-    match channel {
-        Some(channel) => Connection::open_through(channel, &dial).await,
-        None => Connection::open(&dial).await,
+    let connection = match channel {
+        Some(channel) => Connection::open_through(channel, &dial).await?,
+        None => Connection::open(&dial).await?,
+    };
+    // Something between might keep a parameter to itself.
+    match connection.parameters().iter().find(|(name, value)| !reading::is_kept(name, value)) {
+        Some((name, _)) => {
+            let message = End::Pinned(name.clone()).to_string();
+            Err(DialError::Refused(Box::new(ErrorFields::fatal("42501", message))))
+        }
+        None => Ok(connection),
     }
 }

@@ -9,21 +9,31 @@ use crate::core::scope::{RelationName, RelationScope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::backend::{ErrorFields, Hides};
 
+/// The classes of SQLSTATE in which PostgreSQL's own words quote no row (PostgreSQL, appendix A). Not among
+/// them: data (22), integrity (23) and the check option of a view (44).
+const TELLS_NO_ROW: [&str; 19] =
+    ["00", "01", "02", "08", "0A", "25", "26", "28", "2B", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57"];
+
 /// How schemas of temporary relations are called. A session writes to no other's.
 const OWN: &str = "pg_temp_";
 
 impl Session {
-    /// What an error or notice may not say. A read runs no trigger, and no other function sees more
-    /// than its caller may.
+    /// What an error or notice may not say. A read runs no trigger, and neither does a statement about the
+    /// session that nothing is counted of; no other function sees more than its caller may.
     pub(super) fn hides(&self, fields: &ErrorFields) -> Hides {
         let front = self.executions.front().map(|execution| execution.planned.cleared.facts());
-        let is_read = |execution: &Execution| !execution.planned.hold.is_counted();
+        let is_tame = |execution: &Execution| {
+            let planned = &execution.planned;
+            !planned.hold.is_counted() && matches!(planned.cleared.facts().effect, Effect::Read | Effect::Session)
+        };
         let is_functions = fields.context.as_deref().is_some_and(|context| !is_servers_own(context, front));
         if !self.has_masks {
             Hides::Nothing
-        } else if is_functions && !self.executions.front().is_some_and(is_read) {
+        } else if is_functions && !self.executions.front().is_some_and(is_tame) {
             Hides::Words
-        } else if fields.severity != "NOTICE" && matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0")) {
+        } else if fields.severity != "NOTICE"
+            && !fields.sqlstate.get(..2).is_some_and(|class| TELLS_NO_ROW.contains(&class))
+        {
             // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
             match !is_functions && self.is_about_shown_rows(fields, front) {
                 true => Hides::Nothing,

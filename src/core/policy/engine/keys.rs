@@ -148,6 +148,7 @@ mod tests {
             not_null: true,
             has_default: false,
             is_generated: false,
+            is_computed: false,
             generated_from: Vec::new(),
         };
         Relation {

@@ -43,6 +43,7 @@ fn catalog() -> Catalog {
         not_null: false,
         has_default: false,
         is_generated: false,
+        is_computed: false,
         generated_from: Vec::new(),
     };
     let relation = |oid, name: &str| Relation {

@@ -46,6 +46,7 @@ fn column(number: i16, name: &str) -> Column {
         not_null: false,
         has_default: false,
         is_generated: false,
+        is_computed: false,
         generated_from: Vec::new(),
     }
 }

@@ -211,13 +211,16 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
     let [statement] = parsed.as_slice() else { return None };
     let with = |text: &dyn Fn(&str, &str) -> Option<String>| {
         let replace = |schema: Option<&str>, name: &str, spot: Spot| match spot {
-            Spot::Rows => text(schema?, name),
+            Spot::Rows => Ok(schema.and_then(|schema| text(schema, name))),
             // What stands for a relation shows its children too.
-            Spot::RowsOfItself | Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows => None,
+            Spot::RowsOfItself | Spot::Target | Spot::NewRows | Spot::ShownTarget | Spot::ShownRows => Ok(None),
         };
-        splice::splice(statement, Masks { source: &replace, columns: &|_, _| None, groups: &|_, _| None })
-            .ok()
-            .map(|text| text.unwrap_or_else(|| statement.text.clone()))
+        splice::splice(
+            statement,
+            Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None },
+        )
+        .ok()
+        .map(|text| text.unwrap_or_else(|| statement.text.clone()))
     };
     // The owner of the views may read everything: a place that was missed would be a leak here, so
     // nothing that must be replaced may be left once each is replaced by a name of no meaning.

@@ -16,6 +16,7 @@ fn relation(oid: u32, columns: &[&str], constraints: &[(&str, &[i16], Against)])
         not_null: false,
         has_default: false,
         is_generated: false,
+        is_computed: false,
         generated_from: Vec::new(),
     };
     let constraint = |(name, columns, against): &(&str, &[i16], Against)| Constraint {

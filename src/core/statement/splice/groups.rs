@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Editor, quoted};
+use super::{Editor, SpliceError, quoted};
 use crate::core::statement::grammar;
 use crate::core::statement::tree::Tree;
 
@@ -100,7 +100,7 @@ impl Editor<'_> {
                     self.cut(start, start, format!("{list}, "));
                     items.splice(item..item, parsed.tree.get("group_clause").items().iter().cloned());
                 }
-                _ => self.failed = true,
+                _ => self.fail(SpliceError::Unsupported),
             }
         }
     }
@@ -139,14 +139,14 @@ mod tests {
     use crate::core::statement::grammar;
 
     fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
-        let source = |_: Option<&str>, name: &str, _: Spot| (name == "c" || name == "d").then(|| "m.v".to_owned());
+        let source = |_: Option<&str>, name: &str, _: Spot| Ok((name == "c" || name == "d").then(|| "m.v".to_owned()));
         let groups = |_: Option<&str>, name: &str| {
             let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
             let keys = if name == "c" { vec![texts(&["id"])] } else { vec![texts(&["a", "b"])] };
             Some(Grouping { keys, columns: texts(&["id", "name", "email", "a", "b"]) })
         };
         let statement = grammar::parse(sql).expect(sql).remove(0);
-        splice(&statement, Masks { source: &source, columns: &|_, _| None, groups: &groups })
+        splice(&statement, Masks { source: &source, copied: &|_, _| None, columns: &|_, _| None, groups: &groups })
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Editor<'_> {
         }
         let (target, spot) = (tree.get("relation"), self.target_spot(tree, kind));
         let mut columns = self.columns_of(target)?;
-        match (spot, self.replaced_target(target, spot)) {
+        match (spot, self.replaced(target, spot)) {
             (_, None) => {}
             (Spot::NewRows | Spot::ShownRows, Some(_)) => columns.iter_mut().for_each(Shown::take_rows),
             (Spot::Rows | Spot::RowsOfItself | Spot::Target | Spot::ShownTarget, Some(_)) => return None,
@@ -76,7 +76,7 @@ impl Editor<'_> {
         let first = self.token_at(reference)?;
         let end = self.tokens.get(first + 2 * (fields.len() - 1))?.1;
         self.cut(self.tokens.get(first)?.0, end, text.clone());
-        if self.failed {
+        if self.failed.get().is_some() {
             return None;
         }
         let Tree::List(mut targets) = self.targets(&format!("SELECT {text}"))? else { return None };
