@@ -23,6 +23,9 @@ const LARGE: usize = 64 * 1024;
 /// A peer that takes nothing for this long is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(300);
 
+/// How long a transport is waited for at its end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// Anything that bytes go through.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -81,18 +84,31 @@ impl Link {
         .await
     }
 
-    /// Writes everything, and reads meanwhile as long as little has come. Cancel safe.
+    /// Writes everything. Cancel safe.
     ///
     /// # Errors
     /// When the peer takes nothing more, also not within minutes.
     pub async fn flush(&mut self) -> io::Result<()> {
+        self.flush_within(WRITE_DEADLINE).await
+    }
+
+    /// The same for a peer that takes something at least every so often.
+    ///
+    /// # Errors
+    /// As [`Link::flush`].
+    pub async fn flush_within(&mut self, patience: Duration) -> io::Result<()> {
         // Most often everything goes at once, and no clock is needed.
         self.push().await?;
-        if self.is_written() {
-            return Ok(());
+        while !self.is_written() {
+            let left = self.out.len();
+            let drained = poll_fn(|context| self.poll_drain(context));
+            match tokio::time::timeout(patience, drained).await {
+                Ok(done) => return done,
+                Err(_) if self.out.len() < left => {}
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
         }
-        let drained = poll_fn(|context| self.poll_drain(context));
-        tokio::time::timeout(WRITE_DEADLINE, drained).await.map_err(|_| io::ErrorKind::TimedOut)?
+        Ok(())
     }
 
     /// Writes as much as goes without waiting.
@@ -143,8 +159,9 @@ impl Link {
 
     /// Says goodbye to the transport.
     pub async fn shut(&mut self) {
-        // The peer may be gone already.
-        let _ = poll_fn(|context| Pin::new(&mut *self.stream).poll_shutdown(context)).await;
+        // The peer may be gone already, or take nothing more.
+        let shut = poll_fn(|context| Pin::new(&mut *self.stream).poll_shutdown(context));
+        let _ = tokio::time::timeout(GOODBYE, shut).await;
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,7 +10,7 @@ use super::failover::cluster_with;
 use super::outcomes::outcomes;
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
 use crate::support::requests::ask;
-use crate::support::wire::{Peer, error};
+use crate::support::wire::{Peer, error, message, rows};
 
 const SHORT: &str = r#"
 @id("short")
@@ -167,6 +167,102 @@ async fn a_statement_stops_when_its_time_is_up_and_nothing_runs_on_behind_the_ga
     assert_eq!(gate.count("select amount::int8 from orders where id = 2").await, 2);
     assert_eq!(column(&client, "select 1").await.expect("goes on"), ["1"]);
     drop(client);
+    gate.stop().await;
+}
+
+/// Sessions behind the gate that the target has, in one of these states.
+fn sessions(states: &str) -> String {
+    format!(
+        "select count(*) from pg_stat_activity where usename like 'dbgate_u_%' and datname = current_database() \
+         and state in ({states})"
+    )
+}
+
+async fn wait_for(gate: &Gate, sql: &str, expected: i64) {
+    while gate.count(sql).await != expected {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_statement_is_up_for_a_client_that_does_not_read_as_well() {
+    let gate = with_rules("deaf", &SHORT.replace("50 rows", "500 ms")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let mut asked = bytes::BytesMut::new();
+    // More than all buffers between hold.
+    dbgate::core::wire::frontend::query("select repeat('x', 1000) from generate_series(1, 100000)", &mut asked);
+    peer.send(&asked).await;
+    wait_for(&gate, &sessions("'active'"), 1).await;
+    wait_for(&gate, &sessions("'active', 'idle in transaction'"), 0).await;
+    // What had gone out comes whole, then the reason.
+    let told = peer.until(b'Z').await;
+    let fields = error(&told).expect("stopped");
+    assert_eq!((fields.sqlstate.as_str(), fields.message.contains("0.5 s")), ("57014", true), "{}", fields.message);
+    assert!(told.iter().filter(|message| message.tag == b'D').all(|row| row.body.len() == 1006));
+    assert_eq!(rows(&peer.query("select 'goes on'").await), [["goes on"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_not_kept_open_by_not_reading() {
+    let idle = "@id(\"idle\") @limit(\"300 ms idle\") forbid (principal, action == Action::\"execute\", resource);";
+    let gate = with_rules("unread", idle).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    peer.query("begin; update orders set amount = 0 where id = 1").await;
+    let mut asked = bytes::BytesMut::new();
+    for _ in 0..64 {
+        dbgate::core::wire::frontend::query("select repeat('x', 250000)", &mut asked);
+    }
+    peer.send(&asked).await;
+    wait_for(&gate, &sessions("'active', 'idle', 'idle in transaction'"), 0).await;
+    assert_eq!(gate.count("select amount::int8 from orders where id = 1").await, 1);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_goes_beyond_a_limit_is_not_kept() {
+    let gate = with_rules("row", &SHORT.replace("50 rows", "1 MiB")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let before = peak();
+    let told = peer.query("select repeat('x', 200000000)").await;
+    assert_eq!(error(&told).expect("too much").sqlstate, "54000");
+    assert_eq!(rows(&peer.query("select 'goes on'").await), [["goes on"]]);
+    // Where others share the process, they have a part in what it needs.
+    if std::env::var_os("NEXTEST").is_some() {
+        assert!(peak() - before < 50_000, "{before} {} KiB", peak());
+    }
+    drop(peer);
+    gate.stop().await;
+}
+
+/// The most memory that this process has had, KiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn notices_are_heard_while_a_copy_goes_on() {
+    let talks = "create function talks() returns trigger language plpgsql as $$ begin \
+                 raise notice '%', repeat('x', 10000); return new; end $$; \
+                 create trigger talks before insert on audit_trail for each row execute function talks();";
+    let gate = with("notices", &SHORT.replace("50 rows", "60 s"), &format!("{SHOP}{talks}")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let mut out = bytes::BytesMut::new();
+    dbgate::core::wire::frontend::query("copy audit_trail (what) from stdin", &mut out);
+    peer.send(&out).await;
+    peer.until(b'G').await;
+    for _ in 0..20 {
+        peer.send(&message(b'd', "one\n".repeat(5).as_bytes())).await;
+    }
+    peer.until(b'N').await;
+    peer.send(&message(b'c', b"")).await;
+    let told = peer.until(b'Z').await;
+    assert_eq!(error(&told).map(|fields| fields.message), None);
+    drop(peer);
     gate.stop().await;
 }
 

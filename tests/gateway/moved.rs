@@ -153,3 +153,54 @@ async fn a_temporary_view_makes_only_its_own_name_uncounted() {
     }
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_transaction_is_set_behind_a_search_path_and_ahead_of_all_questions() {
+    let gate = gate().await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let path = "set local search_path = hr";
+    let isolation = "set transaction isolation level serializable";
+    let asks = "select (select count(*) from persons) || current_setting('transaction_isolation')";
+    for texts in [
+        vec!["begin", path, isolation, "set local lock_timeout = 1000", asks, "rollback"],
+        vec!["begin; set local search_path = hr", isolation, asks, "rollback"],
+        vec!["begin; set local search_path = hr; set transaction isolation level serializable", asks, "rollback"],
+    ] {
+        let (mut simple, mut extended) = (Vec::new(), Vec::new());
+        for text in &texts {
+            let told = peer.query(text).await;
+            assert_eq!(state(&told), "", "{text}: {texts:?}");
+            simple.extend(rows(&told).concat());
+        }
+        for text in texts.iter().flat_map(|text| text.split("; ")) {
+            let told = ask().run(text).sync(&mut peer).await;
+            assert_eq!(state(&told), "", "{text}, extended");
+            extended.extend(rows(&told).concat());
+        }
+        assert_eq!([simple, extended], [["9serializable"], ["9serializable"]], "{texts:?}");
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_where_the_target_would_not_say_what_names_mean() {
+    let gate = gate().await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for is_simple in [true, false] {
+        // The question waits for a lock that somebody else has, until the session's own limit.
+        let other = crate::support::gate::superuser(&gate.database).await;
+        assert_eq!(state(&peer.query("set lock_timeout = 100; set search_path = hr").await), "");
+        other.batch_execute("begin; lock pg_class").await.expect("locked");
+        let sql = "select count(*) from persons";
+        let told = match is_simple {
+            true => peer.query(sql).await,
+            false => ask().run(sql).sync(&mut peer).await,
+        };
+        assert_eq!(state(&told), "55P03", "{is_simple}");
+        other.batch_execute("rollback").await.expect("free");
+        assert_eq!(rows(&peer.query(sql).await).concat(), ["9"]);
+        assert_eq!(rows(&ask().run(sql).sync(&mut peer).await).concat(), ["9"]);
+        assert_eq!(state(&peer.query("reset search_path; reset lock_timeout").await), "");
+    }
+    gate.stop().await;
+}

@@ -402,6 +402,16 @@ impl Facts {
         self.touches.iter().any(|touch| touch.relation.may_be_own())
     }
 
+    /// Whether it names nothing that a search path, or what the session has made for itself, decides on: settings
+    /// and transactions.
+    pub fn names_nothing(&self) -> bool {
+        (matches!(self.effect, Effect::Session | Effect::Transaction) || self.verb == "SHOW")
+            && self.touches.is_empty()
+            && self.objects.is_empty()
+            && self.functions.is_empty()
+            && self.prepared.is_none()
+    }
+
     /// The prepared statement that it runs.
     pub fn executed(&self) -> Option<&str> {
         self.prepared.as_deref().filter(|_| self.executes)

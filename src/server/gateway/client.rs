@@ -1,5 +1,7 @@
 //! The client's side of a session: messages in, bytes out.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::session::End;
@@ -72,6 +74,20 @@ impl Client {
         }
     }
 
+    /// The next message, what has gathered being written meanwhile; nothing where that has to be read first and
+    /// has been. Cancel safe.
+    pub async fn converse(&mut self, must_read: bool) -> Result<Option<Message>, End> {
+        if must_read {
+            return self.flush().await.map(|()| None);
+        }
+        loop {
+            if let Some(message) = self.at_hand()? {
+                return Ok(Some(message));
+            }
+            self.link.exchange().await.map_err(|_| End::ClientGone)?;
+        }
+    }
+
     /// Waits until the client has gone. What it sends meanwhile is kept for later. Cancel safe.
     pub async fn gone(&mut self) {
         // A client that sends this much ahead can wait until it is read.
@@ -97,6 +113,16 @@ impl Client {
     /// Bytes that its buffers have room for.
     pub fn room(&self) -> usize {
         self.link.room()
+    }
+
+    /// Whether it has taken all there was.
+    pub fn is_written(&self) -> bool {
+        self.link.is_written()
+    }
+
+    /// The same for a client that takes something at least every so often.
+    pub async fn flush_within(&mut self, patience: Duration) -> Result<(), End> {
+        self.link.flush_within(patience).await.map_err(|_| End::ClientGone)
     }
 
     /// Writes as much as goes without waiting.

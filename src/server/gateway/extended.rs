@@ -69,8 +69,8 @@ impl Session {
         if name.starts_with(RESERVED) {
             return seldom(self.deny(&reserved(name), sql)).await;
         }
-        if self.pipeline.is_empty() {
-            self.refresh().await?;
+        if self.pipeline.is_empty() && !self.refresh_for(sql, Mode::Extended).await? {
+            return Ok(());
         }
         if let Err(denial) = self.has_room_to_prepare(name, sql) {
             return seldom(self.deny(&denial, sql)).await;
@@ -313,8 +313,7 @@ impl Session {
         self.may_come_again(&planned, &text, portal, rows);
         if planned.cleared.facts().copy == Some(CopyDirection::FromClient) {
             // The data comes next, and nothing may stand between.
-            let drained = seldom(self.flush_up(Mode::Extended)).await?;
-            self.is_skipping = drained.failed;
+            seldom(self.answered()).await?;
         }
         Ok(())
     }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use super::account::with_approved;
 use super::aside;
+use super::relay::Mode;
 use super::session::{End, Judged, Session};
 use super::simple::forwarded;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
 use crate::core::statement::facts::{Facts, TransactionVerb};
-use crate::core::statement::grammar::{Statement, TEMP_VIEW};
+use crate::core::statement::grammar::{self, Statement, TEMP_VIEW};
 use crate::core::wire::frontend;
+use crate::server::audit::Protocol;
 use crate::server::check::{Hold, Planned, refused};
 use crate::server::decisions::Decided;
 use crate::sys::clock;
@@ -85,10 +87,11 @@ impl Session {
         }
     }
 
-    /// Asks again for what the session's names mean, when something may have moved them.
-    pub(super) async fn refresh(&mut self) -> Result<(), End> {
+    /// Asks again for what the session's names mean, when something may have moved them. False when that
+    /// failed, and the client has been told.
+    pub(super) async fn refresh(&mut self) -> Result<bool, End> {
         if !(self.facts_stale || self.has_moved_names) || self.status == b'E' {
-            return Ok(());
+            return Ok(true);
         }
         // A Sync would commit what has run, and end portals that wait to be run.
         let has_portals = !self.is_block && !self.portals.is_empty();
@@ -102,27 +105,48 @@ impl Session {
         self.learn_facts().await
     }
 
+    /// The same before a text is judged. What names nothing does not need it, and in a block may have to come
+    /// before anything is asked: SET TRANSACTION does.
+    pub(super) async fn refresh_for(&mut self, sql: &str, mode: Mode) -> Result<bool, End> {
+        let is_stale = self.facts_stale || self.has_moved_names;
+        if !is_stale || (self.status == b'T' && names_nothing(sql)) {
+            return Ok(true);
+        }
+        if self.refresh().await? {
+            return Ok(true);
+        }
+        let protocol = match mode {
+            Mode::Simple => Protocol::Simple,
+            Mode::Extended => Protocol::Extended,
+        };
+        self.record_unread(sql, protocol).await?;
+        self.failed_before_sync(mode).await?;
+        Ok(false)
+    }
+
     /// Has everything asked so far answered, and asks what names mean by now. False when it failed.
     pub(super) async fn catch_up(&mut self) -> Result<bool, End> {
-        if !self.answered().await? {
+        if !self.pipeline.is_empty() && !self.answered().await? {
             return Ok(false);
         }
-        self.refresh().await?;
-        Ok(true)
+        let is_known = self.refresh().await?;
+        self.is_skipping |= !is_known;
+        Ok(is_known)
     }
 
     /// The same for a statement that is about to be bound, where names matter to it.
     pub(super) async fn catch_up_for(&mut self, statement: &str) -> Result<bool, End> {
-        if self.pipeline.is_empty() {
-            self.refresh().await?;
-            return Ok(true);
-        }
         let matters = self.prepared.get(statement).is_some_and(|parsed| match &parsed.judged {
             Judged::Planned(planned) | Judged::Outdated(planned) => depends_on_names(planned),
             Judged::Unlifted => true,
             Judged::Empty | Judged::Unread => false,
         });
-        if self.has_moved_names && matters { self.catch_up().await } else { Ok(true) }
+        match self.pipeline.is_empty() {
+            // In a block, as for a Parse.
+            true if matters || self.status != b'T' => self.catch_up().await,
+            false if matters && self.has_moved_names => self.catch_up().await,
+            true | false => Ok(true),
+        }
     }
 
     /// What is known of the text of a Parse, or what it is judged as by now.
@@ -184,8 +208,16 @@ impl Session {
         mut part: usize,
     ) -> Result<(), End> {
         while !behind.is_empty() {
-            self.refresh().await?;
-            let judged = aside::judge(sql.len(), || self.plan_all(behind.iter().map(|(_, one)| one), true, false));
+            let mut next =
+                behind.iter().take_while(|(_, one)| self.status == b'T' && one.facts.names_nothing()).count();
+            if next == 0 {
+                if !self.refresh().await? {
+                    return self.close_failed(Mode::Simple).await;
+                }
+                next = behind.len();
+            }
+            let next = behind.iter().map(|(_, one)| one).take(next);
+            let judged = aside::judge(sql.len(), || self.plan_all(next, true, false));
             let judged = judged.and_then(|planned| match self.untriable(&planned) {
                 Some(denial) => Err(denial),
                 None if !planned.iter().all(|one| self.people.lets_ride(one)) => Err(with_approved()),
@@ -209,6 +241,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether no statement of a text hangs on what names mean.
+fn names_nothing(sql: &str) -> bool {
+    grammar::parse(sql).is_ok_and(|all| all.iter().all(|one| one.facts.names_nothing()))
 }
 
 /// Whether unqualified names may mean something else behind it, by what its text says.

@@ -353,7 +353,9 @@ async fn begin(
     recorded?;
     answered?;
     session.client.out().extend_from_slice(welcome);
-    session.learn_facts().await?;
+    if !session.learn_facts().await? {
+        return Err(End::Protocol);
+    }
     backend::write_ready(b'I', session.client.out());
     Ok(())
 }
@@ -447,11 +449,17 @@ async fn close(
     if let Some(farewell) = end.farewell().filter(|_| !session.is_torn()) {
         session.client.error(&farewell);
     }
-    // A client that is gone need not be told.
-    let _ = session.client.flush().await;
-    session.client.shut().await;
+    // A client that is gone need not be told, and one that takes nothing does not keep the target.
+    let is_told = session.client.push().await.is_err() || session.client.is_written();
+    if is_told {
+        session.client.shut().await;
+    }
     keep_decisions(&session.grant, &session.context, served).await;
     let has_left = leave(session).await;
+    if !is_told {
+        let _ = session.client.flush_within(GOODBYE).await;
+        session.client.shut().await;
+    }
     // A pool that closes one opens the next at once.
     if has_left {
         drop(seat);

@@ -190,7 +190,7 @@ impl Session {
 
     /// After an error that the client was told of: in the simple protocol the message ends here,
     /// in the extended everything up to Sync is skipped.
-    async fn failed_before_sync(&mut self, mode: Mode) -> Result<(), End> {
+    pub(super) async fn failed_before_sync(&mut self, mode: Mode) -> Result<(), End> {
         self.held_out.clear();
         match mode {
             Mode::Simple => self.close_failed(mode).await,

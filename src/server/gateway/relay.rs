@@ -85,9 +85,14 @@ impl Session {
             let rows = self.rows(rest)?;
             taken += rows;
             if self.client.is_full() {
-                self.flush_client().await?;
+                self.write_client().await?;
             }
             if rows > 0 {
+                continue;
+            }
+            let dropped = self.dropped(rest)?;
+            if dropped > 0 {
+                taken += dropped;
                 continue;
             }
             let ended = self.ended_again(rest, mode)?;
@@ -106,17 +111,40 @@ impl Session {
     /// client nothing by itself.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         if self.client.is_awaited() || self.client.is_full() {
-            self.flush_client().await?;
+            self.write_client().await?;
         }
         loop {
-            let deadline =
-                self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |execution| execution.deadline);
-            let is_limited = deadline.is_some() && !self.stop.is_going();
+            let deadline = self.running_until();
             tokio::select! {
                 biased;
-                more = self.target.exchange() => return more.map_err(|_| End::TargetLost),
+                // A target that always has more keeps neither of these from being heard.
                 reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
-                () = self.alarm.at(deadline), if is_limited => self.time_is_up(),
+                () = self.alarm.at(deadline), if deadline.is_some() => self.time_is_up(),
+                more = self.target.exchange() => return more.map_err(|_| End::TargetLost),
+            }
+        }
+    }
+
+    /// When the time of what runs is up, if it is not being stopped.
+    pub(super) fn running_until(&self) -> Option<tokio::time::Instant> {
+        let until = || self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |one| one.deadline);
+        (!self.pipeline.is_empty() && !self.stop.is_going()).then(until).flatten()
+    }
+
+    /// Writes to the client while a statement runs, which has its time whether the client reads or not. What is
+    /// being stopped waits for no client: the target ends it once it is read from.
+    pub(super) async fn write_client(&mut self) -> Result<(), End> {
+        if self.stop.is_going() {
+            return self.client.push().await;
+        }
+        let deadline = self.running_until();
+        tokio::select! {
+            biased;
+            done = self.client.flush() => done,
+            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
+            () = self.alarm.at(deadline), if deadline.is_some() => {
+                self.time_is_up();
+                Ok(())
             }
         }
     }

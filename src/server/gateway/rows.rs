@@ -44,6 +44,8 @@ pub struct Execution {
     pub again: u64,
     /// Bytes still to come of a row that goes on in pieces.
     rest: usize,
+    /// And of one that is dropped.
+    dropping: usize,
 }
 
 impl Execution {
@@ -52,7 +54,7 @@ impl Execution {
         let deadline = deadline(&planned, started);
         let (before, places, again) = (0, [u64::MAX; 2], 0);
         let (digest, behind) = (None, None);
-        let (rows, bytes, messages, rest) = (0, 0, 0, 0);
+        let (rows, bytes, messages, rest, dropping) = (0, 0, 0, 0, 0);
         Self {
             number,
             part,
@@ -68,6 +70,7 @@ impl Execution {
             messages,
             again,
             rest,
+            dropping,
         }
     }
 
@@ -125,7 +128,9 @@ impl Session {
         if !self.pipeline.is_executing() {
             return Ok(0);
         }
-        let Some(execution) = self.executions.front_mut() else { return Ok(0) };
+        let Some(execution) = self.executions.front_mut().filter(|execution| execution.dropping == 0) else {
+            return Ok(0);
+        };
         let limits = execution.limits();
         let (messages_before, bytes_before) = execution.used().map_or((0, 0), Used::so_far);
         let is_going = self.stop.is_going();
@@ -190,6 +195,28 @@ impl Session {
         Ok(taken)
     }
 
+    /// Passes over the rows that `input` starts with while their statement is stopped: of a long one nothing is
+    /// kept. How many bytes they were.
+    pub(super) fn dropped(&mut self, input: &[u8]) -> Result<usize, End> {
+        let is_going = self.stop.is_going() && self.pipeline.is_executing();
+        let Some(execution) = self.executions.front_mut() else { return Ok(0) };
+        let mut taken = 0;
+        loop {
+            let rest = input.get(taken..).unwrap_or_default();
+            let piece = execution.dropping.min(rest.len());
+            execution.dropping -= piece;
+            taken += piece;
+            let next = rest.get(piece..).unwrap_or_default();
+            match frame::head(next, frame::LONGEST_FROM_SERVER)? {
+                Some((b'D' | b'd', length)) if is_going && execution.rest == 0 => {
+                    execution.dropping = length;
+                    taken += 5;
+                }
+                _ => return Ok(taken),
+            }
+        }
+    }
+
     /// Whether a row has gone out in part only: nothing else can be said to this client.
     pub(super) fn is_torn(&self) -> bool {
         self.executions.front().is_some_and(|execution| execution.rest > 0)
@@ -198,11 +225,12 @@ impl Session {
     /// COPY FROM STDIN: the client's data goes on until it says done, fails, or the target objects.
     /// Says whether it failed.
     pub(super) async fn copy_in(&mut self) -> Result<bool, End> {
-        self.flush_client().await?;
+        self.write_client().await?;
         loop {
-            let takes_more = self.target.out.len() < MOST_WAITING;
-            let deadline = self.executions.front().and_then(|execution| execution.deadline);
-            let is_limited = deadline.is_some() && !self.stop.is_going();
+            // Who does not read what the target says hears no more of it.
+            let is_full = self.client.is_full();
+            let takes_more = !is_full && self.target.out.len() < MOST_WAITING;
+            let deadline = self.running_until();
             let target = async {
                 match takes_more {
                     true => self.target.exchange().await,
@@ -212,13 +240,13 @@ impl Session {
             tokio::select! {
                 biased;
                 reason = self.registered.handle().kill.told(false) => return Err(End::Killed(reason)),
-                more = target => {
+                more = target, if !is_full => {
                     more.map_err(|_| End::TargetLost)?;
                     if self.target_objects().await? {
                         return Ok(true);
                     }
                 }
-                () = self.alarm.at(deadline), if is_limited => {
+                () = self.alarm.at(deadline), if deadline.is_some() => {
                     self.time_is_up();
                     // A target that waits for the next line sees no cancel until it has come.
                     frontend::copy_fail("stopped", &mut self.up);
@@ -226,8 +254,8 @@ impl Session {
                     self.send().await?;
                     return Ok(true);
                 }
-                message = self.client.receive(), if takes_more => {
-                    let message = message?;
+                message = self.client.converse(is_full), if is_full || takes_more => {
+                    let Some(message) = message? else { continue };
                     match frontend::parse(&message)? {
                         Frontend::CopyData => {
                             if let Some(execution) = self.executions.front_mut() {

@@ -95,6 +95,14 @@ impl End {
     }
 }
 
+/// A moment at which the session does not wait any longer.
+#[derive(Clone, Copy)]
+struct Limit {
+    at: tokio::time::Instant,
+    /// Of an open transaction in which nothing happens, rather than of what runs.
+    is_of_idling: bool,
+}
+
 /// A portal of the extended protocol.
 #[derive(Clone)]
 pub struct Bound {
@@ -309,23 +317,20 @@ impl Session {
         if self.is_ahead_meanwhile() {
             super::seldom(self.send_ahead()).await?;
         }
-        self.flush_client().await?;
+        self.client.push().await?;
+        if !self.client.is_written()
+            && let Some(end) = super::seldom(self.written()).await?
+        {
+            return super::seldom(self.time_has_come(end)).await;
+        }
         if self.pipeline.is_empty() {
             self.rest();
         }
         let is_idle = self.pipeline.is_empty() && self.status == b'I';
         // Answers to what was sent ahead are read when the client asks for them; until then few are kept.
         let has_room = self.pipeline.is_empty() || self.target.input.len() < MOST_AHEAD;
-        // Also what was flushed without a Sync holds a transaction open.
-        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty() || self.pipeline.is_open();
-        let idle = self.idle.filter(|_| is_open);
-        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
-        // What was sent ahead runs already.
-        let running =
-            self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |execution| execution.deadline);
-        let running = running.filter(|_| !self.pipeline.is_empty() && !self.is_skipping);
-        let is_over = running.is_some_and(|running| idle.is_none_or(|idle| running <= idle));
-        let alarm = if is_over { running } else { idle };
+        let limit = self.limit();
+        let alarm = limit.map(|limit| limit.at);
         // What the client has sent ahead goes on without it.
         let settled = async {
             match self.ahead.settling {
@@ -346,11 +351,43 @@ impl Session {
             }
             reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = self.alarm.at(alarm), if alarm.is_some() => match is_over {
-                // Reading the answer finds that its time is up.
-                true => super::seldom(self.on_flush()).await,
-                false => Err(End::Idle),
+            () = self.alarm.at(alarm), if alarm.is_some() => match limit {
+                Some(limit) => super::seldom(self.time_has_come(limit)).await,
+                None => Ok(()),
             },
+        }
+    }
+
+    /// Until when it may be waited for the client.
+    fn limit(&self) -> Option<Limit> {
+        // Also what was flushed without a Sync holds a transaction open.
+        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty() || self.pipeline.is_open();
+        let idle = self.idle.filter(|_| is_open);
+        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
+        // What was sent ahead runs already.
+        let running = self.running_until().filter(|_| !self.is_skipping).map(|at| Limit { at, is_of_idling: false });
+        let idle = idle.map(|at| Limit { at, is_of_idling: true });
+        running.into_iter().chain(idle).min_by_key(|limit| limit.at)
+    }
+
+    /// Writes to a client that does not take all at once; or the limit that has come meanwhile.
+    async fn written(&mut self) -> Result<Option<Limit>, End> {
+        let limit = self.limit();
+        let alarm = limit.map(|limit| limit.at);
+        tokio::select! {
+            biased;
+            done = self.client.flush() => done.map(|()| None),
+            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
+            () = &mut self.expiry => Err(End::Expired),
+            () = self.alarm.at(alarm), if alarm.is_some() => Ok(limit),
+        }
+    }
+
+    async fn time_has_come(&mut self, limit: Limit) -> Result<(), End> {
+        match limit.is_of_idling {
+            true => Err(End::Idle),
+            // Reading the answer finds that its time is up.
+            false => self.on_flush().await,
         }
     }
 
@@ -461,9 +498,12 @@ impl Session {
         self.send().await
     }
 
-    /// Reads the answer to that.
-    pub(super) async fn learn_facts(&mut self) -> Result<(), End> {
+    /// Reads the answer to that. False when it failed: a cancel or a limit of the client's own met it.
+    pub(super) async fn learn_facts(&mut self) -> Result<bool, End> {
         let drained = super::seldom(self.round(Mode::Extended)).await?;
+        if drained.failed {
+            return Ok(false);
+        }
         let row = drained.rows.into_iter().next().unwrap_or_default();
         let mut values = row.into_iter().flatten();
         let mut list = || values.next().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
@@ -475,7 +515,7 @@ impl Session {
         self.has_own_views |= values.next().as_deref() == Some("t");
         self.context = self.remembering();
         (self.facts_stale, self.has_moved_names) = (false, false);
-        Ok(())
+        Ok(true)
     }
 }
 

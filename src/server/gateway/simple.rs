@@ -44,7 +44,9 @@ impl Session {
         }
         self.prepared.remove("");
         self.portals.remove("");
-        self.refresh().await?;
+        if !self.refresh_for(sql, Mode::Simple).await? {
+            return Ok(());
+        }
         self.follow_policy();
         let is_using = self.people.lift.is_some();
         let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided) && !self.has_stages(decided));
