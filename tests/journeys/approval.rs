@@ -1,11 +1,12 @@
 //! Risky statements wait for a person: through the real program, psql and the API.
 
 use std::io::{BufReader, Read as _};
-use std::process::Command;
+use std::process::{Child, ChildStderr, Command};
 
 use serde_json::Value;
 
 use crate::support::dbgate::said;
+use crate::support::gate::SHOP;
 use crate::support::scene::{Scene, UPDATE, id_in};
 
 fn valid(document: &Value) {
@@ -303,5 +304,87 @@ async fn at_the_prompt_one_waits_and_the_statement_goes_on_when_people_agree() {
     agreed.send(()).expect("somebody waits");
     talking.await.expect("joined").expect("the conversation");
     assert_eq!(scene.changed().await, 1500);
+    scene.end().await;
+}
+
+/// A psql that waits for people, and the request that it made.
+async fn held(scene: &Scene, sql: &str) -> (Child, BufReader<ChildStderr>, String) {
+    held_by(scene.psql(sql).await)
+}
+
+fn held_by(mut psql: Command) -> (Child, BufReader<ChildStderr>, String) {
+    let mut child = psql.spawn().expect("psql starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let id = id_in(&mut errors);
+    (child, errors, id)
+}
+
+/// Deleting customers needs somebody's word, however few they are.
+async fn precious(sql: &str) -> Scene {
+    let rule = "@id(\"precious\")\n@approval(\"dba\")\n@reason(\"customers are precious\")\n\
+                forbid (principal, action == Action::\"delete\", resource) when { context has statement };\n";
+    let scene = Scene::start_over(sql, "").await;
+    scene.restart(|folder| std::fs::write(folder.join("policy/p.cedar"), rule).expect("a rule")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_statement_that_is_stopped_again_has_come_to_nothing() {
+    let scene = precious(SHOP).await;
+    let (mut child, mut errors, first) = held(&scene, "delete from customers where id > 700").await;
+    // Agreed to for its text, with no number of rows; then there are too many.
+    assert_eq!(scene.run("raj", &["approve", &first]).await.status.code(), Some(0));
+    let second = id_in(&mut errors);
+    assert_ne!(first, second);
+    let shown = scene.run("raj", &["request", "show", &first, "--format", "json"]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(shown.pointer("/outcome/how").and_then(Value::as_str), Some("failed"), "{shown:#}");
+    assert_eq!(scene.gate.count("select count(*) from customers").await, 1_000);
+    assert_eq!(scene.run("raj", &["reject", &second, "-m", "too many"]).await.status.code(), Some(0));
+    child.wait().expect("ended");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_while_psql_waits_is_the_one_that_counts() {
+    let scene = Scene::start("").await;
+    let conninfo = scene.conninfo().await;
+    let (mut child, mut errors, id) = held_by(Scene::psql_to(&conninfo, UPDATE));
+    let rule =
+        "@id(\"frozen\")\nforbid (principal, action == Action::\"update\", resource) when { context has statement };\n";
+    std::fs::write(scene.gate.folder.join("policy/frozen.cedar"), rule).expect("a rule");
+    scene.gate.running.reload();
+    // Until its grant is judged anew.
+    let mut other = Scene::psql_to(&conninfo, "update orders set amount = amount where id = 1");
+    while other.output().expect("psql runs").status.success() {}
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("42501") && rest.contains("frozen"), "{rest}");
+    child.wait().expect("ended");
+    assert_eq!(scene.changed().await, 0);
+    scene.end().await;
+}
+
+/// The usual way to keep a trigger from calling itself.
+const GUARDED: &str = "
+create function guarded() returns trigger language plpgsql as $$ begin
+  if current_setting('app.guard', true) = 'on' then return new; end if;
+  perform set_config('app.guard', 'on', true);
+  return new; end $$;
+create trigger guarded before update on orders for each row execute function guarded();
+create trigger guarded_too after delete on customers for each row execute function guarded();";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_about_what_has_changed_its_own_circumstances() {
+    let scene = precious(&format!("{SHOP}{GUARDED}")).await;
+    let mut command = scene.psql(UPDATE).await;
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("psql runs");
+    let said = said(&output);
+    assert!(said.contains("42501") && said.contains("sets `app.guard` itself") && !said.contains("apr_"), "{said}");
+    // Nothing of it has run where the text is asked about.
+    let (mut child, errors, id) = held(&scene, "delete from customers where id = 7").await;
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    drop(errors);
+    assert!(child.wait().expect("ended").success());
     scene.end().await;
 }

@@ -6,6 +6,7 @@ use dbgate::core::grant::Access;
 use dbgate::core::wire::frontend;
 use serde_json::Value;
 use tokio_postgres::error::DbError;
+use tokio_postgres::types::ToSql;
 
 use crate::support::dbgate::said;
 use crate::support::gate::{SHOP, reconfigure};
@@ -269,5 +270,68 @@ async fn under_the_pack_agents_a_colleague_of_the_person_decides_and_bulk_is_ref
     assert!(said(&long).contains("the most the policy lets"), "{}", said(&long));
     let person = scene.run("ana", &["exec", "demo", "-c", "select count(*) from orders"]).await;
     assert_eq!(person.status.code(), Some(0), "people work as before: {}", said(&person));
+    scene.end().await;
+}
+
+fn as_parameter(text: &String) -> &(dyn ToSql + Sync) {
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_what_of_a_value_they_do_not_see_and_thousands_are_no_obstacle() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let note = "update orders set amount = amount + length($1::text) where amount < 1501";
+    let long = "x".repeat(10_000);
+    let (state, id) = told(&client.execute(note, &[&long]).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    let shown = scene.run("raj", &["request", "show", &id.expect("a request"), "--format", "json"]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let value = shown["parameters"][0].as_str().expect("a value");
+    let whole = dbgate::core::approval::Binding::digest_of(&long);
+    assert!(value.ends_with(&format!("… [the first 2000 of 10000 bytes; SHA-256 of all: {whole}]")), "{value}");
+    // An ORM sends a row's worth of them for each row; PostgreSQL takes 1,664 columns.
+    let values: Vec<String> = (1..=1_700).map(|number| format!("(${number}::text)")).collect();
+    let many = format!("insert into audit_trail (what) values {}", values.join(", "));
+    let texts: Vec<String> = (1..=1_700).map(|number| format!("row {number}")).collect();
+    let parameters: Vec<_> = texts.iter().map(as_parameter).collect();
+    let (state, id) = told(&client.execute(&many, &parameters).await.expect_err("it asks"));
+    assert_eq!(state, "ZG001");
+    let id = id.expect("a request");
+    let shown = scene.run("raj", &["request", "show", &id, "--format", "json"]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!((&shown["parameters"][0], &shown["parameters"][1699]), (&"row 1".into(), &"row 1700".into()));
+    assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
+    assert_eq!(client.execute(&many, &parameters).await.expect("approved"), 1_700);
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_principal_has_fifty_requests_open_and_no_more() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    let mut ids = Vec::new();
+    for number in 0..50 {
+        let sql = format!("update orders set amount = amount + {number} where amount < 1501");
+        let (state, id) = told(&client.execute(&sql, &[]).await.expect_err("it asks"));
+        assert_eq!(state, "ZG001");
+        ids.push(id.expect("a request"));
+    }
+    let more = "update orders set amount = amount - 1 where amount < 1501";
+    let (state, id) = told(&client.execute(more, &[]).await.expect_err("it is refused"));
+    assert_eq!((state.as_str(), id), ("42501", None));
+    // An approval is found again when the broker starts anew, and makes room when it is used.
+    assert_eq!(scene.run("raj", &["approve", &ids[7]]).await.status.code(), Some(0));
+    drop(client);
+    let scene = scene.restart(|_| ()).await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    assert_eq!(
+        client.execute("update orders set amount = amount + 7 where amount < 1501", &[]).await.expect("approved"),
+        1_500
+    );
+    let (state, id) = told(&client.execute(more, &[]).await.expect_err("it asks"));
+    assert_eq!((state.as_str(), id.is_some()), ("ZG001", true));
+    drop(client);
     scene.end().await;
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::dbgate::said;
 use crate::support::gate::{SHOP, reconfigure};
-use crate::support::scene::Scene;
+use crate::support::scene::{Scene, id_in};
 
 /// A scene whose tables, but for one, belong to an owner that is lent.
 async fn lending(owner: &str) -> Scene {
@@ -205,5 +205,46 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     assert_eq!(scene.run("kim", &["approve", &id]).await.status.code(), Some(0));
     assert_eq!(run().await, "CREATE INDEX");
     assert_eq!(scene.gate.count("select count(*) from pg_class where relname = 'orders_customer'").await, 1);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_is_made_under_the_settings_that_were_agreed_to() {
+    let scene = lending("shop_owner_s").await;
+    let owner = crate::support::gate::superuser(&scene.gate.database).await;
+    let files = "create table files (id int primary key, body bytea, n int); alter table files owner to shop_owner_s; \
+                 insert into files values (1, '\\x41ff', 1)";
+    owner.batch_execute(files).await.expect("a table");
+    let conninfo = scene.run("raj", &["conninfo", "demo", "--access", "admin"]).await;
+    let conninfo = String::from_utf8(conninfo.stdout).expect("text").trim().to_owned();
+    for sql in [
+        "alter table files alter column body type text using body::text",
+        "alter table files add constraint n_is_there check (not (n = null))",
+    ] {
+        let mut psql = std::process::Command::new("psql");
+        psql.args([
+            "-X",
+            &conninfo,
+            "-c",
+            "set bytea_output = 'escape'",
+            "-c",
+            "set transform_null_equals = on",
+            "-c",
+            sql,
+        ]);
+        psql.env_clear().env("PATH", "/usr/bin:/bin").stderr(std::process::Stdio::piped());
+        let mut child = psql.spawn().expect("psql starts");
+        let mut errors = std::io::BufReader::new(child.stderr.take().expect("piped"));
+        let id = id_in(&mut errors);
+        let approved = scene.run("kim", &["approve", &id]).await;
+        assert_eq!(approved.status.code(), Some(0), "{}", said(&approved));
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut errors, &mut rest).expect("text");
+        assert!(child.wait().expect("ended").success(), "{sql}: {rest}");
+    }
+    assert_eq!(scene.gate.count("select count(*) from files where body = 'A\\377'").await, 1);
+    let stored =
+        "select count(*) from pg_constraint where conname = 'n_is_there' and pg_get_constraintdef(oid) ~ 'IS NULL'";
+    assert_eq!(scene.gate.count(stored).await, 1);
     scene.end().await;
 }

@@ -114,9 +114,13 @@ impl Scene {
 
     /// psql with write access as Ana, through `conninfo`.
     pub async fn psql(&self, sql: &str) -> Command {
-        let conninfo = self.conninfo().await;
+        Self::psql_to(&self.conninfo().await, sql)
+    }
+
+    /// The same through a grant that is there.
+    pub fn psql_to(conninfo: &str, sql: &str) -> Command {
         let mut command = Command::new("psql");
-        command.args(["-X", "-v", "VERBOSITY=verbose", &conninfo, "-c", sql]).env_clear().env("PATH", "/usr/bin:/bin");
+        command.args(["-X", "-v", "VERBOSITY=verbose", conninfo, "-c", sql]).env_clear().env("PATH", "/usr/bin:/bin");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -164,9 +168,15 @@ impl Psycopg {
 
 /// Reads until a request is named.
 pub fn id_in(reader: &mut impl std::io::BufRead) -> String {
-    let mut lines = std::io::BufRead::lines(reader);
-    let named = |line: &str| line.find("apr_").and_then(|at| line.get(at..at + 20)).map(str::to_owned);
-    lines.find_map(|line| named(&line.expect("text"))).expect("a request is named")
+    let mut said = String::new();
+    for line in std::io::BufRead::lines(reader) {
+        let line = line.expect("text");
+        if let Some(id) = line.find("apr_").and_then(|at| line.get(at..at + 20)) {
+            return id.to_owned();
+        }
+        said += &line;
+    }
+    panic!("a request is named: {said}")
 }
 
 /// The gate under the address that its configuration names: pages send people back to it.

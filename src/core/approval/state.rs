@@ -13,6 +13,10 @@ pub const FRESH: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 const LEEWAY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Longest comment, in bytes: it is read by people and recorded in one line.
 pub const LONGEST_COMMENT: usize = 1000;
+/// Who remarks on a request that nobody has looked at.
+const GATEWAY: &str = "dbgate";
+/// How its remark on one that is void begins.
+const VOID: &str = "void:";
 
 /// Where a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,9 +233,15 @@ impl Request {
         if !self.state.is_open() {
             return Err(Refused::Closed(self.state));
         }
-        let why = format!("void: {} changed", differences.join(", "));
-        let next = self.remark("dbgate", crate::core::transcript::content::clip(&why, LONGEST_COMMENT), now)?;
+        let why = format!("{VOID} {} changed", differences.join(", "));
+        let next = self.remark(GATEWAY, crate::core::transcript::content::clip(&why, LONGEST_COMMENT), now)?;
         Ok(Self { state: State::Expired, ..next })
+    }
+
+    /// Why it was made void, where it was.
+    pub fn why_void(&self) -> Option<&str> {
+        let last = self.remarks.last().filter(|_| self.state == State::Expired)?;
+        (last.by == GATEWAY && last.text.starts_with(VOID)).then_some(&*last.text)
     }
 
     /// Uses the approval up, for exactly what it was given for.

@@ -115,6 +115,8 @@ pub enum Leaning {
     Unnamed,
     #[error("a setting was changed after it was bound")]
     Settings,
+    #[error("it sets `{0}` itself and looks at it, and has run already")]
+    Moved(String),
 }
 
 /// What is known of the session.

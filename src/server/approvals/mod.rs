@@ -26,6 +26,8 @@ use crate::sys::clock;
 
 /// How often what is overdue is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Requests that one principal may have open: whoever reviews should find those of others, too.
+const MOST_OPEN: i64 = 50;
 
 /// Why a step was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub enum ApprovalError {
     Refused(#[from] Refused),
     #[error("somebody else was faster")]
     Raced,
+    #[error("{MOST_OPEN} of your requests are open already; withdraw some: dbgate request ls")]
+    TooMany,
     #[error("it could not be recorded, so it was not done")]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -106,8 +110,7 @@ impl Approvals {
         public_url: &str,
         tell: Box<dyn Tell>,
     ) -> Result<Self, StoreError> {
-        let approved = store.requests().await?.into_iter().filter(|one| one.request.state == State::Approved);
-        let approved = approved.map(|one| mark(&one.request.binding)).collect();
+        let approved = store.approved_requests().await?.iter().map(|one| mark(&one.request.binding)).collect();
         Ok(Self {
             store,
             log,
@@ -152,10 +155,13 @@ impl Approvals {
     /// text that is bound to something else is void, and the answer says what changed.
     pub async fn ask(&self, asked: Asked) -> Result<(Request, Vec<String>), ApprovalError> {
         let _turn = self.turn.lock().await;
-        if let Some(open) = self.store.open_request(&asked.binding.digest()).await? {
-            return Ok((open.request, Vec::new()));
-        }
         let now = clock::now();
+        if let Some(open) = self.store.open_request(&asked.binding.digest()).await? {
+            // One whose time is over may not have been swept up yet.
+            let Some(next) = open.request.expire(now) else { return Ok((open.request, Vec::new())) };
+            self.log.approval_ended(&next).await?;
+            self.put(&next, open.version, Step::Ended).await?;
+        }
         let mut changed = Vec::new();
         let digest = asked.binding.statement_digest();
         for old in self.store.open_requests_for(&asked.binding.principal, &digest).await? {
@@ -167,6 +173,9 @@ impl Approvals {
                 self.put(&next, old.version, Step::Ended).await?;
                 changed.extend(differences);
             }
+        }
+        if self.store.count_open_requests(&asked.binding.principal).await? >= MOST_OPEN {
+            return Err(ApprovalError::TooMany);
         }
         let Some(request) = Request::new(asked) else { return Err(Refused::NotPermitted.into()) };
         self.log.approval_asked(&request).await?;
@@ -457,6 +466,7 @@ impl From<ApprovalError> for Refusal {
     fn from(error: ApprovalError) -> Self {
         match error {
             ApprovalError::Missing => Self::not_found("request"),
+            ApprovalError::TooMany => Self::new(ErrorCode::Conflict, error.to_string()),
             ApprovalError::Raced => Self::new(ErrorCode::Conflict, error.to_string()).hint("Look at it again."),
             ApprovalError::Refused(refused) => refused.into(),
             ApprovalError::Log(error) => {

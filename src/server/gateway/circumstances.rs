@@ -82,6 +82,8 @@ pub struct Circumstances {
     pub values: Vec<Option<String>>,
     /// What it takes from the session: then nobody is asked about it, and no approval is used.
     pub leaning: Option<Leaning>,
+    /// A setting that it looks at and sets itself: once it has run, the binding is not the one that it ran under.
+    pub moved: Option<String>,
     /// The client wants to see notices.
     pub hears_notices: bool,
 }
@@ -153,6 +155,7 @@ impl Session {
             locks: cell(4).unwrap_or_default().lines().map(str::to_owned).collect(),
             values: Vec::new(),
             leaning: None,
+            moved: cell(10).map(str::to_owned),
             hears_notices: !matches!(cell(3), Some("warning" | "error")),
         };
         found.leaning = leaning.or_else(|| {

@@ -34,8 +34,8 @@ const OWNERS: &str = "select r.rolname::text, \
 
 /// What blocks others gives up waiting for its lock: those who come behind it would wait, too.
 const LOCK_TIMEOUT: &str = "5s";
-/// Settings of the session that change what a definition means.
-const SETTINGS: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
+/// Settings that the approval is bound to and the connection as the owner has of its own.
+const OF_ITS_OWN: [&str; 3] = ["search_path", "role", "session_replication_role"];
 
 impl Session {
     /// Whether a statement runs as the owner of what it changes: people have said so.
@@ -148,8 +148,9 @@ impl Session {
         if planned.cleared.facts().upkeep == Some(Upkeep::Blocking) {
             parameters.push(("lock_timeout", LOCK_TIMEOUT));
         }
-        let known = SETTINGS.iter().filter_map(|name| Some((*name, settings.get(*name)?.as_str())));
-        parameters.extend(known);
+        // What people have agreed to is the definition under these; one that an owner may not set ends the attempt.
+        let bound = settings.iter().filter(|(name, _)| !OF_ITS_OWN.contains(&name.as_str()));
+        parameters.extend(bound.map(|(name, value)| (name.as_str(), value.as_str())));
         // Whoever ends the grant meanwhile ends this role, too.
         let Some(mut lease) = live.one_shot() else {
             return Err(self.registered.handle().kill.reason().map_or(End::Expired, End::Killed));

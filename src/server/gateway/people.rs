@@ -14,6 +14,7 @@ use super::steady::{Era, unasked};
 use super::trial::Trying;
 use super::values::Values;
 use super::wait::Waiting;
+use crate::core::approval::steady::Leaning;
 use crate::core::approval::{Asked, Estimate, Forecast, Lift, Request, RequestId, Reviewers, Spent, State, Trial};
 use crate::core::policy::{Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts};
@@ -198,8 +199,9 @@ impl Session {
         let (text, facts) = (bound(&at.text), at.planned.cleared.facts());
         let found = self.circumstances(text, facts, at.values.as_ref(), Mode::Extended).await?;
         let Some(mut found) = found else { return Ok(Stopped::Told) };
-        if let Some(leaning) = &found.leaning {
-            return Ok(unasked(denial, leaning));
+        let moved = found.moved.take().map(Leaning::Moved);
+        if let Some(leaning) = found.leaning.take().or(moved) {
+            return Ok(unasked(denial, &leaning));
         }
         if let Some(values) = &at.values {
             let Some(shown) = self.written_out(text, values, Mode::Extended).await? else { return Ok(Stopped::Told) };
@@ -269,6 +271,11 @@ impl Session {
         let (request, changed) = match self.people.approvals.ask(asked).await {
             Ok(asked) => asked,
             Err(ApprovalError::Log(error)) => return Err(End::Unrecorded(error)),
+            Err(error @ ApprovalError::TooMany) => {
+                let hint = Some(error.to_string());
+                let told = ErrorFields { hint, ..super::refuse::denial_error(denial, "") };
+                return Ok(Stopped::Tell(Box::new(told)));
+            }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "nobody could be asked");
                 return Ok(refused(denial, true));
@@ -286,6 +293,10 @@ impl Session {
                 },
             };
             return Ok(Stopped::Tell(Box::new(told)));
+        }
+        // It would have been used, had it been for the statement as it begins.
+        if request.state == State::Approved {
+            return Ok(Stopped::Tell(Box::new(self.does_not_apply(&request))));
         }
         // In the extended protocol a driver waits for more than one answer: it is told at once. So is
         // who has a transaction open: nothing of it may be kept while people think.
@@ -315,6 +326,16 @@ impl Session {
             self.people.approvals.url(&request.id)
         );
         ErrorFields { detail: Some(self.detail(request)), hint: Some(hint), ..ErrorFields::error("ZG001", message) }
+    }
+
+    /// ZG004: what was approved is bound to something that holds only once it runs.
+    fn does_not_apply(&self, request: &Request) -> ErrorFields {
+        let id = request.id.as_str();
+        let message = format!(
+            "{}. {id} is approved, but not for the statement as it begins: what it is bound to changes while it runs",
+            request.denial.message.trim_end_matches('.')
+        );
+        ErrorFields { detail: Some(self.detail(request)), ..ErrorFields::error("ZG004", message) }
     }
 
     /// ZG001 as well: our own client, which alone breaks glasses, sends it again.

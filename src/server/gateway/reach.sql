@@ -183,6 +183,20 @@ asked (name) as materialized (
         join pg_catalog.pg_proc p on n.class = 1255 and p.oid = n.id,
         pg_catalog.regexp_matches(p.prosrc, '\m([a-z_][a-z0-9_$]*\.[a-z_][a-z0-9_.$]*)', 'gi') m(found)
             where unnamed.is_so),
+-- A setting that what runs looks at, or that gives its text a meaning, and that it sets itself: behind the
+-- statement it is another than before it.
+moved as materialized (
+    select pg_catalog.min(looked.name) as name from (
+        select a.name from asked a where a.name !~ '{WHO}'
+        union select pg_catalog.lower(s.name) from pg_catalog.pg_settings s where s.name in ({SETTINGS})) looked
+    where exists (
+        select from (select c.body from code c union all select $3::pg_catalog.text) told (body)
+        where looked.name in (
+            select pg_catalog.lower(m.found[1]) from pg_catalog.regexp_matches(told.body, '{SETS}', 'gi') m(found)
+            union all select pg_catalog.lower(m.found[1]) from pg_catalog.regexp_matches(told.body,
+                '\mset\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_.$]*)\s*(?:=|\mto\M)', 'gi') m(found))
+        or (select pg_catalog.count(*) from pg_catalog.regexp_matches(told.body, '\mset_config\M', 'gi'))
+            > (select pg_catalog.count(*) from pg_catalog.regexp_matches(told.body, '{SETS}', 'gi')))),
 settings as (
     select s.name, s.setting from pg_catalog.pg_settings s where s.name in ({SETTINGS})
         or (s.source in ('session', 'client') and s.name !~ '{TELLING}')
@@ -325,4 +339,5 @@ select 'circumstances',
     -- A name that means something of the session's own.
     (select pg_catalog.min(r.name) from pg_catalog.unnest($1::pg_catalog.text[]) r(name)
         join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(r.name)
-        where c.relnamespace = pg_catalog.pg_my_temp_schema())
+        where c.relnamespace = pg_catalog.pg_my_temp_schema()),
+    (select name from moved)

@@ -208,7 +208,10 @@ impl Session {
         self.late_description.clear();
         self.executions.clear();
         let of = of.map(|(number, part)| (number, part, denial));
-        self.record_refusal(of, &ErrorFields::error("ZG001", denial.message.clone())).await?;
+        let error = ErrorFields::error("ZG001", denial.message.clone());
+        self.record_refusal(of, &error).await?;
+        // An approval that was used for it has come to nothing.
+        self.people.note_failure(&error.sqlstate, &error.message);
         self.ask_veto();
         self.ask_sync(Owner::Gateway);
         self.round(Mode::Simple).await?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::people::bound;
 use super::relay::{Drained, Mode};
 use super::session::{End, Session};
+use crate::core::approval::Binding;
 use crate::core::session::Owner;
 use crate::core::transcript::content;
 use crate::core::wire::frame::WireError;
@@ -36,6 +37,20 @@ impl Values {
     }
 }
 
+/// A value as people see it. What is cut off is said to be, with what tells it from any other.
+fn shown(text: &str) -> String {
+    let start = content::clip(text, LONGEST);
+    match start.len() == text.len() {
+        true => text.to_owned(),
+        false => format!(
+            "{start}… [the first {} of {} bytes; SHA-256 of all: {}]",
+            start.len(),
+            text.len(),
+            Binding::digest_of(text)
+        ),
+    }
+}
+
 impl Session {
     /// The values as the target writes them out: it knows the types that were left open, and every
     /// binary form. None: the target refused even that, and the client has its error.
@@ -55,13 +70,14 @@ impl Session {
         if failed {
             return Ok(None);
         }
-        let columns: Vec<_> = (1..=types.len()).map(|number| format!("${number}::pg_catalog.text")).collect();
-        self.ask_again(VALUES, &format!("select {}", columns.join(", ")), &types);
+        // A row each: of columns PostgreSQL takes 1,664 at most.
+        let rows: Vec<_> = (1..=types.len()).map(|number| format!("({number}, ${number}::pg_catalog.text)")).collect();
+        let sql = format!("select v.value from (values {}) v (at, value) order by v.at", rows.join(", "));
+        self.ask_again(VALUES, &sql, &types);
         self.run_bound(VALUES, values)?;
         let drained = self.asked_aside(mode).await?;
-        let shown = |value: Option<String>| value.map(|text| content::clip(&text, LONGEST).to_owned());
-        let row = drained.rows.into_iter().next().unwrap_or_default();
-        Ok((!drained.failed).then(|| row.into_iter().map(shown).collect()))
+        let shown = |row: Vec<Option<String>>| row.into_iter().next().flatten().map(|text| shown(&text));
+        Ok((!drained.failed).then(|| drained.rows.into_iter().map(shown).collect()))
     }
 
     /// Gets questions of the gateway's own answered, in the middle of something or by themselves.

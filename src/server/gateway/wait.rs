@@ -32,6 +32,8 @@ impl Session {
         let id = &id;
         let error = match self.waited(id, &mut cancelled).await? {
             Waited::Decided(request) if request.state == State::Approved => {
+                // It may be another one by now.
+                self.policy = self.grant.policy();
                 return Box::pin(self.simple(sql)).await;
             }
             Waited::Decided(request) => self.not_approved(&request),
@@ -40,14 +42,15 @@ impl Session {
                 Err(error) => unreadable(&error),
             },
             Waited::Cancelled => {
-                let withdrawn = self.people.approvals.withdraw(id, self.people.principal()).await;
-                if let Err(error) = withdrawn {
-                    tracing::warn!(error = %chain(&error), "a request could not be withdrawn");
-                }
-                ErrorFields::error(
-                    "57014",
-                    format!("canceled while waiting for approval; {} is withdrawn", id.as_str()),
-                )
+                let id_word = id.as_str();
+                let became = match self.people.approvals.withdraw(id, self.people.principal()).await {
+                    Ok(_) => format!("{id_word} is withdrawn"),
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "a request could not be withdrawn");
+                        format!("{id_word} could not be withdrawn: dbgate request show {id_word}")
+                    }
+                };
+                ErrorFields::error("57014", format!("canceled while waiting for approval; {became}"))
             }
         };
         self.client.error(&error);
@@ -90,6 +93,7 @@ impl Session {
             State::Rejected => ("ZG002", format!("{id} was rejected by {}", words(request.decided()))),
             State::Withdrawn => ("ZG002", format!("{id} was withdrawn")),
             State::Executed => ("ZG004", format!("{id} was approved and used in another session")),
+            State::Expired if let Some(why) = request.why_void() => ("ZG004", format!("{id} is {why}")),
             State::Expired | State::Pending | State::Approved => {
                 ("ZG004", format!("{id} expired before anybody decided"))
             }

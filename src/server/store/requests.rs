@@ -100,9 +100,25 @@ impl Store {
         sqlx::query(sql).bind(principal).bind(MOST).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
-    /// Every request, what waits first, then the newest.
+    /// Every request that is approved and not used.
+    pub async fn approved_requests(&self) -> Result<Vec<Versioned>, StoreError> {
+        let sql = requests!("where state = 'approved' order by id");
+        sqlx::query(sql).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
+    /// How many of a principal's requests are open.
+    pub async fn count_open_requests(&self, principal: &str) -> Result<i64, StoreError> {
+        let sql = "select count(*) from requests where principal = $1 and state in ('pending', 'approved')";
+        Ok(sqlx::query_scalar(sql).bind(principal).fetch_one(&self.pool).await?)
+    }
+
+    /// Every request that waits for somebody, then the newest of the others.
     pub async fn requests(&self) -> Result<Vec<Versioned>, StoreError> {
-        let sql = requests!("order by state <> 'pending' and review is null, created desc, id limit $1");
+        let sql = requests!(
+            "where state = 'pending' or review is not null or id in (
+                 select id from requests where state <> 'pending' and review is null order by created desc, id limit $1)
+             order by state <> 'pending' and review is null, created desc, id"
+        );
         sqlx::query(sql).bind(MOST).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 }
