@@ -129,7 +129,7 @@ async fn send(link: &mut Link, bytes: &[u8]) -> Result<(), DialError> {
 
 async fn receive(link: &mut Link) -> Result<Message, DialError> {
     loop {
-        if let Some(message) = frame::take(&mut link.input, frame::LONGEST_FROM_SERVER)? {
+        if let Some(message) = frame::take_from_server(&mut link.input)? {
             return Ok(message);
         }
         match link.fill().await {

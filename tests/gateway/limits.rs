@@ -237,6 +237,27 @@ async fn a_row_that_goes_beyond_a_limit_is_not_kept() {
     gate.stop().await;
 }
 
+#[tokio::test]
+async fn an_error_that_quotes_a_huge_value_ends_its_session_alone() {
+    let gate = short("words").await;
+    let mut other = Peer::through(&gate.grant(Access::Write).await).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let told = peer.query("select repeat('x', 1000000)::int").await;
+    assert_eq!(
+        error(&told).map(|fields| (fields.sqlstate, fields.message.len() > 1_000_000)),
+        Some(("22P02".into(), true))
+    );
+    let mut asked = bytes::BytesMut::new();
+    dbgate::core::wire::frontend::query("select repeat('x', 20000000)::int", &mut asked);
+    peer.send(&asked).await;
+    let told = peer.until_closed().await;
+    let fields = error(&told).expect("an end");
+    assert_eq!((fields.severity.as_str(), fields.sqlstate.as_str()), ("FATAL", "08P01"), "{}", fields.message);
+    assert_eq!(rows(&other.query("select 'goes on'").await), [["goes on"]]);
+    drop(other);
+    gate.stop().await;
+}
+
 /// The most memory that this process has had, KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc");

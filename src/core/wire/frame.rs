@@ -7,6 +7,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The longest message taken from a server: PostgreSQL itself never sends more (1 GiB less one).
 pub const LONGEST_FROM_SERVER: usize = 0x3fff_ffff;
+/// The longest of what a server says beside rows and data of COPY, which nobody would read to its end: an error
+/// quotes the value that it is about, whole.
+pub const LONGEST_WORDS: usize = 16 * 1024 * 1024;
 /// The longest message taken from a client that has signed in.
 pub const LONGEST_FROM_CLIENT: usize = 64 * 1024 * 1024;
 /// The longest message taken from a client that has not: a password exchange is short.
@@ -104,6 +107,29 @@ pub fn head(bytes: &[u8], limit: usize) -> Result<Option<(u8, usize)>, WireError
 pub fn view(bytes: &[u8], limit: usize) -> Result<Option<View<'_>>, WireError> {
     let Some((tag, length)) = head(bytes, limit)? else { return Ok(None) };
     Ok(bytes.get(5..5 + length).map(|body| View { tag, body }))
+}
+
+/// The same of what a server says.
+///
+/// # Errors
+/// As [`head`], with [`LONGEST_FROM_SERVER`] for rows and data of COPY and [`LONGEST_WORDS`] for all else.
+pub fn view_from_server(bytes: &[u8]) -> Result<Option<View<'_>>, WireError> {
+    view(bytes, longest(bytes))
+}
+
+/// Takes the next message of a server off the front of `buffer`; `None` when more bytes are needed.
+///
+/// # Errors
+/// As [`view_from_server`].
+pub fn take_from_server(buffer: &mut BytesMut) -> Result<Option<Message>, WireError> {
+    take(buffer, longest(buffer))
+}
+
+fn longest(bytes: &[u8]) -> usize {
+    match bytes.first() {
+        Some(b'D' | b'd') => LONGEST_FROM_SERVER,
+        Some(_) | None => LONGEST_WORDS,
+    }
 }
 
 /// Appends a message whose body `fill` writes.

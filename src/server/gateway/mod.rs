@@ -27,6 +27,7 @@ mod named;
 mod net;
 mod open;
 mod outcome;
+mod patience;
 mod people;
 mod refuse;
 mod relay;

@@ -100,7 +100,7 @@ impl Session {
                 taken += ended;
                 continue;
             }
-            let Some(message) = frame::view(rest, frame::LONGEST_FROM_SERVER)? else { break };
+            let Some(message) = frame::view_from_server(rest)? else { break };
             self.answer(message, mode, drained).await?;
             taken += message.wire_length();
         }
@@ -122,39 +122,6 @@ impl Session {
                 () = self.alarm.at(deadline), if deadline.is_some() => self.time_is_up(),
                 more = self.target.exchange() => return more.map_err(|_| End::TargetLost),
             }
-        }
-    }
-
-    /// When the time of what runs is up, if it is not being stopped.
-    pub(super) fn running_until(&self) -> Option<tokio::time::Instant> {
-        let until = || self.executions.front().map_or(self.ahead.filling.map(|one| one.until), |one| one.deadline);
-        (!self.pipeline.is_empty() && !self.stop.is_going()).then(until).flatten()
-    }
-
-    /// Writes to the client while a statement runs, which has its time whether the client reads or not. What is
-    /// being stopped waits for no client: the target ends it once it is read from.
-    pub(super) async fn write_client(&mut self) -> Result<(), End> {
-        if self.stop.is_going() {
-            return self.client.push().await;
-        }
-        let deadline = self.running_until();
-        tokio::select! {
-            biased;
-            done = self.client.flush() => done,
-            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
-            () = self.alarm.at(deadline), if deadline.is_some() => {
-                self.time_is_up();
-                Ok(())
-            }
-        }
-    }
-
-    /// Writes to the client, unless the session is ended meanwhile.
-    pub(super) async fn flush_client(&mut self) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            done = self.client.flush() => done,
-            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
         }
     }
 

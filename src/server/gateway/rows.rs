@@ -284,7 +284,7 @@ impl Session {
     /// The target speaks before the client is done: its error ends the copy.
     async fn target_objects(&mut self) -> Result<bool, End> {
         let mut drained = Drained::default();
-        while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
+        while let Some(message) = frame::take_from_server(&mut self.target.input)? {
             let view = frame::View { tag: message.tag, body: &message.body };
             Box::pin(self.answer(view, Mode::Simple, &mut drained)).await?;
             if drained.failed {

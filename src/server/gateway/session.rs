@@ -95,14 +95,6 @@ impl End {
     }
 }
 
-/// A moment at which the session does not wait any longer.
-#[derive(Clone, Copy)]
-struct Limit {
-    at: tokio::time::Instant,
-    /// Of an open transaction in which nothing happens, rather than of what runs.
-    is_of_idling: bool,
-}
-
 /// A portal of the extended protocol.
 #[derive(Clone)]
 pub struct Bound {
@@ -358,39 +350,6 @@ impl Session {
         }
     }
 
-    /// Until when it may be waited for the client.
-    fn limit(&self) -> Option<Limit> {
-        // Also what was flushed without a Sync holds a transaction open.
-        let is_open = self.status != b'I' || self.is_dirty || !self.pipeline.is_empty() || self.pipeline.is_open();
-        let idle = self.idle.filter(|_| is_open);
-        let idle = idle.and_then(|idle| tokio::time::Instant::now().checked_add(idle));
-        // What was sent ahead runs already.
-        let running = self.running_until().filter(|_| !self.is_skipping).map(|at| Limit { at, is_of_idling: false });
-        let idle = idle.map(|at| Limit { at, is_of_idling: true });
-        running.into_iter().chain(idle).min_by_key(|limit| limit.at)
-    }
-
-    /// Writes to a client that does not take all at once; or the limit that has come meanwhile.
-    async fn written(&mut self) -> Result<Option<Limit>, End> {
-        let limit = self.limit();
-        let alarm = limit.map(|limit| limit.at);
-        tokio::select! {
-            biased;
-            done = self.client.flush() => done.map(|()| None),
-            reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
-            () = &mut self.expiry => Err(End::Expired),
-            () = self.alarm.at(alarm), if alarm.is_some() => Ok(limit),
-        }
-    }
-
-    async fn time_has_come(&mut self, limit: Limit) -> Result<(), End> {
-        match limit.is_of_idling {
-            true => Err(End::Idle),
-            // Reading the answer finds that its time is up.
-            false => self.on_flush().await,
-        }
-    }
-
     async fn act(&mut self, message: Message) -> Result<(), End> {
         self.ahead.again = None;
         if self.pipeline.is_ending() {
@@ -425,7 +384,7 @@ impl Session {
         if !self.pipeline.is_empty() {
             return Ok(());
         }
-        while let Some(message) = frame::take(&mut self.target.input, frame::LONGEST_FROM_SERVER)? {
+        while let Some(message) = frame::take_from_server(&mut self.target.input)? {
             match message.tag {
                 b'Z' => drop(self.pipeline.receive(message.tag)?),
                 b'N' | b'A' | b'S' => self.aside(View { tag: message.tag, body: &message.body }, Owner::Client)?,
