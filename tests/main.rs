@@ -47,6 +47,7 @@ mod gateway {
     mod new_rows;
     mod oracle;
     mod outcomes;
+    mod overloads;
     mod own_things;
     mod portals;
     mod privileges;

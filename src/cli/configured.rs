@@ -13,7 +13,7 @@ use crate::core::secret::Secret;
 use crate::core::text;
 use crate::server::config::{Config, TargetSection};
 use crate::server::http::refusal::chain;
-use crate::server::targets::Target;
+use crate::server::targets::{SAFE, Target};
 use crate::sys::{files, tls};
 
 /// Which target, and how to get to it.
@@ -91,7 +91,9 @@ pub async fn superuser(target: &Target, file: &Path, purpose: &str) -> Result<Cl
             options.connect(tls).await.map(|(client, connection)| (client, tokio::spawn(connection)).0)
         }
     };
-    connected.map_err(|error| rejected(target, &error))
+    let client = connected.map_err(|error| rejected(target, &error))?;
+    client.batch_execute(SAFE).await.map_err(|error| rejected(target, &error))?;
+    Ok(client)
 }
 
 /// The target does not do what it was told.

@@ -120,8 +120,10 @@ fn subject(claims: &Claims, wanted: Option<&str>) -> Result<String, ClaimsError>
         None if claims.all.contains_key("email") => "email",
         None => "sub",
     };
-    // Where people may enter any address, an unverified one is a way to be somebody else.
-    if claim == "email" && claims.all.get("email_verified") == Some(&Value::Bool(false)) {
+    // Where people may enter any address, an unverified one is a way to be somebody else. Some issuers say so in
+    // a string.
+    let is_verified = |said: &Value| *said == Value::Bool(true) || said.as_str() == Some("true");
+    if claim == "email" && !claims.all.get("email_verified").is_none_or(is_verified) {
         return Err(ClaimsError::UnverifiedEmail);
     }
     match find(&claims.all, claim) {

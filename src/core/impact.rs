@@ -23,6 +23,8 @@ pub struct Counted {
     pub is_locked_for_ddl: bool,
     /// The relation is temporary: this session's own.
     pub is_temporary: bool,
+    /// Its rows are on another server, where nobody counts them.
+    pub is_foreign: bool,
 }
 
 /// The counters of one relation.
@@ -65,16 +67,22 @@ pub enum CountError {
     Backwards(String),
     #[error("{0} was truncated or redefined by a statement that does not say so")]
     Redefined(String),
+    #[error("{0} is a foreign table, whose rows nobody counts")]
+    Foreign(String),
 }
 
 /// What changed between the baseline and now. Rows of temporary relations are nobody else's.
 ///
 /// # Errors
-/// When a counter is lower than before, or a relation is locked as only DDL and TRUNCATE lock.
+/// When a counter is lower than before, or a relation is locked as only DDL and TRUNCATE lock, or is a foreign
+/// table that may have been written to.
 pub fn difference(before: &Baseline, now: &[Counted], written: &Written, own: &Own) -> Result<Vec<Impact>, CountError> {
     let mut impacts = Vec::new();
     for relation in now.iter().filter(|relation| !relation.is_temporary) {
         let full_name = format!("{}.{}", relation.schema, relation.relation);
+        if relation.is_foreign {
+            return Err(CountError::Foreign(full_name));
+        }
         if relation.is_locked_for_ddl {
             return Err(CountError::Redefined(full_name));
         }
@@ -166,6 +174,7 @@ mod tests {
             of: Some(1000),
             is_locked_for_ddl: false,
             is_temporary: false,
+            is_foreign: false,
         }
     }
 
@@ -209,6 +218,9 @@ mod tests {
             Err(CountError::Backwards(_))
         ));
         let truncated = Counted { is_locked_for_ddl: true, ..counted(0) };
+        let foreign = Counted { is_foreign: true, is_locked_for_ddl: false, ..truncated.clone() };
+        let counted = difference(&Baseline::new(), &[foreign], &Written::new(), &Own::new());
+        assert!(matches!(counted, Err(CountError::Foreign(_))));
         let own = Counted { is_temporary: true, ..truncated.clone() };
         assert!(matches!(
             difference(&Baseline::new(), &[truncated], &Written::new(), &Own::new()),

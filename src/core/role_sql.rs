@@ -59,6 +59,7 @@ pub struct PrepareTarget<'a> {
 pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
     let (broker, database) = (identifier(prepare.broker), identifier(prepare.database));
     let mut sql = vec![
+        SAFE_PATH.to_owned(),
         create_role(prepare.broker, "LOGIN CREATEROLE", Some(BROKER_COMMENT)),
         create_role(MASKER, "NOLOGIN", None),
         create_role(SESSIONS, "NOLOGIN", None),
@@ -85,8 +86,12 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         sql.push(default_privileges(schema, &broker));
     }
     sql.extend(prepare.lend.iter().map(|owner| may_lend(owner, &broker)));
+    sql.push("RESET search_path".to_owned());
     sql
 }
+
+/// What a superuser runs first: what else it runs calls nothing but PostgreSQL's own.
+pub const SAFE_PATH: &str = "SET search_path = pg_catalog, pg_temp";
 
 /// The right to make others members of an owner, and no right of the owner's. Before 16 who makes
 /// roles has it for every role that is no superuser.

@@ -117,7 +117,10 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        if let Some(denial) = out_of_bounds(&statement.facts).or_else(|| self.renames_settings(&statement.facts)) {
+        if let Some(denial) = out_of_bounds(&statement.facts)
+            .or_else(|| writes_in_passing(&statement.facts))
+            .or_else(|| self.renames_settings(&statement.facts))
+        {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
@@ -414,13 +417,14 @@ impl Check<'_> {
         facts.verb != "FETCH" && !facts.executes && self.is_calm(facts)
     }
 
-    /// The same of what a text says itself.
+    /// The same of what a text says itself: it writes to nothing but the session's own.
     fn is_calm(&self, facts: &Facts) -> bool {
         !facts.locks
             && !self.catalog.has_volatile_operators
             && facts.functions.iter().all(|function| self.catalog.is_calm(&function.name))
             && !facts.fields.iter().any(|field| self.catalog.volatile_functions.contains(field))
             && facts.touches.iter().all(|touch| self.is_plain(&touch.relation))
+            && !facts.written().any(|touch| self.is_counted(&touch.relation))
     }
 
     fn is_plain(&self, name: &Name) -> bool {
@@ -451,6 +455,15 @@ fn out_of_bounds(facts: &Facts) -> Option<Box<Denial>> {
     let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read || makes_view);
     written.any(|touch| is_settings(&touch.relation)).then(|| {
         refused("settings_by_update", "settings are not changed by way of pg_settings", "use SET name = value")
+    })
+}
+
+/// What a definition writes while it is made commits with it, uncounted.
+fn writes_in_passing(facts: &Facts) -> Option<Box<Denial>> {
+    let is_definition = facts.effect == Effect::Ddl && facts.verb != "TRUNCATE";
+    (is_definition && facts.writes()).then(|| {
+        let message = "a definition that changes rows on its way cannot be counted";
+        refused("write_in_definition", message, "make the table first, then write to it")
     })
 }
 

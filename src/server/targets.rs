@@ -104,6 +104,11 @@ pub struct Target {
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+/// How a connection with rights of the server's own begins, whatever a database or a role is set to. What its
+/// texts call is PostgreSQL's: in any other schema somebody may have put a function or an operator of the same
+/// name that fits better, and would run with those rights. And literals end where they seem to.
+pub const SAFE: &str = "set search_path = pg_catalog, pg_temp; set standard_conforming_strings = on";
+
 impl Target {
     /// Checks the configuration and loads certificates.
     pub fn new(config: TargetConfig) -> Result<Self, TargetError> {
@@ -175,8 +180,6 @@ impl Target {
         let mut options = tokio_postgres::Config::new();
         options.host(&self.host).port(self.port).dbname(database).user(&self.config.admin.user);
         options.application_name("dbgate").connect_timeout(DEADLINE);
-        // Names and values in texts of the server's own are quoted for this.
-        options.options("-c standard_conforming_strings=on");
         if let Some(password) = self.password()? {
             options.password(password.expose());
         }
@@ -198,7 +201,10 @@ impl Target {
             Ok(Ok((_, Kind::Standby))) => {
                 Err(TargetError::Standby { target: self.config.name.clone(), address: self.address() })
             }
-            Ok(Ok((client, Kind::Primary))) => Ok(client),
+            Ok(Ok((client, Kind::Primary))) => {
+                client.batch_execute(SAFE).await.map_err(|error| self.explain(error))?;
+                Ok(client)
+            }
             Ok(Err(error)) => Err(self.explain(error)),
             Err(_) => Err(TargetError::Deadline { target: self.config.name.clone(), address: self.address() }),
         }

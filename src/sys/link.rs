@@ -84,25 +84,17 @@ impl Link {
         .await
     }
 
-    /// Writes everything. Cancel safe.
+    /// Writes everything, to a peer that takes something at least every few minutes. Cancel safe.
     ///
     /// # Errors
-    /// When the peer takes nothing more, also not within minutes.
+    /// When the peer takes nothing more.
     pub async fn flush(&mut self) -> io::Result<()> {
-        self.flush_within(WRITE_DEADLINE).await
-    }
-
-    /// The same for a peer that takes something at least every so often.
-    ///
-    /// # Errors
-    /// As [`Link::flush`].
-    pub async fn flush_within(&mut self, patience: Duration) -> io::Result<()> {
         // Most often everything goes at once, and no clock is needed.
         self.push().await?;
         while !self.is_written() {
             let left = self.out.len();
             let drained = poll_fn(|context| self.poll_drain(context));
-            match tokio::time::timeout(patience, drained).await {
+            match tokio::time::timeout(WRITE_DEADLINE, drained).await {
                 Ok(done) => return done,
                 Err(_) if self.out.len() < left => {}
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),

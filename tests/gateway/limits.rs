@@ -179,9 +179,12 @@ fn sessions(states: &str) -> String {
 }
 
 async fn wait_for(gate: &Gate, sql: &str, expected: i64) {
-    while gate.count(sql).await != expected {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let waited = async {
+        while gate.count(sql).await != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited).await.expect(sql);
 }
 
 #[tokio::test]
@@ -192,7 +195,8 @@ async fn the_time_of_a_statement_is_up_for_a_client_that_does_not_read_as_well()
     // More than all buffers between hold.
     dbgate::core::wire::frontend::query("select repeat('x', 1000) from generate_series(1, 100000)", &mut asked);
     peer.send(&asked).await;
-    wait_for(&gate, &sessions("'active'"), 1).await;
+    // It has begun when the first of its rows is here.
+    peer.until(b'D').await;
     wait_for(&gate, &sessions("'active', 'idle in transaction'"), 0).await;
     // What had gone out comes whole, then the reason.
     let told = peer.until(b'Z').await;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dbgate::core::grant::Access;
 
-use crate::support::gate::{Gate, SHOP, column, refusal, superuser};
+use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
+use crate::support::requests::ask;
+use crate::support::wire::{Peer, code, error, rows};
 
 #[tokio::test]
 async fn a_small_write_commits_and_a_large_one_is_taken_back_with_its_cascade_counted() {
@@ -234,5 +236,78 @@ async fn a_copy_that_the_target_takes_slowly_goes_on_when_it_takes_more() {
     assert_eq!(copied.expect("copied"), 24);
     assert_eq!(gate.count("select sum(length(what)) from bulk").await, 24_000_000);
     drop(client);
+    gate.stop().await;
+}
+
+/// A function of an owner's that drops what nobody looks at any more.
+const DROPS: &str = "create table old as select * from orders;
+  create function purge() returns int language plpgsql security definer as 'begin drop table old; return 1; end';
+  grant execute on function purge() to public;";
+
+#[tokio::test]
+async fn whatever_a_write_hides_in_it_is_counted() {
+    let gate = Gate::start(&format!("{SHOP}{DROPS}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    let texts = [
+        "create temp table x as with d as (delete from public.orders where id > 0 returning id) select count(*) from d",
+        "with d as (update public.orders set amount = 0 where id > 0 returning id) select count(*) into temp x from d",
+        "explain analyze create temp table x as with d as (delete from public.orders where id > 0 returning id) select * from d",
+        "create table pg_temp.x as with d as (delete from public.orders where id > 0 returning id) select * from d",
+        "select purge()",
+    ];
+    for sql in texts {
+        for block in [false, true] {
+            if block {
+                peer.query("begin").await;
+            }
+            assert_eq!(code(&mut peer, sql).await.as_deref(), Some("42501"), "{sql}");
+            peer.query("rollback").await;
+            if block {
+                peer.query("begin").await;
+            }
+            let told = ask().run(sql).sync(&mut peer).await;
+            assert_eq!(error(&told).map(|fields| fields.sqlstate).as_deref(), Some("42501"), "{sql}");
+            peer.query("rollback").await;
+        }
+    }
+    assert_eq!(gate.count("select count(*) from orders where amount > 0").await, 3000);
+    assert_eq!(gate.count("select count(*) from old").await, 3000);
+    // A few rows are nothing else than a few rows.
+    let few = "create temp table x as with d as (delete from public.orders where id < 3 returning id) select count(*) from d; table x";
+    assert_eq!(rows(&peer.query(few).await), [["2"]]);
+    assert_eq!(gate.count("select count(*) from orders").await, 2998);
+    drop(peer);
+    gate.stop().await;
+}
+
+/// A table of which a part is elsewhere.
+fn elsewhere() -> String {
+    format!(
+        "create extension postgres_fdw;
+         do $$ begin execute format('create server loop foreign data wrapper postgres_fdw
+           options (host ''127.0.0.1'', port ''{}'', dbname %L)', current_database()); end $$;
+         create user mapping for public server loop options (user 'postgres', password '{}');
+         create table far (id int); insert into far select generate_series(100, 199);
+         create table par (id int) partition by range (id);
+         create table par_1 partition of par for values from (0) to (100);
+         create foreign table par_2 partition of par for values from (100) to (1000) server loop options (table_name 'far');
+         insert into par_1 select generate_series(0, 99); analyze par_1;",
+        cluster().port(),
+        cluster().password().expose()
+    )
+}
+
+#[tokio::test]
+async fn rows_that_are_on_another_server_cannot_be_counted() {
+    let gate = Gate::start(&format!("{SHOP}{}", elsewhere())).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let told = error(&peer.query("delete from par where id > 97 and id < 103").await).expect("refused");
+    assert!(told.sqlstate == "42501" && told.message.contains("is a foreign table"), "{told:?}");
+    assert_eq!(gate.count("select count(*) from far").await, 100);
+    assert_eq!(gate.count("select count(*) from par_1").await, 100);
+    // What stays on this side is counted as ever.
+    assert_eq!(code(&mut peer, "delete from par where id < 3").await, None);
+    drop(peer);
     gate.stop().await;
 }

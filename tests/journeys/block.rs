@@ -70,6 +70,16 @@ async fn the_first_write_of_a_block_is_asked_about_and_committed_with_its_block(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_puts_constraints_off_is_no_write() {
+    let scene = Scene::start("").await;
+    let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;
+    client.batch_execute("begin; set constraints all deferred").await.expect("a block");
+    assert_eq!(refused(&client, UPDATE).await.0, "ZG001");
+    drop(client);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_approved_write_that_its_block_takes_back_is_used_up_and_nothing_rides_along() {
     let scene = Scene::start("").await;
     let client = scene.gate.connect(&scene.gate.grant(Access::Write).await).await;

@@ -213,7 +213,10 @@ async fn a_definition_is_made_under_the_settings_that_were_agreed_to() {
     let scene = lending("shop_owner_s").await;
     let owner = crate::support::gate::superuser(&scene.gate.database).await;
     let files = "create table files (id int primary key, body bytea, n int); alter table files owner to shop_owner_s; \
-                 insert into files values (1, '\\x41ff', 1)";
+                 insert into files values (1, '\\x41ff', 1); \
+                 create function looks() returns event_trigger language plpgsql as $$ begin \
+                   perform current_setting('server_version_num'), current_setting('statement_timeout'); end $$; \
+                 create event trigger looks on ddl_command_end execute function looks()";
     owner.batch_execute(files).await.expect("a table");
     let conninfo = scene.run("raj", &["conninfo", "demo", "--access", "admin"]).await;
     let conninfo = String::from_utf8(conninfo.stdout).expect("text").trim().to_owned();

@@ -28,7 +28,10 @@ pub struct Removal {
 
 /// To be run by a superuser in the database, in one transaction.
 pub fn remove_target(removal: &Removal) -> Vec<String> {
-    let mut sql = Vec::new();
+    if removal.session_roles.is_empty() && removal.mask_schemas.is_empty() && removal.roles.is_empty() {
+        return Vec::new();
+    }
+    let mut sql = vec![super::SAFE_PATH.to_owned()];
     for role in &removal.session_roles {
         sql.push(terminate(role));
     }

@@ -174,8 +174,8 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
         facts.executes = false;
         facts.touches.iter_mut().for_each(|touch| touch.action = RowAction::Read);
     }
-    // Writes may hide in a CTE, below EXPLAIN ANALYZE or in PREPARE.
-    if facts.writes() && facts.effect == Effect::Read {
+    // Writes may hide in a CTE, below EXPLAIN ANALYZE, in PREPARE, or in what fills a temporary table.
+    if facts.writes() && matches!(facts.effect, Effect::Read | Effect::Session) {
         facts.effect = Effect::Write;
     }
     facts
@@ -508,6 +508,19 @@ mod tests {
             let verb = verb(definition);
             assert!(definition.to_uppercase().starts_with(&format!("{verb} ")), "{verb}: {definition}");
         }
+    }
+
+    #[test]
+    fn what_writes_while_it_fills_a_temporary_table_is_a_write() {
+        for sql in [
+            "create temp table x as with d as (delete from o where id > 0 returning id) select count(*) from d",
+            "with d as (update o set a = 1 where id > 0 returning id) select count(*) into temp x from d",
+            "explain analyze create temp table x as with d as (insert into o values (1) returning id) select * from d",
+            "create table pg_temp.x as with d as (delete from o where id > 0 returning id) select * from d",
+        ] {
+            assert_eq!(seen(sql).0, Effect::Write, "{sql}");
+        }
+        assert_eq!(seen("create temp table x as select * from o").0, Effect::Session);
     }
 
     #[test]

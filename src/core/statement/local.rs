@@ -92,7 +92,7 @@ fn statement_facts(
     if matches!(statement, Statement::Explain { .. }) {
         explain(&statement, &mut facts);
     }
-    if facts.effect == Effect::Read && facts.writes() {
+    if matches!(facts.effect, Effect::Read | Effect::Session) && facts.writes() {
         facts.effect = Effect::Write;
     }
     Ok(facts)

@@ -32,7 +32,11 @@ pub(super) fn merge_excludes(merge: &Tree) -> bool {
     // CmdType: 3 UPDATE, 5 DELETE.
     let clauses = merge.get("merge_when_clauses").items().iter();
     let mut changing = clauses.filter(|clause| matches!(clause.get("command_type").int(), 3 | 5));
-    excludes(merge.get("join_condition")) || changing.all(|clause| excludes(clause.get("condition")))
+    changing.all(|clause| {
+        // MergeMatchKind: 2 is NOT MATCHED BY SOURCE, whose rows are those that the join leaves out.
+        let joins = clause.get("match_kind").int() != 2;
+        excludes(clause.get("condition")) || (joins && excludes(merge.get("join_condition")))
+    })
 }
 
 /// Columns that an UPDATE or DELETE, of one relation by itself, wants to be equal to one value each; of a
@@ -287,6 +291,9 @@ mod tests {
             "delete from t where (select max(id) from u) > 0",
             "merge into t using u on true when matched then delete",
             "merge into t using u on u.id = 5 when not matched by source then update set a = 1",
+            "merge into t using u on false when not matched by source then delete",
+            "merge into t using u on t.id = u.id when not matched by source then delete",
+            "merge into t using u on t.id = 5 when matched then delete when not matched by source then update set a = 1",
             "merge into t using u on true when matched and u.a = 1 then delete when not matched then do nothing",
         ];
         for sql in none {

@@ -496,6 +496,8 @@ mod tests {
             "select public.customers.email from public.customers join archive.customers on true",
             "select * from public.customers, archive.customers",
             "select * from public.customers, customers",
+            "select (select public.customers.id from (a join b using (id) as customers) limit 1) from public.customers",
+            "select (select public.customers.id from cast(null as public.customers)) from public.customers",
             "select * from public.customers, lateral (select public.customers.id from o as customers) x",
         ] {
             assert_eq!(spliced(sql), Err(SpliceError::Ambiguous("customers".into())), "{sql}");

@@ -30,7 +30,12 @@ const LARGEST: u64 = 200_000;
 const NUMBER: &str = "select pg_catalog.pg_current_xact_id()::pg_catalog.xid::pg_catalog.text";
 
 /// The columns that rows are kept by, and which of them are the primary key.
-const COLUMNS: &str = "select a.attname::text, coalesce(a.attnum = any (i.indkey), false) \
+const COLUMNS: &str = "select a.attname::text, coalesce(a.attnum = any (i.indkey), false), \
+     (with recursive under (type, modifier, depth) as (select a.atttypid, a.atttypmod, 0 union all \
+        select t.typbasetype, t.typtypmod, depth + 1 from under join pg_catalog.pg_type t on t.oid = type \
+        where t.typtype = 'd') \
+      select case t.typtype when 'c' then null else pg_catalog.format_type(type, modifier) end \
+      from under join pg_catalog.pg_type t on t.oid = type order by depth desc limit 1) \
      from pg_catalog.pg_attribute a \
      left join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary \
      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum";
@@ -241,12 +246,18 @@ async fn columns(admin: &Client, scope: &RelationScope) -> Result<(Vec<Column>, 
     let (mut columns, mut masked) = (Vec::new(), Vec::new());
     for row in rows {
         let (name, is_key): (String, bool) = (row.get(0), row.get(1));
+        // Rows are found again by the server itself: a check of a domain would run with its rights.
+        let below: Option<String> = row.get(2);
         let known = scope.columns.iter().find(|column| column.name == name);
         let known = known.ok_or("the table's definition has just changed")?;
         match (&known.mask, is_key) {
             (Some(_), true) => return Err("its primary key is masked for you".to_owned()),
             (Some(_), false) => masked.push(identifier(&name)),
-            (None, _) => columns.push(Column { name, type_name: known.type_name.clone(), is_key }),
+            (None, true) => {
+                let type_name = below.ok_or("its primary key is of a type of the database's own")?;
+                columns.push(Column { name, type_name, is_key });
+            }
+            (None, false) => columns.push(Column { name, type_name: known.type_name.clone(), is_key }),
         }
     }
     match columns.iter().any(|column| column.is_key) {

@@ -1,7 +1,5 @@
 //! The client's side of a session: messages in, bytes out.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 
 use super::session::End;
@@ -118,11 +116,6 @@ impl Client {
     /// Whether it has taken all there was.
     pub fn is_written(&self) -> bool {
         self.link.is_written()
-    }
-
-    /// The same for a client that takes something at least every so often.
-    pub async fn flush_within(&mut self, patience: Duration) -> Result<(), End> {
-        self.link.flush_within(patience).await.map_err(|_| End::ClientGone)
     }
 
     /// Writes as much as goes without waiting.

@@ -6,9 +6,9 @@ use crate::core::impact::Counted;
 macro_rules! counters {
     ($mark:literal) => {
         concat!(
-            "select '",
+            "select ",
             $mark,
-            "', c.oid, n.nspname, c.relname, \
+            ", c.oid, n.nspname, c.relname, \
              pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_updated(c.oid), \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid), "
@@ -26,29 +26,31 @@ macro_rules! counted_of {
 /// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
-    counters!("now"),
+    counters!("case when c.oid is null then 'gone' else 'now' end"),
     "greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
        pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
        pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
-       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, coalesce(held.is_ddl, false), c.relpersistence = 't' \
-     from pg_catalog.pg_class c \
-     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-     left join (select l.relation, pg_catalog.bool_or(l.mode in \
+       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, held.is_ddl, c.relpersistence = 't', \
+       c.relkind = 'f', held.relation \
+     from (select l.relation, pg_catalog.bool_or(l.mode in \
          ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
        from pg_catalog.pg_locks l \
        where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
          and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
            'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-       group by l.relation) held on held.relation = c.oid ",
-    counted_of!("held.relation is not null")
+       group by l.relation) held \
+     left join pg_catalog.pg_class c on c.oid = held.relation \
+     left join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
+    counted_of!("true"),
+    " or (c.oid is null and held.is_ddl)"
 );
 
 /// What the counters say before anything is written: only their numbers matter.
 macro_rules! baseline {
     ($condition:literal) => {
         concat!(
-            counters!("before"),
-            "null, false, c.relpersistence = 't' \
+            counters!("'before'"),
+            "null, false, c.relpersistence = 't', c.relkind = 'f' \
              from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
             counted_of!($condition)
         )
@@ -66,6 +68,12 @@ pub fn read(rows: &[Vec<Option<String>>], mark: &str) -> Option<Vec<Counted>> {
     rows.iter().filter(|row| row.first().and_then(Option::as_deref) == Some(mark)).map(|row| counted(row)).collect()
 }
 
+/// OIDs of relations that the transaction has dropped: their locks are there, and nothing that they were.
+pub fn gone(rows: &[Vec<Option<String>>]) -> impl Iterator<Item = u32> {
+    let is_gone = |row: &&Vec<Option<String>>| row.first().and_then(Option::as_deref) == Some("gone");
+    rows.iter().filter(is_gone).filter_map(|row| row.last()?.as_deref()?.parse().ok())
+}
+
 /// One row of the count query, behind its mark.
 fn counted(row: &[Option<String>]) -> Option<Counted> {
     let text = |index: usize| row.get(index + 1).and_then(Option::as_deref);
@@ -80,5 +88,6 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
         of: number(6),
         is_locked_for_ddl: text(7)? == "t",
         is_temporary: text(8)? == "t",
+        is_foreign: text(9)? == "t",
     })
 }

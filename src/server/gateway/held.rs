@@ -16,7 +16,7 @@ use super::session::{End, Session};
 use super::told::Told;
 use super::trial::Tried;
 use crate::core::approval::OverCap;
-use crate::core::impact::{self, Baseline, Own, Written};
+use crate::core::impact::{self, Baseline, CountError, Own, Written};
 use crate::core::policy::limit::Undo;
 use crate::core::policy::{Denial, Impact, ImpactQuestion, ImpactRefusal};
 use crate::core::session::Owner;
@@ -146,6 +146,8 @@ impl Session {
             // What was judged as a plain table may be a view by now.
             Hold::Not if self.has_moved_names && planned.cleared.facts().names_unqualified() => {}
             Hold::Not => return Ok(()),
+            // Nothing was put off where nothing was written.
+            Hold::Counted if facts.verb == "SET CONSTRAINTS" && self.held.baseline.is_none() => return Ok(()),
             // Inside the client's own block the mode would stay; there it is counted instead.
             Hold::ReadOnly if self.status == b'I' && !self.is_block => {
                 self.ask_own("dbgate_readonly", &[]);
@@ -273,7 +275,13 @@ impl Session {
             true => Own::new(),
             false => impact::own(&self.held.own, before, &now),
         };
-        let changed = impact::difference(before, &now, &self.held.written, &own).map_err(|error| {
+        // Of the session's own, and of what this transaction has made, the catalog knows nothing.
+        let dropped = counters::gone(rows).find_map(|oid| self.catalog.by_oid(oid));
+        let changed = match dropped {
+            Some(relation) => Err(CountError::Redefined(relation.name.to_string())),
+            None => impact::difference(before, &now, &self.held.written, &own),
+        };
+        let changed = changed.map_err(|error| {
             refused(
                 "uncountable",
                 &format!("{error}, so nothing of it was committed"),

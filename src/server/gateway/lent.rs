@@ -6,6 +6,7 @@
 //! a connection is sent the approved text and nothing else; only owners that the configuration
 //! names are lent, and none that is more than an owner of tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use bytes::BytesMut;
 use super::session::{End, Session};
 use super::upstream;
 use crate::core::approval::Trial;
+use crate::core::mask::literal;
 use crate::core::policy::{Denial, Impact};
 use crate::core::role_sql;
 use crate::core::statement::facts::{Facts, RowAction, Upkeep};
@@ -34,8 +36,22 @@ const OWNERS: &str = "select r.rolname::text, \
 
 /// What blocks others gives up waiting for its lock: those who come behind it would wait, too.
 const LOCK_TIMEOUT: &str = "5s";
-/// Settings that the approval is bound to and the connection as the owner has of its own.
-const OF_ITS_OWN: [&str; 3] = ["search_path", "role", "session_replication_role"];
+/// Settings that the connection as the owner has of its own, whatever the approval is bound to.
+const OF_ITS_OWN: [&str; 8] = [
+    "search_path",
+    "role",
+    "session_replication_role",
+    "client_encoding",
+    "statement_timeout",
+    "lock_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+];
+/// SQLSTATEs whose words quote no value, whatever expression the definition evaluates over rows.
+const QUOTES_NOTHING: [&str; 17] = [
+    "0A000", "25001", "2BP01", "40001", "40P01", "42501", "42701", "42703", "42710", "42P06", "42P07", "53100",
+    "53200", "55000", "55006", "55P03", "57014",
+];
 
 impl Session {
     /// Whether a statement runs as the owner of what it changes: people have said so.
@@ -148,15 +164,15 @@ impl Session {
         if planned.cleared.facts().upkeep == Some(Upkeep::Blocking) {
             parameters.push(("lock_timeout", LOCK_TIMEOUT));
         }
-        // What people have agreed to is the definition under these; one that an owner may not set ends the attempt.
-        let bound = settings.iter().filter(|(name, _)| !OF_ITS_OWN.contains(&name.as_str()));
-        parameters.extend(bound.map(|(name, value)| (name.as_str(), value.as_str())));
         // Whoever ends the grant meanwhile ends this role, too.
         let Some(mut lease) = live.one_shot() else {
             return Err(self.registered.handle().kill.reason().map_or(End::Expired, End::Killed));
         };
         let outcome = match upstream::lend(served, &mut lease, &owner, &parameters).await {
-            Ok(mut connection) => self.alone(&mut connection, &planned.forward).await,
+            Ok(mut connection) => match self.alone(&mut connection, &as_agreed(&settings)).await? {
+                Ok(_) => self.alone(&mut connection, &planned.forward).await,
+                Err(unfinished) => Ok(Err(unfinished)),
+            },
             Err(error) => {
                 tracing::warn!(error = %chain(&error), owner, "an owner could not be lent");
                 let message = "the target cannot be reached as the owner; nothing was run";
@@ -201,8 +217,8 @@ impl Session {
     /// An error of the owner's may quote values that are masked here; that its time is over says where
     /// that time comes from.
     fn as_told(&self, fields: ErrorFields) -> ErrorFields {
-        let quotes_values = matches!(fields.sqlstate.get(..2), Some("22" | "23" | "P0"));
-        match self.has_masks && quotes_values {
+        let quotes_nothing = QUOTES_NOTHING.contains(&fields.sqlstate.as_str());
+        match self.has_masks && !quotes_nothing {
             true => ErrorFields::error(&fields.sqlstate, WITHHELD),
             false if fields.message.contains("statement timeout") => {
                 let hint = "`lend_for` of the target says how long an approved definition may run";
@@ -211,6 +227,22 @@ impl Session {
             false => fields,
         }
     }
+}
+
+/// Sets what people have agreed to, as far as a session may set it: what else the approval is bound to says how
+/// the server is, or whose the connection is.
+fn as_agreed(settings: &BTreeMap<String, String>) -> String {
+    let bound = settings.iter().filter(|(name, _)| !OF_ITS_OWN.contains(&name.as_str()));
+    let rows: Vec<_> = bound.map(|(name, value)| format!("({}, {})", literal(name), literal(value))).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "select pg_catalog.set_config(b.name, b.value, false) from (values {}) b (name, value) \
+         where b.name operator(pg_catalog.~) '[.]' or exists (select from pg_catalog.pg_settings s \
+           where s.name operator(pg_catalog.=) b.name and s.context operator(pg_catalog.=) 'user')",
+        rows.join(", ")
+    )
 }
 
 async fn cancel(running: &CancelHandle) {

@@ -456,15 +456,17 @@ async fn close(
     }
     keep_decisions(&session.grant, &session.context, served).await;
     let has_left = leave(session).await;
-    if !is_told {
-        let _ = session.client.flush_within(GOODBYE).await;
-        session.client.shut().await;
-    }
     // A pool that closes one opens the next at once.
     if has_left {
         drop(seat);
     }
-    let role = upstream::settle(served, lease, has_left).await;
+    let farewell = async {
+        if !is_told {
+            let _ = tokio::time::timeout(GOODBYE, session.client.flush()).await;
+            session.client.shut().await;
+        }
+    };
+    let (role, ()) = tokio::join!(upstream::settle(served, lease, has_left), farewell);
     let head = state.transcripts.client_head(session.record.session());
     if let Err(error) = session.record.close(end.reason(), role, head, clock::now()).await {
         tracing::error!(%error, "the end of a session could not be recorded");

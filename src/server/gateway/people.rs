@@ -248,7 +248,7 @@ impl Session {
     }
 
     async fn ask(&mut self, denial: &Denial, found: Circumstances, trial: Trial, mode: Mode) -> Result<Stopped, End> {
-        let (grant, now) = (&self.grant.grant, clock::now());
+        let (grant, now, took) = (&self.grant.grant, clock::now(), Duration::from_micros(trial.micros));
         let asked = Asked {
             id: RequestId::from_random(random::bytes()),
             binding: found.binding,
@@ -294,8 +294,8 @@ impl Session {
             };
             return Ok(Stopped::Tell(Box::new(told)));
         }
-        // It would have been used, had it been for the statement as it begins.
-        if request.state == State::Approved {
+        // It would have been used, had it been there and for the statement as it begins.
+        if request.state == State::Approved && was_there(&request, took) {
             return Ok(Stopped::Tell(Box::new(self.does_not_apply(&request))));
         }
         // In the extended protocol a driver waits for more than one answer: it is told at once. So is
@@ -378,6 +378,11 @@ pub(super) fn refused(denial: &Denial, is_asking: bool) -> Stopped {
         error.hint = Some(error.hint.map_or(how.to_owned(), |hint| format!("{hint}; {how}")));
     }
     Stopped::Tell(Box::new(error))
+}
+
+/// Whether it was approved before a statement began that has taken this long.
+fn was_there(request: &Request, took: Duration) -> bool {
+    request.decisions.last().is_some_and(|decision| clock::now().since(decision.at) > took)
 }
 
 #[cfg(test)]

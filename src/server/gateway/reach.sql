@@ -193,8 +193,10 @@ moved as materialized (
         select from (select c.body from code c union all select $3::pg_catalog.text) told (body)
         where looked.name in (
             select pg_catalog.lower(m.found[1]) from pg_catalog.regexp_matches(told.body, '{SETS}', 'gi') m(found)
+            -- A statement by itself: UPDATE has a SET, too.
             union all select pg_catalog.lower(m.found[1]) from pg_catalog.regexp_matches(told.body,
-                '\mset\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_.$]*)\s*(?:=|\mto\M)', 'gi') m(found))
+                '(?:^|;|\mbegin|\mthen|\melse|\mloop)\s*set\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_.$]*)\s*(?:=|\mto\M)',
+                'gi') m(found))
         or (select pg_catalog.count(*) from pg_catalog.regexp_matches(told.body, '\mset_config\M', 'gi'))
             > (select pg_catalog.count(*) from pg_catalog.regexp_matches(told.body, '{SETS}', 'gi')))),
 settings as (

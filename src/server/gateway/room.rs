@@ -38,7 +38,7 @@ pub const LOCKS: &str = "select 'locks', pg_catalog.count(*) filter (where l.pid
 impl Session {
     /// Counts what a statement makes for its session. A denial where that is too much.
     pub(super) fn makes_too_much(&mut self, facts: &Facts) -> Option<Box<Denial>> {
-        if facts.effect != Effect::Session || facts.makes.relations == 0 {
+        if !matches!(facts.effect, Effect::Session | Effect::Write) || facts.makes.relations == 0 {
             return None;
         }
         self.held.made = self.held.made.saturating_add(facts.makes.relations);
@@ -106,7 +106,7 @@ impl Session {
         if verb == "PREPARE" || verb.starts_with("DECLARE") {
             return 0;
         }
-        let made = match facts.effect == Effect::Session {
+        let made = match matches!(facts.effect, Effect::Session | Effect::Write) {
             true if facts.makes.takes_over => UNTOLD,
             true => facts.makes.relations.saturating_mul(OF_A_RELATION),
             false => 0,

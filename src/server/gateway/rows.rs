@@ -227,6 +227,13 @@ impl Session {
     pub(super) async fn copy_in(&mut self) -> Result<bool, End> {
         self.write_client().await?;
         loop {
+            if self.stop.is_asked() {
+                // A target that waits for the next line sees no cancel until it has come.
+                frontend::copy_fail("stopped", &mut self.up);
+                frontend::flush(&mut self.up);
+                self.send().await?;
+                return Ok(true);
+            }
             // Who does not read what the target says hears no more of it.
             let is_full = self.client.is_full();
             let takes_more = !is_full && self.target.out.len() < MOST_WAITING;
@@ -246,14 +253,7 @@ impl Session {
                         return Ok(true);
                     }
                 }
-                () = self.alarm.at(deadline), if deadline.is_some() => {
-                    self.time_is_up();
-                    // A target that waits for the next line sees no cancel until it has come.
-                    frontend::copy_fail("stopped", &mut self.up);
-                    frontend::flush(&mut self.up);
-                    self.send().await?;
-                    return Ok(true);
-                }
+                () = self.alarm.at(deadline), if deadline.is_some() => self.time_is_up(),
                 message = self.client.converse(is_full), if is_full || takes_more => {
                     let Some(message) = message? else { continue };
                     match frontend::parse(&message)? {

@@ -89,7 +89,7 @@ impl Editor<'_> {
             Ok(Some(replacement)) if replacement == bare.replacement => {}
             _ => return,
         }
-        if nearer.iter().any(|name| name == relation) {
+        if nearer.iter().any(|name| name == relation || name == UNTOLD) {
             self.fail(SpliceError::Ambiguous(relation.to_owned()));
         }
         parts.remove(0);
@@ -99,6 +99,9 @@ impl Editor<'_> {
         }
     }
 }
+
+/// A name that only PostgreSQL works out: of a function, or of what looks like one.
+const UNTOLD: &str = "";
 
 /// The clauses that bring rows in.
 const SOURCES: [&str; 3] = ["from_clause", "using_clause", "source_relation"];
@@ -113,6 +116,9 @@ fn brought(tree: &Tree) -> Vec<&str> {
     if writes(tree.kind()) {
         brought_by(tree.get("relation"), &mut names);
     }
+    if !tree.get("on_conflict_clause").is_nothing() {
+        names.push("excluded");
+    }
     names
 }
 
@@ -124,15 +130,14 @@ fn brought_by<'t>(tree: &'t Tree, names: &mut Vec<&'t str>) {
     match tree.kind() {
         _ if !alias.is_empty() => names.push(alias),
         "RangeVar" => names.push(tree.get("relname").text()),
-        "JoinExpr" => ["larg", "rarg"].iter().for_each(|side| brought_by(tree.get(side), names)),
+        "JoinExpr" => {
+            ["larg", "rarg"].iter().for_each(|side| brought_by(tree.get(side), names));
+            let columns = tree.get("join_using_alias").get("aliasname").text();
+            names.extend((!columns.is_empty()).then_some(columns));
+        }
         "RangeTableSample" => brought_by(tree.get("relation"), names),
-        // A function goes by its own name.
-        _ => tree.visit(&mut |node| {
-            if node.kind() == "FuncCall"
-                && let Some(last) = node.get("funcname").items().last()
-            {
-                names.push(last.get("sval").text());
-            }
-        }),
+        // A sub-select without an alias has no name.
+        "" | "RangeSubselect" => {}
+        _ => names.push(UNTOLD),
     }
 }
