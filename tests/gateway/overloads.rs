@@ -3,7 +3,7 @@
 
 use dbgate::core::grant::Access;
 
-use crate::support::gate::{AT_MOST_100, Gate, SHOP, column, prepare_again, superuser};
+use crate::support::gate::{AT_MOST_100, Gate, SHOP, column, prepare_again, refusal, superuser};
 
 /// Each notes that it has run for somebody with rights, and answers as PostgreSQL's own.
 const HOSTILE: &str = r#"
@@ -46,7 +46,7 @@ async fn nothing_of_the_databases_own_runs_with_the_servers_rights() {
     prepare_again(&gate.folder).await;
     for access in [Access::Read, Access::Admin] {
         let client = gate.connect(&gate.grant(access).await).await;
-        assert_eq!(column(&client, "select count(*) from public.orders").await.expect("read"), ["3000"]);
+        assert_eq!(column(&client, "set search_path = public; select count(*) from orders").await.expect("read"), ["3000"]);
     }
     // Until the roles are gone again, and the definitions have been looked at.
     let owner = superuser(&gate.database).await;
@@ -60,4 +60,36 @@ async fn nothing_of_the_databases_own_runs_with_the_servers_rights() {
     gate.stop().await;
     let found = owner.query(ran, &[]).await.expect("rows");
     assert!(found.is_empty(), "{:?}", found.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>());
+}
+
+/// With it no backend is one's own, so that nothing would be counted.
+const BLIND: &str = "create schema evil; grant usage on schema evil to public;
+  create function evil.never(int, int) returns boolean language sql immutable as 'select false';
+  create operator evil.= (leftarg = int, rightarg = int, function = evil.never);";
+
+#[tokio::test]
+async fn counts_that_an_operator_could_change_are_not_believed() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("blind", &format!("{SHOP}{BLIND}"), &policy).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let before = "set search_path = evil, pg_catalog";
+    let delete = "delete from public.orders where id > 1";
+    for sql in [
+        format!("{before}; {delete}"),
+        format!("begin; {before}; {delete}; commit"),
+        // The counters from before, and those of now.
+        format!("begin; {delete}; {before}; commit"),
+        format!(
+            "begin; {before}; delete from public.orders where id > 2999; set search_path = public; {delete}; commit"
+        ),
+    ] {
+        assert_eq!(refusal(&client, &sql).await.0, "42501", "{sql}");
+        client.batch_execute("rollback; reset search_path").await.expect("the session goes on");
+    }
+    assert_eq!(gate.count("select count(*) from orders").await, 3000);
+    let first = "set search_path = pg_catalog, evil; delete from public.orders where id > 2990";
+    client.batch_execute(first).await.expect("nothing stands before PostgreSQL's own");
+    client.batch_execute("set search_path = public, pg_catalog").await.expect("nothing there");
+    client.batch_execute("delete from orders where id > 2980").await.expect("ten more");
+    gate.stop().await;
 }

@@ -23,6 +23,24 @@ macro_rules! counted_of {
     };
 }
 
+/// A row where the answer cannot be believed: a schema that the session searches before `pg_catalog` has operators,
+/// which could be those of the question. What stands here cannot be taken for anything else.
+macro_rules! doubt {
+    ($more:literal) => {
+        concat!(
+            " union all select 'doubt', null, null, null, null, null, null, null, null, null, null",
+            $more,
+            " where case when pg_catalog.array_position(pg_catalog.current_schemas(false), 'pg_catalog') \
+               operator(pg_catalog.>) 1 \
+             then exists (select from pg_catalog.pg_operator o join pg_catalog.pg_namespace s \
+                 on s.oid operator(pg_catalog.=) o.oprnamespace \
+               where pg_catalog.array_position(pg_catalog.current_schemas(false), s.nspname) operator(pg_catalog.<) \
+                 pg_catalog.array_position(pg_catalog.current_schemas(false), 'pg_catalog')) \
+             else false end"
+        )
+    };
+}
+
 /// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
@@ -42,7 +60,8 @@ pub const NOW: &str = concat!(
      left join pg_catalog.pg_class c on c.oid = held.relation \
      left join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
     counted_of!("true"),
-    " or (c.oid is null and held.is_ddl)"
+    " or (c.oid is null and held.is_ddl)",
+    doubt!(", null")
 );
 
 /// What the counters say before anything is written: only their numbers matter.
@@ -52,7 +71,8 @@ macro_rules! baseline {
             counters!("'before'"),
             "null, false, c.relpersistence = 't', c.relkind = 'f' \
              from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
-            counted_of!($condition)
+            counted_of!($condition),
+            doubt!("")
         )
     };
 }
@@ -66,6 +86,11 @@ pub const BEFORE_ALL: &str = baseline!("c.oid in (select relid from pg_catalog.p
 /// The rows of one of these queries among those that a round has brought; nothing where they cannot be read.
 pub fn read(rows: &[Vec<Option<String>>], mark: &str) -> Option<Vec<Counted>> {
     rows.iter().filter(|row| row.first().and_then(Option::as_deref) == Some(mark)).map(|row| counted(row)).collect()
+}
+
+/// Whether the rows of these queries cannot be believed.
+pub fn is_doubtful(rows: &[Vec<Option<String>>]) -> bool {
+    rows.iter().any(|row| row.first().and_then(Option::as_deref) == Some("doubt"))
 }
 
 /// OIDs of relations that the transaction has dropped: their locks are there, and nothing that they were.

@@ -24,7 +24,8 @@ use crate::sys::dial::Stream;
 const MOST_CONNECTIONS: usize = 1024;
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Longest silence. Longer than any request may take.
+/// Longest time in which nothing is answered: a request must have come, and its answer begun. Longer than any
+/// request may take.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long to wait after the system could not accept, as when it is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -101,7 +102,8 @@ async fn handshake(tcp: TcpStream, tls: Option<TlsAcceptor>) -> std::io::Result<
     Ok(Box::new(stream))
 }
 
-/// A stream that ends when its peer says nothing for too long.
+/// A stream that ends when nothing has been answered for too long, be it that its peer says nothing or so little
+/// at a time that no request comes of it.
 pub struct Quiet {
     stream: Box<dyn Stream>,
     silence: Pin<Box<Sleep>>,
@@ -121,7 +123,6 @@ impl AsyncRead for Quiet {
         into: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, into) {
-            self.silence.as_mut().reset(Instant::now() + SILENCE);
             return Poll::Ready(result);
         }
         match self.silence.as_mut().poll(context) {
@@ -133,6 +134,7 @@ impl AsyncRead for Quiet {
 
 impl AsyncWrite for Quiet {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.silence.as_mut().reset(Instant::now() + SILENCE);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{FromRequest as _, Path, Request, State as Shared};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use tokio::sync::Semaphore;
 
 use crate::core::api::{ApiError, TranscriptReceipt, TranscriptUpload};
 use crate::core::grant::{Grant, SessionId};
@@ -15,6 +15,9 @@ use crate::server::grants;
 use crate::server::http::refusal::Refusal;
 use crate::server::http::{Caller, read_json};
 use crate::server::state::State;
+
+/// Accounts that are taken in at once.
+static UPLOADS: Semaphore = Semaphore::const_new(16);
 
 /// Takes in the client's own record of a session and countersigns it.
 #[utoipa::path(post, path = "/v1/sessions/{id}/transcript", tag = "sessions", security(("bearer" = [])),
@@ -26,10 +29,12 @@ pub async fn upload(
     Shared(state): Shared<Arc<State>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<TranscriptReceipt>, Refusal> {
     let grant = own_session(&state, &caller, &id).await?;
-    let upload: TranscriptUpload = read_json(body)?;
+    // An account is large: it is read when it is known whose it is, and few are at once.
+    let _turn = UPLOADS.acquire().await.map_err(|error| Refusal::internal(&error))?;
+    let upload: TranscriptUpload = read_json(Bytes::from_request(request, &()).await)?;
     let accepted = tokio::spawn(async move { state.transcripts.accept(&grant, &upload).await });
     Ok(Json(accepted.await.map_err(|error| Refusal::internal(&error))??))
 }
