@@ -46,7 +46,10 @@ async fn nothing_of_the_databases_own_runs_with_the_servers_rights() {
     prepare_again(&gate.folder).await;
     for access in [Access::Read, Access::Admin] {
         let client = gate.connect(&gate.grant(access).await).await;
-        assert_eq!(column(&client, "set search_path = public; select count(*) from orders").await.expect("read"), ["3000"]);
+        assert_eq!(
+            column(&client, "set search_path = public; select count(*) from orders").await.expect("read"),
+            ["3000"]
+        );
     }
     // Until the roles are gone again, and the definitions have been looked at.
     let owner = superuser(&gate.database).await;

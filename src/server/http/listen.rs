@@ -88,7 +88,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::S
         tokio::spawn(async move {
             match handshake(tcp, tls).await {
                 // The other side is gone only when the listener is: then nobody waits.
-                Ok(stream) => drop(sender.send((Quiet::new(stream, place), peer)).await),
+                Ok(stream) => drop(sender.send((Quiet::new(stream, SILENCE, place), peer)).await),
                 Err(error) => tracing::debug!(%peer, %error, "no TLS"),
             }
         });
@@ -107,12 +107,13 @@ async fn handshake(tcp: TcpStream, tls: Option<TlsAcceptor>) -> std::io::Result<
 pub struct Quiet {
     stream: Box<dyn Stream>,
     silence: Pin<Box<Sleep>>,
+    longest: Duration,
     _place: OwnedSemaphorePermit,
 }
 
 impl Quiet {
-    fn new(stream: Box<dyn Stream>, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, silence: Box::pin(sleep(SILENCE)), _place: place }
+    fn new(stream: Box<dyn Stream>, longest: Duration, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, silence: Box::pin(sleep(longest)), longest, _place: place }
     }
 }
 
@@ -134,7 +135,8 @@ impl AsyncRead for Quiet {
 
 impl AsyncWrite for Quiet {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.silence.as_mut().reset(Instant::now() + SILENCE);
+        let until = Instant::now() + self.longest;
+        self.silence.as_mut().reset(until);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -144,5 +146,44 @@ impl AsyncWrite for Quiet {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_comes_byte_by_byte_has_no_longer_than_one_that_does_not_come() {
+        const LONGEST: Duration = Duration::from_secs(1);
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let mut ours = Quiet::new(Box::new(ours), LONGEST, place);
+        let mut byte = [0];
+        // An answer gives time for the next request.
+        for _ in 0..3 {
+            sleep(LONGEST / 2).await;
+            theirs.write_all(b"G").await.expect("open");
+            ours.read_exact(&mut byte).await.expect("heard");
+            ours.write_all(b"A").await.expect("answered");
+            theirs.read_exact(&mut byte).await.expect("told");
+        }
+        let answered = Instant::now();
+        let dribbles = tokio::spawn(async move {
+            while theirs.write_all(b"G").await.is_ok() {
+                sleep(LONGEST / 10).await;
+            }
+        });
+        let failed = loop {
+            if let Err(error) = ours.read_exact(&mut byte).await {
+                break error;
+            }
+        };
+        assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut);
+        assert!(answered.elapsed() >= LONGEST);
+        drop(ours);
+        dribbles.await.expect("it ends");
     }
 }
