@@ -67,7 +67,12 @@ fn banner(open: &Session) {
         answer.expires_at,
         session::short(open.id())
     );
-    let masked: Vec<_> = answer.masks.iter().take(4).map(|mask| format!("{}.{}", mask.relation, mask.column)).collect();
+    let masked: Vec<_> = answer
+        .masks
+        .iter()
+        .take(4)
+        .map(|mask| format!("{}.{}", text::escape(&mask.relation), text::escape(&mask.column)))
+        .collect();
     let more = if answer.masks.len() > 4 { ", …" } else { "" };
     let masked = if masked.is_empty() { "none".to_owned() } else { format!("{}{more}", masked.join(", ")) };
     println!("Recorded: statements and outcomes are logged under your name. Masked: {masked} (\\gate)");
@@ -210,7 +215,8 @@ async fn act(open: &mut Session, item: Item, conversation: &mut Conversation<'_>
             Meta::Gate => {
                 banner(open);
                 for mask in &open.credential().answer.masks {
-                    println!("  masked  {}.{}.{}  ({})", mask.schema, mask.relation, mask.column, mask.mask);
+                    let name = format!("{}.{}.{}", mask.schema, mask.relation, mask.column);
+                    println!("  masked  {}  ({})", text::escape(&name), mask.mask);
                 }
             }
             Meta::Unknown(message) => eprintln!("{}", text::escape(&message)),

@@ -4,7 +4,7 @@
 //! is one document for every outcome; text of the database is escaped before a terminal sees it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -108,10 +108,14 @@ impl Table {
         !matches!(self.format, Format::Json | Format::Ndjson)
     }
 
-    /// Data of COPY TO STDOUT goes out as it is.
+    /// Data of COPY TO STDOUT goes out as it is, but for what a terminal would obey.
     pub fn raw(&self, bytes: &[u8]) {
+        let mut stdout = std::io::stdout();
         // A reader that went away needs no more.
-        let _ = std::io::stdout().write_all(bytes);
+        let _ = match stdout.is_terminal() {
+            true => stdout.write_all(text::escape_keeping_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
+            false => stdout.write_all(bytes),
+        };
     }
 
     /// The last word on a result that was cut off. Of one that failed no more is shown.

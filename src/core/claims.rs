@@ -195,6 +195,8 @@ mod tests {
         assert_eq!(read(r#"{"email":"ana@example.com"}"#, "{}"), is("ana@example.com", &[]));
         assert_eq!(read(r#"{"sub":"x7"}"#, "{}"), is("x7", &[]));
         assert_eq!(read(r#"{"email":"a@b","email_verified":false}"#, "{}"), Err(ClaimsError::UnverifiedEmail));
+        assert_eq!(read(r#"{"email":"a@b","email_verified":"false"}"#, "{}"), Err(ClaimsError::UnverifiedEmail));
+        assert_eq!(read(r#"{"email":"a@b","email_verified":"true"}"#, "{}"), is("a@b", &[]));
         assert_eq!(read(r#"{"email":7}"#, "{}"), Err(ClaimsError::NotAName("email".into())));
     }
 

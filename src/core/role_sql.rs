@@ -86,12 +86,14 @@ pub fn prepare_target(prepare: &PrepareTarget<'_>) -> Vec<String> {
         sql.push(default_privileges(schema, &broker));
     }
     sql.extend(prepare.lend.iter().map(|owner| may_lend(owner, &broker)));
-    sql.push("RESET search_path".to_owned());
+    sql.push(USUAL_PATH.to_owned());
     sql
 }
 
 /// What a superuser runs first: what else it runs calls nothing but PostgreSQL's own.
 pub const SAFE_PATH: &str = "SET search_path = pg_catalog, pg_temp";
+/// And last.
+pub const USUAL_PATH: &str = "RESET search_path";
 
 /// The right to make others members of an owner, and no right of the owner's. Before 16 who makes
 /// roles has it for every role that is no superuser.

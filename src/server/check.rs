@@ -117,13 +117,13 @@ impl Check<'_> {
     /// # Errors
     /// A denial, for the person.
     pub fn plan(&self, statement: &Statement) -> Result<Planned, Box<Denial>> {
-        if let Some(denial) = out_of_bounds(&statement.facts)
-            .or_else(|| writes_in_passing(&statement.facts))
-            .or_else(|| self.renames_settings(&statement.facts))
-        {
+        if let Some(denial) = out_of_bounds(&statement.facts).or_else(|| self.renames_settings(&statement.facts)) {
             return Err(denial);
         }
         let mut facts = self.own(self.with_prepared(&statement.facts)?);
+        if let Some(denial) = self.writes_in_passing(statement, &facts) {
+            return Err(denial);
+        }
         if facts.locks && facts.touches.iter().any(|touch| self.may_be_own_view(&touch.relation)) {
             facts.row_locks = RowLocks::Uncounted;
         }
@@ -377,6 +377,16 @@ impl Check<'_> {
             })
     }
 
+    /// What the query changes that fills a table as it is made: it commits with it, uncounted.
+    fn writes_in_passing(&self, statement: &Statement, facts: &Facts) -> Option<Box<Denial>> {
+        let may_write = || facts.functions.iter().any(|function| !self.catalog.is_calm(&function.name));
+        let writes = facts.effect == Effect::Ddl && statement.is_filled() && (facts.writes() || may_write());
+        writes.then(|| {
+            let message = "what a query changes while it fills a new table cannot be counted";
+            refused("write_in_definition", message, "make the table first, then write to it")
+        })
+    }
+
     /// The full name, if it means a relation that must be read through a splice.
     fn masked(&self, schema: Option<&str>, name: &str) -> Option<RelationName> {
         if schema.is_none() && self.is_temporary(name) {
@@ -455,15 +465,6 @@ fn out_of_bounds(facts: &Facts) -> Option<Box<Denial>> {
     let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read || makes_view);
     written.any(|touch| is_settings(&touch.relation)).then(|| {
         refused("settings_by_update", "settings are not changed by way of pg_settings", "use SET name = value")
-    })
-}
-
-/// What a definition writes while it is made commits with it, uncounted.
-fn writes_in_passing(facts: &Facts) -> Option<Box<Denial>> {
-    let is_definition = facts.effect == Effect::Ddl && facts.verb != "TRUNCATE";
-    (is_definition && facts.writes()).then(|| {
-        let message = "a definition that changes rows on its way cannot be counted";
-        refused("write_in_definition", message, "make the table first, then write to it")
     })
 }
 

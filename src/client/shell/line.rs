@@ -15,6 +15,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use crate::client::shell::meta;
 use crate::core::api::GrantAnswer;
+use crate::core::text;
 use crate::sys::files;
 
 const KEYWORDS: [&str; 30] = [
@@ -117,7 +118,11 @@ pub struct Typing {
 impl Typing {
     /// From what the grant may read.
     pub fn new(answer: &GrantAnswer) -> Self {
-        let relations = answer.catalog.iter().map(|one| (one.name.clone(), one.columns.clone())).collect();
+        // Nobody types a name that a terminal would obey.
+        let is_plain = |name: &String| text::escape(name) == name.as_str();
+        let relations = answer.catalog.iter().filter(|one| is_plain(&one.name));
+        let columns = |all: &[String]| all.iter().filter(|name| is_plain(name)).cloned().collect();
+        let relations = relations.map(|one| (one.name.clone(), columns(&one.columns))).collect();
         let masked = answer.masks.iter().map(|mask| (mask.relation.clone(), mask.column.clone())).collect();
         Self { relations, masked }
     }

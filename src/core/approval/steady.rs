@@ -117,6 +117,8 @@ pub enum Leaning {
     Settings,
     #[error("it sets `{0}` itself and looks at it, and has run already")]
     Moved(String),
+    #[error("`search_path` puts another schema before pg_catalog, so that its operators could mean something else")]
+    Path,
 }
 
 /// What is known of the session.

@@ -124,12 +124,18 @@ impl Check {
             return None;
         };
         let origin = proof.checkpoint.lines().next().unwrap_or_default();
-        let Some(key) = keys.iter().find(|key| key.name() == origin && key.algorithm() == Algorithm::Ed25519) else {
+        let is_of_log = |key: &&VerifierKey| key.name() == origin && key.algorithm() == Algorithm::Ed25519;
+        // A log has another key from some time on, and what the first has signed is none the worse.
+        let mut opened = keys.iter().filter(is_of_log).map(|key| {
+            let opened = Checkpoint::open(&proof.checkpoint, std::slice::from_ref(key));
+            opened.map(|(checkpoint, _)| (key, checkpoint))
+        });
+        let Some(first) = opened.next() else {
             self.bad("receipt", line, format!("it is signed for the log `{origin}`, and no key was given for that"));
             return None;
         };
-        let checkpoint = match Checkpoint::open(&proof.checkpoint, std::slice::from_ref(key)) {
-            Ok((checkpoint, _)) => checkpoint,
+        let (key, checkpoint) = match first.or_else(|error| opened.find_map(Result::ok).ok_or(error)) {
+            Ok(opened) => opened,
             Err(error) => {
                 self.bad("receipt", line, format!("the log's checkpoint: {error}"));
                 return None;

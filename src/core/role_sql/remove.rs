@@ -53,6 +53,7 @@ pub fn remove_target(removal: &Removal) -> Vec<String> {
     }
     let roles: Vec<String> = removal.roles.iter().map(|role| identifier(role)).collect();
     if roles.is_empty() {
+        sql.push(super::USUAL_PATH.to_owned());
         return sql;
     }
     let roles = roles.join(", ");
@@ -72,6 +73,7 @@ pub fn remove_target(removal: &Removal) -> Vec<String> {
     }
     sql.push(format!("REVOKE ALL ON DATABASE {} FROM {roles} CASCADE", identifier(&removal.database)));
     sql.extend(removal.droppable.iter().map(|role| format!("DROP ROLE {}", identifier(role))));
+    sql.push(super::USUAL_PATH.to_owned());
     sql
 }
 

@@ -38,6 +38,12 @@ impl Statement {
         blocks::rows_of(&self.tree)
     }
 
+    /// Whether a query fills the table or materialized view that it makes.
+    pub fn is_filled(&self) -> bool {
+        let kinds = |tree: &Tree| tree.kind() == "CreateTableAsStmt" || !tree.get("into_clause").is_nothing();
+        kinds(&self.tree) || (self.tree.kind() == "ExplainStmt" && kinds(self.tree.get("query")))
+    }
+
     /// The relation that `COPY relation TO` names, with the schema as written.
     pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
         let relation = self.tree.get("relation");

@@ -139,12 +139,32 @@ impl Scan<'_> {
             if is_escape || (byte == quote && self.byte(at + 1) == quote) {
                 at += 2;
             } else if byte == quote {
-                return (kind, at + 1, false);
+                // What goes on in another line keeps its escapes.
+                match backslash.then(|| self.goes_on(at + 1)).flatten() {
+                    Some(next) => at = next + 1,
+                    None => return (kind, at + 1, false),
+                }
             } else {
                 at += 1;
             }
         }
         (kind, self.rest.len(), true)
+    }
+
+    /// The quote with which a literal that has ended goes on (PostgreSQL, chapter 4.1.2.1): behind white space with
+    /// a line break in it, and comments that a line break ends.
+    fn goes_on(&self, from: usize) -> Option<usize> {
+        let (mut at, mut is_below) = (from, false);
+        loop {
+            match self.byte(at) {
+                b'\n' | b'\r' => is_below = true,
+                b' ' | b'\t' | 0x0b | 0x0c => {}
+                b'-' if self.byte(at + 1) == b'-' => at += self.rest.get(at..)?.find(['\n', '\r'])? - 1,
+                b'\'' if is_below => return Some(at),
+                _ => return None,
+            }
+            at += 1;
+        }
     }
 
     /// A parameter, a dollar quote, or a lone dollar sign.

@@ -247,6 +247,10 @@ fn secrets_are_redacted_and_nothing_else() {
 fn normalised_text_has_no_literals_and_no_comments() {
     let cases = [
         ("select  *\n\tfrom t -- note\n where a='x' and b = 1.5e3", "select * from t where a=$1 and b = $2"),
+        ("select * from o where n = E'a'\n'\\'' or true --'", "select * from o where n = $1 or true"),
+        ("select E'a' -- more\n\t-- and more\r\n '\\'secret text', 1", "select $1, $2"),
+        ("select E'a' 'b', E'c'--d", "select $1 $2, $3"),
+        ("select 'a'\n'\\', n", "select $1 $2, n"),
         ("/* a /* b */ c */ select E'a\\'b', $$it's$$, U&'x', x'ff'", "select $1, $2, $3, $4"),
         ("select $2, 'a'", "select $2, $3"),
         ("select a.b1, \"Col 1\" from t limit 10;", "select a.b1, \"Col 1\" from t limit $1;"),

@@ -17,6 +17,7 @@ use crate::core::statement::facts::{Facts, TransactionVerb};
 use crate::server::approvals::ApprovalError;
 use crate::server::check::{Hold, Planned, refused};
 use crate::server::http::refusal::chain;
+use crate::sys::clock;
 
 impl People {
     /// Whether the approval that is being used was claimed for this very statement.
@@ -86,6 +87,7 @@ impl Session {
         mode: Mode,
     ) -> Result<bool, End> {
         let text = bound(text);
+        self.people.looked = clock::now();
         if !self.people.approvals.may_be_approved(self.people.principal(), text) {
             return Ok(true);
         }

@@ -271,7 +271,7 @@ fn list(columns: &[Column], masked: &[String]) -> String {
     // By the type's own output, which no cast of an owner's can take the place of.
     let text = |column: &Column| {
         let name = identifier(&column.name);
-        format!("case when {name} is not null then pg_catalog.format('%s', {name}) end")
+        format!("case when {name} is distinct from null then pg_catalog.format('%s', {name}) end")
     };
     let mut list: Vec<_> = columns.iter().map(text).collect();
     list.push(match masked {

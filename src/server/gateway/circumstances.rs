@@ -99,7 +99,10 @@ impl Session {
         mode: Mode,
     ) -> Result<Option<Circumstances>, End> {
         let parameters = values.map(Values::bound).transpose()?.flatten();
-        let leaning = self.leaning(facts, values);
+        // What follows asks with operators as the session finds them.
+        let first = self.search_path.iter().find(|schema| !schema.starts_with("pg_temp"));
+        let is_bent = first.is_some_and(|schema| schema != "pg_catalog");
+        let leaning = is_bent.then_some(Leaning::Path).or_else(|| self.leaning(facts, values));
         self.ask_circumstances(text, facts);
         let drained = self.asked_aside(mode).await?;
         if drained.failed {

@@ -1,4 +1,7 @@
 //! Asking the target's counters of changed rows, and reading what they say.
+//!
+//! The questions stand in the client's session: functions, types and operators are named with their schema, so
+//! that no search path puts others in their place.
 
 use crate::core::impact::Counted;
 
@@ -19,24 +22,10 @@ macro_rules! counters {
 /// Which relations they are counted of.
 macro_rules! counted_of {
     ($condition:literal) => {
-        concat!("where c.relkind in ('r', 'p', 'f', 'm') and n.nspname <> 'pg_catalog' and ", $condition)
-    };
-}
-
-/// A row where the answer cannot be believed: a schema that the session searches before `pg_catalog` has operators,
-/// which could be those of the question. What stands here cannot be taken for anything else.
-macro_rules! doubt {
-    ($more:literal) => {
         concat!(
-            " union all select 'doubt', null, null, null, null, null, null, null, null, null, null",
-            $more,
-            " where case when pg_catalog.array_position(pg_catalog.current_schemas(false), 'pg_catalog') \
-               operator(pg_catalog.>) 1 \
-             then exists (select from pg_catalog.pg_operator o join pg_catalog.pg_namespace s \
-                 on s.oid operator(pg_catalog.=) o.oprnamespace \
-               where pg_catalog.array_position(pg_catalog.current_schemas(false), s.nspname) operator(pg_catalog.<) \
-                 pg_catalog.array_position(pg_catalog.current_schemas(false), 'pg_catalog')) \
-             else false end"
+            "where c.relkind operator(pg_catalog.=) any ('{r,p,f,m}'::pg_catalog.\"char\"[]) \
+             and n.nspname operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name and ",
+            $condition
         )
     };
 }
@@ -45,23 +34,25 @@ macro_rules! doubt {
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
     counters!("case when c.oid is null then 'gone' else 'now' end"),
-    "greatest(c.reltuples, case when greatest(c.reltuples, 0) < 2 * ( \
-       pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) + \
-       pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) \
-       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, held.is_ddl, c.relpersistence = 't', \
-       c.relkind = 'f', held.relation \
-     from (select l.relation, pg_catalog.bool_or(l.mode in \
-         ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as is_ddl \
+    "greatest(c.reltuples, case when greatest(c.reltuples, 0)::pg_catalog.float8 operator(pg_catalog.<) \
+         (2::pg_catalog.float8 operator(pg_catalog.*) (pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) \
+           operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) \
+           operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid))::pg_catalog.float8) \
+       then pg_catalog.pg_stat_get_live_tuples(c.oid) end)::pg_catalog.int8, held.is_ddl, \
+       c.relpersistence operator(pg_catalog.=) 't'::pg_catalog.\"char\", \
+       c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\", held.relation \
+     from (select l.relation, pg_catalog.bool_or(l.mode operator(pg_catalog.=) any ( \
+         '{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::pg_catalog.text[])) as is_ddl \
        from pg_catalog.pg_locks l \
-       where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation' and l.granted \
-         and l.mode in ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
-           'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+       where l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid() \
+         and l.locktype operator(pg_catalog.=) 'relation'::pg_catalog.text and l.granted \
+         and l.mode operator(pg_catalog.=) any ('{RowExclusiveLock,ShareUpdateExclusiveLock,ShareLock, \
+           ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::pg_catalog.text[]) \
        group by l.relation) held \
-     left join pg_catalog.pg_class c on c.oid = held.relation \
-     left join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
+     left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) held.relation \
+     left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace ",
     counted_of!("true"),
-    " or (c.oid is null and held.is_ddl)",
-    doubt!(", null")
+    " or (c.oid is null and held.is_ddl)"
 );
 
 /// What the counters say before anything is written: only their numbers matter.
@@ -69,28 +60,24 @@ macro_rules! baseline {
     ($condition:literal) => {
         concat!(
             counters!("'before'"),
-            "null, false, c.relpersistence = 't', c.relkind = 'f' \
-             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace ",
-            counted_of!($condition),
-            doubt!("")
+            "null, false, c.relpersistence operator(pg_catalog.=) 't'::pg_catalog.\"char\", \
+             c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\" from pg_catalog.pg_class c \
+             join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace ",
+            counted_of!($condition)
         )
     };
 }
 
 /// Of these relations, by OID.
-pub const BEFORE: &str = baseline!("c.oid = any ($1::pg_catalog.oid[])");
+pub const BEFORE: &str = baseline!("c.oid operator(pg_catalog.=) any ($1::pg_catalog.oid[])");
 
 /// Of all that the target knows of.
-pub const BEFORE_ALL: &str = baseline!("c.oid in (select relid from pg_catalog.pg_stat_xact_user_tables)");
+pub const BEFORE_ALL: &str =
+    baseline!("c.oid operator(pg_catalog.=) any (select u.relid from pg_catalog.pg_stat_xact_user_tables u)");
 
 /// The rows of one of these queries among those that a round has brought; nothing where they cannot be read.
 pub fn read(rows: &[Vec<Option<String>>], mark: &str) -> Option<Vec<Counted>> {
     rows.iter().filter(|row| row.first().and_then(Option::as_deref) == Some(mark)).map(|row| counted(row)).collect()
-}
-
-/// Whether the rows of these queries cannot be believed.
-pub fn is_doubtful(rows: &[Vec<Option<String>>]) -> bool {
-    rows.iter().any(|row| row.first().and_then(Option::as_deref) == Some("doubt"))
 }
 
 /// OIDs of relations that the transaction has dropped: their locks are there, and nothing that they were.

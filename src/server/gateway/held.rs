@@ -220,9 +220,8 @@ impl Session {
     /// Takes the baseline from a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &Drained) {
         if std::mem::take(&mut self.baseline_asked) {
-            // Where they cannot be read, or not be believed, all that is there counts as written now.
-            let rows = counters::read(&drained.rows, "before").filter(|_| !counters::is_doubtful(&drained.rows));
-            let baseline = impact::baseline(&rows.unwrap_or_default());
+            // Where they cannot be read, all that is there counts as written now.
+            let baseline = impact::baseline(&counters::read(&drained.rows, "before").unwrap_or_default());
             // What counts from nothing again need not be asked about.
             self.held.last =
                 baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
@@ -279,7 +278,6 @@ impl Session {
         // Of the session's own, and of what this transaction has made, the catalog knows nothing.
         let dropped = counters::gone(rows).find_map(|oid| self.catalog.by_oid(oid));
         let changed = match dropped {
-            _ if counters::is_doubtful(rows) => Err(CountError::Doubtful),
             Some(relation) => Err(CountError::Redefined(relation.name.to_string())),
             None => impact::difference(before, &now, &self.held.written, &own),
         };

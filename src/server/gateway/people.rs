@@ -18,6 +18,7 @@ use crate::core::approval::steady::Leaning;
 use crate::core::approval::{Asked, Estimate, Forecast, Lift, Request, RequestId, Reviewers, Spent, State, Trial};
 use crate::core::policy::{Denial, Impact};
 use crate::core::statement::facts::{Effect, Facts};
+use crate::core::time::Moment;
 use crate::core::wire::backend::ErrorFields;
 use crate::server::approvals::{ApprovalError, Approvals};
 use crate::server::check::Planned;
@@ -53,6 +54,8 @@ pub struct People {
     /// What came of it, as far as it is known.
     pub(super) spent: Option<Spent>,
     pub(super) tag: String,
+    /// When an approval was last looked for.
+    pub(super) looked: Moment,
     /// The request that the client waits for.
     pub waiting: Option<Waiting>,
 }
@@ -107,6 +110,7 @@ impl People {
             era: Box::new(Era::beginning(settings.keys())),
             spent: None,
             tag: String::new(),
+            looked: clock::now(),
             waiting: None,
         }
     }
@@ -248,7 +252,7 @@ impl Session {
     }
 
     async fn ask(&mut self, denial: &Denial, found: Circumstances, trial: Trial, mode: Mode) -> Result<Stopped, End> {
-        let (grant, now, took) = (&self.grant.grant, clock::now(), Duration::from_micros(trial.micros));
+        let (grant, now) = (&self.grant.grant, clock::now());
         let asked = Asked {
             id: RequestId::from_random(random::bytes()),
             binding: found.binding,
@@ -295,7 +299,8 @@ impl Session {
             return Ok(Stopped::Tell(Box::new(told)));
         }
         // It would have been used, had it been there and for the statement as it begins.
-        if request.state == State::Approved && was_there(&request, took) {
+        let was_there = request.decisions.last().is_some_and(|decision| decision.at < self.people.looked);
+        if request.state == State::Approved && was_there {
             return Ok(Stopped::Tell(Box::new(self.does_not_apply(&request))));
         }
         // In the extended protocol a driver waits for more than one answer: it is told at once. So is
@@ -378,11 +383,6 @@ pub(super) fn refused(denial: &Denial, is_asking: bool) -> Stopped {
         error.hint = Some(error.hint.map_or(how.to_owned(), |hint| format!("{hint}; {how}")));
     }
     Stopped::Tell(Box::new(error))
-}
-
-/// Whether it was approved before a statement began that has taken this long.
-fn was_there(request: &Request, took: Duration) -> bool {
-    request.decisions.last().is_some_and(|decision| clock::now().since(decision.at) > took)
 }
 
 #[cfg(test)]

@@ -108,12 +108,21 @@ pub struct Quiet {
     stream: Box<dyn Stream>,
     silence: Pin<Box<Sleep>>,
     longest: Duration,
+    /// Something has come since the last answer.
+    has_begun: bool,
     _place: OwnedSemaphorePermit,
 }
 
 impl Quiet {
     fn new(stream: Box<dyn Stream>, longest: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, silence: Box::pin(sleep(longest)), longest, _place: place }
+        Self { stream, silence: Box::pin(sleep(longest)), longest, has_begun: false, _place: place }
+    }
+}
+
+impl Quiet {
+    fn restart(&mut self) {
+        let until = Instant::now() + self.longest;
+        self.silence.as_mut().reset(until);
     }
 }
 
@@ -124,6 +133,10 @@ impl AsyncRead for Quiet {
         into: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(context, into) {
+            // A request has its time from its first byte on.
+            if !std::mem::replace(&mut self.has_begun, true) {
+                self.restart();
+            }
             return Poll::Ready(result);
         }
         match self.silence.as_mut().poll(context) {
@@ -135,8 +148,8 @@ impl AsyncRead for Quiet {
 
 impl AsyncWrite for Quiet {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let until = Instant::now() + self.longest;
-        self.silence.as_mut().reset(until);
+        self.has_begun = false;
+        self.restart();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -164,9 +177,12 @@ mod tests {
         let mut byte = [0];
         // An answer gives time for the next request.
         for _ in 0..3 {
-            sleep(LONGEST / 2).await;
+            sleep(LONGEST * 3 / 5).await;
             theirs.write_all(b"G").await.expect("open");
             ours.read_exact(&mut byte).await.expect("heard");
+            // It takes its time, and the peer was idle before.
+            let more = tokio::time::timeout(LONGEST * 3 / 5, ours.read_exact(&mut byte)).await;
+            assert!(more.is_err(), "{more:?}");
             ours.write_all(b"A").await.expect("answered");
             theirs.read_exact(&mut byte).await.expect("told");
         }

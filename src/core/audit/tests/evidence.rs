@@ -229,6 +229,10 @@ fn set(entry: &mut Entry, name: &str, value: Value) {
     entry.1.as_object_mut().expect("members").insert(name.to_owned(), value);
 }
 
+fn drop_member(entry: &mut Entry, name: &str) {
+    entry.1.as_object_mut().expect("members").remove(name).expect(name);
+}
+
 #[test]
 fn an_honest_session_verifies() {
     let report = verify(&build(&script()).write(), &trusted());
@@ -343,6 +347,17 @@ fn the_operator_cannot_rewrite_what_the_client_signed() {
         ("fewer rows", |s| {
             set(&mut s.gateway[2], "rows", json!(0));
             set(&mut s.gateway[6], "rows", json!(0));
+        }),
+        ("content left out", |s| drop_member(&mut s.gateway[2], "rows_c")),
+        ("all of a result left out", |s| {
+            ["rows", "bytes", "rows_c", "cols"].iter().for_each(|name| drop_member(&mut s.gateway[2], name));
+            set(&mut s.gateway[6], "rows", json!(0));
+            set(&mut s.gateway[6], "bytes_out", json!(0));
+        }),
+        ("a result that is not known", |s| {
+            s.gateway[2] = ("result.unknown", json!({"no": 1, "part": 0}));
+            set(&mut s.gateway[6], "rows", json!(0));
+            set(&mut s.gateway[6], "bytes_out", json!(0));
         }),
         ("another error", |s| set(&mut s.gateway[5], "state", json!("00000"))),
         ("a statement dropped", |s| {

@@ -100,7 +100,7 @@ impl Editor<'_> {
     }
 }
 
-/// A name that only PostgreSQL works out: of a function, or of what looks like one.
+/// A name that only PostgreSQL works out: of what looks like a function and is none.
 const UNTOLD: &str = "";
 
 /// The clauses that bring rows in.
@@ -136,6 +136,11 @@ fn brought_by<'t>(tree: &'t Tree, names: &mut Vec<&'t str>) {
             names.extend((!columns.is_empty()).then_some(columns));
         }
         "RangeTableSample" => brought_by(tree.get("relation"), names),
+        "RangeFunction" => tree.get("functions").items().iter().for_each(|one| {
+            let function = one.items().first().filter(|call| call.kind() == "FuncCall");
+            let name = function.and_then(|call| call.get("funcname").items().last());
+            names.push(name.map_or(UNTOLD, |name| name.get("sval").text()));
+        }),
         // A sub-select without an alias has no name.
         "" | "RangeSubselect" => {}
         _ => names.push(UNTOLD),
