@@ -1,5 +1,7 @@
 //! The client's side of a session: messages in, bytes out.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::session::End;
@@ -132,6 +134,14 @@ impl Client {
     /// Queues an error.
     pub fn error(&mut self, fields: &ErrorFields) {
         backend::write_error(b'E', fields, &mut self.link.out);
+    }
+
+    /// Says goodbye to one that has not taken everything yet, and has so long for it.
+    pub async fn part(&mut self, longest: Duration) {
+        if !self.is_written() {
+            let _ = tokio::time::timeout(longest, self.flush()).await;
+            self.shut().await;
+        }
     }
 
     /// Says goodbye to the transport.

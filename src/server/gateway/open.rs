@@ -450,8 +450,7 @@ async fn close(
         session.client.error(&farewell);
     }
     // A client that is gone need not be told, and one that takes nothing does not keep the target.
-    let is_told = session.client.push().await.is_err() || session.client.is_written();
-    if is_told {
+    if session.client.push().await.is_err() || session.client.is_written() {
         session.client.shut().await;
     }
     keep_decisions(&session.grant, &session.context, served).await;
@@ -460,13 +459,7 @@ async fn close(
     if has_left {
         drop(seat);
     }
-    let farewell = async {
-        if !is_told {
-            let _ = tokio::time::timeout(GOODBYE, session.client.flush()).await;
-            session.client.shut().await;
-        }
-    };
-    let (role, ()) = tokio::join!(upstream::settle(served, lease, has_left), farewell);
+    let (role, ()) = tokio::join!(upstream::settle(served, lease, has_left), session.client.part(GOODBYE));
     let head = state.transcripts.client_head(session.record.session());
     if let Err(error) = session.record.close(end.reason(), role, head, clock::now()).await {
         tracing::error!(%error, "the end of a session could not be recorded");
