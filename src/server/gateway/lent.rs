@@ -54,6 +54,9 @@ const QUOTES_NOTHING: [&str; 18] = [
     "53100", "53200", "55000", "55006", "55P03", "57014",
 ];
 
+/// What PostgreSQL says where `statement_timeout` ends a statement, whatever code it runs.
+const TIME_IS_UP: &str = "canceling statement due to statement timeout";
+
 impl Session {
     /// Whether a statement runs as the owner of what it changes: people have said so.
     pub(super) fn is_lent(&self, planned: &Planned) -> bool {
@@ -220,12 +223,12 @@ impl Session {
     fn as_told(&self, fields: ErrorFields) -> ErrorFields {
         // Code of the database's own, which has a context, may say what it likes under any of them.
         let quotes_nothing = fields.context.is_none() && QUOTES_NOTHING.contains(&fields.sqlstate.as_str());
+        if fields.message == TIME_IS_UP {
+            let hint = "`lend_for` of the target says how long an approved definition may run";
+            return ErrorFields { hint: Some(hint.to_owned()), ..ErrorFields::error(&fields.sqlstate, TIME_IS_UP) };
+        }
         match self.has_masks && !quotes_nothing {
             true => ErrorFields::error(&fields.sqlstate, WITHHELD),
-            false if fields.message.contains("statement timeout") => {
-                let hint = "`lend_for` of the target says how long an approved definition may run";
-                ErrorFields { hint: Some(hint.to_owned()), ..fields }
-            }
             false => fields,
         }
     }
