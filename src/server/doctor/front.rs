@@ -1,6 +1,9 @@
 //! What stands between us and the server: a pooler would break every fact a session relies on, and
 //! a line in clear text gives the broker's password to whoever listens.
 
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::core::mask::literal;
 use crate::server::targets::{Target, TargetError};
 
 use super::finding::{Finding, Severity};
@@ -45,30 +48,37 @@ pub(super) async fn look(target: &Target) -> Result<Vec<Finding>, TargetError> {
 /// Nothing where an answer is not of the expected form; then something else is broken and is told.
 async fn observe(target: &Target) -> Result<Option<Observed>, TargetError> {
     const PID: &str = "select pg_backend_pid()";
-    const OLDER: &str =
-        "select backend_start < $1::text::timestamptz from pg_stat_activity where pid = pg_backend_pid()";
     let database = target.database();
     let (one, two) = (target.admin(database).await?, target.admin(database).await?);
-    let seen = async {
-        let first: i32 = one.query_one(PID, &[]).await?.try_get(0)?;
-        let second: i32 = two.query_one(PID, &[]).await?.try_get(0)?;
-        let now: String = two.query_one("select clock_timestamp()::text", &[]).await?.try_get(0)?;
-        Ok::<_, tokio_postgres::Error>((first, second, now))
-    };
-    let Ok((first, second, now)) = seen.await else { return Ok(None) };
+    let seen = async { Some((cell(&one, PID).await?, cell(&two, PID).await?, cell(&two, "select now()").await?)) };
+    let Some((first, second, now)) = seen.await else { return Ok(None) };
+    let (Ok(first), Ok(second)) = (first.parse(), second.parse()) else { return Ok(None) };
     drop(one);
+    let older = format!(
+        "select backend_start < {}::timestamptz from pg_stat_activity where pid = pg_backend_pid()",
+        literal(&now)
+    );
     // A pooler may not have heard yet that the first has ended.
     let mut third_is_older = false;
     for _ in 0..THIRDS {
         let three = target.admin(database).await?;
-        let older = three.query_one(OLDER, &[&now]).await.and_then(|row| row.try_get::<_, bool>(0));
-        let Ok(older) = older else { return Ok(None) };
-        third_is_older |= older;
+        let Some(older) = cell(&three, &older).await else { return Ok(None) };
+        third_is_older |= older == "t";
         if third_is_older {
             break;
         }
     }
     Ok(Some(Observed { first, second, third_is_older }))
+}
+
+/// The first cell of an answer. Asked for as a text: between the steps of a prepared statement a pooler may change
+/// the backend.
+async fn cell(client: &Client, sql: &str) -> Option<String> {
+    let answered = client.simple_query(sql).await.ok()?;
+    answered.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
 }
 
 fn in_clear(target: &Target) -> Option<Finding> {
