@@ -4,7 +4,7 @@
 //! roles hold on other databases of the cluster. A role is dropped only where it is ours and no
 //! other database needs it.
 
-use super::{identifier, terminate};
+use super::{SAFE_PATH, USUAL_PATH, identifier, terminate};
 
 /// What there is of ours in a database.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +28,16 @@ pub struct Removal {
 
 /// To be run by a superuser in the database, in one transaction.
 pub fn remove_target(removal: &Removal) -> Vec<String> {
-    if removal.session_roles.is_empty() && removal.mask_schemas.is_empty() && removal.roles.is_empty() {
-        return Vec::new();
+    let mut sql = statements(removal);
+    if !sql.is_empty() {
+        sql.insert(0, SAFE_PATH.to_owned());
+        sql.push(USUAL_PATH.to_owned());
     }
-    let mut sql = vec![super::SAFE_PATH.to_owned()];
+    sql
+}
+
+fn statements(removal: &Removal) -> Vec<String> {
+    let mut sql = Vec::new();
     for role in &removal.session_roles {
         sql.push(terminate(role));
     }
@@ -53,7 +59,6 @@ pub fn remove_target(removal: &Removal) -> Vec<String> {
     }
     let roles: Vec<String> = removal.roles.iter().map(|role| identifier(role)).collect();
     if roles.is_empty() {
-        sql.push(super::USUAL_PATH.to_owned());
         return sql;
     }
     let roles = roles.join(", ");
@@ -73,7 +78,6 @@ pub fn remove_target(removal: &Removal) -> Vec<String> {
     }
     sql.push(format!("REVOKE ALL ON DATABASE {} FROM {roles} CASCADE", identifier(&removal.database)));
     sql.extend(removal.droppable.iter().map(|role| format!("DROP ROLE {}", identifier(role))));
-    sql.push(super::USUAL_PATH.to_owned());
     sql
 }
 

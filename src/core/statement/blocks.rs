@@ -276,12 +276,12 @@ impl Walk {
     fn item(&mut self, item: &Tree, own: &mut Frame) {
         match item.kind() {
             "RangeVar" => {
-                let (schema, name) = (item.get("schemaname").text(), item.get("relname").text());
-                let common = own.common.iter().rev().find(|(common, _)| schema.is_empty() && common == name);
+                let (schema, name) = item.relation();
+                let common = own.common.iter().rev().find(|(common, _)| schema.is_none() && common == name);
                 let source = match common {
                     Some((_, source)) if self.take(size(source)) => source.clone(),
                     Some(_) => return,
-                    None => Source::Relation(Name::new((!schema.is_empty()).then_some(schema), name), None),
+                    None => Source::Relation(Name::new(schema, name), None),
                 };
                 self.source(item, name, renamed(source, item.get("alias").get("colnames")), own);
             }

@@ -64,8 +64,8 @@ fn copied(statement: &Tree) -> Vec<Filled> {
 }
 
 fn named(range: &Tree) -> Name {
-    let schema = range.get("schemaname").text();
-    Name::new((!schema.is_empty()).then_some(schema), range.get("relname").text())
+    let (schema, name) = range.relation();
+    Name::new(schema, name)
 }
 
 struct Walk {

@@ -48,8 +48,7 @@ impl Statement {
     pub fn copied_out(&self) -> Option<(Option<&str>, &str)> {
         let relation = self.tree.get("relation");
         let is_out = self.tree.kind() == "CopyStmt" && !self.tree.get("is_from").flag() && !relation.is_nothing();
-        let schema = relation.get("schemaname").text();
-        is_out.then(|| ((!schema.is_empty()).then_some(schema), relation.get("relname").text()))
+        is_out.then(|| relation.relation())
     }
 }
 

@@ -17,8 +17,7 @@ pub fn without(statement: &Statement, is_replaced: &dyn Fn(Option<&str>, &str) -
     }
     let relations = tree.get("relations").items();
     let left = relations.iter().filter_map(|relation| {
-        let (schema, name) = (relation.get("schemaname").text(), relation.get("relname").text());
-        let schema = (!schema.is_empty()).then_some(schema);
+        let (schema, name) = relation.relation();
         let only = if relation.get("inh").flag() { "" } else { "ONLY " };
         let full = schema.into_iter().chain([name]).map(identifier).collect::<Vec<_>>().join(".");
         (!is_replaced(schema, name)).then(|| format!("{only}{full}"))

@@ -55,8 +55,8 @@ impl Seen {
         let renames = !node.get("alias").get("colnames").items().is_empty();
         match node.kind() {
             "RangeVar" => {
-                let (schema, name) = (node.get("schemaname").text(), node.get("relname").text());
-                let Some(columns) = columns((!schema.is_empty()).then_some(schema), name) else { return };
+                let (schema, name) = node.relation();
+                let Some(columns) = columns(schema, name) else { return };
                 let known = self.relations.entry(if alias.is_empty() { name } else { alias }.to_owned()).or_default();
                 known.hidden.extend(columns.hidden);
                 // Two relations may go by one name in different places.
@@ -107,10 +107,9 @@ impl Seen {
 
 /// Whether it is COPY of columns that it names, all of which may be read as they are.
 fn copies_shown(copy: &Tree, columns: &dyn Fn(Option<&str>, &str) -> Option<Columns>) -> bool {
-    let relation = copy.get("relation");
-    let schema = relation.get("schemaname").text();
+    let (schema, name) = copy.get("relation").relation();
     let named = copy.get("attlist").items();
-    let known = columns((!schema.is_empty()).then_some(schema), relation.get("relname").text());
+    let known = columns(schema, name);
     !copy.get("is_from").flag()
         && !named.is_empty()
         && known.is_some_and(|known| named.iter().all(|column| known.shown.contains(column.get("sval").text())))

@@ -70,8 +70,8 @@ pub(super) fn key(select: &Tree) -> Option<Key> {
     if one.kind() != "RangeVar" || !one.get("alias").get("colnames").items().is_empty() {
         return None;
     }
-    let schema = one.get("schemaname").text();
-    let relation = Name::new((!schema.is_empty()).then_some(schema), one.get("relname").text());
+    let (schema, name) = one.relation();
+    let relation = Name::new(schema, name);
     let mut key = Key { relation, columns: Vec::new(), bound: Vec::new() };
     let condition = select.get("where_clause");
     pin(condition, one, &is_of_its_column, &mut key.columns);

@@ -227,13 +227,13 @@ impl Editor<'_> {
 
     /// What stands for it in such a spot.
     fn replaced(&self, range: &Tree, spot: Spot) -> Option<String> {
-        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
+        let (schema, name) = range.relation();
         let is_read = matches!(spot, Spot::Rows | Spot::RowsOfItself);
         // No WITH query can be written to.
-        if is_read && schema.is_empty() && self.scope.has(name) {
+        if is_read && schema.is_none() && self.scope.has(name) {
             return None;
         }
-        let replacement = (self.masks.source)((!schema.is_empty()).then_some(schema), name, spot);
+        let replacement = (self.masks.source)(schema, name, spot);
         replacement.unwrap_or_else(|error| {
             self.fail(error);
             None
@@ -371,13 +371,13 @@ impl Editor<'_> {
         let Some(replacement) = self.replaced(&relation, Spot::RowsOfItself) else { return };
         let columns: Vec<_> =
             tree.get("attlist").items().iter().map(|column| quoted(column.get("sval").text())).collect();
-        let schema = relation.get("schemaname").text();
-        let all = || (self.masks.copied)((!schema.is_empty()).then_some(schema), relation.get("relname").text());
+        let (schema, name) = relation.relation();
+        let all = || (self.masks.copied)(schema, name);
         let list = match columns.as_slice() {
             [] => all().unwrap_or_default().iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
             columns => columns.join(", "),
         };
-        let alias = quoted(relation.get("relname").text());
+        let alias = quoted(name);
         let query = format!("SELECT {list} FROM {replacement} AS {alias}");
         let intended = self.read(&query).cloned();
         match (self.span(&relation), intended) {

@@ -81,6 +81,12 @@ impl Tree {
         matches!(self, Self::Nothing)
     }
 
+    /// What a RangeVar names: the schema as written, if any, and the relation.
+    pub fn relation(&self) -> (Option<&str>, &str) {
+        let schema = self.get("schemaname").text();
+        ((!schema.is_empty()).then_some(schema), self.get("relname").text())
+    }
+
     /// A location: bytes from the start of the text; none where the parser knows none.
     pub fn location(&self) -> Option<usize> {
         usize::try_from(self.get("location").int()).ok()

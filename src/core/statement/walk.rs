@@ -217,14 +217,14 @@ impl Walk<'_> {
 
     /// A relation that rows are read from or changed in, unless the name is a CTE here.
     fn target(&mut self, range: &Tree, actions: &[RowAction], has_predicate: bool) {
-        let (schema, name) = (range.get("schemaname").text(), range.get("relname").text());
-        let is_common = schema.is_empty() && self.scope.has(name);
+        let (schema, name) = range.relation();
+        let is_common = schema.is_none() && self.scope.has(name);
         if name.is_empty() || (is_common && actions == [RowAction::Read]) {
             return;
         }
         for action in actions {
             let touch = Touch {
-                relation: Name::new((!schema.is_empty()).then_some(schema), name),
+                relation: Name::new(schema, name),
                 action: *action,
                 offset: range.location().and_then(|place| place.checked_sub(self.start)),
                 has_predicate,

@@ -2,13 +2,23 @@
 //! whether the client reads what it is sent or not.
 
 use super::session::{End, Session};
+use super::stop::Alarm;
 
 /// A moment at which the session does not wait any longer.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
-    pub(super) at: tokio::time::Instant,
+    at: tokio::time::Instant,
     /// Of an open transaction in which nothing happens, rather than of what runs.
     is_of_idling: bool,
+}
+
+impl Limit {
+    /// Waits for one that may never come. Cancel safe.
+    pub(super) async fn reached(limit: Option<Self>, alarm: &mut Alarm) -> Self {
+        let Some(limit) = limit else { return std::future::pending().await };
+        alarm.at(Some(limit.at)).await;
+        limit
+    }
 }
 
 impl Session {
@@ -60,13 +70,12 @@ impl Session {
     /// Writes to a client that does not take all at once; or the limit that has come meanwhile.
     pub(super) async fn written(&mut self) -> Result<Option<Limit>, End> {
         let limit = self.limit();
-        let alarm = limit.map(|limit| limit.at);
         tokio::select! {
             biased;
             done = self.client.flush() => done.map(|()| None),
             reason = self.registered.handle().kill.told(false) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = self.alarm.at(alarm), if alarm.is_some() => Ok(limit),
+            limit = Limit::reached(limit, &mut self.alarm) => Ok(Some(limit)),
         }
     }
 

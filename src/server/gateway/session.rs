@@ -10,6 +10,7 @@ use super::ask::{Leftover, OwnStatements};
 use super::client::Client;
 use super::held::Held;
 use super::named::Parsed;
+use super::patience::Limit;
 use super::relay::Mode;
 use super::rows::Execution;
 use super::values::Values;
@@ -322,7 +323,6 @@ impl Session {
         // Answers to what was sent ahead are read when the client asks for them; until then few are kept.
         let has_room = self.pipeline.is_empty() || self.target.input.len() < MOST_AHEAD;
         let limit = self.limit();
-        let alarm = limit.map(|limit| limit.at);
         // What the client has sent ahead goes on without it.
         let settled = async {
             match self.ahead.settling {
@@ -343,10 +343,7 @@ impl Session {
             }
             reason = self.registered.handle().kill.told(is_idle) => Err(End::Killed(reason)),
             () = &mut self.expiry => Err(End::Expired),
-            () = self.alarm.at(alarm), if alarm.is_some() => match limit {
-                Some(limit) => super::seldom(self.time_has_come(limit)).await,
-                None => Ok(()),
-            },
+            limit = Limit::reached(limit, &mut self.alarm) => super::seldom(self.time_has_come(limit)).await,
         }
     }
 

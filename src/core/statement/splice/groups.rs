@@ -73,13 +73,17 @@ impl Editor<'_> {
                 self.sources(tree.get("rarg"), sources);
             }
             Tree::Node("RangeVar", _) if self.replacement(tree).is_some() => {
-                let (schema, relation) = (tree.get("schemaname").text(), tree.get("relname").text());
+                let (schema, relation) = tree.relation();
                 let alias = tree.get("alias");
-                let grouping = (self.masks.groups)((!schema.is_empty()).then_some(schema), relation);
+                let grouping = (self.masks.groups)(schema, relation);
                 // Columns may go by other names, too.
                 if let Some(grouping) = grouping.filter(|_| alias.get("colnames").items().is_empty()) {
                     let name = if alias.is_nothing() { relation } else { alias.get("aliasname").text() };
-                    sources.push(Source { schema: schema.to_owned(), name: name.to_owned(), grouping });
+                    sources.push(Source {
+                        schema: schema.unwrap_or_default().to_owned(),
+                        name: name.to_owned(),
+                        grouping,
+                    });
                 }
             }
             // A sub-select has columns of its own, and a sample is of no relation that gives way.

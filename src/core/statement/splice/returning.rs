@@ -9,8 +9,8 @@ use crate::core::statement::tree::Tree;
 impl Editor<'_> {
     /// The columns of a masked target.
     pub(super) fn columns_of(&self, target: &Tree) -> Option<Vec<Shown>> {
-        let schema = target.get("schemaname").text();
-        (self.masks.columns)((!schema.is_empty()).then_some(schema), target.get("relname").text())
+        let (schema, name) = target.relation();
+        (self.masks.columns)(schema, name)
     }
 
     /// The columns of a masked target that RETURNING has to show in another way: with constants where
