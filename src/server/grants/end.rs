@@ -62,10 +62,10 @@ async fn finish(state: &State, live: &LiveGrant, reason: EndReason) -> Result<()
         if let Err(error) = state.log.grant_end(grant, reason.word(), are_dropped).await {
             tracing::error!(grant = grant.id.as_str(), %error, "the end of a grant could not be recorded");
         }
-        state.store.finish_end(&grant.id, clock::now()).await?;
         if let Some(served) = state.target(&grant.target) {
             served.must_clear(&grant.database);
         }
+        state.store.finish_end(&grant.id, clock::now()).await?;
         tracing::info!(grant = grant.id.as_str(), reason = reason.word(), "grant ended");
     }
     Ok(())
