@@ -51,7 +51,7 @@ macro_rules! scope {
     };
 }
 
-const HOLES: [Hole; 44] = [
+const HOLES: [Hole; 45] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -194,6 +194,13 @@ const HOLES: [Hole; 44] = [
     },
     hole("track_counts", "database doctored", "alter database doctored set track_counts = off", ""),
     hole("large_object_rights", "lo_compat_privileges", "alter database doctored set lo_compat_privileges = on", ""),
+    hole(
+        "event_trigger",
+        "app.noted()",
+        "create function app.noted() returns event_trigger language plpgsql as 'begin end'; \
+         create event trigger noting on ddl_command_end execute function app.noted()",
+        "drop event trigger noting; drop function app.noted()",
+    ),
     hole("password_encryption", "password_encryption", "alter database doctored set password_encryption = md5", ""),
     Hole {
         code: "trigger_says",

@@ -9,7 +9,7 @@ pub(super) fn looks() -> Vec<Look> {
     LOOKS.iter().map(|(code, severity, why, sql)| Look::new(code, *severity, why, abbreviated(sql))).collect()
 }
 
-const LOOKS: [(&str, Severity, &str, &str); 6] = [
+const LOOKS: [(&str, Severity, &str, &str); 7] = [
     (
         "row_security",
         Hole,
@@ -44,6 +44,20 @@ const LOOKS: [(&str, Severity, &str, &str); 6] = [
         "select 'lo_compat_privileges', 'on', array['ALTER SYSTEM SET lo_compat_privileges = off', 'SELECT pg_reload_conf()', \
            format('ALTER DATABASE %I RESET lo_compat_privileges', current_database())] \
          from pg_settings where name = 'lo_compat_privileges' and setting = 'on'",
+    ),
+    (
+        "event_trigger",
+        Weakness,
+        "dbgate's own connections find names in pg_catalog alone, so what this function names without a schema stops \
+         them from making scopes and masks. Give the function a path of its own",
+        "select <routine>, 'event trigger ' || string_agg(quote_ident(e.evtname), ', ' order by e.evtname), \
+         array['ALTER FUNCTION ' || <routine> || ' SET search_path = pg_catalog' || \
+           case when n.nspname = 'pg_catalog' then '' else ', ' || quote_ident(n.nspname) end || \
+           case when n.nspname = 'public' then '' else ', public' end] \
+         from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid join pg_namespace n on n.oid = p.pronamespace \
+         join pg_language l on l.oid = p.prolang where e.evtenabled in ('O', 'A') and l.lanname not in ('c', 'internal') \
+         and not exists (select from unnest(p.proconfig) c where starts_with(c, 'search_path=')) \
+         group by p.oid, n.nspname, p.proname order by 1",
     ),
     (
         "standby",
