@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
 pub use crate::cli::output::Outcome;
-use crate::cli::output::{Answer, Table};
+use crate::cli::output::{self, Answer, Table};
 use crate::cli::people::{self, People};
 use crate::cli::request;
 use crate::cli::session;
@@ -51,6 +51,8 @@ pub async fn run(global: &Global, arguments: &ExecArgs, reading: Reading) -> Res
             print(&answer.document(failure.exit, Some(&failure)))?;
             Err(failure)
         }
+        // What ran and what was refused comes first.
+        (Ok(Exit::Ok), _) => Ok(output::written()?.unwrap_or(Exit::Ok)),
         (outcome, _) => outcome,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -110,12 +111,10 @@ impl Table {
 
     /// Data of COPY TO STDOUT goes out as it is, but for what a terminal would obey.
     pub fn raw(&self, bytes: &[u8]) {
-        let mut stdout = std::io::stdout();
-        // A reader that went away needs no more.
-        let _ = match stdout.is_terminal() {
-            true => stdout.write_all(text::escape_keeping_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
-            false => stdout.write_all(bytes),
-        };
+        match std::io::stdout().is_terminal() {
+            true => write(&text::escape_keeping_lines(&String::from_utf8_lossy(bytes))),
+            false => write_bytes(bytes),
+        }
     }
 
     /// The last word on a result that was cut off. Of one that failed no more is shown.
@@ -125,9 +124,15 @@ impl Table {
         } else if self.held.is_some() {
             self.done("", outcome.row_count);
         }
-        if let (Some((_, _, advice)), Format::Auto | Format::Table | Format::Csv | Format::Tsv) =
+        if let (Some((_, _, advice)), Format::Auto | Format::Table | Format::Csv | Format::Tsv | Format::Ndjson) =
             (outcome.advice(), self.format)
         {
+            if self.format == Format::Ndjson {
+                write(&format!(
+                    "{}\n",
+                    json!({"event": "truncated", "row_count": outcome.row_count, "advice": advice})
+                ));
+            }
             eprintln!("Cut off after {} rows. {advice}", outcome.row_count);
         }
     }
@@ -140,9 +145,35 @@ impl Table {
     }
 }
 
-/// A reader that went away needs no more.
+/// The first thing that could not be written. What runs goes on: its evidence is to be whole.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
 fn write(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    write_bytes(text.as_bytes());
+}
+
+fn write_bytes(bytes: &[u8]) {
+    if LOST.get().is_none()
+        && let Err(error) = std::io::stdout().write_all(bytes)
+    {
+        // Only the first one counts.
+        let _ = LOST.set(error);
+    }
+}
+
+/// Whether all of the answer has been written: `Ok` with what the program ends with, where its reader has gone.
+///
+/// # Errors
+/// When the system could not write.
+pub fn written() -> Result<Option<Exit>, Failure> {
+    if let Err(error) = std::io::stdout().flush() {
+        let _ = LOST.set(error);
+    }
+    match LOST.get() {
+        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(Exit::ClosedPipe)),
+        Some(error) => Err(Failure::new(Exit::Failed, format!("cannot write the answer: {error}"))),
+        None => Ok(None),
+    }
 }
 
 /// One line of CSV (RFC 4180) or TSV.

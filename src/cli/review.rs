@@ -21,7 +21,7 @@ pub async fn approve(
     max_rows: Option<u64>,
 ) -> Result<Exit, Failure> {
     let desk = Workstation::open(server, None)?;
-    let body = Approve { comment, max_rows };
+    let body = Approve { comment, max_rows, review: None };
     decided(&desk.broker.approve(&desk.fresh_token().await?, id, &body).await?, form)
 }
 
@@ -70,18 +70,20 @@ pub async fn run(server: Option<&str>) -> Result<Exit, Failure> {
 /// One request: until it is decided or skipped. False to stop.
 async fn one(desk: &Workstation, view: &RequestView) -> Result<bool, Failure> {
     let id = view.request_id.as_str();
+    // What was shown is what is decided.
+    let seen = Approve { review: Some(request::awaits_review(view)), ..Approve::default() };
     loop {
         let Some(choice) = ask("[a]pprove  [c]ap rows  [x] reject  ask a [q]uestion  [s]kip  [e]nd: ")? else {
             return Ok(false);
         };
         let answered = match choice.as_str() {
-            "a" => desk.broker.approve(&desk.fresh_token().await?, id, &Approve::default()).await,
+            "a" => desk.broker.approve(&desk.fresh_token().await?, id, &seen).await,
             "c" => {
                 let Some(rows) = ask("most rows: ")?.and_then(|text| text.replace(',', "").parse().ok()) else {
                     println!("That is no number.");
                     continue;
                 };
-                let body = Approve { max_rows: Some(rows), comment: None };
+                let body = Approve { max_rows: Some(rows), ..seen.clone() };
                 desk.broker.approve(&desk.fresh_token().await?, id, &body).await
             }
             "x" | "q" => {

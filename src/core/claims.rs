@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::core::identity::{Identity, Kind};
+use crate::core::text::escape;
 use crate::core::time::Moment;
 
 /// Longest subject or group name: both go into role comments, policies and every record.
@@ -163,7 +164,8 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 
 /// A name without control characters: it will stand in log lines and on terminals.
 fn name(claim: &str, text: &str) -> Result<String, ClaimsError> {
-    let is_readable = !text.trim().is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(char::is_control);
+    // A name with letters that nobody sees looks like another's.
+    let is_readable = !text.trim().is_empty() && text.len() <= LONGEST_NAME && escape(text) == text;
     if is_readable { Ok(text.to_owned()) } else { Err(ClaimsError::NotAName(claim.to_owned())) }
 }
 
@@ -220,7 +222,9 @@ mod tests {
 
     #[test]
     fn names_that_could_forge_a_line_are_refused() {
-        for forged in [r#"{"email":"a\nb"}"#, r#"{"email":"  "}"#, r#"{"email":"\u001b[2J"}"#] {
+        let forged =
+            [r#"{"email":"a\nb"}"#, r#"{"email":"  "}"#, r#"{"email":"\u001b[2J"}"#, r#"{"email":"a\u200bna"}"#];
+        for forged in forged {
             assert_eq!(read(forged, "{}"), Err(ClaimsError::NotAName("email".into())));
         }
         assert!(read(r#"{"sub":"a","groups":["x\ny"]}"#, "{}").is_err());

@@ -182,7 +182,9 @@ const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::
 /// the database's own, and which return a set. What comes with the server has the lower numbers. Those that
 /// read a relation by its name call what a view calls.
 const FUNCTIONS: &str = "select p.proname::text, \
-     bool_or(p.provolatile = 'v' or p.proname ~ '^(table|schema|database)_to_xml'), \
+     bool_or(p.provolatile = 'v' and (p.oid >= 16384 or p.proname !~ '^(clock_timestamp|timeofday|random|gen_random_uuid|\
+         pg_(database|indexes|relation|table|tablespace|total_relation)_size)$') \
+       or p.proname ~ '^(table|schema|database)_to_xml'), \
      bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
      bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";

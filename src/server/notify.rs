@@ -26,6 +26,8 @@ const WAITING: usize = 256;
 const TRIES: u32 = 6;
 /// Before the second try; doubled for each after it.
 const PAUSE: Duration = Duration::from_millis(500);
+/// In bytes. A key that is empty by mistake signs what anybody can sign.
+const SHORTEST_KEY: usize = 16;
 
 /// Why a channel cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub enum NotifyError {
     Address(#[from] HttpError),
     #[error("`{0}` is not one line of text")]
     NotText(String),
+    #[error("the key in `{0}` has fewer than {SHORTEST_KEY} bytes: anybody could sign")]
+    ShortKey(String),
 }
 
 /// Every channel that is configured.
@@ -102,7 +106,11 @@ impl Channel {
             Ok::<_, NotifyError>(text.trim().to_owned())
         };
         let url = text(url_file)?;
-        let key = key_file.map(|file| text(file).map(Secret::new)).transpose()?;
+        let key = key_file.map(|file| Ok::<_, NotifyError>((file, text(file)?))).transpose()?;
+        if let Some((file, _)) = key.as_ref().filter(|(_, key)| key.len() < SHORTEST_KEY) {
+            return Err(NotifyError::ShortKey(file.display().to_string()));
+        }
+        let key = key.map(|(_, key)| Secret::new(key));
         Ok(Self { http: Http::new(&url, None)?, url, key })
     }
 
@@ -153,6 +161,10 @@ fn webhook(message: &Message) -> Value {
     let mut view = view::of(&message.request, &message.url, false);
     view.statement = message::without_literals(&view.statement);
     (view.parameters, view.binds.values) = (Vec::new(), None);
+    // What the target said may quote a value; its SQLSTATE does not.
+    if let Some(outcome) = &mut view.outcome {
+        outcome.message = None;
+    }
     json!({"id": message.id, "event": message.step.word(), "at": clock::now().rfc3339(), "request": view})
 }
 

@@ -108,6 +108,17 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes the file if there is none, and takes it from the eyes of others if there is.
+pub fn make_private(path: &Path) -> Result<(), FileError> {
+    let file = private_options().truncate(false).open(path).map_err(FileError::failed("open", path))?;
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        file.set_permissions(mode).map_err(FileError::failed("guard", path))?;
+    }
+    Ok(())
+}
+
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);

@@ -200,7 +200,7 @@ async fn channels_are_told_in_order_signed_and_without_literals() {
     let ((hook, webhook), (slack, card)) = tokio::join!(receiver(), receiver());
     let home = Program::new();
     let secrets = home.home();
-    for (name, text) in [("hook", hook.as_str()), ("key", "shared secret"), ("slack", slack.as_str())] {
+    for (name, text) in [("hook", hook.as_str()), ("key", "a secret that is shared"), ("slack", slack.as_str())] {
         dbgate::sys::files::write_private(&secrets.join(name), text.as_bytes()).expect("a secret");
     }
     let folder = secrets.display();
@@ -222,7 +222,7 @@ async fn channels_are_told_in_order_signed_and_without_literals() {
         .map(|(signature, _, body)| {
             let at = signature.strip_prefix("t=").and_then(|rest| rest.split(',').next()).expect("a moment");
             let at = dbgate::core::time::Moment::from_seconds(at.parse().expect("seconds"));
-            assert_eq!(*signature, dbgate::core::approval::message::signature(b"shared secret", at, body));
+            assert_eq!(*signature, dbgate::core::approval::message::signature(b"a secret that is shared", at, body));
             assert!(!body.contains("secret word") && body.contains(&id), "{body}");
             let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
             body["event"].as_str().expect("a word").to_owned()

@@ -239,6 +239,16 @@ async fn a_reader_that_leaves_is_no_bug_of_any_command() {
         &["exec", "demo", "-c", all, "--format", "json"],
         &["audit", "verify", &evidence],
     ];
+    // What a full disk has not taken is no success.
+    for arguments in commands.iter().filter(|arguments| arguments.first() == Some(&"exec")) {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+        let mut command = desk.command(arguments);
+        let child = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).spawn().expect("it starts");
+        let output = ended(child).await;
+        let shown = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {shown}");
+        assert!(shown.contains("cannot write the answer"), "{arguments:?}: {shown}");
+    }
     for arguments in commands {
         let mut child = spawn(desk.command(arguments));
         drop(child.stdout.take());

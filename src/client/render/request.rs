@@ -156,6 +156,11 @@ pub fn waiting(view: &RequestView) -> String {
     )
 }
 
+/// Whether it went ahead without anybody's word, and nobody has said since whether that was in order.
+pub fn awaits_review(view: &RequestView) -> bool {
+    view.glass.as_ref().is_some_and(|glass| glass.reviewed_by.is_none())
+}
+
 /// How it ended, in one sentence.
 pub fn verdict(view: &RequestView) -> String {
     let id = escape(&view.request_id);
@@ -163,7 +168,12 @@ pub fn verdict(view: &RequestView) -> String {
     let comment = view.comment.as_deref().map(|text| format!(": {}", escape(text))).unwrap_or_default();
     let last = view.remarks.last().map(|remark| format!(": {}", escape(&remark.text))).unwrap_or_default();
     match view.state.as_str() {
-        "approved" | "executed" if view.glass.is_some() => format!("{id}: the glass is broken, and a review is due"),
+        "approved" | "executed" if awaits_review(view) => format!("{id}: the glass is broken, and a review is due"),
+        "approved" | "executed" if let Some(glass) = &view.glass => {
+            let by = glass.reviewed_by.as_deref().unwrap_or_default();
+            let found = if glass.was_in_order == Some(true) { "in order" } else { "not in order" };
+            format!("{id} went ahead without anybody's word; {} found it {found}", escape(by))
+        }
         "approved" | "rejected" => format!("{id} was {}{by}{comment}", escape(&view.state)),
         "expired" => format!("{id} has expired{last}"),
         "executed" => format!("{id} was approved{by} and has been used"),

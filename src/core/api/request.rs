@@ -226,6 +226,10 @@ pub struct Approve {
     /// Most rows it may change; without it, a tenth more than the trial changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
+    /// Whether it is the review of a broken glass that is meant, for who has looked: answered with a conflict where
+    /// it is the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<bool>,
 }
 
 /// `POST /v1/requests/{id}/reject`, `…/question` and `…/reply`.

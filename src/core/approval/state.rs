@@ -144,8 +144,15 @@ pub enum Refused {
     NotOnCall(String),
     #[error("breaking the glass takes a reason")]
     NoReason,
+    #[error("it has gone on since you looked at it; look again")]
+    Moved,
     #[error("it is for something else: {} changed", .0.join(", "))]
     Changed(Vec<String>),
+}
+
+/// Whether two names are one person's: issuers spell them as they like.
+fn is_same_name(one: &str, other: &str) -> bool {
+    one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
 impl Request {
@@ -154,7 +161,9 @@ impl Request {
         let Decider { identity, vouched } = *decider;
         let asked = &self.requester;
         // The same name at another issuer is taken for the same person: better one reviewer less.
-        if (identity.issuer == asked.issuer && identity.sub == asked.sub) || identity.subject == asked.subject {
+        if (identity.issuer == asked.issuer && identity.sub == asked.sub)
+            || is_same_name(&identity.subject, &asked.subject)
+        {
             return Err(Refused::SelfApproval);
         }
         if identity.kind != Kind::Human {
@@ -293,7 +302,9 @@ impl Request {
         self.is_pending(now)?;
         // Distinct people: neither the same account nor the same name counts twice.
         let principal = decider.identity.principal();
-        let is_same = |decision: &Decision| decision.principal == principal || decision.by == decider.identity.subject;
+        let is_same = |decision: &Decision| {
+            decision.principal == principal || is_same_name(&decision.by, &decider.identity.subject)
+        };
         if self.decisions.iter().any(is_same) { Err(Refused::Twice) } else { Ok(()) }
     }
 

@@ -107,7 +107,9 @@ fn a_member_of_the_group_approves_and_the_cap_is_a_tenth_above_what_was_measured
 fn nobody_decides_for_themselves_whatever_group_and_issuer_they_come_with() {
     let ana = person("ana", &["dba"]);
     let elsewhere = Identity { issuer: "https://other.example.com".into(), ..ana.clone() };
-    for own in [&ana, &elsewhere] {
+    let spelt =
+        Identity { subject: format!(" {}", ana.subject.to_uppercase()), sub: "other".into(), ..elsewhere.clone() };
+    for own in [&ana, &elsewhere, &spelt] {
         assert_eq!(request().approve(&decider(own, 10), None, None, at(10)), Err(Refused::SelfApproval));
         assert_eq!(request().reject(&decider(own, 10), "no", at(10)), Err(Refused::SelfApproval));
     }
@@ -132,7 +134,9 @@ fn two_people_are_two_different_people_and_the_lower_cap_holds() {
     assert_eq!(one.state, State::Pending);
     assert_eq!(one.approve(&decider(&raj(), 11), None, None, at(11)), Err(Refused::Twice));
     let same_name = Identity { sub: "other".into(), ..raj() };
+    let spelt = Identity { subject: raj().subject.to_uppercase(), ..same_name.clone() };
     assert_eq!(one.approve(&decider(&same_name, 11), None, None, at(11)), Err(Refused::Twice));
+    assert_eq!(one.approve(&decider(&spelt, 11), None, None, at(11)), Err(Refused::Twice));
     let kim = person("kim", &["dba"]);
     let two = one.approve(&decider(&kim, 11), None, Some(500), at(11)).expect("the second");
     assert_eq!((two.state, two.cap), (State::Approved, Some(90)));

@@ -55,8 +55,8 @@ struct Account<'a> {
     errors: BTreeMap<u64, &'a Event>,
     /// Statements whose outcome the gateway could not see, as after a crash.
     unknown: BTreeSet<u64>,
-    /// It was closed by the next process.
-    has_crashed: bool,
+    /// Why the session closed, as far as that is known; `crash` where the next process closed it.
+    closed: Option<&'a str>,
 }
 
 /// One statement, whose line may be that of others as well.
@@ -84,7 +84,7 @@ impl<'a> Account<'a> {
             results: BTreeMap::new(),
             errors: BTreeMap::new(),
             unknown: BTreeSet::new(),
-            has_crashed: false,
+            closed: None,
         };
         for event in events {
             let number = event.number("no").unwrap_or(0);
@@ -98,7 +98,7 @@ impl<'a> Account<'a> {
                 "result" => account.results.extend(event.numbers().map(|number| ((number, part), event))),
                 "error" => drop(account.errors.insert(number, event)),
                 "result.unknown" => drop(account.unknown.insert(number)),
-                "session.close" => account.has_crashed = event.text("reason") == Some("crash"),
+                "session.close" => account.closed = event.text("reason"),
                 // Other kinds have no twin.
                 _ => {}
             }
@@ -124,13 +124,16 @@ pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
             None => add(Kind::GatewayOnly, Severity::Bad, *number, "the client did not sign this statement".to_owned()),
         }
     }
+    let last_recorded = ours.order.iter().max().copied().unwrap_or(0);
+    let is_answered = |number: &u64| theirs.results.keys().any(|place| place.0 == *number);
     for number in theirs.statements.keys().filter(|number| !ours.statements.contains_key(number)) {
-        add(
-            Kind::ClientOnly,
-            Severity::Bad,
-            *number,
-            "signed by the client, absent from the gateway's account".to_owned(),
-        );
+        // The client signs before it sends, and the end of a session may be on its way to it by then.
+        let was_over = *number > last_recorded && ours.closed.is_some_and(|reason| reason != "client");
+        let (severity, what) = match was_over && !is_answered(number) {
+            true => (Severity::Warning, "signed by the client when the session was over, and not answered"),
+            false => (Severity::Bad, "signed by the client, absent from the gateway's account"),
+        };
+        add(Kind::ClientOnly, severity, *number, what.to_owned());
     }
     let shared = |order: &[u64], other: &BTreeMap<u64, Statement<'_>>| -> Vec<u64> {
         order.iter().filter(|number| other.contains_key(number)).copied().collect()
@@ -202,7 +205,7 @@ fn compare_results(
     }
     for place in theirs.results.keys().filter(|place| !ours.results.contains_key(place)) {
         // A gateway that has crashed may have passed on what it could not record any more; no other may.
-        let is_lost = ours.has_crashed && ours.unknown.contains(&place.0);
+        let is_lost = ours.closed == Some("crash") && ours.unknown.contains(&place.0);
         let severity = if is_lost { Severity::Warning } else { Severity::Bad };
         add(Kind::Result, severity, place.0, "the client received a result the gateway did not record".to_owned());
     }

@@ -154,7 +154,7 @@ fn tags_of(source: &Source) -> Vec<(usize, &str)> {
     if !source.name.ends_with(".cedar") {
         return found;
     }
-    for (at, start) in source.text.match_indices("tags.contains") {
+    for (at, start) in source.text.match_indices("tags.contains").filter(|(at, _)| !is_comment(&source.text, *at)) {
         let begin = at + start.len();
         let call = source.text.get(begin..).unwrap_or("");
         let call = call.split_once(')').map_or(call, |(call, _)| call);
@@ -167,6 +167,22 @@ fn tags_of(source: &Source) -> Vec<(usize, &str)> {
         }
     }
     found
+}
+
+/// Whether what stands there is behind `//` in its line, outside of quotes.
+fn is_comment(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let (mut is_quoted, mut letters) = (false, line.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if is_quoted => drop(letters.next()),
+            '"' => is_quoted = !is_quoted,
+            '/' if !is_quoted && letters.peek() == Some(&'/') => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn known_tags(sources: &[Source]) -> BTreeSet<&str> {
@@ -218,6 +234,23 @@ mod tests {
                 "classification.toml:2: no rule knows the tag `mial`, so it changes nothing",
             ]
         );
+    }
+
+    #[test]
+    fn a_rule_in_a_comment_is_none() {
+        let mut sources = sources("[[column]]\nmatch = \"a.b.c\"\ntags = [\"mail\", \"secret\", \"key\"]");
+        let policy = Policy::parse(&sources).expect("loads");
+        assert_eq!(said(&files(&policy, &sources)), Vec::<String>::new());
+        for line in ["// when { resource.tags.contains(\"other\") }", "@note(\"//\") // tags.contains(\"other\")"] {
+            assert!(is_comment(line, line.find("tags").expect("there")), "{line}");
+        }
+        assert!(!is_comment("@note(\"https://x\") tags.contains(\"a\")", 21));
+        sources[0] = Source::new(
+            "a.cedar",
+            &RULES.replace("when { resource.tags.contains(\"mail\") }", "// tags.contains(\"mail\")\n"),
+        );
+        let found = said(&files(&policy, &sources));
+        assert!(found.iter().any(|one| one.contains("no rule knows the tag `mail`")), "{found:?}");
     }
 
     #[test]

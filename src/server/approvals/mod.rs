@@ -242,15 +242,18 @@ impl Approvals {
         self.put(&next, used.version, Step::Spent).await
     }
 
-    /// Somebody says yes; of what went ahead, that it was in order.
+    /// Somebody says yes; of what went ahead, that it was in order. Which of the two they mean, where they say it:
+    /// the glass may have been broken since they looked.
     pub async fn approve(
         &self,
         id: &RequestId,
         decider: &Decider<'_>,
         comment: Option<&str>,
         cap: Option<u64>,
+        is_review: Option<bool>,
     ) -> Result<Request, ApprovalError> {
         let step = |request: &Request, now| match request.awaits_review() {
+            is_due if is_review.is_some_and(|is_review| is_review != is_due) => Err(Refused::Moved),
             true => request.review(decider, true, comment, now),
             false => request.approve(decider, comment, cap, now),
         };
@@ -491,9 +494,12 @@ impl From<Refused> for Refusal {
             | Refused::NotOnCall(_)
             | Refused::NoReason
             | Refused::NotYours => Self::new(ErrorCode::Denied, message),
-            Refused::Twice | Refused::Closed(_) | Refused::TooLate | Refused::NotApproved | Refused::Changed(_) => {
-                Self::new(ErrorCode::Conflict, message)
-            }
+            Refused::Twice
+            | Refused::Closed(_)
+            | Refused::TooLate
+            | Refused::NotApproved
+            | Refused::Moved
+            | Refused::Changed(_) => Self::new(ErrorCode::Conflict, message),
             Refused::NoComment | Refused::Comment | Refused::Cap => Self::bad_request(message),
         }
     }

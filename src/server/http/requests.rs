@@ -107,10 +107,10 @@ pub async fn approve(
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Refusal> {
-    let Approve { comment, max_rows } = read_json(body)?;
+    let Approve { comment, max_rows, review } = read_json(body)?;
     let id = visible(&state, &caller, &id).await?.id;
     carried_out(async move {
-        let next = state.approvals.approve(&id, &decider(&caller), comment.as_deref(), max_rows).await?;
+        let next = state.approvals.approve(&id, &decider(&caller), comment.as_deref(), max_rows, review).await?;
         Ok(state.approvals.view(&next, caller.identity()))
     })
     .await

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::sys::files::{self, FileError};
+
 /// The migrations are part of the program, so that a binary and its store always fit.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 
@@ -32,6 +34,8 @@ pub enum StoreError {
     Open(#[source] sqlx::Error),
     #[error("the store cannot be brought to this version")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    #[error(transparent)]
+    File(FileError),
     #[error("the store failed")]
     Query(#[from] sqlx::Error),
     #[error("the store holds a document that cannot be read")]
@@ -53,8 +57,11 @@ impl StoreError {
 impl Store {
     /// Opens or makes `broker.sqlite` in a folder that only this program's user can read.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let file = folder.join("broker.sqlite");
+        // SQLite gives its other files the mode of this one.
+        files::make_private(&file).map_err(StoreError::File)?;
         let options = SqliteConnectOptions::new()
-            .filename(folder.join("broker.sqlite"))
+            .filename(file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A grant that was handed out must be found again after a power cut, to be ended.
@@ -85,6 +92,28 @@ pub mod tests {
     use crate::core::identity::{Declared, Identity, Kind};
     use crate::core::time::Moment;
     use crate::sys::scratch::Scratch;
+
+    #[tokio::test]
+    async fn its_files_are_its_owners_alone_also_where_others_may_read_the_folder() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = Scratch::new();
+        let open_to = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        open_to(folder.path(), 0o755);
+        let file = folder.path().join("broker.sqlite");
+        std::fs::write(&file, b"").expect("an empty store");
+        open_to(&file, 0o644);
+        let store = Store::open(folder.path()).await.expect("a store opens");
+        store.ping().await.expect("it answers");
+        let mut files = 0;
+        for one in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+            assert_eq!(one.metadata().expect("a file").permissions().mode() & 0o077, 0, "{:?}", one.path());
+            files += 1;
+        }
+        assert!(files >= 2, "the log beside it as well: {files}");
+    }
 
     /// An empty store, and the folder it lives in for as long as the test does.
     pub async fn scratch() -> (Store, Scratch) {

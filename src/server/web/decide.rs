@@ -67,12 +67,13 @@ async fn act(
     };
     let Some(found) = found else { return frame::not_found(Part::Requests, &visitor) };
     let (comment, cap) = (field("comment").to_owned(), field("max_rows").to_owned());
+    let is_review = field("review") == "yes";
     let shared = state.clone();
     let decider = visitor.clone();
     // In a task of its own: a browser that hangs up does not stop it between record and effect.
     let carried_out = tokio::spawn(async move {
         let decider = Decider { identity: &decider.identity, vouched: decider.vouched };
-        let wanted = Wanted { verb, comment, cap };
+        let wanted = Wanted { verb, comment, cap, is_review };
         carry_out(&shared, &found, &decider, wanted).await.map_err(|error| (error, found))
     });
     match carried_out.await {
@@ -99,6 +100,8 @@ struct Wanted {
     verb: Verb,
     comment: String,
     cap: String,
+    /// The page that was looked at asked for the review of a broken glass.
+    is_review: bool,
 }
 
 async fn carry_out(state: &State, found: &Request, decider: &Decider<'_>, wanted: Wanted) -> Result<(), ApprovalError> {
@@ -109,7 +112,7 @@ async fn carry_out(state: &State, found: &Request, decider: &Decider<'_>, wanted
                 "" => None,
                 text => Some(text.replace([',', '_', ' '], "").parse().map_err(|_| Refused::Cap)?),
             };
-            state.approvals.approve(&found.id, decider, comment, cap).await
+            state.approvals.approve(&found.id, decider, comment, cap, Some(wanted.is_review)).await
         }
         Verb::Reject => state.approvals.reject(&found.id, decider, &wanted.comment).await,
         Verb::Question if found.binding.principal == decider.identity.principal() => {

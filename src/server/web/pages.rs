@@ -22,7 +22,7 @@ pub async fn requests(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> 
         Ok(found) => found,
         Err(error) => return request::failed(&visitor, &error.to_string()),
     };
-    let views: Vec<_> = found.iter().map(|one| state.approvals.view(one, &visitor.identity)).collect();
+    let views: Vec<_> = found.iter().map(|one| request::shown(state.approvals.view(one, &visitor.identity))).collect();
     let body = request::list(&views, clock::now());
     frame::page("Requests", Part::Requests, &visitor, Some("/requests/events"), &body)
 }
@@ -38,7 +38,7 @@ pub async fn request(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Path
 
 /// A request's page, with what went wrong where something did.
 pub fn one(state: &State, visitor: &Visitor, found: &Request, problem: Option<&str>) -> Response {
-    let view = state.approvals.view(found, &visitor.identity);
+    let view = request::shown(state.approvals.view(found, &visitor.identity));
     let body = request::detail(&view, visitor, problem, clock::now());
     let title = format!("{} · {}", view.request_id, view.state);
     frame::page(&title, Part::Requests, visitor, Some(&format!("/r/{}/events", view.request_id)), &body)

@@ -11,7 +11,7 @@ use super::frame::{self, Part};
 use super::sql;
 use super::visitor::Visitor;
 use crate::core::api::request::{GlassView, ObjectView, RequestView};
-use crate::core::text::{age_in_words, grouped};
+use crate::core::text::{age_in_words, escape, escape_keeping_lines, grouped};
 use crate::core::time::Moment;
 
 /// The queue.
@@ -64,6 +64,32 @@ pub fn detail(view: &RequestView, visitor: &Visitor, problem: Option<&str>, now:
             }
         }
     }
+}
+
+/// What others have written, with no letter in it that nobody sees or that turns the text around it.
+pub fn shown(mut view: RequestView) -> RequestView {
+    let line = |text: &mut String| *text = escape(text).into_owned();
+    let lines = |text: &mut String| *text = escape_keeping_lines(text);
+    lines(&mut view.statement);
+    line(&mut view.principal.subject);
+    [&mut view.agent, &mut view.reason, &mut view.ticket, &mut view.comment].into_iter().flatten().for_each(line);
+    view.parameters.iter_mut().flatten().for_each(lines);
+    view.binds.settings.iter_mut().for_each(|(_, value)| line(value));
+    view.remarks.iter_mut().for_each(|remark| {
+        line(&mut remark.by);
+        line(&mut remark.text);
+    });
+    view.decisions.iter_mut().for_each(|decision| {
+        line(&mut decision.by);
+        decision.comment.iter_mut().for_each(line);
+    });
+    if let Some(glass) = &mut view.glass {
+        glass.comment.iter_mut().for_each(line);
+    }
+    if let Some(outcome) = &mut view.outcome {
+        outcome.message.iter_mut().for_each(lines);
+    }
+    view
 }
 
 /// A page for what the store could not answer.
@@ -230,6 +256,7 @@ fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
     html! {
         form.card method="post" action={ "/r/" (view.request_id) "/approve" } aria-labelledby="decide" {
             input type="hidden" name="key" value=(visitor.form_key);
+            input type="hidden" name="review" value="yes";
             h2 #decide { "Your review" }
             p.small { "The glass was broken: it ran without anybody's word. To be reviewed by " (at(&glass.review_by)) "." }
             label for="comment" { "Comment " small { "needed if it was not in order" } }

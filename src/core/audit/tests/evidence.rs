@@ -417,6 +417,28 @@ fn an_account_that_was_false_from_the_start_differs_from_the_gateways() {
     }
 }
 
+/// The client signs one statement more than the gateway has recorded, and is told that the session is over.
+fn signs_once_more(script: &mut Script, reason: &str) {
+    let mut extra = script.client[5].clone();
+    set(&mut extra, "no", json!(4));
+    script.client.insert(7, extra);
+    script.client.insert(8, ("error", json!({"no": 4, "state": "57P01"})));
+    set(&mut script.gateway[6], "reason", json!(reason));
+}
+
+#[test]
+fn a_statement_that_met_the_end_of_its_session_is_no_tampering() {
+    assert_eq!(cheat_in_time(|s| signs_once_more(s, "revoked")).outcome(), Outcome::Good);
+    // A session that its client has left had no reason not to record it; and what was answered has run.
+    assert_eq!(cheat_in_time(|s| signs_once_more(s, "client")).outcome(), Outcome::Tampered);
+    let answered = cheat_in_time(|s| {
+        signs_once_more(s, "revoked");
+        s.client[8] = s.client[2].clone();
+        set(&mut s.client[8], "no", json!(4));
+    });
+    assert_eq!(answered.outcome(), Outcome::Tampered);
+}
+
 #[test]
 fn a_gateways_account_must_make_sense() {
     let cases: Vec<(&str, fn(&mut Script))> = vec![
