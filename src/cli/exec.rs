@@ -3,7 +3,7 @@
 //! stdout is the answer, stderr everything else. With `--format json` there is exactly one JSON
 //! document on stdout, whatever happens (`dbgate.exec/1`, see docs/schema).
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -44,26 +44,16 @@ pub async fn run(global: &Global, arguments: &ExecArgs, reading: Reading) -> Res
     let outcome = execute(global, arguments, reading, &mut answer).await;
     match (outcome, global.format) {
         (Ok(exit), Format::Json) => {
-            print(&answer.document(exit, None))?;
-            Ok(exit)
+            output::print(&answer.document(exit, None));
+            Ok(output::written()?.unwrap_or(exit))
         }
         (Err(failure), Format::Json) => {
-            print(&answer.document(failure.exit, Some(&failure)))?;
+            output::print(&answer.document(failure.exit, Some(&failure)));
             Err(failure)
         }
         // What ran and what was refused comes first.
         (Ok(Exit::Ok), _) => Ok(output::written()?.unwrap_or(Exit::Ok)),
         (outcome, _) => outcome,
-    }
-}
-
-/// A closed stdout is the reader's right, not our failure.
-fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("cannot write the answer: {error}")))
-        }
-        _ => Ok(()),
     }
 }
 

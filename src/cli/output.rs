@@ -148,6 +148,11 @@ impl Table {
 /// The first thing that could not be written. What runs goes on: its evidence is to be whole.
 static LOST: OnceLock<std::io::Error> = OnceLock::new();
 
+/// A line of its own.
+pub fn print(text: &str) {
+    write(&format!("{text}\n"));
+}
+
 fn write(text: &str) {
     write_bytes(text.as_bytes());
 }

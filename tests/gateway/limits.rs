@@ -10,7 +10,7 @@ use super::failover::cluster_with;
 use super::outcomes::outcomes;
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
 use crate::support::requests::ask;
-use crate::support::wire::{Peer, error, message, rows, tags};
+use crate::support::wire::{Peer, error, message, rows};
 
 const SHORT: &str = r#"
 @id("short")
@@ -287,26 +287,6 @@ async fn notices_are_heard_while_a_copy_goes_on() {
     peer.send(&message(b'c', b"")).await;
     let told = peer.until(b'Z').await;
     assert_eq!(error(&told).map(|fields| fields.message), None);
-    drop(peer);
-    gate.stop().await;
-}
-
-#[tokio::test]
-async fn what_a_trigger_says_that_was_put_off_is_heard_and_no_word_of_ours() {
-    let talks = "create function talks() returns trigger language plpgsql as $$ begin \
-                 raise warning 'put off'; return null; end $$; \
-                 create constraint trigger talks after insert on audit_trail deferrable initially deferred \
-                 for each row execute function talks();";
-    let gate = with("talking", SHORT, &format!("{SHOP}{talks}")).await;
-    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
-    let insert = "insert into audit_trail (what) values ('a')";
-    for sql in [insert.to_owned(), format!("{insert}; select 1"), format!("begin; {insert}; commit")] {
-        let told = peer.query(&sql).await;
-        let said: Vec<_> = told.iter().filter(|message| message.tag == b'N').collect();
-        assert_eq!(said.len(), 1, "{sql}: {}", tags(&told));
-        assert!(said.iter().all(|notice| notice.body.windows(7).any(|text| text == b"put off")), "{sql}");
-        assert_eq!(error(&told).map(|fields| fields.message), None);
-    }
     drop(peer);
     gate.stop().await;
 }

@@ -36,6 +36,10 @@ pub enum Kind {
     BlockedLocally,
 }
 
+/// What a client hears when its session ends for another reason than its own word: revoked or expired, left idle
+/// in a transaction, the target gone, nothing can be recorded, out of turn.
+const FAREWELLS: [&str; 5] = ["57P01", "25P03", "08006", "ZG005", "08P01"];
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -125,12 +129,16 @@ pub fn reconcile(gateway: &[Event], client: &[Event]) -> Vec<Difference> {
         }
     }
     let last_recorded = ours.order.iter().max().copied().unwrap_or(0);
-    let is_answered = |number: &u64| theirs.results.keys().any(|place| place.0 == *number);
+    let is_farewell = |error: &&Event| error.text("state").is_some_and(|state| FAREWELLS.contains(&state));
+    let is_answered = |number: &u64| {
+        theirs.results.keys().any(|place| place.0 == *number)
+            || theirs.errors.get(number).is_some_and(|error| !is_farewell(error))
+    };
     for number in theirs.statements.keys().filter(|number| !ours.statements.contains_key(number)) {
         // The client signs before it sends, and the end of a session may be on its way to it by then.
         let was_over = *number > last_recorded && ours.closed.is_some_and(|reason| reason != "client");
         let (severity, what) = match was_over && !is_answered(number) {
-            true => (Severity::Warning, "signed by the client when the session was over, and not answered"),
+            true => (Severity::Missing, "signed by the client when the session was over, and not answered"),
             false => (Severity::Bad, "signed by the client, absent from the gateway's account"),
         };
         add(Kind::ClientOnly, severity, *number, what.to_owned());

@@ -4,6 +4,7 @@
 //! then told. What must stay true: a step is in the log before it takes effect, and of two that
 //! race one takes effect: changes are compare-and-set, and in this process they take turns.
 
+mod refusal;
 pub mod view;
 
 use std::collections::HashSet;
@@ -13,13 +14,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::core::api::ErrorCode;
 use crate::core::approval::{Admission, Asked, Binding, Decider, Lift, Refused, Request, RequestId, Spent, State};
 use crate::core::identity::Identity;
 use crate::core::time::Moment;
 use crate::server::audit::{Log, LogError};
 use crate::server::config::Approvals as Config;
-use crate::server::http::refusal::{Refusal, chain};
+use crate::server::http::refusal::chain;
 use crate::server::store::requests::Versioned;
 use crate::server::store::{Store, StoreError};
 use crate::sys::clock;
@@ -463,44 +463,4 @@ fn mark(binding: &Binding) -> (String, String) {
 fn is_other(differences: &[String]) -> bool {
     let other = ["the agent", "the database", "the access", "the parameters"];
     differences.iter().any(|one| other.contains(&one.as_str()))
-}
-
-impl From<ApprovalError> for Refusal {
-    fn from(error: ApprovalError) -> Self {
-        match error {
-            ApprovalError::Missing => Self::not_found("request"),
-            ApprovalError::TooMany => Self::new(ErrorCode::Conflict, error.to_string()),
-            ApprovalError::Raced => Self::new(ErrorCode::Conflict, error.to_string()).hint("Look at it again."),
-            ApprovalError::Refused(refused) => refused.into(),
-            ApprovalError::Log(error) => {
-                tracing::error!(error = %chain(&error), "a step of a request could not be recorded");
-                Self::unrecorded()
-            }
-            ApprovalError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        let message = refused.to_string();
-        match refused {
-            Refused::Stale => Self::sign_in(message).hint("Run: dbgate login"),
-            Refused::SelfApproval
-            | Refused::NotAPerson
-            | Refused::NotAReviewer(_)
-            | Refused::NotPermitted
-            | Refused::NoGlass
-            | Refused::NotOnCall(_)
-            | Refused::NoReason
-            | Refused::NotYours => Self::new(ErrorCode::Denied, message),
-            Refused::Twice
-            | Refused::Closed(_)
-            | Refused::TooLate
-            | Refused::NotApproved
-            | Refused::Moved
-            | Refused::Changed(_) => Self::new(ErrorCode::Conflict, message),
-            Refused::NoComment | Refused::Comment | Refused::Cap => Self::bad_request(message),
-        }
-    }
 }

@@ -58,8 +58,13 @@ impl Store {
     /// Opens or makes `broker.sqlite` in a folder that only this program's user can read.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         let file = folder.join("broker.sqlite");
-        // SQLite gives its other files the mode of this one.
+        // SQLite gives its other files the mode of this one, but keeps those that are there.
         files::make_private(&file).map_err(StoreError::File)?;
+        for beside in ["broker.sqlite-wal", "broker.sqlite-shm"].map(|name| folder.join(name)) {
+            if beside.exists() {
+                files::make_private(&beside).map_err(StoreError::File)?;
+            }
+        }
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)

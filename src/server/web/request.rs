@@ -73,7 +73,16 @@ pub fn shown(mut view: RequestView) -> RequestView {
     lines(&mut view.statement);
     line(&mut view.principal.subject);
     [&mut view.agent, &mut view.reason, &mut view.ticket, &mut view.comment].into_iter().flatten().for_each(line);
+    line(&mut view.message);
     view.parameters.iter_mut().flatten().for_each(lines);
+    view.impact.objects.iter_mut().for_each(|object| line(&mut object.name));
+    if let Some(estimate) = &mut view.impact.estimate {
+        estimate.plan.iter_mut().for_each(lines);
+    }
+    if let Some(trial) = &mut view.impact.trial {
+        trial.cascades.iter_mut().for_each(|change| line(&mut change.name));
+        trial.locks.iter_mut().chain(&mut trial.side_effects).chain(&mut trial.skipped).for_each(line);
+    }
     view.binds.settings.iter_mut().for_each(|(_, value)| line(value));
     view.remarks.iter_mut().for_each(|remark| {
         line(&mut remark.by);
@@ -84,7 +93,7 @@ pub fn shown(mut view: RequestView) -> RequestView {
         decision.comment.iter_mut().for_each(line);
     });
     if let Some(glass) = &mut view.glass {
-        glass.comment.iter_mut().for_each(line);
+        glass.comment.iter_mut().chain(&mut glass.reviewed_by).for_each(line);
     }
     if let Some(outcome) = &mut view.outcome {
         outcome.message.iter_mut().for_each(lines);

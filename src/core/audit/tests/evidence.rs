@@ -428,7 +428,7 @@ fn signs_once_more(script: &mut Script, reason: &str) {
 
 #[test]
 fn a_statement_that_met_the_end_of_its_session_is_no_tampering() {
-    assert_eq!(cheat_in_time(|s| signs_once_more(s, "revoked")).outcome(), Outcome::Good);
+    assert_eq!(cheat_in_time(|s| signs_once_more(s, "revoked")).outcome(), Outcome::Incomplete);
     // A session that its client has left had no reason not to record it; and what was answered has run.
     assert_eq!(cheat_in_time(|s| signs_once_more(s, "client")).outcome(), Outcome::Tampered);
     let answered = cheat_in_time(|s| {
@@ -437,6 +437,11 @@ fn a_statement_that_met_the_end_of_its_session_is_no_tampering() {
         set(&mut s.client[8], "no", json!(4));
     });
     assert_eq!(answered.outcome(), Outcome::Tampered);
+    let failed = cheat_in_time(|s| {
+        signs_once_more(s, "revoked");
+        set(&mut s.client[8], "state", json!("23505"));
+    });
+    assert_eq!(failed.outcome(), Outcome::Tampered);
 }
 
 #[test]
