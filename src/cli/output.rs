@@ -161,7 +161,6 @@ fn write_bytes(bytes: &[u8]) {
     if LOST.get().is_none()
         && let Err(error) = std::io::stdout().write_all(bytes)
     {
-        // Only the first one counts.
         let _ = LOST.set(error);
     }
 }
