@@ -90,7 +90,7 @@ async fn code_behind_a_commit_runs_where_it_cannot_commit_by_itself() {
 #[tokio::test]
 async fn what_is_sent_ahead_or_flushed_has_the_limits_of_what_is_asked_for() {
     let rules =
-        "@id(\"short\") @limit(\"300 ms, 400 ms idle\") forbid (principal, action == Action::\"execute\", resource);";
+        "@id(\"short\") @limit(\"1 s, 1500 ms idle\") forbid (principal, action == Action::\"execute\", resource);";
     let policy = [("classification.toml", ""), ("short.cedar", rules)];
     let gate = Gate::start_under(SHOP, &policy).await;
     let grant = gate.grant(Access::Write).await;
