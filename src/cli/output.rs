@@ -128,10 +128,8 @@ impl Table {
             (outcome.advice(), self.format)
         {
             if self.format == Format::Ndjson {
-                write(&format!(
-                    "{}\n",
-                    json!({"event": "truncated", "row_count": outcome.row_count, "advice": advice})
-                ));
+                let event = json!({"event": "truncated", "row_count": outcome.row_count, "advice": advice});
+                print(&event.to_string());
             }
             eprintln!("Cut off after {} rows. {advice}", outcome.row_count);
         }

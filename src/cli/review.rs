@@ -71,7 +71,7 @@ pub async fn run(server: Option<&str>) -> Result<Exit, Failure> {
 async fn one(desk: &Workstation, view: &RequestView) -> Result<bool, Failure> {
     let id = view.request_id.as_str();
     // What was shown is what is decided.
-    let seen = Approve { review: Some(request::awaits_review(view)), ..Approve::default() };
+    let seen = Approve { review: Some(view.awaits_review()), ..Approve::default() };
     loop {
         let Some(choice) = ask("[a]pprove  [c]ap rows  [x] reject  ask a [q]uestion  [s]kip  [e]nd: ")? else {
             return Ok(false);

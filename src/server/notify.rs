@@ -106,11 +106,11 @@ impl Channel {
             Ok::<_, NotifyError>(text.trim().to_owned())
         };
         let url = text(url_file)?;
-        let key = key_file.map(|file| Ok::<_, NotifyError>((file, text(file)?))).transpose()?;
-        if let Some((file, _)) = key.as_ref().filter(|(_, key)| key.len() < SHORTEST_KEY) {
-            return Err(NotifyError::ShortKey(file.display().to_string()));
-        }
-        let key = key.map(|(_, key)| Secret::new(key));
+        let key = |file: &std::path::Path| match text(file)? {
+            key if key.len() < SHORTEST_KEY => Err(NotifyError::ShortKey(file.display().to_string())),
+            key => Ok(Secret::new(key)),
+        };
+        let key = key_file.map(|file| key(file)).transpose()?;
         Ok(Self { http: Http::new(&url, None)?, url, key })
     }
 

@@ -156,11 +156,6 @@ pub fn waiting(view: &RequestView) -> String {
     )
 }
 
-/// Whether it went ahead without anybody's word, and nobody has said since whether that was in order.
-pub fn awaits_review(view: &RequestView) -> bool {
-    view.glass.as_ref().is_some_and(|glass| glass.reviewed_by.is_none())
-}
-
 /// How it ended, in one sentence.
 pub fn verdict(view: &RequestView) -> String {
     let id = escape(&view.request_id);
@@ -168,7 +163,7 @@ pub fn verdict(view: &RequestView) -> String {
     let comment = view.comment.as_deref().map(|text| format!(": {}", escape(text))).unwrap_or_default();
     let last = view.remarks.last().map(|remark| format!(": {}", escape(&remark.text))).unwrap_or_default();
     match view.state.as_str() {
-        "approved" | "executed" if awaits_review(view) => format!("{id}: the glass is broken, and a review is due"),
+        "approved" | "executed" if view.awaits_review() => format!("{id}: the glass is broken, and a review is due"),
         "approved" | "executed" if let Some(glass) = &view.glass => {
             let by = glass.reviewed_by.as_deref().unwrap_or_default();
             let found = if glass.was_in_order == Some(true) { "in order" } else { "not in order" };

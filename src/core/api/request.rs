@@ -72,6 +72,11 @@ impl RequestView {
     pub fn is_open(&self) -> bool {
         matches!(self.state.as_str(), "pending" | "approved")
     }
+
+    /// Whether it went ahead without anybody's word, and nobody has said since whether that was in order.
+    pub fn awaits_review(&self) -> bool {
+        self.glass.as_ref().is_some_and(|glass| glass.reviewed_by.is_none())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,7 +35,7 @@ pub enum StoreError {
     #[error("the store cannot be brought to this version")]
     Migrate(#[source] sqlx::migrate::MigrateError),
     #[error(transparent)]
-    File(FileError),
+    File(#[from] FileError),
     #[error("the store failed")]
     Query(#[from] sqlx::Error),
     #[error("the store holds a document that cannot be read")]
@@ -59,10 +59,10 @@ impl Store {
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         let file = folder.join("broker.sqlite");
         // SQLite gives its other files the mode of this one, but keeps those that are there.
-        files::make_private(&file).map_err(StoreError::File)?;
+        files::make_private(&file)?;
         for beside in ["broker.sqlite-wal", "broker.sqlite-shm"].map(|name| folder.join(name)) {
             if beside.exists() {
-                files::make_private(&beside).map_err(StoreError::File)?;
+                files::make_private(&beside)?;
             }
         }
         let options = SqliteConnectOptions::new()

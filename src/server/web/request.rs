@@ -280,7 +280,7 @@ fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
 
 fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
     let is_own = view.principal.subject == visitor.identity.subject;
-    let to_review = view.glass.as_ref().filter(|glass| glass.reviewed_by.is_none() && view.may_decide);
+    let to_review = view.glass.as_ref().filter(|_| view.awaits_review() && view.may_decide);
     html! {
         @if let Some(glass) = to_review {
             (review(view, visitor, glass))
