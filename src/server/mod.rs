@@ -21,6 +21,7 @@ pub mod identity;
 pub mod images;
 pub mod migrate;
 pub mod notify;
+pub mod places;
 pub mod prepare;
 pub mod removal;
 pub mod roles;

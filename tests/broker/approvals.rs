@@ -76,6 +76,7 @@ async fn a_gateway_that_restarts_while_psql_waits_keeps_the_request_and_later_th
 }
 
 /// A browser without a screen: keeps cookies, follows where it is sent.
+#[derive(Clone)]
 struct Browser {
     desk: Http,
     issuer: Http,
@@ -159,9 +160,13 @@ async fn a_sign_in_is_bound_to_the_browser_that_began_it_and_works_once() {
     let start = browser.send("GET", &format!("{}/auth/start", scene.server), &[]).await;
     let chosen = browser.send("GET", &format!("{}&user=raj", location(&start)), &[]).await;
     let callback = location(&chosen);
-    let mut other = Browser { desk: browser.desk.clone(), issuer: browser.issuer.clone(), cookies: Vec::new() };
+    let (mut other, mut replayed) = (Browser { cookies: Vec::new(), ..browser.clone() }, browser.clone());
     assert_eq!(other.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "another browser");
-    assert_eq!(browser.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "used up by the attempt");
+    other.send("GET", &format!("{}/auth/start", scene.server), &[]).await;
+    assert_eq!(other.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "and one with its own sign-in");
+    assert_eq!(location(&browser.send("GET", &callback, &[]).await), "/requests", "its own browser");
+    assert_eq!(browser.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "once");
+    assert_eq!(replayed.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "whatever it kept");
     let own = signed_in(&scene, "ana").await;
     let id = scene.ask(UPDATE).await;
     let page = format!("{}/r/{id}", scene.server);

@@ -2,12 +2,12 @@
 //!
 //! Known and unknown users are counted alike, so that being turned away tells nothing either.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::core::throttle::Throttle;
+use crate::server::places::{Place, Places};
 use crate::sys::clock;
 
 /// Failed sign-ins from one address within the window. Offices share an address.
@@ -23,43 +23,32 @@ const MOST_WAITING: u32 = 100;
 
 /// Counts those at the door. Cheap to clone.
 #[derive(Clone)]
-pub struct Keeper(Arc<Mutex<Counts>>);
+pub struct Keeper {
+    waiting: Places,
+    counts: Arc<Mutex<Counts>>,
+}
 
 struct Counts {
     by_address: Throttle<IpAddr>,
     by_user: Throttle<String>,
     by_key: Throttle<IpAddr>,
-    waiting: HashMap<IpAddr, u32>,
-}
-
-/// A place at the door, given back on drop.
-#[must_use]
-pub struct Waiting {
-    keeper: Keeper,
-    address: IpAddr,
 }
 
 impl Default for Keeper {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Counts {
+        let counts = Counts {
             by_address: Throttle::new(MOST_BY_ADDRESS, WINDOW),
             by_user: Throttle::new(MOST_BY_USER, WINDOW),
             by_key: Throttle::new(MOST_WRONG_KEYS, WINDOW),
-            waiting: HashMap::new(),
-        })))
+        };
+        Self { waiting: Places::new(MOST_WAITING), counts: Arc::new(Mutex::new(counts)) }
     }
 }
 
 impl Keeper {
     /// A place for a connection that has not signed in; none while its address has too many.
-    pub fn place(&self, address: IpAddr) -> Option<Waiting> {
-        let mut counts = self.lock();
-        let count = counts.waiting.entry(address).or_default();
-        if *count >= MOST_WAITING {
-            return None;
-        }
-        *count += 1;
-        Some(Waiting { keeper: self.clone(), address })
+    pub fn place(&self, address: IpAddr) -> Option<Place> {
+        self.waiting.take(address)
     }
 
     /// How long this sign-in is turned away; `None` when it may try.
@@ -87,37 +76,13 @@ impl Keeper {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // Counts are whole between any two statements.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut counts = self.keeper.lock();
-        if let Some(count) = counts.waiting.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.waiting.remove(&self.address);
-            }
-        }
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_given_back_and_counted_by_address() {
-        let keeper = Keeper::default();
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let places: Vec<_> = (0..MOST_WAITING).map_while(|_| keeper.place(one)).collect();
-        assert_eq!(places.len(), usize::try_from(MOST_WAITING).expect("small"));
-        assert!(keeper.place(one).is_none());
-        assert!(keeper.place(other).is_some());
-        drop(places);
-        assert!(keeper.place(one).is_some());
-    }
 
     #[test]
     fn failing_too_often_is_counted_by_user_and_by_address() {

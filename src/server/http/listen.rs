@@ -18,12 +18,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 
+use crate::server::places::{Place, Places};
 use crate::sys::dial::Stream;
 
 /// Most connections at once; the next one waits in the kernel's queue.
 const MOST_CONNECTIONS: usize = 1024;
+/// And from one address; a proxy in front of the broker is one. More are closed at once.
+const MOST_FROM_ONE: u32 = 512;
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest time until a new connection says something.
+const FIRST: Duration = Duration::from_secs(10);
 /// Longest time in which nothing is answered: a request must have come, and its answer begun. Longer than any
 /// request may take.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -72,9 +77,9 @@ impl Listener for Connections {
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Quiet, SocketAddr)>) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let (all, places) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), Places::new(MOST_FROM_ONE));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = all.clone().acquire_owned().await else { return };
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -83,12 +88,16 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::S
                 continue;
             }
         };
+        let Some(own) = places.take(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections from one address");
+            continue;
+        };
         let (tls, sender) = (tls.clone(), sender.clone());
         // Bounded by the handshake's deadline and the number of places.
         tokio::spawn(async move {
             match handshake(tcp, tls).await {
                 // The other side is gone only when the listener is: then nobody waits.
-                Ok(stream) => drop(sender.send((Quiet::new(stream, SILENCE, place), peer)).await),
+                Ok(stream) => drop(sender.send((Quiet::new(stream, SILENCE, (place, own)), peer)).await),
                 Err(error) => tracing::debug!(%peer, %error, "no TLS"),
             }
         });
@@ -110,12 +119,12 @@ pub struct Quiet {
     longest: Duration,
     /// Something has come since the last answer.
     has_begun: bool,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Place),
 }
 
 impl Quiet {
-    fn new(stream: Box<dyn Stream>, longest: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, silence: Box::pin(sleep(longest)), longest, has_begun: false, _place: place }
+    fn new(stream: Box<dyn Stream>, longest: Duration, place: (OwnedSemaphorePermit, Place)) -> Self {
+        Self { stream, silence: Box::pin(sleep(longest.min(FIRST))), longest, has_begun: false, _place: place }
     }
 }
 
@@ -173,7 +182,8 @@ mod tests {
         const LONGEST: Duration = Duration::from_secs(1);
         let (ours, mut theirs) = tokio::io::duplex(64);
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let mut ours = Quiet::new(Box::new(ours), LONGEST, place);
+        let own = Places::new(1).take([127, 0, 0, 1].into()).expect("a place");
+        let mut ours = Quiet::new(Box::new(ours), LONGEST, (place, own));
         let mut byte = [0];
         // An answer gives time for the next request.
         for _ in 0..3 {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State as Shared};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use openidconnect::url::form_urlencoded;
 
 use super::frame::{self, Part};
-use super::pages::{one, visible, visitor};
+use super::pages::{is_own_origin, one, visible, visitor};
 use super::sign_in::{asked_again, cookie_name};
 use super::visitor::cookie;
 use crate::core::approval::{Decider, Refused, Request};
@@ -52,7 +52,7 @@ async fn act(
     let Some(known) = visitor(&state, &headers) else { return frame::sign_in(&page, None) };
     let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.trim());
-    let is_from_here = is_own_origin(&state, headers.get(header::ORIGIN)) && known.is_own_form(field("key"));
+    let is_from_here = is_own_origin(&state.config.server.public_url, &headers) && known.is_own_form(field("key"));
     if !is_from_here {
         let mut response = frame::not_found(Part::Requests, &known);
         *response.status_mut() = StatusCode::FORBIDDEN;
@@ -121,9 +121,4 @@ async fn carry_out(state: &State, found: &Request, decider: &Decider<'_>, wanted
         Verb::Question => state.approvals.question(&found.id, decider, &wanted.comment).await,
     }
     .map(drop)
-}
-
-/// A browser says which page a form was sent from; one that says another is not ours.
-fn is_own_origin(state: &State, origin: Option<&HeaderValue>) -> bool {
-    origin.is_none_or(|origin| origin.as_bytes() == state.config.server.public_url.as_bytes())
 }

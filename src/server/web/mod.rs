@@ -4,6 +4,7 @@
 //! changes something asks for a token that only this session's own pages hold; nothing is loaded
 //! from anywhere else.
 
+mod coming;
 mod decide;
 mod frame;
 mod live;

@@ -1,9 +1,8 @@
 //! Signing in at the desk: OIDC's code flow with PKCE, state and nonce, bound to the browser that
 //! began it; and asking the issuer again, before a decision, whether somebody still is a reviewer.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State as Shared};
@@ -12,12 +11,13 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata, CoreTokenResponse};
 use openidconnect::{
     AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl,
-    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, Scope,
-    TokenResponse as _,
+    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, RedirectUrl, RefreshToken, Scope, TokenResponse as _,
 };
 use serde::Deserialize;
 
+use super::coming::{Coming, PATIENCE, Seal};
 use super::frame;
+use super::pages::is_own_origin;
 use super::visitor::{LONGEST, Visitor, Visitors, cookie};
 use crate::core::encoding;
 use crate::core::secret::Secret;
@@ -28,27 +28,11 @@ use crate::server::state::State;
 use crate::sys::http::Http;
 use crate::sys::{clock, files, random};
 
-/// How long somebody may take at the issuer's page.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// Most sign-ins under way.
-const MOST: usize = 1_000;
-
-/// Everybody at the desk, and those on their way in.
+/// Everybody at the desk.
 #[derive(Default)]
 pub struct Desk {
     pub visitors: Visitors,
-    /// By the `state` that the issuer gives back.
-    coming: Mutex<HashMap<String, Coming>>,
-}
-
-struct Coming {
-    verifier: PkceCodeVerifier,
-    nonce: Nonce,
-    /// The cookie of the browser that began it.
-    browser: String,
-    /// The page to go on with.
-    to: String,
-    expires: Moment,
+    seal: Seal,
 }
 
 /// Why nobody is signed in. Told in short words; what the issuer said goes to the program's log.
@@ -101,8 +85,11 @@ pub async fn callback(
     }
 }
 
-/// Signs out.
+/// Signs out, where a page of ours asks for it.
 pub async fn end(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
+    if !is_own_origin(&state.config.server.public_url, &headers) {
+        return Redirect::to("/requests").into_response();
+    }
     if let Some(id) = cookie(&headers, cookie_name(&state)) {
         state.desk.visitors.leave(id);
     }
@@ -125,30 +112,17 @@ async fn begin(state: &State, to: Option<&str>) -> Result<Response, SignInError>
         request = request.add_scope(Scope::new(scope.clone()));
     }
     let (url, csrf, nonce) = request.url();
-    let now = clock::now();
-    let browser = encoding::base64url(&random::bytes::<24>());
-    let coming = Coming { verifier, nonce, browser: browser.clone(), to: own_page(to), expires: now.after(PATIENCE) };
-    {
-        let mut all = state.desk.coming.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, coming| coming.expires > now);
-        if all.len() >= MOST {
-            return Err(SignInError::Busy);
-        }
-        all.insert(csrf.secret().clone(), coming);
-    }
-    Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, "dbgate_coming", &browser, PATIENCE))
+    let expires = clock::now().after(PATIENCE);
+    let coming = Coming { state: csrf.into_secret(), verifier, nonce, to: own_page(to), expires };
+    let kept = state.desk.seal.close(&coming).ok_or(SignInError::Unknown)?;
+    Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, coming_name(state), &kept, PATIENCE))
 }
 
 async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<Response, SignInError> {
-    let coming = {
-        let mut all = state.desk.coming.lock().unwrap_or_else(PoisonError::into_inner);
-        query.state.and_then(|state| all.remove(&state)).ok_or(SignInError::Unknown)?
-    };
     let now = clock::now();
     // Begun in this very browser: nobody can be signed in as somebody else by a link.
-    if coming.expires <= now || cookie(headers, "dbgate_coming") != Some(coming.browser.as_str()) {
-        return Err(SignInError::Unknown);
-    }
+    let kept = cookie(headers, coming_name(state)).zip(query.state.as_deref());
+    let coming = kept.and_then(|(kept, answer)| state.desk.seal.open(kept, answer, now)).ok_or(SignInError::Unknown)?;
     let code = query.code.ok_or_else(|| SignInError::Refused(query.error.unwrap_or_default()))?;
     let (client, http, _) = issuer(state).await?;
     let tokens = client
@@ -160,7 +134,8 @@ async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<R
         .map_err(|error| SignInError::Refused(error.to_string()))?;
     let visitor = visitor(state, &tokens, Some(&coming.nonce), now).await?;
     let id = state.desk.visitors.enter(visitor, now).ok_or(SignInError::Busy)?;
-    Ok(with_cookie(Redirect::to(&coming.to).into_response(), state, cookie_name(state), &id, LONGEST))
+    let response = with_cookie(Redirect::to(&coming.to).into_response(), state, coming_name(state), "", Duration::ZERO);
+    Ok(with_cookie(response, state, cookie_name(state), &id, LONGEST))
 }
 
 /// What the issuer's answer says, verified as any bearer token is.
@@ -249,6 +224,11 @@ fn own_page(to: Option<&str>) -> String {
 /// Over TLS the name itself says that no other path or host can have set it.
 pub fn cookie_name(state: &State) -> &'static str {
     if is_tls(state) { "__Host-dbgate_desk" } else { "dbgate_desk" }
+}
+
+/// The same of a sign-in under way.
+fn coming_name(state: &State) -> &'static str {
+    if is_tls(state) { "__Host-dbgate_coming" } else { "dbgate_coming" }
 }
 
 fn is_tls(state: &State) -> bool {

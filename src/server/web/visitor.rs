@@ -15,7 +15,9 @@ use crate::sys::random;
 
 /// How long somebody stays signed in at the desk.
 pub const LONGEST: Duration = Duration::from_secs(8 * 60 * 60);
-/// Most browsers at once, and most sign-ins under way.
+/// How long the issuer's word lets somebody read: who has lost a group, or the account, reads for no longer.
+const READS: Duration = Duration::from_secs(60 * 60);
+/// Most browsers at once.
 const MOST: usize = 2_000;
 
 /// Somebody who has signed in.
@@ -39,6 +41,11 @@ impl Visitor {
     /// The same person, vouched for by nobody any more.
     pub fn without_proof(&self) -> Self {
         Self { vouched: Moment::from_micros(0), ..self.clone() }
+    }
+
+    /// Whether the issuer has vouched for them lately enough to be shown anything.
+    pub fn may_read(&self, now: Moment) -> bool {
+        now < self.vouched.after(READS)
     }
 
     /// Whether a form comes from a page of this session.
@@ -115,6 +122,8 @@ mod tests {
         assert!(visitors.find("x", at(1)).is_none() && visitors.find(&id, at(8 * 3600)).is_none());
         let renewed = visitors.renew(&id, raj(), at(50), None).expect("still there");
         assert_eq!((renewed.vouched, &renewed.form_key), (at(50), &visitor.form_key));
+        // Who is no longer vouched for reads for an hour, not for as long as the cookie lasts.
+        assert!(renewed.may_read(at(3649)) && !renewed.may_read(at(3650)) && !visitor.may_read(at(3600)));
         visitors.leave(&id);
         assert!(visitors.find(&id, at(1)).is_none());
     }
