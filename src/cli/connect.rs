@@ -118,20 +118,25 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                 is_leaving = false;
                 typed.push_str(&line);
                 typed.push('\n');
-                let splitter = &mut conversation.splitter;
-                let items = splitter.push(&format!("{line}\n"));
-                if !items.is_empty() && matches!(splitter.pending(), Pending::Nothing) {
+                let items = conversation.splitter.push(&format!("{line}\n"));
+                let word = line.trim();
+                if items.is_empty() && matches!(word, "exit" | "quit") && conversation.splitter.text().trim() == word {
+                    return Ok(Exit::Ok);
+                }
+                let (may_be_whole, mut goes_on) = (!items.is_empty(), Ok(true));
+                for item in items {
+                    goes_on = act(open, item, &mut conversation).await;
+                    if !matches!(goes_on, Ok(true)) {
+                        break;
+                    }
+                }
+                // Looked at behind it: `\g` and its kin end a statement only when they run.
+                if may_be_whole && matches!(conversation.splitter.pending(), Pending::Nothing) {
                     prompter.remember(&typed);
                     typed.clear();
                 }
-                let word = line.trim();
-                if items.is_empty() && matches!(word, "exit" | "quit") && splitter.text().trim() == word {
+                if !goes_on? {
                     return Ok(Exit::Ok);
-                }
-                for item in items {
-                    if !act(open, item, &mut conversation).await? {
-                        return Ok(Exit::Ok);
-                    }
                 }
             }
             Line::Cleared => {

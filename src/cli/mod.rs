@@ -114,7 +114,7 @@ fn misused(error: &clap::Error) -> Exit {
 }
 
 /// `dbgate ls | head -1` is no bug: where the reader of stdout has gone, `println!` panics, and the
-/// program ends quietly as one that SIGPIPE ends (128 + 13).
+/// program ends quietly as one that SIGPIPE ends (128 + 13). On a full disk it ends with a word.
 fn leave_when_the_reader_leaves() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -122,6 +122,12 @@ fn leave_when_the_reader_leaves() {
         if text.starts_with("failed printing to std") && text.contains("Broken pipe") {
             #[expect(clippy::disallowed_methods, reason = "nobody reads on; SIGPIPE would end the process here")]
             std::process::exit(i32::from(Exit::ClosedPipe.code()));
+        }
+        if let Some(reason) = text.strip_prefix("failed printing to stdout: ") {
+            // A full disk is no bug either.
+            let _ = writeln!(std::io::stderr(), "cannot write the answer: {reason}");
+            #[expect(clippy::disallowed_methods, reason = "nothing more can be said there")]
+            std::process::exit(i32::from(Exit::Failed.code()));
         }
         usual(panic);
     }));

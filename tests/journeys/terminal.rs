@@ -164,8 +164,13 @@ async fn answers_are_kept_put_in_again_and_asked_for_again_and_again() {
         terminal.wait_for("=> ");
         let refused = terminal.enters("delete from orders \\watch 0.1");
         assert_eq!(refused.matches("DENIED").count(), 1, "{refused}");
+        // What begins with a blank is not kept, whatever stood before it.
+        terminal.enters("select 1 as kept \\gset");
+        terminal.types(" select 'a secret' as s;", "(1 row)");
         terminal.types("\\q", "Verify it: dbgate audit verify");
         assert_eq!(terminal.ended(), Some(0));
     });
+    let history = std::fs::read_to_string(desk.program.home().join("state/history/demo")).expect("kept");
+    assert!(history.contains("select 1 as kept") && !history.contains("a secret"), "{history}");
     desk.end().await;
 }
