@@ -42,7 +42,10 @@ async fn main() {
     let connections = argument("--connections").unwrap_or_else(|| "1700".into());
     let parameters =
         [("shared_buffers", "1GB"), ("max_connections", &connections), ("jit", "off"), ("autovacuum", "off")];
-    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    // As it is installed: what the target commits is on its disk, as what the gate records is on the gate's.
+    let durable = ["fsync", "synchronous_commit", "full_page_writes"].map(|name| (name, "on"));
+    let parameters = parameters.into_iter().chain(durable);
+    let parameters = parameters.map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned())).collect();
     let installation = Installation::find().expect("PostgreSQL server programs");
     let settings = Settings { parameters, ..Settings::default() };
     let cluster = Cluster::start(&installation, "bench", &settings).expect("a cluster");

@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 const SMALL: usize = 2 * 1024;
 /// Room that stays with a link at rest.
 const KEPT: usize = 256;
+/// The room for a read behind one that was full.
+const MEDIUM: usize = 16 * 1024;
 /// The room for a read once they come in bulk.
 const LARGE: usize = 64 * 1024;
 /// A peer that takes nothing for this long is gone.
@@ -157,9 +159,18 @@ impl Link {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.block == SMALL {
-            return self.poll_fill_little(context);
+        if self.block > SMALL {
+            return self.poll_fill_much(context);
         }
+        ready!(self.poll_fill_little(context))?;
+        if self.block > SMALL {
+            // The rest of it is most often there as well. An end, or an error, is met again by the next read.
+            let _ = self.poll_fill_much(context);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill_much(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.input.reserve(self.block);
         let room = self.input.capacity() - self.input.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
@@ -167,7 +178,7 @@ impl Link {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         if count == room {
-            self.block = (self.block * 4).min(LARGE);
+            self.block = LARGE;
         }
         Poll::Ready(Ok(()))
     }
@@ -182,7 +193,7 @@ impl Link {
         }
         self.input.extend_from_slice(read.filled());
         if read.remaining() == 0 {
-            self.block = (self.block * 4).min(LARGE);
+            self.block = MEDIUM;
         }
         Poll::Ready(Ok(()))
     }

@@ -29,7 +29,7 @@ impl SessionRecord {
             }
             let line = self.queue("stmt", now).await?;
             self.unsettled.note(line, Due::Sent);
-            self.pending.insert((number, count(first + at)));
+            self.outstanding.insert(number, count(first + at));
         }
         Ok(())
     }

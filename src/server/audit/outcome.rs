@@ -89,18 +89,17 @@ impl SessionRecord {
     /// Records that nothing of what has no outcome yet was run: the error that was told last came first.
     pub async fn skip_rest(&mut self, now: Moment) -> Result<(), LogError> {
         self.written().await?;
-        let longest = usize::try_from(LONGEST_RUN).unwrap_or(1);
-        while let Some((number, part)) = self.pending.first().copied() {
-            let run = (number..).zip(&self.pending).take_while(|(number, open)| **open == (*number, 0));
-            let times = if part == 0 { run.take(longest).count() } else { 1 };
+        while let Some((number, part, times)) = self.outstanding.first_run() {
+            let times = times.min(LONGEST_RUN);
             let mut members = json!({"no": number, "part": part, "state": self.standing.told});
             if let (2.., Some(members)) = (times, members.as_object_mut()) {
                 members.insert("times".to_owned(), times.into());
             }
             self.given(members)?;
             self.write("skipped", now, false).await?;
-            for number in (number..).take(times) {
-                self.pending.remove(&(number, part));
+            match part {
+                0 => self.outstanding.remove_run(number..number + times),
+                _ => self.outstanding.remove(number, part),
             }
         }
         Ok(())
@@ -148,7 +147,7 @@ impl SessionRecord {
         self.given(members)?;
         self.write("error", now, true).await?;
         self.errors += 1;
-        self.pending.remove(&(number, u64::from(part)));
+        self.outstanding.remove(number, part.into());
         Ok(())
     }
 
@@ -157,7 +156,7 @@ impl SessionRecord {
         self.written().await?;
         self.given(json!({"no": number, "part": part}))?;
         self.write("result.unknown", now, false).await?;
-        self.pending.remove(&(number, u64::from(part)));
+        self.outstanding.remove(number, part.into());
         Ok(())
     }
 }

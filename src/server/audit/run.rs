@@ -228,14 +228,10 @@ impl SessionRecord {
         match std::mem::take(&mut run.what) {
             What::Statements { due, .. } => {
                 self.statements += run.length;
-                self.pending.extend(numbers.map(|number| (number, 0)));
+                self.outstanding.insert_run(numbers);
                 self.unsettled.note(pending, due);
             }
-            What::Results { .. } => {
-                for number in numbers {
-                    self.pending.remove(&(number, 0));
-                }
-            }
+            What::Results { .. } => self.outstanding.remove_run(numbers),
             What::Nothing => {}
         }
         run.text.clear();

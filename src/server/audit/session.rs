@@ -1,12 +1,12 @@
 //! The gateway's account of one connection: every statement before it runs, every outcome after.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::log::{Log, LogError, Opening, Position, fields};
 use super::outcome::Standing;
+use super::outstanding::Outstanding;
 use super::run::{self, Run};
 use super::settle::Unsettled;
 use super::stored::Kind;
@@ -127,8 +127,7 @@ pub struct SessionRecord {
     pub(super) errors: u64,
     rows: u64,
     bytes: u64,
-    /// Statements that were let through and have no outcome yet, by number and part.
-    pub(super) pending: BTreeSet<(u64, u64)>,
+    pub(super) outstanding: Outstanding,
     /// The line that may yet grow.
     pub(super) run: Option<Box<Run>>,
     /// What the next one is put together in.
@@ -184,7 +183,7 @@ impl SessionRecord {
             errors: 0,
             rows: 0,
             bytes: 0,
-            pending: BTreeSet::new(),
+            outstanding: Outstanding::default(),
             run: None,
             spare_run: None,
             standing: Box::default(),
@@ -242,7 +241,7 @@ impl SessionRecord {
             recorded = Some(self.queue("stmt", now).await?);
             // Counted as soon as they are queued: who gives up waiting does not take them back.
             self.statements = number;
-            self.pending.insert((number, u64::try_from(part).unwrap_or(u64::MAX)));
+            self.outstanding.insert(number, count(part));
         }
         self.unsettled.note(recorded.ok_or(LogError::Nothing)?, due);
         Ok(Recorded { number })
@@ -257,7 +256,7 @@ impl SessionRecord {
         self.text(text, &Wording::of(text));
         self.queue("stmt", now).await?;
         self.statements = number;
-        self.pending.insert((number, 0));
+        self.outstanding.insert(number, 0);
         self.came_to_nothing(number, 0, "", 'I', now).await
     }
 
@@ -312,7 +311,7 @@ impl SessionRecord {
         self.write("result", now, false).await?;
         self.rows += result.rows;
         self.bytes += result.bytes;
-        self.pending.remove(&(number, u64::from(part)));
+        self.outstanding.remove(number, part.into());
         Ok(())
     }
 
@@ -342,7 +341,7 @@ impl SessionRecord {
         self.given(json!({"no": number, "part": part, "state": content::clip(sqlstate, 64)}))?;
         self.write("error", now, false).await?;
         self.errors += 1;
-        self.pending.remove(&(number, u64::from(part)));
+        self.outstanding.remove(number, part.into());
         Ok(())
     }
 
@@ -356,10 +355,10 @@ impl SessionRecord {
     ) -> Result<Position, LogError> {
         self.written().await?;
         // What has no outcome by now will never have one that was seen.
-        while let Some(open) = self.pending.first().copied() {
-            self.given(json!({"no": open.0, "part": open.1}))?;
+        while let Some((number, part, _)) = self.outstanding.first_run() {
+            self.given(json!({"no": number, "part": part}))?;
             self.queue("result.unknown", now).await?;
-            self.pending.remove(&open);
+            self.outstanding.remove(number, part);
         }
         self.closing(reason, role, head)?;
         let pending = self.queue("session.close", now).await?;
@@ -370,10 +369,10 @@ impl SessionRecord {
     /// The same for who cannot wait.
     fn close_now(&mut self, reason: &str, now: Moment) -> Result<(), LogError> {
         self.written_now()?;
-        while let Some(open) = self.pending.first().copied() {
-            self.given(json!({"no": open.0, "part": open.1}))?;
+        while let Some((number, part, _)) = self.outstanding.first_run() {
+            self.given(json!({"no": number, "part": part}))?;
             self.queue_now("result.unknown", now)?;
-            self.pending.remove(&open);
+            self.outstanding.remove(number, part);
         }
         self.closing(reason, RoleEnd::Left, None)?;
         self.queue_now("session.close", now)?;

@@ -141,7 +141,7 @@ impl Writer {
         let pending = Pending(inbox.next);
         inbox.next += 1;
         inbox.is_urgent |= inbox.entries.len() >= BATCH || inbox.expecting > 0;
-        self.shared.rouse(&mut inbox);
+        self.shared.rouse(inbox);
         Ok(pending)
     }
 
@@ -164,7 +164,7 @@ impl Writer {
     pub fn hurry(&self) {
         let mut inbox = self.shared.inbox();
         inbox.is_urgent |= !inbox.entries.is_empty();
-        self.shared.rouse(&mut inbox);
+        self.shared.rouse(inbox);
     }
 
     async fn acknowledged(&self, Pending(index): Pending, is_urgent: bool) -> Option<u64> {
@@ -181,7 +181,7 @@ impl Writer {
             inbox.waiters.push((index, wake));
             // What the thread has taken already is on its way: what came behind it may gather.
             inbox.is_urgent |= is_urgent && inbox.holds(index);
-            self.shared.rouse(&mut inbox);
+            self.shared.rouse(inbox);
             done
         };
         done.await.ok().map(|()| index)
@@ -192,7 +192,7 @@ impl Writer {
         {
             let mut inbox = self.shared.inbox();
             inbox.is_stopped = true;
-            self.shared.rouse(&mut inbox);
+            self.shared.rouse(inbox);
         }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The thread has no panic of its own; if it had one, there would be nothing left to wait for.
@@ -247,8 +247,8 @@ impl Shared {
     }
 
     /// Wakes the thread if it sleeps and there is reason to: a wake-up for every line would cost
-    /// more than the line.
-    fn rouse(&self, inbox: &mut Inbox) {
+    /// more than the line. The inbox is free by then, or the thread would wake only to wait for it.
+    fn rouse(&self, mut inbox: MutexGuard<'_, Inbox>) {
         let is_reason = match inbox.sleep {
             Sleep::Awake => false,
             Sleep::Idle => true,
@@ -256,6 +256,7 @@ impl Shared {
         };
         if is_reason {
             inbox.sleep = Sleep::Awake;
+            drop(inbox);
             self.wake.notify_one();
         }
     }
@@ -263,22 +264,25 @@ impl Shared {
     /// Waits for lines and takes all there are into `bytes` and `entries`. False when the log has
     /// stopped and there are none.
     fn take(&self, bytes: &mut Vec<u8>, entries: &mut Vec<Entry>) -> bool {
-        let mut inbox = self.inbox();
+        // Lines come one behind the other: the next one finds the thread lingering, and need not wake it.
+        let mut inbox = self.linger(self.inbox());
         while inbox.entries.is_empty() && !inbox.is_stopped {
             inbox.sleep = Sleep::Idle;
-            inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !inbox.is_urgent && !inbox.is_stopped {
-            inbox.sleep = Sleep::Lingering;
-            let gathers = |inbox: &mut Inbox| !inbox.is_urgent && !inbox.is_stopped;
-            let waited = self.wake.wait_timeout_while(inbox, LINGER, gathers);
-            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let comes = |inbox: &mut Inbox| inbox.entries.is_empty() && !inbox.is_stopped;
+            inbox = self.linger(self.wake.wait_while(inbox, comes).unwrap_or_else(PoisonError::into_inner));
         }
         inbox.sleep = Sleep::Awake;
         inbox.is_urgent = false;
         std::mem::swap(&mut inbox.bytes, bytes);
         std::mem::swap(&mut inbox.entries, entries);
         !entries.is_empty()
+    }
+
+    /// Lets lines gather.
+    fn linger<'s>(&'s self, mut inbox: MutexGuard<'s, Inbox>) -> MutexGuard<'s, Inbox> {
+        inbox.sleep = Sleep::Lingering;
+        let gathers = |inbox: &mut Inbox| !inbox.is_urgent && !inbox.is_stopped;
+        self.wake.wait_timeout_while(inbox, LINGER, gathers).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Tells those who wait for a line that is durable.
@@ -300,7 +304,7 @@ impl<'s> Expecting<'s> {
         let mut inbox = shared.inbox();
         inbox.expecting += 1;
         inbox.is_urgent |= !inbox.entries.is_empty();
-        shared.rouse(&mut inbox);
+        shared.rouse(inbox);
         Self(shared)
     }
 }

@@ -16,12 +16,12 @@ use crate::server::audit::Pending;
 /// Requests that may be on their way without an answer before one is waited for without a Flush of the client's.
 const LONGEST_GATHERED: usize = 1024 * 1024;
 /// Requests that may gather before they are sent on: the target can work while the client says more.
-const SENT_AHEAD: usize = 8 * 1024;
+const SENT_AHEAD: usize = 32 * 1024;
 /// The same of the first of a pipeline, which the target may as well begin with; and of what waits while the
 /// client says nothing, though its pipeline goes on.
 const SENT_FIRST: usize = 2 * 1024;
 /// Requests that may wait for the disk before the client waits for it, too.
-const LONGEST_UNSETTLED: usize = 8 * SENT_AHEAD;
+const LONGEST_UNSETTLED: usize = 2 * SENT_AHEAD;
 /// Room that a session keeps while its transaction is open and nothing goes on in it.
 const MOST_KEPT: usize = 256 * 1024;
 /// A portal of the gateway's own.

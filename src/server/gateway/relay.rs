@@ -67,7 +67,6 @@ impl Session {
                 self.wait().await?;
             }
         }
-        self.record.grown().await?;
         self.cancel_delivered().await;
         // What was planned has been; cursors are filled at a Sync.
         self.ahead.filling = None;

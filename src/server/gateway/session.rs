@@ -311,6 +311,10 @@ impl Session {
             super::seldom(self.send_ahead()).await?;
         }
         self.client.push().await?;
+        if self.pipeline.is_empty() {
+            // The client hears how its statements ended while that is put down.
+            self.record.grown().await?;
+        }
         if !self.client.is_written()
             && let Some(end) = super::seldom(self.written()).await?
         {
