@@ -24,6 +24,9 @@ pub enum Step {
     Execute,
     /// An Execute of a portal that holds no statement, or of none.
     Nothing,
+    /// What the client has deferred to the end of its transaction, run at the gateway's word: what it says is
+    /// said to the client.
+    Deferred,
     Close,
     Sync,
     /// A Sync in a block that goes on, after everything has been answered: nobody waits for the answer to it.
@@ -86,6 +89,11 @@ impl Pipeline {
         matches!(self.steps.front(), Some((Step::Execute | Step::Query, Owner::Client)))
     }
 
+    /// Whether what the client has deferred is running.
+    pub fn is_deferred(&self) -> bool {
+        matches!(self.steps.front(), Some((Step::Deferred, _)))
+    }
+
     /// Whether what commits by itself was asked to: a Sync stands behind it, or it is a Query.
     pub fn is_closed(&self) -> bool {
         self.steps.iter().any(|(step, _)| matches!(step, Step::Sync | Step::Query))
@@ -126,7 +134,10 @@ impl Pipeline {
     /// When it answers nothing that was asked: then nothing that follows can be trusted.
     pub fn receive(&mut self, tag: u8) -> Result<Answer, OutOfTurn> {
         let front = self.steps.front().copied();
-        let owner = front.map_or(Owner::Client, |(_, owner)| owner);
+        let owner = match front {
+            None | Some((Step::Deferred, _)) => Owner::Client,
+            Some((_, owner)) => owner,
+        };
         match (tag, front) {
             (b'N' | b'S' | b'A', _) => Ok(Answer::Aside(owner)),
             (b'E', Some((step, owner))) => {
@@ -154,6 +165,7 @@ impl Pipeline {
             | (b'T' | b'n', Some((step @ Step::Describe, owner)))
             | (b'C' | b's', Some((step @ Step::Execute, owner)))
             | (b'I', Some((step @ Step::Nothing, owner)))
+            | (b'C', Some((step @ Step::Deferred, owner)))
             | (b'Z', Some((step @ (Step::Sync | Step::Ending), owner))) => {
                 self.steps.pop_front();
                 Ok(Answer::Done(owner, step))

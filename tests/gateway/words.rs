@@ -1,10 +1,13 @@
-//! What errors say in a session with masks: all of it where nothing masked can be quoted.
+//! What errors and notices say: all of it where nothing masked can be quoted, and nothing of the gateway's own.
 
+use bytes::BytesMut;
 use dbgate::core::grant::Access;
-use dbgate::core::wire::backend::ErrorFields;
+use dbgate::core::wire::backend::{ErrorFields, error_fields};
+use dbgate::core::wire::frame::Message;
+use dbgate::core::wire::frontend;
 
 use crate::support::gate::Gate;
-use crate::support::wire::{Peer, error, message};
+use crate::support::wire::{Peer, error, message, rows};
 
 const PEOPLE: &str = "
 create table people (id int primary key, email text unique, level int check (level < 3));
@@ -132,10 +135,59 @@ async fn what_is_put_off_says_no_more_when_it_is_called_in() {
     gate.stop().await;
 }
 
+/// Triggers that are put off and only talk; one of them without end.
+const CHATTY: &str = "
+create table log (line text);
+create table flood (line text);
+create function chats() returns trigger language plpgsql as $$
+  begin raise notice 'kept %', new.line; raise warning 'seen'; return new; end $$;
+create function floods() returns trigger language plpgsql as $$
+  begin for n in 1..2500 loop raise notice '%', repeat('x', 8000); end loop; return new; end $$;
+create constraint trigger chats after insert on log deferrable initially deferred for each row execute function chats();
+create constraint trigger floods after insert on flood deferrable initially deferred for each row execute function floods()";
+
+/// The notices among these messages.
+fn notices(messages: &[Message]) -> Vec<String> {
+    let notices = messages.iter().filter(|message| message.tag == b'N');
+    notices.map(|notice| error_fields(&notice.body).expect("fields").message).collect()
+}
+
+#[tokio::test]
+async fn what_is_put_off_is_heard_at_the_commit_and_nothing_of_the_gateways_own_is() {
+    let gate = Gate::start(CHATTY).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for (sql, heard) in [
+        ("insert into log values ('alone')", &["kept alone", "seen"][..]),
+        ("begin; insert into log values ('in one'); commit", &["kept in one", "seen"]),
+        ("begin", &[]),
+        ("insert into log values ('in a block')", &[]),
+        ("commit", &["kept in a block", "seen"]),
+        ("begin; insert into log values ('never'); rollback", &[]),
+    ] {
+        let told = peer.query(sql).await;
+        assert_eq!(error(&told).map(|fields| fields.message), None, "{sql}");
+        assert_eq!(notices(&told), heard, "{sql}");
+    }
+    let mut pipeline = BytesMut::new();
+    frontend::parse_typed("", "insert into log values ('by parts')", &[], &mut pipeline);
+    frontend::bind("", "", &[], &mut pipeline);
+    frontend::execute("", 0, &mut pipeline);
+    frontend::sync(&mut pipeline);
+    peer.send(&pipeline).await;
+    assert_eq!(notices(&peer.until(b'Z').await), ["kept by parts", "seen"]);
+    // More than is kept: what is too much is not heard, and the row stands.
+    let told = peer.query("insert into flood values ('one')").await;
+    assert_eq!(error(&told).map(|fields| fields.message), None);
+    assert!((1000..2500).contains(&notices(&told).len()), "{}", notices(&told).len());
+    assert_eq!(rows(&peer.query("select count(*) from flood").await), [["1"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
 /// The error of a COPY to which the client sends `messages`.
 async fn copied(peer: &mut Peer, sql: &str, messages: &[u8]) -> ErrorFields {
-    let mut query = bytes::BytesMut::new();
-    dbgate::core::wire::frontend::query(sql, &mut query);
+    let mut query = BytesMut::new();
+    frontend::query(sql, &mut query);
     peer.send(&query).await;
     peer.until(b'G').await;
     peer.send(messages).await;

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::bound::Deadline;
-use super::held::OWN;
+use super::held::{DEFERRED, OWN};
 use super::relay::{Drained, Mode};
 use super::seldom;
 use super::session::{End, Session};
@@ -188,7 +188,7 @@ impl Session {
     fn run_own(&mut self, name: &str, values: &[Option<&str>]) {
         self.clear_portal();
         self.ask_bind(Owner::Gateway, PORTAL, name, values);
-        self.run_portal();
+        self.run_portal(if name == DEFERRED { Step::Deferred } else { Step::Execute });
     }
 
     /// Runs what was prepared under a name of the gateway's own with values of the client's. What
@@ -201,7 +201,7 @@ impl Session {
         self.clear_portal();
         frontend::bind_raw(PORTAL, name, &frontend::unbound(&bound)?.1, &mut self.up);
         self.pipeline.expect(Step::Bind, Owner::Gateway);
-        self.run_portal();
+        self.run_portal(Step::Execute);
         Ok(())
     }
 
@@ -212,8 +212,9 @@ impl Session {
         }
     }
 
-    fn run_portal(&mut self) {
-        self.ask_execute(Owner::Gateway, PORTAL, 0);
+    fn run_portal(&mut self, step: Step) {
+        frontend::execute(PORTAL, 0, &mut self.up);
+        self.pipeline.expect(step, Owner::Gateway);
         self.ask_close(Owner::Gateway, Named::Portal, PORTAL);
     }
 

@@ -90,6 +90,9 @@ pub enum Asked {
     BeforeCommit,
 }
 
+/// What is deferred to the end of the transaction happens now.
+pub const DEFERRED: &str = "dbgate_constraints";
+
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
 pub const OWN: [(&str, &str); 10] = [
@@ -97,7 +100,7 @@ pub const OWN: [(&str, &str); 10] = [
     ("dbgate_counts", counters::NOW),
     ("dbgate_baseline", counters::BEFORE),
     ("dbgate_baseline_all", counters::BEFORE_ALL),
-    ("dbgate_constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
+    (DEFERRED, "SET CONSTRAINTS ALL IMMEDIATE"),
     ("dbgate_readonly", "select pg_catalog.set_config('transaction_read_only', 'on', true)"),
     ("dbgate_begin", "BEGIN"),
     ("dbgate_commit", "COMMIT"),
@@ -234,7 +237,7 @@ impl Session {
     pub(super) fn ask_counts(&mut self, asked: Asked) {
         if asked == Asked::BeforeCommit {
             self.record.commits_soon();
-            self.ask_own("dbgate_constraints", &[]);
+            self.ask_own(DEFERRED, &[]);
         }
         self.ask_own("dbgate_counts", &[]);
     }

@@ -30,7 +30,7 @@ impl Session {
             (Owner::Client, Step::Sync | Step::Ending | Step::Nothing) => Fault::Nobodys,
             (Owner::Client, _) if mode == Mode::Simple => Fault::Running,
             (Owner::Client, Step::Parse | Step::Bind) => Fault::Named(self.changes.answered_so_far()),
-            (Owner::Client, Step::Describe | Step::Close) => Fault::Nobodys,
+            (Owner::Client, Step::Describe | Step::Close | Step::Deferred) => Fault::Nobodys,
         }
     }
 

@@ -175,8 +175,8 @@ impl Session {
             return Ok(());
         }
         let length = self.held_out.len() + message.wire_length();
-        if length > LONGEST_HELD && message.tag == b'N' && self.pipeline.is_executing() {
-            if !self.stop.is_going() {
+        if length > LONGEST_HELD && message.tag == b'N' {
+            if self.pipeline.is_executing() && !self.stop.is_going() {
                 self.too_much_is_held();
             }
             return Ok(());
@@ -227,8 +227,7 @@ impl Session {
                 return Err(End::Pinned(name.to_owned()));
             }
         }
-        // SET CONSTRAINTS outside a block warns; the client did not ask for it.
-        if message.tag == b'N' && owner == Owner::Gateway {
+        if message.tag == b'N' && (owner == Owner::Gateway || self.is_only_ours(message)?) {
             return Ok(());
         }
         if message.tag == b'A' && !self.is_heard(message.body)? {
@@ -242,6 +241,12 @@ impl Session {
             }
         }
         self.show(message)
+    }
+
+    /// Whether a notice is of no concern to the client: SET CONSTRAINTS, which it did not ask for, has found no
+    /// block to run in.
+    fn is_only_ours(&self, notice: View<'_>) -> Result<bool, End> {
+        Ok(self.pipeline.is_deferred() && backend::error_fields(notice.body)?.sqlstate == "25P01")
     }
 
     /// Whether the client may hear what is sent on a channel. It may have been listened to in ways that no
