@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::client::transcript::pins;
 use crate::core::audit::report::{Finding, Report, Severity, State};
 use crate::core::audit::verify::verify_bytes;
-use crate::core::audit::{Outcome, VerifierKey};
+use crate::core::audit::{Outcome, VerifierKey, container};
 use crate::core::text::escape;
 use crate::sys::paths::Paths;
 
@@ -33,6 +33,10 @@ pub fn verify(file: &Path, keys: &[String], json: bool, out: &mut dyn Write) -> 
         return Err(Failure::new(UNUSABLE, format!("`{}` is larger than any evidence file", file.display())));
     }
     let bytes = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+    if !container::is_one(&bytes) {
+        let message = format!("`{}` is no evidence file", file.display());
+        return Err(Failure::new(UNUSABLE, message).hint("`dbgate exec` and `connect` name theirs when they end"));
+    }
     let report = verify_bytes(&bytes, &keys);
     let text = if json { as_json(&report)? } else { as_text(&report) };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

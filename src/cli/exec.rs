@@ -63,7 +63,8 @@ pub fn texts(source: &Source) -> Result<Vec<(Option<String>, String)>, Failure> 
     for file in &source.files {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", file.display())))?;
-        texts.push((Some(file.display().to_string()), text));
+        // Some editors begin a file with a mark that is no part of its text.
+        texts.push((Some(file.display().to_string()), text.trim_start_matches('\u{feff}').to_owned()));
     }
     if source.stdin.is_some() {
         let mut text = String::new();
@@ -127,9 +128,10 @@ async fn execute(
         on_error: arguments.on_error,
         watch: &watch,
         answer,
+        is_unfinished: false,
     };
     let ran = match texts {
-        Ok(texts) => run.texts(&texts).await,
+        Ok(texts) => run.texts(&texts).await.and_then(|exit| run.finished(exit)),
         Err(failure) => Err(failure),
     };
     // However it ended, the record is signed and handed in.
@@ -189,6 +191,8 @@ pub struct Run<'a> {
     pub on_error: OnError,
     pub watch: &'a Watch,
     pub answer: &'a mut Answer,
+    /// Something was written in a transaction that is still open.
+    pub is_unfinished: bool,
 }
 
 impl Run<'_> {
@@ -244,6 +248,18 @@ impl Run<'_> {
             worst = if worst == Exit::Ok { ran? } else { worst };
         }
         Ok(worst)
+    }
+
+    /// A text that leaves a transaction open has said of writes that they were made, and they will not stand.
+    fn finished(&self, exit: Exit) -> Result<Exit, Failure> {
+        match exit {
+            Exit::Ok if self.is_unfinished => Err(Failure::new(
+                Exit::Failed,
+                "The transaction was left open, so it is rolled back: nothing that it wrote stands.",
+            )
+            .hint("End it with COMMIT in the same call, or leave BEGIN out")),
+            exit => Ok(exit),
+        }
     }
 
     fn must_stop(&self) -> bool {
@@ -314,7 +330,8 @@ impl Run<'_> {
             self.answer.lost(outcome);
             return Err(failure);
         }
-        let Some(fields) = failed else {
+        let Some(mut fields) = failed else {
+            self.is_unfinished = self.open.status() != b'I' && (self.is_unfinished || !outcome.only_reads());
             self.answer.push(outcome);
             return Ok(Exit::Ok);
         };
@@ -322,11 +339,13 @@ impl Run<'_> {
             return self.wait(&id, outcome, file, statement, script).await;
         }
         let origin = Origin { file, statement };
+        let stopped = self.watch.stopped().filter(|_| fields.sqlstate == QUERY_CANCELED);
+        if stopped == Some(Exit::Timeout) {
+            // The target knows only that a cancel came.
+            "canceling statement due to --timeout".clone_into(&mut fields.message);
+        }
         eprint!("{}", report::error(&fields, &origin));
-        let exit = match self.watch.stopped() {
-            Some(exit) if fields.sqlstate == QUERY_CANCELED => exit,
-            _ => exit_of(&fields),
-        };
+        let exit = stopped.unwrap_or_else(|| exit_of(&fields));
         self.answer.failed(outcome, &fields, &origin, exit);
         Ok(exit)
     }

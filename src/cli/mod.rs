@@ -107,8 +107,11 @@ fn misused(error: &clap::Error) -> Exit {
         || words.windows(2).any(|pair| matches!(pair, [flag, value] if flag == "--format" && value == "json"));
     if is_document {
         let said = error.to_string();
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        println!("{}", output::failure_document(&Failure::new(Exit::Usage, first).hint("Run: dbgate --help")));
+        // What is wrong, and with which argument; how to use it right comes behind.
+        let what = said.lines().map(str::trim).take_while(|line| !line.is_empty() && !line.starts_with("Usage:"));
+        let what = what.collect::<Vec<_>>().join(" ");
+        let failure = Failure::new(Exit::Usage, what.trim_start_matches("error: ")).hint("Run: dbgate --help");
+        println!("{}", output::failure_document(&failure));
     }
     Exit::Usage
 }

@@ -93,6 +93,9 @@ impl Table {
                     self.flush();
                     write(&format!("{}\n\n", render::footer(rows, &self.masked)));
                     self.held = None;
+                    if render::is_told(tag) {
+                        write(&format!("{}\n", text::escape(tag)));
+                    }
                 } else {
                     write(&format!("{}\n", text::escape(tag)));
                 }

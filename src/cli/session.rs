@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cli::args::Asking;
 use crate::cli::exit::{Exit, Failure};
@@ -13,8 +14,9 @@ use crate::core::audit::VerifierKey;
 use crate::core::grant::SessionId;
 use crate::core::identity::Declared;
 use crate::core::secret::Secret;
+use crate::core::time::Moment;
 use crate::sys::dial::DialError;
-use crate::sys::tls;
+use crate::sys::{clock, tls};
 
 /// A workstation that is signed in and holds a grant.
 pub struct Granted {
@@ -40,6 +42,7 @@ pub async fn grant(server: Option<&str>, target: &str, asking: &Asking, sign: bo
     };
     let mut credential = credential::obtain(&desk.broker, &token, ask).await?;
     pin(&desk, &credential)?;
+    tell_if_short(asking.seconds, &credential.answer.expires_at);
     // Whom the person trusts for the broker is trusted for its gateway, which shows the same certificate.
     if let (None, Some(path)) = (&credential.answer.gateway.ca_pem, &desk.server.ca_file) {
         let read = std::fs::read_to_string(path);
@@ -47,6 +50,20 @@ pub async fn grant(server: Option<&str>, target: &str, asking: &Asking, sign: bo
         credential.answer.gateway.ca_pem = Some(pem);
     }
     Ok(Granted { desk, token, credential })
+}
+
+/// A grant may end sooner than was asked for, by policy or because no grant lasts longer.
+fn tell_if_short(asked: Option<u64>, expires_at: &str) {
+    // What the way there takes is no shortening.
+    const WAY: Duration = Duration::from_secs(60);
+    let (Some(asked), Some(expires)) = (asked.map(Duration::from_secs), Moment::parse(expires_at)) else { return };
+    let lasts = expires.since(clock::now());
+    if lasts + WAY < asked {
+        eprintln!(
+            "The grant lasts for {} minutes, until {expires_at}; more was asked for.",
+            lasts.as_secs().div_ceil(60)
+        );
+    }
 }
 
 /// Keeps the log's public key, so that evidence can be verified offline later. A key that is not

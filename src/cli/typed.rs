@@ -153,7 +153,12 @@ impl<'a> Shown<'a> {
             }
             (Event::Done(_), Some(kept)) if kept.columns.is_some() => {}
             (Event::Done(tag), _) => match self.held.take() {
-                Some((held, columns)) => self.show(&held, &columns),
+                Some((held, columns)) => {
+                    self.show(&held, &columns);
+                    if render::is_told(tag) {
+                        println!("{}", text::escape(tag));
+                    }
+                }
                 None => println!("{}", text::escape(tag)),
             },
             (Event::Notice(fields), _) => eprint!("{}", report::notice(fields)),

@@ -60,6 +60,11 @@ pub fn footer(rows: u64, columns: &[Column]) -> String {
     }
 }
 
+/// Whether the tag of a statement is said behind the rows that it returned, as psql does of writes.
+pub fn is_told(tag: &str) -> bool {
+    matches!(tag.split(' ').next(), Some("INSERT" | "UPDATE" | "DELETE" | "MERGE"))
+}
+
 /// `Time: 4.213 ms`, as psql writes it; above a second also in minutes and seconds.
 pub fn timing(elapsed: std::time::Duration) -> String {
     let milliseconds = elapsed.as_secs_f64() * 1000.0;

@@ -267,11 +267,50 @@ async fn a_reader_that_leaves_is_no_bug_of_any_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_told_what_does_not_stand_and_what_it_did_not_get() {
+    let desk = Desk::begin(SHOP).await;
+    let begun = "begin; update orders set amount = 5555 where id = 1 returning id";
+    let exec = ["exec", "demo", "--access", "write", "--for", "99h", "-c"];
+    let output = desk.run(&[&exec[..], &[begun]].concat()).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("nothing that it wrote stands"), "{}", said(&output));
+    assert!(said(&output).contains("The grant lasts for 480 minutes"), "{}", said(&output));
+    assert!(text(&output).contains("(1 row)\n\nUPDATE 1\n"), "{}", text(&output));
+    let output = desk.run(&[&exec[..], &[begun, "--format", "json"]].concat()).await;
+    let answer = exec_document(&output);
+    assert_eq!((output.status.code(), &answer["exit_code"]), (Some(1), &json!(1)));
+    assert!(answer["error"]["message"].to_string().contains("rolled back"), "{answer}");
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 5555").await, 0);
+    for stands in ["begin; select 1", &format!("{begun}; commit"), "begin; delete from orders where id = 2; rollback"] {
+        let output = desk.run(&["exec", "demo", "--access", "write", "-c", stands]).await;
+        assert_eq!(output.status.code(), Some(0), "{stands}: {}", said(&output));
+    }
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 5555").await, 1);
+    // A mark at the front of a file is no part of it.
+    let file = desk.program.home().join("marked.sql");
+    std::fs::write(&file, "\u{feff}select 1 as one;\n").expect("written");
+    let output = desk.run(&["exec", "demo", "-f", &file.display().to_string()]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let output = desk.run(&["exec", "demo", "--timeout", "1s", "-c", "select pg_sleep(60)"]).await;
+    assert!(said(&output).contains("canceling statement due to --timeout"), "{}", said(&output));
+    // What is no evidence was not tampered with.
+    for no_evidence in ["", "a poem\n", "dbgate-transcript/v9\n"] {
+        std::fs::write(&file, no_evidence).expect("written");
+        let output = desk.run(&["audit", "verify", &file.display().to_string()]).await;
+        assert_eq!(output.status.code(), Some(2), "{no_evidence}: {}", said(&output));
+        assert!(said(&output).contains("is no evidence file"), "{}", said(&output));
+    }
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_flags_are_one_document_too_and_a_context_stands_for_its_broker() {
     let desk = Desk::begin(SHOP).await;
     let output = desk.run(&["ls", "--fromat", "json", "--format", "json"]).await;
     assert_eq!(output.status.code(), Some(64), "{}", said(&output));
     assert_eq!(document(&output)["exit_code"], 64);
+    let output = desk.run(&["exec", "--format", "json", "-c", "select 1"]).await;
+    assert!(document(&output).to_string().contains("<TARGET>"), "{}", document(&output));
     let config = format!("version = 1\n[contexts.work]\nserver = \"{}\"\n", desk.server);
     std::fs::write(desk.program.home().join("config.toml"), config).expect("written");
     let with = |arguments: &[&str]| {

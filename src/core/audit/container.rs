@@ -75,6 +75,11 @@ impl Parts<'_> {
     }
 }
 
+/// Whether bytes are meant to be such a file: what is wrong with it otherwise says [`Container::parse`].
+pub fn is_one(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte == b'\n').next() == Some(MAGIC.as_bytes())
+}
+
 impl Container {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, ContainerError> {
