@@ -251,7 +251,8 @@ impl Shared {
     fn rouse(&self, mut inbox: MutexGuard<'_, Inbox>) {
         let is_reason = match inbox.sleep {
             Sleep::Awake => false,
-            Sleep::Idle => true,
+            // Who is woken for nothing sleeps on, and is not known to.
+            Sleep::Idle => !inbox.entries.is_empty() || inbox.is_stopped,
             Sleep::Lingering => inbox.is_urgent || inbox.is_stopped,
         };
         if is_reason {
@@ -418,6 +419,22 @@ mod tests {
 
     async fn append(writer: &Writer, line: &Line) -> Option<u64> {
         writer.durable(queue(writer, line).ok()?).await
+    }
+
+    #[tokio::test]
+    async fn who_looks_for_what_is_there_already_does_not_put_the_thread_to_sleep() {
+        let (writer, _folder) = start(Broken { left: usize::MAX, syncs: usize::MAX });
+        let mut next = lines();
+        append(&writer, &next()).await.expect("durable");
+        for _ in 0..3 {
+            // Long enough that it waits for the next line, not for more of them.
+            tokio::time::sleep(LINGER * 3).await;
+            writer.hurry();
+            writer.wait_until(|stored| stored.size() > 0).await;
+            tokio::time::sleep(LINGER).await;
+            let appended = tokio::time::timeout(LINGER * 250, append(&writer, &next())).await;
+            assert!(appended.expect("it is awake").is_some());
+        }
     }
 
     #[tokio::test]
