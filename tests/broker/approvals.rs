@@ -138,14 +138,28 @@ async fn who_loses_the_group_between_opening_and_clicking_decides_nothing() {
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     let key = form_key(&text(&opened));
     for wrong in ["", "x"] {
-        let answer = browser.send("POST", &format!("{page}/approve"), &[("key", wrong)]).await;
+        let typed = [("key", wrong), ("comment", "looks right")];
+        let answer = browser.send("POST", &format!("{page}/approve"), &typed).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "a form of another page");
+        let told = text(&answer);
+        assert!(told.contains("from an earlier sign-in") && told.contains("value=\"looks right\""), "{told}");
     }
+    for cap in ["10.000", "0", "9007199254740992", "18446744073709551615"] {
+        let typed = [("key", key.as_str()), ("comment", "fine"), ("max_rows", cap)];
+        let answer = browser.send("POST", &format!("{page}/approve"), &typed).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{cap}");
+        let told = text(&answer);
+        assert!(told.contains("a whole number of rows") && told.contains(&format!("value=\"{cap}\"")), "{told}");
+    }
+    let much = "x".repeat(20_000);
+    let answer = browser.send("POST", &format!("{page}/approve"), &[("key", &key), ("comment", &much)]).await;
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     scene.issuer.set_groups("raj", &["engineers"]);
     let answer = browser.send("POST", &format!("{page}/approve"), &[("key", &key)]).await;
     assert_eq!(answer.status(), StatusCode::CONFLICT);
     assert!(text(&answer).contains("you are not one now"), "{}", text(&answer));
-    assert_eq!((scene.logged("approval.refused", &id), scene.logged("approval.decision", &id)), (1, 0));
+    // Three caps that are none, and this.
+    assert_eq!((scene.logged("approval.refused", &id), scene.logged("approval.decision", &id)), (4, 0));
     scene.issuer.set_groups("raj", &["dba"]);
     let answer = browser.send("POST", &format!("{page}/approve"), &[("key", &key)]).await;
     assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", text(&answer));
@@ -160,13 +174,35 @@ async fn a_sign_in_is_bound_to_the_browser_that_began_it_and_works_once() {
     let start = browser.send("GET", &format!("{}/auth/start", scene.server), &[]).await;
     let chosen = browser.send("GET", &format!("{}&user=raj", location(&start)), &[]).await;
     let callback = location(&chosen);
-    let (mut other, mut replayed) = (Browser { cookies: Vec::new(), ..browser.clone() }, browser.clone());
+    let mut other = Browser { cookies: Vec::new(), ..browser.clone() };
+    let (mut replayed, elsewhere) =
+        (browser.clone(), browser.send("GET", &format!("{}/auth/start?to=/sessions", scene.server), &[]).await);
+    replayed.cookies.retain(|(name, _)| name.starts_with("dbgate_coming_"));
     assert_eq!(other.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "another browser");
     other.send("GET", &format!("{}/auth/start", scene.server), &[]).await;
     assert_eq!(other.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "and one with its own sign-in");
+    let before = browser.cookies.clone();
     assert_eq!(location(&browser.send("GET", &callback, &[]).await), "/requests", "its own browser");
-    assert_eq!(browser.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "once");
-    assert_eq!(replayed.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "whatever it kept");
+    assert_eq!(replayed.send("GET", &callback, &[]).await.status(), StatusCode::FORBIDDEN, "once, whatever is kept");
+    // Back to the address that was left: who is signed in stays so, and nobody is signed in anew.
+    let after = browser.cookies.clone();
+    assert_eq!(location(&browser.send("GET", &callback, &[]).await), "/requests");
+    assert_eq!(browser.cookies, after);
+    // The session that this one took the place of has ended.
+    let mut old = Browser { cookies: before, ..browser.clone() };
+    let requests = format!("{}/requests", scene.server);
+    assert_eq!(old.send("GET", &requests, &[]).await.status(), StatusCode::UNAUTHORIZED);
+    // Another sign-in that was begun in a second tab ends as well as the first.
+    let chosen = browser.send("GET", &format!("{}&user=raj", location(&elsewhere)), &[]).await;
+    assert_eq!(location(&browser.send("GET", &location(&chosen), &[]).await), "/sessions");
+    // What a stranger says went wrong is said in letters that everybody sees.
+    let begun = browser.send("GET", &format!("{}/auth/start", scene.server), &[]).await;
+    let (_, answer) =
+        location(&begun).split_once("state=").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a state");
+    let answer = answer.split('&').next().unwrap_or_default().to_owned();
+    let said = format!("{}/auth/callback?state={answer}&error=x%0a%e2%80%ae%1b[31m", scene.server);
+    let told = text(&browser.send("GET", &said, &[]).await);
+    assert!(told.contains("the sign-in service refused: x") && !told.contains(['\u{202e}', '\u{1b}']), "{told}");
     let own = signed_in(&scene, "ana").await;
     let id = scene.ask(UPDATE).await;
     let page = format!("{}/r/{id}", scene.server);

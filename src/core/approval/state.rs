@@ -11,8 +11,11 @@ use crate::core::time::Moment;
 pub const FRESH: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 /// Clocks of issuer and gateway may differ by this much.
 const LEEWAY: std::time::Duration = std::time::Duration::from_secs(60);
-/// Longest comment, in bytes: it is read by people and recorded in one line.
-pub const LONGEST_COMMENT: usize = 1000;
+/// Longest comment, in bytes: it is read by people and recorded in one line. The 500 letters that the pages take
+/// are no more than that in any script.
+pub const LONGEST_COMMENT: usize = 1500;
+/// The greatest cap: the greatest number that the record can name.
+const GREATEST_CAP: u64 = (1 << 53) - 1;
 /// Who remarks on a request that nobody has looked at.
 const GATEWAY: &str = "dbgate";
 /// How its remark on one that is void begins.
@@ -132,7 +135,7 @@ pub enum Refused {
     NoComment,
     #[error("a comment is one line of at most {LONGEST_COMMENT} bytes without control characters")]
     Comment,
-    #[error("the cap must be at least one row")]
+    #[error("the cap must be a whole number of rows, at least one")]
     Cap,
     #[error("it is not yours")]
     NotYours,
@@ -188,7 +191,7 @@ impl Request {
         now: Moment,
     ) -> Result<Self, Refused> {
         self.open_to(decider, now)?;
-        if cap == Some(0) {
+        if cap.is_some_and(|cap| !(1..=GREATEST_CAP).contains(&cap)) {
             return Err(Refused::Cap);
         }
         let mut next = self.with(decider, true, comment, cap.or(self.cap), now)?;

@@ -133,6 +133,11 @@ impl Quiet {
         let until = Instant::now() + self.longest;
         self.silence.as_mut().reset(until);
     }
+
+    /// What is waited for has not come: it comes in time, or not at all.
+    fn poll_silence<T>(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<T>> {
+        self.silence.as_mut().poll(context).map(|()| Err(std::io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl AsyncRead for Quiet {
@@ -148,22 +153,28 @@ impl AsyncRead for Quiet {
             }
             return Poll::Ready(result);
         }
-        match self.silence.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        self.poll_silence(context)
     }
 }
 
 impl AsyncWrite for Quiet {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.has_begun = false;
-        self.restart();
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Ready(result) => {
+                self.has_begun = false;
+                self.restart();
+                Poll::Ready(result)
+            }
+            // A peer that does not read has no longer than one that says nothing.
+            Poll::Pending => self.poll_silence(context),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_silence(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -211,5 +222,26 @@ mod tests {
         assert!(answered.elapsed() >= LONGEST);
         drop(ours);
         dribbles.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+        const LONGEST: Duration = Duration::from_millis(500);
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let own = Places::new(1).take([127, 0, 0, 1].into()).expect("a place");
+        let mut ours = Quiet::new(Box::new(ours), LONGEST, (place, own));
+        theirs.write_all(b"G").await.expect("open");
+        ours.read_exact(&mut [0]).await.expect("heard");
+        let reads = async {
+            for _ in 0..4 {
+                sleep(LONGEST / 2).await;
+                theirs.read_exact(&mut [0; 16]).await.expect("told");
+            }
+        };
+        let (written, ()) = tokio::join!(ours.write_all(&[0; 128]), reads);
+        written.expect("taken, if slowly");
+        let failed = tokio::time::timeout(LONGEST * 20, ours.write_all(&[0; 128])).await.expect("it ends");
+        assert_eq!(failed.expect_err("nobody reads").kind(), std::io::ErrorKind::TimedOut);
     }
 }

@@ -19,7 +19,7 @@ const ALIVE: Duration = Duration::from_secs(15);
 
 /// `/requests/events`
 pub async fn all(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    match reader(&state, &headers) {
+    match reader(&state, &headers).await {
         Some(_) => steps(state),
         None => StatusCode::UNAUTHORIZED.into_response(),
     }
@@ -27,7 +27,7 @@ pub async fn all(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Respo
 
 /// `/r/ID/events`
 pub async fn one(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let Some(visitor) = reader(&state, &headers) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let Some(visitor) = reader(&state, &headers).await else { return StatusCode::UNAUTHORIZED.into_response() };
     match visible(&state, &visitor, &id).await {
         Some(_) => steps(state),
         None => StatusCode::NOT_FOUND.into_response(),

@@ -8,6 +8,7 @@ use axum::response::Response;
 use openidconnect::url::Url;
 
 use super::frame::{self, Part};
+use super::request::Form;
 use super::visitor::{Visitor, cookie};
 use super::{request, session, sign_in};
 use crate::core::approval::{Request, RequestId};
@@ -18,7 +19,7 @@ use crate::sys::clock;
 
 /// `/requests`
 pub async fn requests(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    let Some(visitor) = reader(&state, &headers) else { return frame::sign_in("/requests", None) };
+    let Some(visitor) = reader(&state, &headers).await else { return frame::sign_in("/requests", None) };
     let found = match state.approvals.list(&visitor.identity, Which::Visible).await {
         Ok(found) => found,
         Err(error) => return request::failed(&visitor, &error.to_string()),
@@ -30,31 +31,31 @@ pub async fn requests(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> 
 
 /// `/r/ID`
 pub async fn request(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let Some(visitor) = reader(&state, &headers) else { return frame::sign_in(&format!("/r/{id}"), None) };
+    let Some(visitor) = reader(&state, &headers).await else { return frame::sign_in(&format!("/r/{id}"), None) };
     match visible(&state, &visitor, &id).await {
-        Some(found) => one(&state, &visitor, &found, None),
+        Some(found) => one(&state, &visitor, &found, &Form::default()),
         None => frame::not_found(Part::Requests, &visitor),
     }
 }
 
-/// A request's page, with what went wrong where something did.
-pub fn one(state: &State, visitor: &Visitor, found: &Request, problem: Option<&str>) -> Response {
+/// A request's page, its form as it was sent where something went wrong with it.
+pub fn one(state: &State, visitor: &Visitor, found: &Request, form: &Form) -> Response {
     let view = request::shown(state.approvals.view(found, &visitor.identity));
-    let body = request::detail(&view, visitor, problem, clock::now());
+    let body = request::detail(&view, visitor, form, clock::now());
     let title = format!("{} · {}", view.request_id, view.state);
     frame::page(&title, Part::Requests, visitor, Some(&format!("/r/{}/events", view.request_id)), &body)
 }
 
 /// `/sessions`
 pub async fn sessions(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    let Some(visitor) = reader(&state, &headers) else { return frame::sign_in("/sessions", None) };
+    let Some(visitor) = reader(&state, &headers).await else { return frame::sign_in("/sessions", None) };
     let body = session::list(&session::open(&state, &visitor.identity), clock::now());
     frame::page("Sessions", Part::Sessions, &visitor, None, &body)
 }
 
 /// `/sessions/ID`
 pub async fn session(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let Some(visitor) = reader(&state, &headers) else { return frame::sign_in(&format!("/sessions/{id}"), None) };
+    let Some(visitor) = reader(&state, &headers).await else { return frame::sign_in(&format!("/sessions/{id}"), None) };
     let found = SessionId::parse(&id).and_then(|id| session::recorded(&state, &visitor.identity, &id));
     match found {
         Some(account) => frame::page("Session", Part::Sessions, &visitor, None, &session::detail(&account)),
@@ -67,9 +68,15 @@ pub fn visitor(state: &State, headers: &HeaderMap) -> Option<Arc<Visitor>> {
     state.desk.visitors.find(cookie(headers, sign_in::cookie_name(state))?, clock::now())
 }
 
-/// The same, where the issuer has vouched for them lately. A decision asks it again by itself.
-pub fn reader(state: &State, headers: &HeaderMap) -> Option<Arc<Visitor>> {
-    visitor(state, headers).filter(|visitor| visitor.may_read(clock::now()))
+/// The same, where the issuer has vouched for them lately: else it is asked again.
+pub async fn reader(state: &State, headers: &HeaderMap) -> Option<Arc<Visitor>> {
+    let known = visitor(state, headers)?;
+    if known.may_read(clock::now()) {
+        return Some(known);
+    }
+    let id = cookie(headers, sign_in::cookie_name(state))?;
+    let (asked, _) = sign_in::asked_again(state, id, known).await;
+    Some(asked).filter(|visitor| visitor.may_read(clock::now()))
 }
 
 /// A browser says which page a form was sent from; one that says another than one at `public_url` is not ours.

@@ -47,8 +47,16 @@ pub fn list(requests: &[RequestView], now: Moment) -> Markup {
     }
 }
 
+/// A form that came back: what was typed is not lost, and why nothing came of it is said.
+#[derive(Default)]
+pub struct Form {
+    pub problem: Option<String>,
+    pub comment: String,
+    pub max_rows: String,
+}
+
 /// One request.
-pub fn detail(view: &RequestView, visitor: &Visitor, problem: Option<&str>, now: Moment) -> Markup {
+pub fn detail(view: &RequestView, visitor: &Visitor, form: &Form, now: Moment) -> Markup {
     html! {
         div data-state=(view.state) {
             div.title { h1 { (headline(view)) } (pill(view)) }
@@ -57,10 +65,10 @@ pub fn detail(view: &RequestView, visitor: &Visitor, problem: Option<&str>, now:
                 (environment(view)) " "
                 @if view.state == "pending" { (left(view, now)) }
             }
-            @if let Some(problem) = problem { p.alert role="alert" { (problem) } }
+            @if let Some(problem) = &form.problem { p.alert role="alert" { (problem) } }
             div.two {
                 div { (who(view)) (statement(view)) @if !is_access(view) { (impact(view)) } (why(view)) }
-                div.aside { (decision(view, visitor)) (story(view)) }
+                div.aside { (decision(view, visitor, form)) (story(view)) }
             }
         }
     }
@@ -83,7 +91,10 @@ pub fn shown(mut view: RequestView) -> RequestView {
         trial.cascades.iter_mut().for_each(|change| line(&mut change.name));
         trial.locks.iter_mut().chain(&mut trial.side_effects).chain(&mut trial.skipped).for_each(line);
     }
-    view.binds.settings.iter_mut().for_each(|(_, value)| line(value));
+    let settings = std::mem::take(&mut view.binds.settings).into_iter();
+    view.binds.settings =
+        settings.map(|(name, value)| (escape(&name).into_owned(), escape(&value).into_owned())).collect();
+    line(&mut view.database);
     view.remarks.iter_mut().for_each(|remark| {
         line(&mut remark.by);
         line(&mut remark.text);
@@ -261,7 +272,7 @@ fn why(view: &RequestView) -> Markup {
 }
 
 /// For what went ahead without anybody's word.
-fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
+fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView, form: &Form) -> Markup {
     html! {
         form.card method="post" action={ "/r/" (view.request_id) "/approve" } aria-labelledby="decide" {
             input type="hidden" name="key" value=(visitor.form_key);
@@ -269,7 +280,7 @@ fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
             h2 #decide { "Your review" }
             p.small { "The glass was broken: it ran without anybody's word. To be reviewed by " (at(&glass.review_by)) "." }
             label for="comment" { "Comment " small { "needed if it was not in order" } }
-            input #comment type="text" name="comment" maxlength="500" autocomplete="off";
+            input #comment type="text" name="comment" value=(form.comment) maxlength="500" autocomplete="off";
             div.buttons {
                 button.primary { "It was in order" }
                 button.danger.wide formaction={ "/r/" (view.request_id) "/reject" } { "It was not" }
@@ -278,12 +289,12 @@ fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView) -> Markup {
     }
 }
 
-fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
+fn decision(view: &RequestView, visitor: &Visitor, form: &Form) -> Markup {
     let is_own = view.principal.subject == visitor.identity.subject;
     let to_review = view.glass.as_ref().filter(|_| view.awaits_review() && view.may_decide);
     html! {
         @if let Some(glass) = to_review {
-            (review(view, visitor, glass))
+            (review(view, visitor, glass, form))
         } @else if view.state == "pending" && (view.may_decide || is_own) {
             form.card method="post" action={ "/r/" (view.request_id) "/question" } aria-labelledby="decide" {
                 input type="hidden" name="key" value=(visitor.form_key);
@@ -296,9 +307,9 @@ fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
                         }
                     }
                     label for="comment" { "Comment " small { "needed to reject or ask" } }
-                    input #comment type="text" name="comment" maxlength="500" autocomplete="off";
+                    input #comment type="text" name="comment" value=(form.comment) maxlength="500" autocomplete="off";
                     label for="max_rows" { "Most rows " small { "of all tables together" } }
-                    input #max_rows type="text" inputmode="numeric" name="max_rows" autocomplete="off"
+                    input #max_rows type="text" inputmode="numeric" name="max_rows" value=(form.max_rows) autocomplete="off"
                         placeholder=[view.binds.max_rows.map(grouped)];
                     div.buttons {
                         button.primary formaction={ "/r/" (view.request_id) "/approve" } { "Approve once" }
@@ -309,7 +320,7 @@ fn decision(view: &RequestView, visitor: &Visitor) -> Markup {
                     h2 #decide { "Your own request" }
                     p.small { "Somebody else of " (view.reviewers.groups.join(", ")) " decides. You can answer questions here." }
                     label for="comment" { "Answer" }
-                    input #comment type="text" name="comment" maxlength="500" autocomplete="off";
+                    input #comment type="text" name="comment" value=(form.comment) maxlength="500" autocomplete="off";
                     div.buttons { button.primary { "Send" } }
                 }
             }

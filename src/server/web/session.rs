@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::request::at;
 use crate::core::grant::SessionId;
 use crate::core::identity::Identity;
-use crate::core::text::grouped;
+use crate::core::text::{escape, escape_keeping_lines, grouped};
 use crate::core::time::Moment;
 use crate::core::transcript::Event;
 use crate::server::state::State;
@@ -98,9 +98,9 @@ pub fn list(open: &[Open], now: Moment) -> Markup {
             @for one in open {
                 li {
                     a.item href={ "/sessions/" (one.id) } {
-                        div.line { b { (one.who) } span.chip { (one.access) " access" } }
+                        div.line { b { (escape(&one.who)) } span.chip { (one.access) " access" } }
                         div.meta {
-                            span { (one.target) " · " (one.database) }
+                            span { (escape(&one.target)) " · " (escape(&one.database)) }
                             span { "since " (at(&one.started.rfc3339())) }
                             span { (one.ends.since(now).as_secs() / 60) " min left" }
                         }
@@ -117,11 +117,11 @@ pub fn detail(account: &Account) -> Markup {
     let statements: Vec<&Event> = account.events.iter().filter(|event| event.kind == "stmt").collect();
     html! {
         div.title {
-            h1 { (account.said("who")) " on " (account.said("target")) }
+            h1 { (escape(account.said("who"))) " on " (escape(account.said("target"))) }
             span class={ "pill " @if closed.is_none() { "approved" } } { (if closed.is_some() { "closed" } else { "open" }) }
         }
         p.lead {
-            (account.said("db")) " · " (account.said("access")) " access · "
+            (escape(account.said("db"))) " · " (escape(account.said("access"))) " access · "
             (account.events.first().map(|event| at(&event.at.rfc3339())).unwrap_or_default())
         }
         section aria-labelledby="did" {
@@ -129,7 +129,7 @@ pub fn detail(account: &Account) -> Markup {
             @if statements.is_empty() { p.small { "None yet." } }
             ol.list { @for event in statements { (statement(account, event)) } }
         }
-        p.small { "Session " code { (account.id) } " · role " code { (account.said("role")) } }
+        p.small { "Session " code { (account.id) } " · role " code { (escape(account.said("role"))) } }
     }
 }
 
@@ -161,14 +161,14 @@ fn statement(account: &Account, event: &Event) -> Markup {
                     (if is_allowed { "allowed" } else { "denied" })
                 }
             }
-            code.whole { (event.text("norm").unwrap_or("(part of the statement above)")) }
+            code.whole { (escape_keeping_lines(event.text("norm").unwrap_or("(part of the statement above)"))) }
             div.meta {
-                @if let Some(code) = event.text("code").filter(|_| !is_allowed) { span { (code) } }
-                @if let Some(state) = skipped { span { "not run, behind error " (state) } }
+                @if let Some(code) = event.text("code").filter(|_| !is_allowed) { span { (escape(code)) } }
+                @if let Some(state) = skipped { span { "not run, behind error " (escape(state)) } }
                 @else if is_undone { span { "rolled back" } }
-                @else if let Some(error) = error { span { "error " (error) } }
-                @else if let Some(tag) = result.filter(|tag| !tag.is_empty()) { span { (tag) } }
-                @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { span { (rows) } }
+                @else if let Some(error) = error { span { "error " (escape(error)) } }
+                @else if let Some(tag) = result.filter(|tag| !tag.is_empty()) { span { (escape(tag)) } }
+                @if let Some(rows) = rows.filter(|rows| !rows.is_empty()) { span { (escape(&rows)) } }
             }
         }
     }

@@ -10,10 +10,12 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata, CoreTokenResponse};
 use openidconnect::{
-    AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl,
-    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, RedirectUrl, RefreshToken, Scope, TokenResponse as _,
+    AuthorizationCode, ClientId, ClientSecret, CsrfToken, DiscoveryError, EndpointMaybeSet, EndpointNotSet,
+    EndpointSet, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, RedirectUrl, RefreshToken, Scope,
+    TokenResponse as _,
 };
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::coming::{Coming, PATIENCE, Seal};
 use super::frame;
@@ -21,18 +23,29 @@ use super::pages::is_own_origin;
 use super::visitor::{LONGEST, Visitor, Visitors, cookie};
 use crate::core::encoding;
 use crate::core::secret::Secret;
+use crate::core::text;
 use crate::core::time::Moment;
+use crate::core::transcript::content;
 use crate::server::config::IssuerSection;
 use crate::server::identity::{issued_at, nonce_of};
 use crate::server::state::State;
-use crate::sys::http::Http;
+use crate::sys::http::{Http, HttpError};
 use crate::sys::{clock, files, random};
+
+/// How long what the issuer says of itself is believed. Anybody may begin to sign in.
+const METADATA: Duration = Duration::from_secs(60);
+/// Longest words of the issuer's, or of who says so, that are passed on, in bytes.
+const LONGEST_WORDS: usize = 300;
+/// Longest address of a page to go on with.
+const LONGEST_PAGE: usize = 200;
 
 /// Everybody at the desk.
 #[derive(Default)]
 pub struct Desk {
     pub visitors: Visitors,
     seal: Seal,
+    /// What the issuer said of itself last, and when.
+    issuer: tokio::sync::Mutex<Option<(Moment, CoreProviderMetadata)>>,
 }
 
 /// Why nobody is signed in. Told in short words; what the issuer said goes to the program's log.
@@ -97,8 +110,14 @@ pub async fn end(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Respo
 }
 
 fn failed(error: &SignInError) -> Response {
-    tracing::warn!(%error, "a sign-in at the desk failed");
-    frame::sign_in_failed(&error.to_string())
+    let said = said(error);
+    tracing::warn!(error = said, "a sign-in at the desk failed");
+    frame::sign_in_failed(&said)
+}
+
+/// Some of it are a stranger's words.
+fn said(error: &SignInError) -> String {
+    text::escape(content::clip(&error.to_string(), LONGEST_WORDS)).into_owned()
 }
 
 async fn begin(state: &State, to: Option<&str>) -> Result<Response, SignInError> {
@@ -112,17 +131,23 @@ async fn begin(state: &State, to: Option<&str>) -> Result<Response, SignInError>
         request = request.add_scope(Scope::new(scope.clone()));
     }
     let (url, csrf, nonce) = request.url();
-    let expires = clock::now().after(PATIENCE);
+    let (expires, name) = (clock::now().after(PATIENCE), coming_name(state, csrf.secret()));
     let coming = Coming { state: csrf.into_secret(), verifier, nonce, to: own_page(to), expires };
     let kept = state.desk.seal.close(&coming).ok_or(SignInError::Unknown)?;
-    Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, coming_name(state), &kept, PATIENCE))
+    Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, &name, &kept, PATIENCE))
 }
 
 async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<Response, SignInError> {
     let now = clock::now();
+    let answer = query.state.unwrap_or_default();
+    let name = coming_name(state, &answer);
     // Begun in this very browser: nobody can be signed in as somebody else by a link.
-    let kept = cookie(headers, coming_name(state)).zip(query.state.as_deref());
-    let coming = kept.and_then(|(kept, answer)| state.desk.seal.open(kept, answer, now)).ok_or(SignInError::Unknown)?;
+    let coming = cookie(headers, &name).and_then(|kept| state.desk.seal.open(kept, &answer, now));
+    let was_here = cookie(headers, cookie_name(state)).filter(|id| state.desk.visitors.find(id, now).is_some());
+    let Some(coming) = coming else {
+        // Back from a page that came behind: nothing is wrong with who is signed in.
+        return was_here.map(|_| Redirect::to("/requests").into_response()).ok_or(SignInError::Unknown);
+    };
     let code = query.code.ok_or_else(|| SignInError::Refused(query.error.unwrap_or_default()))?;
     let (client, http, _) = issuer(state).await?;
     let tokens = client
@@ -133,8 +158,9 @@ async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<R
         .await
         .map_err(|error| SignInError::Refused(error.to_string()))?;
     let visitor = visitor(state, &tokens, Some(&coming.nonce), now).await?;
+    was_here.inspect(|id| state.desk.visitors.leave(id));
     let id = state.desk.visitors.enter(visitor, now).ok_or(SignInError::Busy)?;
-    let response = with_cookie(Redirect::to(&coming.to).into_response(), state, coming_name(state), "", Duration::ZERO);
+    let response = with_cookie(Redirect::to(&coming.to).into_response(), state, &name, "", Duration::ZERO);
     Ok(with_cookie(response, state, cookie_name(state), &id, LONGEST))
 }
 
@@ -156,25 +182,29 @@ async fn visitor(
 }
 
 /// Who the visitor is right now, by the issuer's word: groups can be lost between opening a page
-/// and clicking. Without a way to ask, what was said at sign-in stands, and may be too old to count.
-pub async fn asked_again(state: &State, id: &str, visitor: Arc<Visitor>) -> Arc<Visitor> {
+/// and clicking. Without a way to ask, what was said at sign-in stands, and may be too old to count; where the
+/// issuer does not vouch for them, nothing does, and why is said.
+pub async fn asked_again(state: &State, id: &str, known: Arc<Visitor>) -> (Arc<Visitor>, Option<String>) {
+    let _turn = known.asking.lock().await;
     let now = clock::now();
-    let Some(refresh_token) = visitor.refresh_token.clone() else {
-        return visitor;
+    // Somebody else's click of this moment may have asked meanwhile.
+    let visitor = state.desk.visitors.find(id, now).unwrap_or_else(|| known.clone());
+    let Some(refresh_token) = visitor.refresh_token.clone().filter(|_| visitor.vouched == known.vouched) else {
+        return (visitor, None);
     };
     match renewed(state, &refresh_token, now).await {
         Ok(next) => {
             let Visitor { identity, vouched, refresh_token, .. } = next;
             // Another person than the one whose page it is cannot come of it.
             if identity.principal() != visitor.identity.principal() {
-                return visitor;
+                return (visitor, None);
             }
-            state.desk.visitors.renew(id, identity, vouched, refresh_token).unwrap_or(visitor)
+            (state.desk.visitors.renew(id, identity, vouched, refresh_token).unwrap_or(visitor), None)
         }
         Err(error) => {
-            tracing::warn!(%error, "the issuer does not vouch for a visitor any more");
-            // What is left is too old to decide with, and that is what they are told.
-            Arc::new(visitor.without_proof())
+            let said = said(&error);
+            tracing::warn!(error = said, "the issuer does not vouch for a visitor any more");
+            (Arc::new(visitor.without_proof()), Some(said))
         }
     }
 }
@@ -190,14 +220,14 @@ async fn renewed(state: &State, refresh_token: &Secret, now: Moment) -> Result<V
     visitor(state, &tokens, None, now).await
 }
 
-/// The issuer of people, its metadata read anew: it is asked rarely, and may have changed.
+/// The issuer of people.
 async fn issuer(state: &State) -> Result<(Client, Http, &IssuerSection), SignInError> {
     let section = state.config.sign_in().ok_or(SignInError::NoIssuer)?;
     let unreachable = |error: &dyn std::error::Error| SignInError::Issuer(error.to_string());
     let rule = &section.rule;
     let http = Http::new(&rule.issuer, rule.ca_file.as_deref().map(Path::new)).map_err(|error| unreachable(&error))?;
     let url = IssuerUrl::new(rule.issuer.clone()).map_err(|error| unreachable(&error))?;
-    let metadata = CoreProviderMetadata::discover_async(url, &http).await.map_err(|error| unreachable(&error))?;
+    let metadata = metadata(state, url, &http).await.map_err(|error| unreachable(&error))?;
     let secret = match &section.client_secret_file {
         Some(file) => {
             let text = files::read_private(file).map_err(|error| unreachable(&error))?;
@@ -211,11 +241,27 @@ async fn issuer(state: &State) -> Result<(Client, Http, &IssuerSection), SignInE
     Ok((client.set_redirect_uri(redirect), http, section))
 }
 
+/// What the issuer says of itself, as of a minute ago at most: it may change.
+async fn metadata(
+    state: &State,
+    url: IssuerUrl,
+    http: &Http,
+) -> Result<CoreProviderMetadata, DiscoveryError<HttpError>> {
+    let (mut last, now) = (state.desk.issuer.lock().await, clock::now());
+    if let Some((_, known)) = last.as_ref().filter(|(at, _)| now.since(*at) < METADATA) {
+        return Ok(known.clone());
+    }
+    let read = CoreProviderMetadata::discover_async(url, http).await?;
+    *last = Some((now, read.clone()));
+    Ok(read)
+}
+
 /// The page to go on with: one of ours, by its path.
 fn own_page(to: Option<&str>) -> String {
     let is_ours = |to: &&str| {
         to.starts_with('/')
             && !to.starts_with("//")
+            && to.len() <= LONGEST_PAGE
             && to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_-".contains(&b))
     };
     to.filter(is_ours).unwrap_or("/requests").to_owned()
@@ -226,9 +272,11 @@ pub fn cookie_name(state: &State) -> &'static str {
     if is_tls(state) { "__Host-dbgate_desk" } else { "dbgate_desk" }
 }
 
-/// The same of a sign-in under way.
-fn coming_name(state: &State) -> &'static str {
-    if is_tls(state) { "__Host-dbgate_coming" } else { "dbgate_coming" }
+/// The same of a sign-in under way, each under its own: two that are begun in two tabs both end well.
+fn coming_name(state: &State, answer: &str) -> String {
+    let digest = Sha256::digest(answer.as_bytes());
+    let own = encoding::hex(digest.get(..8).unwrap_or_default());
+    format!("{}dbgate_coming_{own}", if is_tls(state) { "__Host-" } else { "" })
 }
 
 fn is_tls(state: &State) -> bool {

@@ -19,6 +19,8 @@ pub const LONGEST: Duration = Duration::from_secs(8 * 60 * 60);
 const READS: Duration = Duration::from_secs(60 * 60);
 /// Most browsers at once.
 const MOST: usize = 2_000;
+/// Most browsers of one person: who signs in once more leaves the one that they signed in with first.
+const MOST_OF_ONE: usize = 20;
 
 /// Somebody who has signed in.
 #[derive(Clone)]
@@ -29,13 +31,15 @@ pub struct Visitor {
     pub refresh_token: Option<Secret>,
     /// What the forms of this session's pages carry.
     pub form_key: String,
+    /// The issuer is asked once at a time: some take a refresh token that comes twice for a stolen one.
+    pub asking: Arc<tokio::sync::Mutex<()>>,
     expires: Moment,
 }
 
 impl Visitor {
     pub fn new(identity: Identity, vouched: Moment, refresh_token: Option<Secret>, now: Moment) -> Self {
         let form_key = encoding::base64url(&random::bytes::<24>());
-        Self { identity, vouched, refresh_token, form_key, expires: now.after(LONGEST) }
+        Self { identity, vouched, refresh_token, form_key, asking: Arc::default(), expires: now.after(LONGEST) }
     }
 
     /// The same person, vouched for by nobody any more.
@@ -65,6 +69,13 @@ impl Visitors {
     pub fn enter(&self, visitor: Visitor, now: Moment) -> Option<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, visitor| visitor.expires > now);
+        let is_theirs = |other: &Visitor| other.identity.principal() == visitor.identity.principal();
+        let theirs = || open.iter().filter(|(_, other)| is_theirs(other));
+        if theirs().count() >= MOST_OF_ONE
+            && let Some(oldest) = theirs().min_by_key(|(_, other)| other.expires).map(|(id, _)| id.clone())
+        {
+            open.remove(&oldest);
+        }
         let id = encoding::base64url(&random::bytes::<32>());
         (open.len() < MOST).then(|| {
             open.insert(id.clone(), Arc::new(visitor));
@@ -111,7 +122,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::core::approval::tests::{at, raj};
+    use crate::core::approval::tests::{at, person, raj};
 
     #[test]
     fn a_visitor_is_found_by_the_cookie_until_the_time_is_over_or_they_leave() {
@@ -126,6 +137,17 @@ mod tests {
         assert!(renewed.may_read(at(3649)) && !renewed.may_read(at(3650)) && !visitor.may_read(at(3600)));
         visitors.leave(&id);
         assert!(visitors.find(&id, at(1)).is_none());
+    }
+
+    #[test]
+    fn one_person_does_not_take_the_places_of_everybody() {
+        let visitors = Visitors::default();
+        let enter = |who, seconds| visitors.enter(Visitor::new(who, at(seconds), None, at(seconds)), at(seconds));
+        let other = enter(person("ana", &[]), 0).expect("there is room");
+        let ids: Vec<_> = (1..=30).map(|seconds| enter(raj(), seconds).expect("there is room")).collect();
+        let kept = ids.iter().map(|id| visitors.find(id, at(31)).is_some()).collect::<Vec<_>>();
+        assert_eq!(kept, [vec![false; 10], vec![true; 20]].concat(), "the latest");
+        assert!(visitors.find(&other, at(31)).is_some());
     }
 
     #[test]
