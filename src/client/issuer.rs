@@ -48,6 +48,12 @@ pub enum IssuerError {
     NotVerified(String),
 }
 
+/// Between two questions whether somebody has signed in, whatever the issuer says.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A code that is not entered by then is given up.
+const LONGEST_VALID: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the issuer hands out.
 #[derive(Clone, Debug)]
 pub struct Tokens {
@@ -122,6 +128,10 @@ impl Issuer {
         let Some(endpoint) = endpoints.device_authorization_endpoint.clone() else {
             return Err(IssuerError::NoDeviceFlow(self.url.clone()));
         };
+        // A code is of no use where the tokens cannot be fetched; people hear of that before they enter it.
+        if let Some(tokens) = self.metadata.token_endpoint() {
+            http::checked(tokens.as_str())?;
+        }
         let client = self.client().set_device_authorization_url(endpoint);
         let mut request = client
             .exchange_device_code()
@@ -138,6 +148,11 @@ impl Issuer {
             .request_async(&self.http)
             .await
             .map_err(|error| self.token_error(error, |refusal| IssuerError::Refused(printable(refusal))))?;
+        // It would be asked about a code that has ended.
+        if details.interval() > details.expires_in().min(LONGEST_VALID) {
+            let why = format!("it wants to be asked every {} s only", details.interval().as_secs());
+            return Err(IssuerError::Malformed { issuer: self.url.clone(), why });
+        }
         // Shown, and maybe opened in a browser: nothing but a web address may be.
         http::checked(details.verification_uri().as_str())?;
         let complete_page = details.verification_uri_complete().map(|page| page.secret().clone());
@@ -145,7 +160,7 @@ impl Issuer {
             page: details.verification_uri().to_string(),
             complete_page: complete_page.filter(|page| http::checked(page).is_ok()),
             code: details.user_code().secret().clone(),
-            valid: details.expires_in(),
+            valid: details.expires_in().min(LONGEST_VALID),
             details,
             verifier,
         })
@@ -164,7 +179,10 @@ impl Issuer {
         if let Some(verifier) = &invitation.verifier {
             request = request.add_extra_param("code_verifier", verifier.secret().clone());
         }
-        let answer = request.request_async(&self.http, sleep, None).await;
+        // As often as the issuer says, but neither without a pause nor beyond the end of the code.
+        let pause = |length: Duration| sleep(length.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        let asking = request.request_async(&self.http, pause, Some(invitation.valid));
+        let answer = tokio::time::timeout(invitation.valid, asking).await.map_err(|_| IssuerError::CodeExpired)?;
         let answer: CoreTokenResponse = answer.map_err(|error| {
             self.token_error(error, |refusal| match refusal.error() {
                 DeviceCodeErrorResponseType::AccessDenied => IssuerError::Declined,

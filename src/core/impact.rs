@@ -65,7 +65,7 @@ pub type Written = BTreeSet<(Name, RowAction)>;
 pub enum CountError {
     #[error("the counters of {0} went backwards; its changes cannot be counted")]
     Backwards(String),
-    #[error("{0} was truncated or redefined by a statement that does not say so")]
+    #[error("{0} was defined, truncated or locked whole in this transaction, so its rows cannot be counted")]
     Redefined(String),
     #[error("{0} is a foreign table, whose rows nobody counts")]
     Foreign(String),

@@ -120,6 +120,8 @@ impl Verifier {
             }
             match issuer.verify(bearer, &all, now).await {
                 Ok(identity) => return Ok(identity),
+                // Of several rules for one issuer, the one that the token is for says what is wrong with it.
+                Err(IdentityError::Audience) if !matches!(refusal, IdentityError::UnknownIssuer) => {}
                 Err(error) => refusal = error,
             }
         }
@@ -145,12 +147,8 @@ impl Issuer {
             }
             outcome => outcome?,
         };
-        // `nbf` is no claim of OIDC, so the verifier leaves it to us.
-        if all
-            .get("nbf")
-            .and_then(Value::as_i64)
-            .is_some_and(|from| Moment::from_seconds(from) > now.after(CLOCK_LEEWAY))
-        {
+        // `nbf` is no claim of OIDC, so the verifier leaves it to us. What is no date is no permission.
+        if all.get("nbf").is_some_and(|from| date(from).is_none_or(|from| from > now.after(CLOCK_LEEWAY))) {
             return Err(IdentityError::NotYet);
         }
         Ok(claims::identity(&Claims { all: all.clone(), ..verified }, &self.rule)?)
@@ -202,7 +200,13 @@ impl Issuer {
 
 /// When a token was made, by its own word: for a token that was verified.
 pub fn issued_at(bearer: &str) -> Option<Moment> {
-    payload(bearer)?.get("iat")?.as_i64().map(Moment::from_seconds)
+    date(payload(bearer)?.get("iat")?)
+}
+
+/// A NumericDate (RFC 7519, section 2): seconds, of which there may be parts.
+fn date(value: &Value) -> Option<Moment> {
+    let since = Duration::try_from_secs_f64(value.as_f64()?).ok()?;
+    i64::try_from(since.as_micros()).ok().map(Moment::from_micros)
 }
 
 /// The nonce in a token, by its own word: for a token that was verified.

@@ -129,6 +129,8 @@ impl Running {
                 task.abort();
             }
         }
+        // What requests that had begun have granted meanwhile.
+        end::end_all(&self.state).await;
         self.state.log.stop().await;
         self.state.store.close().await;
         tracing::info!("stopped");

@@ -173,3 +173,22 @@ async fn with_a_full_disk_nothing_is_granted_and_nothing_runs() {
     assert!(served.log().contains("the audit log cannot be written"), "{}", served.log());
     served.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_while_grants_are_made_ends_them_all() {
+    let mut served = Served::start("stopping", SHOP).await;
+    let ask = || served.command(&["conninfo", "demo"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let asked: Vec<_> = (0..16).map(|_| ask().expect("it starts")).collect();
+    let said = |served: &Served, what: &str| served.log().matches(what).count();
+    tokio::task::block_in_place(|| {
+        while said(&served, "granted grant=") == 0 {}
+        assert_eq!(served.terminate(), Some(0));
+        for mut one in asked {
+            one.wait().expect("it ends");
+        }
+    });
+    // The log is read to its end by a thread of its own.
+    tokio::task::block_in_place(|| while !served.log().contains("stopped") {});
+    assert_eq!(said(&served, "granted grant="), said(&served, "grant ended"), "{}", served.log());
+    served.end().await;
+}

@@ -1,8 +1,9 @@
 //! What is bound, read in parts, or prepared behind the gateway's back: nothing of it runs unrecorded,
 //! unlimited or uncounted.
 
+use bytes::BytesMut;
 use dbgate::core::grant::Access;
-use dbgate::core::wire::frontend::Named;
+use dbgate::core::wire::frontend::{self, Named};
 
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::ask;
@@ -420,6 +421,31 @@ async fn names_that_a_failed_commit_took_back_are_asked_for_anew() {
     }
     assert_eq!(code(&mut peer, "drop table if exists orders; drop table if exists nosuch").await, None);
     assert_eq!(gate.count(ROWS).await, 3000);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn as_many_values_as_a_message_can_count_are_bound() {
+    const MANY: usize = 33_000;
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Read).await).await;
+    let places = (1..=MANY).map(|number| format!("${number}")).collect::<Vec<_>>().join(",");
+    let sql = format!("select count(*) from orders where id in ({places})");
+    let values: Vec<_> = (1..=MANY).map(|number| number.to_string()).collect();
+    let values: Vec<_> = values.iter().map(|value| Some(value.as_str())).collect();
+    // With every type left open, and with every type named.
+    for types in [vec![], vec![23; MANY]] {
+        let mut pipeline = BytesMut::new();
+        frontend::parse_typed("", &sql, &types, &mut pipeline);
+        frontend::bind("", "", &values, &mut pipeline);
+        frontend::execute("", 0, &mut pipeline);
+        frontend::sync(&mut pipeline);
+        peer.send(&pipeline).await;
+        let told = peer.until(b'Z').await;
+        assert_eq!(error(&told).map(|fields| fields.message), None);
+        assert_eq!(rows(&told).len(), 1);
+    }
     drop(peer);
     gate.stop().await;
 }

@@ -59,6 +59,13 @@ impl Served {
         self.child.wait().expect("reaped");
     }
 
+    /// Asks it to stop, as an init system does; the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+        self.child.wait().expect("reaped").code()
+    }
+
     /// The process's own log so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()

@@ -52,7 +52,7 @@ pub fn parameter_types(body: &[u8]) -> Result<Vec<u32>, WireError> {
 /// Writes a RowDescription message.
 pub fn write_row_description(fields: &[Field], out: &mut BytesMut) {
     frame::write(out, b'T', |body| {
-        body.put_i16(i16::try_from(fields.len()).unwrap_or(i16::MAX));
+        body.put_u16(u16::try_from(fields.len()).unwrap_or(u16::MAX));
         for field in fields {
             put_text(body, &field.name);
             body.put_u32(field.table_oid);
@@ -77,7 +77,7 @@ pub fn data_row(body: &[u8]) -> Result<Vec<Option<&[u8]>>, WireError> {
 /// Writes a DataRow message of text values.
 pub fn write_data_row(values: &[Option<&str>], out: &mut BytesMut) {
     frame::write(out, b'D', |body| {
-        body.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+        body.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
         for value in values {
             match value {
                 None => body.put_i32(-1),

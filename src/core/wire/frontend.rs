@@ -114,7 +114,7 @@ pub fn bound(types: &[u8], parameters: &[u8]) -> Result<Option<Vec<u8>>, WireErr
         return Ok(None);
     }
     let values = parameters.get(..parameters.len() - body.rest().len()).unwrap_or_default();
-    let count = i16::try_from(types.len() / 4).unwrap_or(i16::MAX);
+    let count = u16::try_from(types.len() / 4).unwrap_or(u16::MAX);
     Ok(Some([&count.to_be_bytes(), types, values].concat()))
 }
 
@@ -140,7 +140,7 @@ pub fn bound_texts(values: &[String]) -> Vec<u8> {
 /// No formats, which is text for all, and the values.
 fn put_texts<'v>(values: impl ExactSizeIterator<Item = Option<&'v str>>, body: &mut BytesMut) {
     body.put_i16(0);
-    body.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+    body.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
     for value in values {
         match value {
             None => body.put_i32(-1),
@@ -181,7 +181,7 @@ pub fn parse_typed(name: &str, sql: &str, types: &[u32], out: &mut BytesMut) {
     frame::write(out, b'P', |body| {
         put_text(body, name);
         put_text(body, sql);
-        body.put_i16(i16::try_from(types.len()).unwrap_or(i16::MAX));
+        body.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
         types.iter().for_each(|oid| body.put_u32(*oid));
     });
 }

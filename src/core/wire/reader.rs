@@ -44,9 +44,9 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A count: an `i16` that must not be negative.
+    /// A count: 16 bits without a sign, as PostgreSQL reads it, whatever its documentation calls them.
     pub fn count(&mut self) -> Result<usize, WireError> {
-        usize::try_from(self.i16()?).map_err(|_| self.short())
+        self.array().map(|bytes| usize::from(u16::from_be_bytes(bytes)))
     }
 
     /// A value as in DataRow and Bind: a length, or -1 for NULL.

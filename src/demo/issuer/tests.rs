@@ -184,6 +184,7 @@ async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
         json!({ "aud": [CLIENT_ID] }),
         json!({ "aud": [CLIENT_ID, "https://gate.example.com"] }),
         json!({ "nbf": at(-1) }),
+        json!({ "nbf": 1.5 }),
     ] {
         assert!(verifier.verify(&issuer.token_with(&accepted), now).await.is_ok(), "{accepted}");
     }
@@ -192,7 +193,11 @@ async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
     assert!(matches!(refusal(json!({ "aud": [CLIENT_ID, "other"] })).await, IdentityError::Audience));
     assert!(matches!(refusal(json!({ "exp": at(-1) })).await, IdentityError::Expired));
     assert!(matches!(refusal(json!({ "iat": at(900) })).await, IdentityError::NotYet));
-    assert!(matches!(refusal(json!({ "nbf": at(900) })).await, IdentityError::NotYet));
+    for later in
+        [json!(at(900)), json!(f64::from(i32::MAX) + 0.5), json!(at(-9).to_string()), json!([1]), json!(u64::MAX)]
+    {
+        assert!(matches!(refusal(json!({ "nbf": later })).await, IdentityError::NotYet), "{later}");
+    }
     assert!(matches!(refusal(json!({ "email_verified": false })).await, IdentityError::Claims(_)));
     let good = issuer.token_with(&json!({}));
     let too_late = now.after(Duration::from_secs(3600));

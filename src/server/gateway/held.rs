@@ -287,8 +287,8 @@ impl Session {
         let changed = changed.map_err(|error| {
             refused(
                 "uncountable",
-                &format!("{error}, so nothing of it was committed"),
-                "run the statement by itself, outside a function",
+                &format!("{error}; nothing of it was committed"),
+                "give definitions, TRUNCATE and LOCK TABLE a transaction without rows, outside functions",
             )
         });
         let left = impact::own_left(&own, before, &now);

@@ -81,6 +81,8 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Re
             Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
         }
     }
+    // Who comes now is told at once that nobody answers here.
+    drop(listener);
     while connections.join_next().await.is_some() {}
 }
 

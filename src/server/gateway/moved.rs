@@ -183,7 +183,8 @@ impl Session {
             let planned = self.plan(statement, &prepared, lift)?;
             let moves = || statements.clone().any(|statement| statement.facts.transaction.is_some());
             if planned.hold == Hold::OwnBlock && is_several && (self.status == b'I' || moves()) {
-                return Err(refused("several_statements", "DO and CALL must be sent by themselves", "send it alone"));
+                let message = format!("{} must be sent by itself", planned.cleared.facts().verb);
+                return Err(refused("several_statements", &message, "send it alone"));
             }
             let facts = planned.cleared.facts();
             if let Some(name) = facts.prepared.as_deref().filter(|_| facts.verb == "PREPARE") {

@@ -32,11 +32,16 @@ use crate::sys::{clock, random};
 /// Longest reason or ticket: they are read by people and recorded in one line.
 const LONGEST_TEXT: usize = 1000;
 
+fn unless_stopping(state: &State) -> Result<(), Refusal> {
+    match state.is_stopping() {
+        true => Err(Refusal::new(ErrorCode::Busy, "the broker is stopping")),
+        false => Ok(()),
+    }
+}
+
 /// Judges a request and, if policy allows it, makes the grant and its credential.
 pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> Result<GrantAnswer, Refusal> {
-    if state.is_stopping() {
-        return Err(Refusal::new(ErrorCode::Busy, "the broker is stopping"));
-    }
+    unless_stopping(state)?;
     let now = clock::now();
     let who = principal(&identity);
     let served = state.target(&request.target).ok_or_else(|| unknown_target(state, &identity, &request.target))?;
@@ -87,6 +92,8 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         user: id.as_str().to_ascii_lowercase(),
         id,
     };
+    // Making all this ready took a while.
+    unless_stopping(state)?;
     state.store.add_grant(&grant, &who, &verifier).await?;
     let recorded = match state.log.grant(&grant, request.proof.as_ref()).await {
         Ok(recorded) => recorded,

@@ -20,6 +20,8 @@ const KEYS_FRESH: Duration = Duration::from_secs(600);
 const KEYS_USABLE: Duration = Duration::from_secs(3600);
 /// The shortest time between two requests for keys.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(10);
+/// An issuer that takes longer is as good as down: requests wait for it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One issuer's keys.
 pub struct KeyCache {
@@ -70,7 +72,8 @@ impl KeyCache {
         if let Some(keys) = self.cached(need, now)? {
             return Ok(keys);
         }
-        let outcome = self.fetch().await;
+        let outcome = tokio::time::timeout(PATIENCE, self.fetch()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("it takes too long to answer".to_owned()));
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.asked = Some(now);
         match outcome {
