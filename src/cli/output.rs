@@ -91,13 +91,10 @@ impl Table {
             Format::Auto | Format::Table => {
                 if self.held.is_some() {
                     self.flush();
-                    write(&format!("{}\n\n", render::footer(rows, &self.masked)));
-                    self.held = None;
-                    if render::is_told(tag) {
-                        write(&format!("{}\n", text::escape(tag)));
-                    }
-                } else {
-                    write(&format!("{}\n", text::escape(tag)));
+                    print(&format!("{}\n", render::footer(rows, &self.masked)));
+                }
+                if self.held.take().is_none() || render::is_told(tag) {
+                    print(&text::escape(tag));
                 }
             }
             Format::Ndjson => {
