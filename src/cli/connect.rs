@@ -124,14 +124,21 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                     return Ok(Exit::Ok);
                 }
                 let (may_be_whole, mut goes_on) = (!items.is_empty(), Ok(true));
+                let is_whole = |conversation: &Conversation<'_>| {
+                    may_be_whole && matches!(conversation.splitter.pending(), Pending::Nothing)
+                };
+                if is_whole(&conversation) {
+                    prompter.remember(&typed);
+                    typed.clear();
+                }
                 for item in items {
                     goes_on = act(open, item, &mut conversation).await;
                     if !matches!(goes_on, Ok(true)) {
                         break;
                     }
                 }
-                // Looked at behind it: `\g` and its kin end a statement only when they run.
-                if may_be_whole && matches!(conversation.splitter.pending(), Pending::Nothing) {
+                // `\g` and its kin end a statement only when they run.
+                if !typed.is_empty() && is_whole(&conversation) {
                     prompter.remember(&typed);
                     typed.clear();
                 }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
 pub use crate::cli::output::Outcome;
-use crate::cli::output::{self, Answer, Table};
+use crate::cli::output::{Answer, Table};
 use crate::cli::people::{self, People};
 use crate::cli::request;
 use crate::cli::session;
+use crate::cli::stdout;
 use crate::cli::stop::{self, Watch};
 use crate::client::check;
 use crate::client::connect::{Event, Reply, Session};
@@ -44,15 +45,15 @@ pub async fn run(global: &Global, arguments: &ExecArgs, reading: Reading) -> Res
     let outcome = execute(global, arguments, reading, &mut answer).await;
     match (outcome, global.format) {
         (Ok(exit), Format::Json) => {
-            output::print(&answer.document(exit, None));
-            Ok(output::written()?.unwrap_or(exit))
+            stdout::print(&answer.document(exit, None));
+            Ok(stdout::written()?.unwrap_or(exit))
         }
         (Err(failure), Format::Json) => {
-            output::print(&answer.document(failure.exit, Some(&failure)));
+            stdout::print(&answer.document(failure.exit, Some(&failure)));
             Err(failure)
         }
         // What ran and what was refused comes first.
-        (Ok(Exit::Ok), _) => Ok(output::written()?.unwrap_or(Exit::Ok)),
+        (Ok(Exit::Ok), _) => Ok(stdout::written()?.unwrap_or(Exit::Ok)),
         (outcome, _) => outcome,
     }
 }
@@ -63,8 +64,7 @@ pub fn texts(source: &Source) -> Result<Vec<(Option<String>, String)>, Failure> 
     for file in &source.files {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", file.display())))?;
-        // Some editors begin a file with a mark that is no part of its text.
-        texts.push((Some(file.display().to_string()), text.trim_start_matches('\u{feff}').to_owned()));
+        texts.push((Some(file.display().to_string()), text));
     }
     if source.stdin.is_some() {
         let mut text = String::new();
@@ -72,6 +72,12 @@ pub fn texts(source: &Source) -> Result<Vec<(Option<String>, String)>, Failure> 
             .read_to_string(&mut text)
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
         texts.push((Some("<stdin>".to_owned()), text));
+    }
+    for (_, text) in &mut texts {
+        // Some editors begin a file with a mark that is no part of its text.
+        if let Some(unmarked) = text.strip_prefix('\u{feff}') {
+            *text = unmarked.to_owned();
+        }
     }
     if texts.is_empty() {
         return Err(Failure::new(Exit::Usage, "nothing to run").hint("Give -c SQL, -f FILE, or - for standard input"));
@@ -331,7 +337,9 @@ impl Run<'_> {
             return Err(failure);
         }
         let Some(mut fields) = failed else {
-            self.is_unfinished = self.open.status() != b'I' && (self.is_unfinished || !outcome.only_reads());
+            // COMMIT AND CHAIN ends one and begins the next.
+            let goes_on = self.open.status() != b'I' && !outcome.ends_transaction();
+            self.is_unfinished = goes_on && (self.is_unfinished || outcome.has_written());
             self.answer.push(outcome);
             return Ok(Exit::Ok);
         };

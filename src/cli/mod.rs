@@ -30,6 +30,7 @@ pub mod review;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod session;
+pub mod stdout;
 pub mod stop;
 #[cfg(feature = "server")]
 pub mod target;

@@ -4,8 +4,7 @@
 //! is one document for every outcome; text of the database is escaped before a terminal sees it.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::OnceLock;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -16,6 +15,7 @@ use crate::cli::args::Format;
 use crate::cli::exec::Limits;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::people;
+use crate::cli::stdout::{print, write, write_bytes};
 use crate::client::connect::Session;
 use crate::client::render::report::{Origin, Refusal};
 use crate::client::render::table::{self, Held};
@@ -25,6 +25,7 @@ use crate::core::api::GrantAnswer;
 use crate::core::api::request::RequestView;
 use crate::core::encoding;
 use crate::core::session::tag_rows;
+use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::local::{self, Look};
 use crate::core::text;
 use crate::core::wire::backend::ErrorFields;
@@ -143,41 +144,6 @@ impl Table {
     }
 }
 
-/// The first thing that could not be written. What runs goes on: its evidence is to be whole.
-static LOST: OnceLock<std::io::Error> = OnceLock::new();
-
-/// A line of its own.
-pub fn print(text: &str) {
-    write(&format!("{text}\n"));
-}
-
-fn write(text: &str) {
-    write_bytes(text.as_bytes());
-}
-
-fn write_bytes(bytes: &[u8]) {
-    if LOST.get().is_none()
-        && let Err(error) = std::io::stdout().write_all(bytes)
-    {
-        let _ = LOST.set(error);
-    }
-}
-
-/// Whether all of the answer has been written: `Ok` with what the program ends with, where its reader has gone.
-///
-/// # Errors
-/// When the system could not write.
-pub fn written() -> Result<Option<Exit>, Failure> {
-    if let Err(error) = std::io::stdout().flush() {
-        let _ = LOST.set(error);
-    }
-    match LOST.get() {
-        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(Exit::ClosedPipe)),
-        Some(error) => Err(Failure::new(Exit::Failed, format!("cannot write the answer: {error}"))),
-        None => Ok(None),
-    }
-}
-
 /// One line of CSV (RFC 4180) or TSV.
 fn line<'a>(values: impl Iterator<Item = Option<&'a str>>, separator: char) -> String {
     let cell = |value: Option<&str>| {
@@ -197,6 +163,7 @@ fn line<'a>(values: impl Iterator<Item = Option<&'a str>>, separator: char) -> S
 pub struct Outcome {
     digest: String,
     kind: &'static str,
+    ends_transaction: bool,
     limits: Limits,
     bytes: u64,
     tag: Option<String>,
@@ -216,13 +183,16 @@ enum Cut {
 
 impl Outcome {
     pub fn new(sql: &str, limits: Limits) -> Self {
-        let kind = match local::look(sql) {
-            Look::Facts(facts) => facts.first().map_or("unknown", |facts| facts.effect.word()),
-            Look::Unknown { .. } => "unknown",
+        let facts = match local::look(sql) {
+            Look::Facts(facts) => facts.into_iter().next(),
+            Look::Unknown { .. } => None,
         };
+        let kind = facts.as_ref().map_or("unknown", |facts| facts.effect.word());
+        let ends = [Some(TransactionVerb::Commit), Some(TransactionVerb::Rollback)];
         Self {
             digest: format!("sha256:{}", encoding::hex(&Sha256::digest(sql.as_bytes()))),
             kind: if kind == "transaction" { "session" } else { kind },
+            ends_transaction: facts.is_some_and(|facts| ends.contains(&facts.transaction)),
             limits,
             bytes: 0,
             tag: None,
@@ -266,6 +236,16 @@ impl Outcome {
     /// Whether nothing in it can have changed anything, as far as its text shows.
     pub fn only_reads(&self) -> bool {
         matches!(self.kind, "read" | "session")
+    }
+
+    /// Whether it has ended a transaction, all of it.
+    pub fn ends_transaction(&self) -> bool {
+        self.ends_transaction
+    }
+
+    /// Whether its tag says that it has written, or leaves that open: EXECUTE has the tag of what it runs.
+    pub fn has_written(&self) -> bool {
+        !self.only_reads() && !self.tag.as_deref().is_some_and(|tag| tag.starts_with("SELECT"))
     }
 
     pub fn done(&mut self, tag: &str) {

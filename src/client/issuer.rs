@@ -48,9 +48,8 @@ pub enum IssuerError {
     NotVerified(String),
 }
 
-/// Between two questions whether somebody has signed in, whatever the issuer says.
+/// Between two questions whether somebody has signed in, even if the issuer allows for more.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A code that is not entered by then is given up.
 const LONGEST_VALID: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -179,8 +178,8 @@ impl Issuer {
         if let Some(verifier) = &invitation.verifier {
             request = request.add_extra_param("code_verifier", verifier.secret().clone());
         }
-        // As often as the issuer says, but neither without a pause nor beyond the end of the code.
-        let pause = |length: Duration| sleep(length.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        // As often as the issuer allows, but neither without a pause nor beyond the end of the code.
+        let pause = |length: Duration| sleep(length.max(SHORTEST_PAUSE));
         let asking = request.request_async(&self.http, pause, Some(invitation.valid));
         let answer = tokio::time::timeout(invitation.valid, asking).await.map_err(|_| IssuerError::CodeExpired)?;
         let answer: CoreTokenResponse = answer.map_err(|error| {

@@ -401,6 +401,8 @@ impl Check<'_> {
     fn hold(&self, facts: &Facts) -> Hold {
         match facts.effect {
             Effect::Write => Hold::Counted,
+            // It runs in no block, and commits by its own word.
+            Effect::Utility if facts.verb.starts_with("VACUUM") => Hold::Not,
             Effect::Utility => Hold::OwnBlock,
             // What was put off happens there and then.
             Effect::Session if facts.verb == "SET CONSTRAINTS" => Hold::Counted,

@@ -281,7 +281,10 @@ async fn a_script_is_told_what_does_not_stand_and_what_it_did_not_get() {
     assert_eq!((output.status.code(), &answer["exit_code"]), (Some(1), &json!(1)));
     assert!(answer["error"]["message"].to_string().contains("rolled back"), "{answer}");
     assert_eq!(desk.gate.count("select count(*) from orders where amount = 5555").await, 0);
-    for stands in ["begin; select 1", &format!("{begun}; commit"), "begin; delete from orders where id = 2; rollback"] {
+    let chained = format!("{begun}; commit and chain; select 1");
+    let ended = "begin; delete from orders where id = 2; rollback and chain";
+    let prepared = "begin; prepare p as select 1; execute p";
+    for stands in ["begin; select 1", &format!("{begun}; commit"), &chained, ended, prepared] {
         let output = desk.run(&["exec", "demo", "--access", "write", "-c", stands]).await;
         assert_eq!(output.status.code(), Some(0), "{stands}: {}", said(&output));
     }
@@ -291,10 +294,12 @@ async fn a_script_is_told_what_does_not_stand_and_what_it_did_not_get() {
     std::fs::write(&file, "\u{feff}select 1 as one;\n").expect("written");
     let output = desk.run(&["exec", "demo", "-f", &file.display().to_string()]).await;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let output = desk.feed(&["exec", "demo", "-"], "\u{feff}select 1;").await;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let output = desk.run(&["exec", "demo", "--timeout", "1s", "-c", "select pg_sleep(60)"]).await;
     assert!(said(&output).contains("canceling statement due to --timeout"), "{}", said(&output));
     // What is no evidence was not tampered with.
-    for no_evidence in ["", "a poem\n", "dbgate-transcript/v9\n"] {
+    for no_evidence in ["", "a poem\n", "dbgate\n"] {
         std::fs::write(&file, no_evidence).expect("written");
         let output = desk.run(&["audit", "verify", &file.display().to_string()]).await;
         assert_eq!(output.status.code(), Some(2), "{no_evidence}: {}", said(&output));

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -174,6 +175,15 @@ async fn with_a_full_disk_nothing_is_granted_and_nothing_runs() {
     served.end().await;
 }
 
+/// Waits until the server's own log says so.
+fn wait_for(served: &Served, what: &str) {
+    let began = Instant::now();
+    while !served.log().contains(what) {
+        assert!(began.elapsed() < Duration::from_secs(60), "`{what}` was never said: {}", served.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_stopped_while_grants_are_made_ends_them_all() {
     let mut served = Served::start("stopping", SHOP).await;
@@ -181,14 +191,14 @@ async fn a_server_that_is_stopped_while_grants_are_made_ends_them_all() {
     let asked: Vec<_> = (0..16).map(|_| ask().expect("it starts")).collect();
     let said = |served: &Served, what: &str| served.log().matches(what).count();
     tokio::task::block_in_place(|| {
-        while said(&served, "granted grant=") == 0 {}
+        wait_for(&served, "granted grant=");
         assert_eq!(served.terminate(), Some(0));
         for mut one in asked {
             one.wait().expect("it ends");
         }
     });
     // The log is read to its end by a thread of its own.
-    tokio::task::block_in_place(|| while !served.log().contains("stopped") {});
+    tokio::task::block_in_place(|| wait_for(&served, ": stopped"));
     assert_eq!(said(&served, "granted grant="), said(&served, "grant ended"), "{}", served.log());
     served.end().await;
 }

@@ -256,3 +256,45 @@ async fn what_was_changed_is_said_of_what_has_changed_it() {
     }
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn a_target_that_ends_a_session_has_the_last_word() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Write).await;
+    for is_busy in [true, false] {
+        let mut peer = Peer::through(&grant).await;
+        let process = rows(&peer.query("select pg_backend_pid()").await)[0][0].clone();
+        if is_busy {
+            let mut query = BytesMut::new();
+            frontend::query("select pg_sleep(60)", &mut query);
+            peer.send(&query).await;
+            let asleep = format!("select count(*) from pg_stat_activity where pid = {process} and state = 'active'");
+            while gate.count(&asleep).await == 0 {}
+        }
+        assert_eq!(gate.count(&format!("select pg_terminate_backend({process})::int::bigint")).await, 1);
+        let told = peer.until_closed().await;
+        let errors: Vec<_> = told.iter().filter(|message| message.tag == b'E').collect();
+        assert_eq!(errors.len(), 1, "{told:?}");
+        assert_eq!(
+            error(&told).map(|fields| (fields.severity, fields.sqlstate)),
+            Some(("FATAL".into(), "57P01".into()))
+        );
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn vacuum_meets_no_block_of_the_gateways() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let grants = "grant create on schema public to public;";
+    let gate = Gate::without_pack("outcomes_vacuum", &format!("{SHOP}{grants}"), &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Admin).await).await;
+    for sql in ["create table kept (a int)", "vacuum kept", "vacuum (analyze, verbose) kept", "analyze kept"] {
+        assert_eq!(error(&peer.query(sql).await).map(|fields| fields.message), None, "{sql}");
+    }
+    // In one of the client's it is refused by the target itself.
+    peer.query("begin").await;
+    assert_eq!(error(&peer.query("vacuum kept").await).map(|fields| fields.sqlstate), Some("25001".into()));
+    drop(peer);
+    gate.stop().await;
+}

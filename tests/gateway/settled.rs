@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use dbgate::core::grant::Access;
+use dbgate::core::wire::frontend;
 use serde_json::Value;
 
 use super::again::is_of;
@@ -60,6 +63,28 @@ async fn all_that_a_commit_makes_stand_is_in_the_log_before_it_is_asked_for() {
         gate.count("select count(*) from orders where id >= 10000").await,
         i64::try_from(expected).expect("few")
     );
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_ended_is_in_the_log_also_while_the_client_has_begun_more_and_says_nothing() {
+    let gate = Gate::start(SHOP).await;
+    let log = gate.folder.join("data/log/log.ndjson");
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let mut asked = BytesMut::new();
+    frontend::parse_statement("", "update orders set amount = 1 where id = 1", &mut asked);
+    frontend::bind("", "", &[], &mut asked);
+    frontend::execute("", 0, &mut asked);
+    frontend::sync(&mut asked);
+    frontend::parse_statement("later", "select 1", &mut asked);
+    peer.send(&asked).await;
+    assert_eq!(error(&peer.until(b'Z').await), None);
+    let began = Instant::now();
+    while !std::fs::read_to_string(&log).expect("a log").contains("\"tag\":\"UPDATE 1\"") {
+        assert!(began.elapsed() < Duration::from_secs(20), "its outcome is not there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     drop(peer);
     gate.stop().await;
 }

@@ -140,7 +140,8 @@ const CHATTY: &str = "
 create table log (line text);
 create table flood (line text);
 create function chats() returns trigger language plpgsql as $$
-  begin raise notice 'kept %', new.line; raise warning 'seen'; return new; end $$;
+  begin raise notice 'kept %', new.line; raise warning 'seen';
+  if new.line = 'bad' then raise exception 'no'; end if; return new; end $$;
 create function floods() returns trigger language plpgsql as $$
   begin for n in 1..2500 loop raise notice '%', repeat('x', 8000); end loop; return new; end $$;
 create constraint trigger chats after insert on log deferrable initially deferred for each row execute function chats();
@@ -167,6 +168,12 @@ async fn what_is_put_off_is_heard_at_the_commit_and_nothing_of_the_gateways_own_
         let told = peer.query(sql).await;
         assert_eq!(error(&told).map(|fields| fields.message), None, "{sql}");
         assert_eq!(notices(&told), heard, "{sql}");
+    }
+    // What is said before it fails is heard as well.
+    for sql in ["insert into log values ('bad')", "begin; insert into log values ('bad'); commit"] {
+        let told = peer.query(sql).await;
+        assert_eq!(error(&told).map(|fields| fields.message), Some("no".into()), "{sql}");
+        assert_eq!(notices(&told), ["kept bad", "seen"], "{sql}");
     }
     let mut pipeline = BytesMut::new();
     frontend::parse_typed("", "insert into log values ('by parts')", &[], &mut pipeline);

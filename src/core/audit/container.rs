@@ -14,6 +14,8 @@
 //! and `t` (time stamps) are reserved; a reader that does not know them must refuse the file.
 
 const MAGIC: &str = "dbgate-transcript/v1";
+/// How it begins in every version.
+const KIND: &str = "dbgate-transcript/";
 
 /// A piece of the file and the line it begins on, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +77,10 @@ impl Parts<'_> {
     }
 }
 
-/// Whether bytes are meant to be such a file: what is wrong with it otherwise says [`Container::parse`].
+/// Whether bytes are meant to be such a file, by their beginning, in any version, or their end: what is wrong with
+/// one says [`Container::parse`].
 pub fn is_one(bytes: &[u8]) -> bool {
-    bytes.split(|byte| *byte == b'\n').next() == Some(MAGIC.as_bytes())
+    bytes.starts_with(KIND.as_bytes()) || bytes.ends_with(b"\nend\n")
 }
 
 impl Container {

@@ -139,6 +139,11 @@ pub struct ErrorFields {
 }
 
 impl ErrorFields {
+    /// Whether the session ends with it.
+    pub fn is_last(&self) -> bool {
+        matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+
     /// An error with severity, SQLSTATE and message.
     pub fn error(sqlstate: &str, message: impl Into<String>) -> Self {
         Self { severity: "ERROR".into(), sqlstate: sqlstate.into(), message: message.into(), ..Self::default() }

@@ -7,8 +7,8 @@ use std::ops::Range;
 /// In the order of numbers, and of the parts of one number.
 #[derive(Default)]
 pub(super) struct Outstanding {
-    /// How many statements of one number each, from this number and part on. Of parts behind the first each is
-    /// for itself.
+    /// By number and part of the first: how many statements, numbered one behind the other, are open at that part.
+    /// Parts behind the first are never joined.
     runs: BTreeMap<(u64, u64), u64>,
 }
 

@@ -197,6 +197,18 @@ impl SessionRecord {
         }
     }
 
+    /// Queues how statements ended, where nothing more of the same is to come soon; what has yet to be sent may
+    /// grow on.
+    ///
+    /// # Errors
+    /// As [`Self::written`].
+    pub async fn ended_so_far(&mut self) -> Result<(), LogError> {
+        match &self.run {
+            Some(run) if matches!(run.what, What::Results { .. }) => Box::pin(self.written()).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The same for those who cannot wait.
     pub(super) fn written_now(&mut self) -> Result<(), LogError> {
         let Some(run) = self.finished_run() else { return Ok(()) };

@@ -427,11 +427,12 @@ mod tests {
         let mut next = lines();
         append(&writer, &next()).await.expect("durable");
         for _ in 0..3 {
-            // Long enough that it waits for the next line, not for more of them.
-            tokio::time::sleep(LINGER * 3).await;
+            while writer.shared.inbox().sleep != Sleep::Idle {
+                tokio::time::sleep(LINGER).await;
+            }
             writer.hurry();
             writer.wait_until(|stored| stored.size() > 0).await;
-            tokio::time::sleep(LINGER).await;
+            assert_eq!(writer.shared.inbox().sleep, Sleep::Idle, "the next line must wake it");
             let appended = tokio::time::timeout(LINGER * 250, append(&writer, &next())).await;
             assert!(appended.expect("it is awake").is_some());
         }

@@ -208,6 +208,19 @@ impl Session {
         }
     }
 
+    /// Of what was held only what was said along with it is shown.
+    fn release_notices(&mut self) -> Result<(), End> {
+        let held = std::mem::take(&mut self.held_out);
+        let mut rest = held.as_ref();
+        while let Some(message) = frame::view_from_server(rest)? {
+            if message.tag == b'N' {
+                message.write(self.client.out());
+            }
+            rest = rest.get(message.wire_length()..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// A description that waited for a first row.
     pub(super) fn release_description(&mut self) {
         if !self.late_description.is_empty() {
@@ -294,7 +307,7 @@ impl Session {
         self.late_description.clear();
         match mode {
             // The commit failed, or what was deferred to it: in the simple protocol the tag was never shown.
-            Mode::Simple if step == Step::Sync || owner == Owner::Gateway => self.held_out.clear(),
+            Mode::Simple if step == Step::Sync || owner == Owner::Gateway => self.release_notices()?,
             // What ended before the error was shown before it.
             Mode::Simple | Mode::Extended => self.release(),
         }
@@ -305,7 +318,7 @@ impl Session {
             Some(execution) => Position::Behind(execution.before),
             None => Position::Behind(0),
         };
-        let is_told = self.stop.is_silent();
+        let (is_told, mut is_last) = (self.stop.is_silent(), false);
         let state = match self.stop.take_reason() {
             // The cancel that was asked for, in our words.
             Some(reason) => {
@@ -332,6 +345,7 @@ impl Session {
                 self.people.note_failure(&fields.sqlstate, said);
                 let edited = backend::edit_error(message.body, ErrorEdit { position, hides })?;
                 View { tag: b'E', body: &edited }.write(self.client.out());
+                is_last = fields.is_last();
                 fields.sqlstate
             }
         };
@@ -345,7 +359,9 @@ impl Session {
         if !is_told {
             self.record.told(&state);
         }
-        self.record_failure(fault, &state).await
+        self.record_failure(fault, &state).await?;
+        // Nothing comes behind it, and nothing more need be said.
+        if is_last { Err(End::TargetSaid) } else { Ok(()) }
     }
 
     /// COPY begins or ends.

@@ -43,6 +43,8 @@ pub enum End {
     Goodbye,
     #[error("connection to the target was lost")]
     TargetLost,
+    #[error("the target has ended the session, and said why")]
+    TargetSaid,
     #[error("the session was ended: {}", .0.word())]
     Killed(EndReason),
     #[error("the grant has expired")]
@@ -69,7 +71,7 @@ impl End {
     /// What the client is told, if there is a client to tell.
     pub fn farewell(&self) -> Option<ErrorFields> {
         let state = match self {
-            Self::ClientGone | Self::Goodbye => return None,
+            Self::ClientGone | Self::Goodbye | Self::TargetSaid => return None,
             Self::TargetLost => "08006",
             Self::Killed(_) | Self::Expired => "57P01",
             Self::Idle => "25P03",
@@ -85,7 +87,7 @@ impl End {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ClientGone | Self::Goodbye => "client",
-            Self::TargetLost => "target",
+            Self::TargetLost | Self::TargetSaid => "target",
             Self::Killed(reason) => reason.word(),
             Self::Expired => "expired",
             Self::Idle => "idle",
@@ -311,10 +313,8 @@ impl Session {
             super::seldom(self.send_ahead()).await?;
         }
         self.client.push().await?;
-        if self.pipeline.is_empty() {
-            // The client hears how its statements ended while that is put down.
-            self.record.grown().await?;
-        }
+        // The client hears how its statements ended while that is put down.
+        self.record.ended_so_far().await?;
         if !self.client.is_written()
             && let Some(end) = super::seldom(self.written()).await?
         {
@@ -391,7 +391,7 @@ impl Session {
                 b'N' | b'A' | b'S' => self.aside(View { tag: message.tag, body: &message.body }, Owner::Client)?,
                 b'E' => {
                     message.write(self.client.out());
-                    return Err(End::TargetLost);
+                    return Err(End::TargetSaid);
                 }
                 _ => return Err(End::Protocol),
             }

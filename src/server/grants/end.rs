@@ -181,11 +181,16 @@ async fn end_each(state: &State, ids: Vec<GrantId>, reason: EndReason) {
 }
 
 async fn try_again(state: Arc<State>) {
-    for (live, reason) in state.grants.all_ending() {
-        let _ = finish(&state, &live, reason).await;
-    }
+    finish_all(&state).await;
     clear_lost(&state).await;
     sweep(&state).await;
+}
+
+/// Ends what could not be ended before. A refusal is logged where it happens.
+async fn finish_all(state: &State) {
+    for (live, reason) in state.grants.all_ending() {
+        let _ = finish(state, &live, reason).await;
+    }
 }
 
 /// Drops the roles of sessions that are over while their grants go on: a target that crashes takes
@@ -209,6 +214,8 @@ pub async fn end_all(state: &State) {
     state.sessions.kill_all(EndReason::Stopping);
     let _ = tokio::time::timeout(POLITENESS, state.sessions.until_empty()).await;
     end_each(state, state.grants.ids(), EndReason::Stopping).await;
+    // Where the role was being made or dropped at that very moment.
+    finish_all(state).await;
     for served in state.targets.values() {
         keep::clear_unused(state, served).await;
     }

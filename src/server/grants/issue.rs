@@ -63,6 +63,8 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
     let making = served.making().await;
     let client = served.admin(&database).await?;
     let (Compiled { scope, digest }, scope_role) = prepare(served, &client, &subject, &policy).await?;
+    // That took a while.
+    unless_stopping(state)?;
     let session = SessionId::new(now, random::bytes());
     let admission = match lifted {
         Some(denial) => Some(ahead::admit(state, &subject, &policy, denial, &session).await?),
@@ -92,8 +94,6 @@ pub async fn issue(state: &State, identity: Identity, request: GrantRequest) -> 
         user: id.as_str().to_ascii_lowercase(),
         id,
     };
-    // Making all this ready took a while.
-    unless_stopping(state)?;
     state.store.add_grant(&grant, &who, &verifier).await?;
     let recorded = match state.log.grant(&grant, request.proof.as_ref()).await {
         Ok(recorded) => recorded,

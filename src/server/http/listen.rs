@@ -234,8 +234,8 @@ mod tests {
         theirs.write_all(b"G").await.expect("open");
         ours.read_exact(&mut [0]).await.expect("heard");
         let reads = async {
-            for _ in 0..4 {
-                sleep(LONGEST / 2).await;
+            for _ in 0..8 {
+                sleep(LONGEST / 10).await;
                 theirs.read_exact(&mut [0; 16]).await.expect("told");
             }
         };

@@ -18,6 +18,7 @@ use super::visitor::{Visitor, cookie};
 use crate::core::approval::{Decider, Refused, Request};
 use crate::server::approvals::ApprovalError;
 use crate::server::state::State;
+use crate::sys::clock;
 
 /// The largest form: a comment and a few short fields.
 const LONGEST_FORM: usize = 16 * 1024;
@@ -66,6 +67,9 @@ async fn act(
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.trim());
     let (comment, max_rows) = (field("comment").to_owned(), field("max_rows").to_owned());
     let again = |problem: String| Form { problem: Some(problem), comment: comment.clone(), max_rows: max_rows.clone() };
+    if !known.is_own_form(field("key")) && !known.may_read(clock::now()) {
+        return frame::sign_in(&page, Some(OLD_PAGE));
+    }
     if !known.is_own_form(field("key")) {
         let response = match visible(&state, &known, &id).await {
             Some(found) => one(&state, &known, &found, &again(OLD_PAGE.to_owned())),
@@ -75,6 +79,13 @@ async fn act(
     }
     let cookie = cookie(&headers, cookie_name(&state)).unwrap_or_default();
     let (visitor, refused) = asked_again(&state, cookie, known.clone()).await;
+    let too_old = || {
+        let why = refused.clone().unwrap_or_else(|| "Your sign-in is older than five minutes".to_owned());
+        frame::sign_in(&page, Some(&format!("{why}. Nothing was decided. Sign in again to decide.")))
+    };
+    if !visitor.may_read(clock::now()) {
+        return too_old();
+    }
     // Who has just lost the group is told so, rather than that there is nothing.
     let found = match visible(&state, &visitor, &id).await {
         None => visible(&state, &known, &id).await,
@@ -86,10 +97,7 @@ async fn act(
     match carried_out(&state, &visitor, found.clone(), wanted).await {
         // A reload shows the page again and sends nothing.
         Ok(()) => Redirect::to(&page).into_response(),
-        Err(ApprovalError::Refused(Refused::Stale)) => {
-            let why = refused.unwrap_or_else(|| "Your sign-in is older than five minutes".to_owned());
-            frame::sign_in(&page, Some(&format!("{why}. Nothing was decided. Sign in again to decide.")))
-        }
+        Err(ApprovalError::Refused(Refused::Stale)) => too_old(),
         Err(error) => {
             // What stands now, not what stood when the page was opened.
             let found = state.approvals.request(&found.id).await.unwrap_or(found);

@@ -3,8 +3,10 @@
   if (!url || !window.EventSource) return;
   let events;
   const refresh = async () => {
-    const typed = [...document.querySelectorAll("main input:not([type=hidden])")].some((field) => field.value !== field.defaultValue);
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    // In a form that came back everything in it was typed.
+    const before = (field) => (field.form?.dataset.kept === undefined ? field.defaultValue : "");
+    const typed = [...document.querySelectorAll("main input:not([type=hidden])")].some((field) => field.value !== before(field));
+    const answer = await fetch(url.replace(/\/events$/, ""), { headers: { accept: "text/html" } });
     const ended = answer.status === 401;
     if (!answer.ok && !ended) return;
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -69,7 +69,7 @@ pub fn visitor(state: &State, headers: &HeaderMap) -> Option<Arc<Visitor>> {
 }
 
 /// The same, where the issuer has vouched for them lately: else it is asked again.
-pub async fn reader(state: &State, headers: &HeaderMap) -> Option<Arc<Visitor>> {
+pub async fn reader(state: &Arc<State>, headers: &HeaderMap) -> Option<Arc<Visitor>> {
     let known = visitor(state, headers)?;
     if known.may_read(clock::now()) {
         return Some(known);

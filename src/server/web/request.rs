@@ -274,7 +274,8 @@ fn why(view: &RequestView) -> Markup {
 /// For what went ahead without anybody's word.
 fn review(view: &RequestView, visitor: &Visitor, glass: &GlassView, form: &Form) -> Markup {
     html! {
-        form.card method="post" action={ "/r/" (view.request_id) "/approve" } aria-labelledby="decide" {
+        form.card method="post" action={ "/r/" (view.request_id) "/approve" } aria-labelledby="decide"
+            data-kept[form.problem.is_some()] {
             input type="hidden" name="key" value=(visitor.form_key);
             input type="hidden" name="review" value="yes";
             h2 #decide { "Your review" }
@@ -296,7 +297,8 @@ fn decision(view: &RequestView, visitor: &Visitor, form: &Form) -> Markup {
         @if let Some(glass) = to_review {
             (review(view, visitor, glass, form))
         } @else if view.state == "pending" && (view.may_decide || is_own) {
-            form.card method="post" action={ "/r/" (view.request_id) "/question" } aria-labelledby="decide" {
+            form.card method="post" action={ "/r/" (view.request_id) "/question" } aria-labelledby="decide"
+            data-kept[form.problem.is_some()] {
                 input type="hidden" name="key" value=(visitor.form_key);
                 @if view.may_decide {
                     h2 #decide { "Your decision" }

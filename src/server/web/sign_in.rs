@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::coming::{Coming, PATIENCE, Seal};
 use super::frame;
 use super::pages::is_own_origin;
-use super::visitor::{LONGEST, Visitor, Visitors, cookie};
+use super::visitor::{LONGEST, Visitor, Visitors, cookie, cookies};
 use crate::core::encoding;
 use crate::core::secret::Secret;
 use crate::core::text;
@@ -34,6 +34,10 @@ use crate::sys::{clock, files, random};
 
 /// How long what the issuer says of itself is believed. Anybody may begin to sign in.
 const METADATA: Duration = Duration::from_secs(60);
+/// How long it has for that; the next one waits meanwhile.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// Sign-ins under way that one browser keeps. More are forgotten, or they fill up what it sends.
+const MOST_COMING: usize = 8;
 /// Longest words of the issuer's, or of who says so, that are passed on, in bytes.
 const LONGEST_WORDS: usize = 300;
 /// Longest address of a page to go on with.
@@ -79,11 +83,15 @@ type Client =
     CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
 
 /// Sends the browser to the issuer.
-pub async fn start(Shared(state): Shared<Arc<State>>, Query(query): Query<Start>) -> Response {
-    match begin(&state, query.to.as_deref()).await {
-        Ok(response) => response,
-        Err(error) => failed(&error),
+pub async fn start(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Query(query): Query<Start>) -> Response {
+    let mut response = begin(&state, query.to.as_deref()).await.unwrap_or_else(|error| failed(&error));
+    let coming = cookies(&headers, &coming_name_of(&state, ""));
+    if coming.len() >= MOST_COMING {
+        for name in coming {
+            response = with_cookie(response, &state, &name, "", Duration::ZERO);
+        }
     }
+    response
 }
 
 /// The browser comes back from the issuer.
@@ -92,10 +100,9 @@ pub async fn callback(
     headers: HeaderMap,
     Query(query): Query<Callback>,
 ) -> Response {
-    match finish(&state, &headers, query).await {
-        Ok(response) => response,
-        Err(error) => failed(&error),
-    }
+    let name = coming_name(&state, query.state.as_deref().unwrap_or_default());
+    let response = finish(&state, &headers, &name, query).await.unwrap_or_else(|error| failed(&error));
+    with_cookie(response, &state, &name, "", Duration::ZERO)
 }
 
 /// Signs out, where a page of ours asks for it.
@@ -137,12 +144,11 @@ async fn begin(state: &State, to: Option<&str>) -> Result<Response, SignInError>
     Ok(with_cookie(Redirect::to(url.as_str()).into_response(), state, &name, &kept, PATIENCE))
 }
 
-async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<Response, SignInError> {
+async fn finish(state: &State, headers: &HeaderMap, name: &str, query: Callback) -> Result<Response, SignInError> {
     let now = clock::now();
     let answer = query.state.unwrap_or_default();
-    let name = coming_name(state, &answer);
     // Begun in this very browser: nobody can be signed in as somebody else by a link.
-    let coming = cookie(headers, &name).and_then(|kept| state.desk.seal.open(kept, &answer, now));
+    let coming = cookie(headers, name).and_then(|kept| state.desk.seal.open(kept, &answer, now));
     let was_here = cookie(headers, cookie_name(state)).filter(|id| state.desk.visitors.find(id, now).is_some());
     let Some(coming) = coming else {
         // Back from a page that came behind: nothing is wrong with who is signed in.
@@ -160,8 +166,7 @@ async fn finish(state: &State, headers: &HeaderMap, query: Callback) -> Result<R
     let visitor = visitor(state, &tokens, Some(&coming.nonce), now).await?;
     was_here.inspect(|id| state.desk.visitors.leave(id));
     let id = state.desk.visitors.enter(visitor, now).ok_or(SignInError::Busy)?;
-    let response = with_cookie(Redirect::to(&coming.to).into_response(), state, &name, "", Duration::ZERO);
-    Ok(with_cookie(response, state, cookie_name(state), &id, LONGEST))
+    Ok(with_cookie(Redirect::to(&coming.to).into_response(), state, cookie_name(state), &id, LONGEST))
 }
 
 /// What the issuer's answer says, verified as any bearer token is.
@@ -184,11 +189,21 @@ async fn visitor(
 /// Who the visitor is right now, by the issuer's word: groups can be lost between opening a page
 /// and clicking. Without a way to ask, what was said at sign-in stands, and may be too old to count; where the
 /// issuer does not vouch for them, nothing does, and why is said.
-pub async fn asked_again(state: &State, id: &str, known: Arc<Visitor>) -> (Arc<Visitor>, Option<String>) {
+pub async fn asked_again(state: &Arc<State>, id: &str, known: Arc<Visitor>) -> (Arc<Visitor>, Option<String>) {
+    let (state, id, without) = (state.clone(), id.to_owned(), Arc::new(known.without_proof()));
+    // In a task of its own: a browser that hangs up does not lose the token that the issuer has just given.
+    let asked = tokio::spawn(async move { ask_again(&state, &id, known).await });
+    asked.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "asking the issuer failed");
+        (without, None)
+    })
+}
+
+async fn ask_again(state: &State, id: &str, known: Arc<Visitor>) -> (Arc<Visitor>, Option<String>) {
     let _turn = known.asking.lock().await;
     let now = clock::now();
     // Somebody else's click of this moment may have asked meanwhile.
-    let visitor = state.desk.visitors.find(id, now).unwrap_or_else(|| known.clone());
+    let Some(visitor) = state.desk.visitors.find(id, now) else { return (Arc::new(known.without_proof()), None) };
     let Some(refresh_token) = visitor.refresh_token.clone().filter(|_| visitor.vouched == known.vouched) else {
         return (visitor, None);
     };
@@ -199,7 +214,9 @@ pub async fn asked_again(state: &State, id: &str, known: Arc<Visitor>) -> (Arc<V
             if identity.principal() != visitor.identity.principal() {
                 return (visitor, None);
             }
-            (state.desk.visitors.renew(id, identity, vouched, refresh_token).unwrap_or(visitor), None)
+            let renewed = state.desk.visitors.renew(id, identity, vouched, refresh_token);
+            // Signed out meanwhile.
+            (renewed.unwrap_or_else(|| Arc::new(visitor.without_proof())), None)
         }
         Err(error) => {
             let said = said(&error);
@@ -251,7 +268,8 @@ async fn metadata(
     if let Some((_, known)) = last.as_ref().filter(|(at, _)| now.since(*at) < METADATA) {
         return Ok(known.clone());
     }
-    let read = CoreProviderMetadata::discover_async(url, http).await?;
+    let read = tokio::time::timeout(ANSWERS, CoreProviderMetadata::discover_async(url, http)).await;
+    let read = read.map_err(|_| DiscoveryError::Other("it takes too long to answer".to_owned()))??;
     *last = Some((now, read.clone()));
     Ok(read)
 }
@@ -275,7 +293,10 @@ pub fn cookie_name(state: &State) -> &'static str {
 /// The same of a sign-in under way, each under its own: two that are begun in two tabs both end well.
 fn coming_name(state: &State, answer: &str) -> String {
     let digest = Sha256::digest(answer.as_bytes());
-    let own = encoding::hex(digest.get(..8).unwrap_or_default());
+    coming_name_of(state, &encoding::hex(digest.get(..8).unwrap_or_default()))
+}
+
+fn coming_name_of(state: &State, own: &str) -> String {
     format!("{}dbgate_coming_{own}", if is_tls(state) { "__Host-" } else { "" })
 }
 

@@ -113,8 +113,17 @@ impl Visitors {
 
 /// The value of a cookie.
 pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    pairs.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    pairs(headers).find_map(|(own, value)| (own == name).then_some(value))
+}
+
+/// The names of those that begin like this.
+pub fn cookies(headers: &HeaderMap, beginning: &str) -> Vec<String> {
+    pairs(headers).filter(|(own, _)| own.starts_with(beginning)).map(|(own, _)| own.to_owned()).collect()
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
 #[cfg(test)]
