@@ -124,13 +124,14 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                     return Ok(Exit::Ok);
                 }
                 let (may_be_whole, mut goes_on) = (!items.is_empty(), Ok(true));
-                let is_whole = |conversation: &Conversation<'_>| {
-                    may_be_whole && matches!(conversation.splitter.pending(), Pending::Nothing)
+                let mut remember = |conversation: &Conversation<'_>| {
+                    let is_whole = may_be_whole && matches!(conversation.splitter.pending(), Pending::Nothing);
+                    if is_whole && !typed.is_empty() {
+                        prompter.remember(&typed);
+                        typed.clear();
+                    }
                 };
-                if is_whole(&conversation) {
-                    prompter.remember(&typed);
-                    typed.clear();
-                }
+                remember(&conversation);
                 for item in items {
                     goes_on = act(open, item, &mut conversation).await;
                     if !matches!(goes_on, Ok(true)) {
@@ -138,10 +139,7 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                     }
                 }
                 // `\g` and its kin end a statement only when they run.
-                if !typed.is_empty() && is_whole(&conversation) {
-                    prompter.remember(&typed);
-                    typed.clear();
-                }
+                remember(&conversation);
                 if !goes_on? {
                     return Ok(Exit::Ok);
                 }

@@ -188,13 +188,18 @@ mod tests {
 
     use super::*;
 
+    /// One end of a connection, and the peer's.
+    fn quiet(longest: Duration) -> (Quiet, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let own = Places::new(1).take([127, 0, 0, 1].into()).expect("a place");
+        (Quiet::new(Box::new(ours), longest, (place, own)), theirs)
+    }
+
     #[tokio::test]
     async fn a_request_that_comes_byte_by_byte_has_no_longer_than_one_that_does_not_come() {
         const LONGEST: Duration = Duration::from_secs(1);
-        let (ours, mut theirs) = tokio::io::duplex(64);
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let own = Places::new(1).take([127, 0, 0, 1].into()).expect("a place");
-        let mut ours = Quiet::new(Box::new(ours), LONGEST, (place, own));
+        let (mut ours, mut theirs) = quiet(LONGEST);
         let mut byte = [0];
         // An answer gives time for the next request.
         for _ in 0..3 {
@@ -227,10 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
         const LONGEST: Duration = Duration::from_millis(500);
-        let (ours, mut theirs) = tokio::io::duplex(64);
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let own = Places::new(1).take([127, 0, 0, 1].into()).expect("a place");
-        let mut ours = Quiet::new(Box::new(ours), LONGEST, (place, own));
+        let (mut ours, mut theirs) = quiet(LONGEST);
         theirs.write_all(b"G").await.expect("open");
         ours.read_exact(&mut [0]).await.expect("heard");
         let reads = async {

@@ -67,10 +67,10 @@ async fn act(
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.trim());
     let (comment, max_rows) = (field("comment").to_owned(), field("max_rows").to_owned());
     let again = |problem: String| Form { problem: Some(problem), comment: comment.clone(), max_rows: max_rows.clone() };
-    if !known.is_own_form(field("key")) && !known.may_read(clock::now()) {
-        return frame::sign_in(&page, Some(OLD_PAGE));
-    }
     if !known.is_own_form(field("key")) {
+        if !known.may_read(clock::now()) {
+            return frame::sign_in(&page, Some(OLD_PAGE));
+        }
         let response = match visible(&state, &known, &id).await {
             Some(found) => one(&state, &known, &found, &again(OLD_PAGE.to_owned())),
             None => frame::not_found(Part::Requests, &known),
