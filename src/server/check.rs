@@ -1,5 +1,7 @@
 //! Step 4, check: from a text to what may be forwarded, and how it must be held.
 
+mod filters;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -151,7 +153,8 @@ impl Check<'_> {
             Verdict::Allow(cleared) => cleared,
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
         };
-        if let Some(denial) = self.goes_round_a_filter(cleared.facts()).or_else(|| self.is_newer(cleared.facts())) {
+        let denial = self.goes_round_a_filter(statement, cleared.facts());
+        if let Some(denial) = denial.or_else(|| self.is_newer(cleared.facts())) {
             return Err(denial);
         }
         let mut masked = Vec::new();
@@ -181,29 +184,6 @@ impl Check<'_> {
             is_spliced,
             hold,
             masked: masked.into(),
-        })
-    }
-
-    /// What reaches rows that a filter hides although it goes through the filtering view: PostgreSQL
-    /// looks for the row that ON CONFLICT updates below the view, and a plan that has run says how many
-    /// rows the filter has taken out.
-    fn goes_round_a_filter(&self, facts: &Facts) -> Option<Box<Denial>> {
-        let is_filtered = |name: &Name| {
-            let relation = self.resolve(name);
-            let scope = relation.and_then(|relation| self.scope.relations.get(&relation.name));
-            scope.is_some_and(|scope| scope.filter.is_some())
-        };
-        let mut filtered = facts.touches.iter().filter(|touch| is_filtered(&touch.relation));
-        if facts.verb == "EXPLAIN ANALYZE" && filtered.clone().next().is_some() {
-            let what = "EXPLAIN ANALYZE would tell how many rows the policy's filter hides";
-            return Some(refused("filtered_form", what, "use EXPLAIN without ANALYZE"));
-        }
-        let updates = |name: &Name| {
-            facts.touches.iter().any(|touch| touch.action == RowAction::Update && touch.relation == *name)
-        };
-        filtered.any(|touch| touch.action == RowAction::Insert && updates(&touch.relation)).then(|| {
-            let what = "ON CONFLICT DO UPDATE would reach rows that the policy's filter hides";
-            refused("filtered_form", what, "UPDATE what is there, and INSERT ... ON CONFLICT DO NOTHING")
         })
     }
 

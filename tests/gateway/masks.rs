@@ -15,6 +15,8 @@ const TENANTS: &str = "
       from generate_series(1, 10) i;
     create view notes_of as select id, note from ten;
     create view how_many as select count(*) as n from ten;
+    create view over_ten as select id, note from ten;
+    create table plain (id int);
     create function first_secret() returns text language sql stable as 'select secret from ten order by id limit 1';
     analyze";
 
@@ -111,6 +113,7 @@ async fn no_way_goes_round_a_filter() {
     let gate = Gate::start_under(TENANTS, &[("filter.cedar", ONE_TENANT)]).await;
     let grant = gate.grant(Access::Write).await;
     let client = gate.connect(&grant).await;
+    client.batch_execute("create temp view mine as select id, note from ten").await.expect("made");
     for sql in [
         "insert into ten (id, tenant, note) values (1, 'a', 'x') on conflict (id) do update set tenant = 'a' returning *",
         "insert into ten (id, tenant, note) values (1, 'a', 'x') on conflict (id) do update set note = 'x' where ten.note > ''",
@@ -118,13 +121,31 @@ async fn no_way_goes_round_a_filter() {
         "explain (analyze) select 1 from ten where id = 1",
         "explain (analyze, costs off, timing off) select 1 from ten where note = 'note 1'",
         "explain analyze update ten set note = note where id = 1",
+        // Nor what estimates them, through a view of the owner's or of the session's own, or the counters.
+        "explain select 1 from ten where note = 'note 1'",
+        "explain (costs off, costs) select 1 from ten where note = 'note 1'",
+        "explain (analyze, costs off, timing off) select 1 from over_ten where note = 'note 1'",
+        "explain select 1 from over_ten where note = 'note 1'",
+        "explain (analyze, costs off) select 1 from mine where note = 'note 1'",
+        "explain (analyze, costs off) select 1 from (select * from pg_temp.mine) m where note = 'note 1'",
+        "select pg_stat_get_xact_tuples_fetched('ten'::regclass)",
+        "select idx_tup_fetch from pg_stat_xact_user_tables",
+        "select * from pg_catalog.pg_stat_user_tables",
+        "select pg_catalog.pg_stat_get_live_tuples(1)",
     ] {
         let (code, message) = refusal(&client, sql).await;
         assert_eq!((code.as_str(), message.contains("filter")), ("42501", true), "{sql}: {message}");
     }
     let allowed = "insert into ten (id, tenant, note) values (2, 'a', 'x') on conflict (id) do nothing";
     assert_eq!(client.execute(allowed, &[]).await.expect("nothing to do"), 0);
-    client.batch_execute("explain select 1 from ten where id = 1").await.expect("a plan that has not run");
+    for sql in [
+        "explain (costs off) select 1 from ten where id = 1",
+        "explain (verbose, costs false) select 1 from over_ten where id = 1",
+        "explain analyze select 1 from plain",
+        "select pg_stat_get_backend_pid(1), count(*) from pg_stat_activity",
+    ] {
+        client.batch_execute(sql).await.expect(sql);
+    }
     assert_eq!(gate.count("select count(*) from ten where tenant = 'b' and note like 'note %'").await, 5);
     gate.stop().await;
 }
