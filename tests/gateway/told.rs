@@ -133,6 +133,14 @@ async fn what_tags_tell_is_added_up_and_refused_with_the_target_s_numbers() {
         let told = ask().parse("", all).bind("", "").execute_part("", 1).sync(&mut peer).await;
         assert!(error(&told).expect("refused").message.contains("200 of"), "{:?}", error(&told));
         peer.query("rollback").await;
+        // Of many in one pipeline no more are answered than may stand.
+        peer.query("begin").await;
+        let one = ask().parse("one", "update orders set amount = -1 where id = $1");
+        let many = (1..=1000).map(|id| id.to_string());
+        let told = many.fold(one, |all, id| all.bind_values("one", &[&id]).execute("")).sync(&mut peer).await;
+        assert!(error(&told).expect("refused").message.contains("1,000 of"), "{:?}", error(&told));
+        assert!(tags(&told).matches('C').count() <= 100, "{}", tags(&told));
+        peer.query("rollback").await;
         // A row that a trigger makes many is refused at once, not at the commit.
         peer.query("begin").await;
         let told = peer.query("insert into noted (id, n) values (1, 1)").await;
@@ -211,6 +219,53 @@ async fn tags_are_not_believed_any_more_once_something_was_defined() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("a new table is seen");
     assert!(is_asked(&mut peer).await, "and stays so for this session");
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_answers_of_a_pipeline_come_while_the_target_works_on_the_last() {
+    let gate = limited("early").await;
+    let mut owner = superuser(&gate.database).await;
+    let blocker = owner.transaction().await.expect("begun");
+    blocker.execute("update orders set amount = 0 where id = 90", &[]).await.expect("updated");
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    peer.query("begin").await;
+    // PostgreSQL sends what it has said once that is 8 KiB.
+    let one = ask().parse("one", "update orders set amount = 1 where id = $1 returning repeat('x', 300)");
+    let many = (1..=90).map(|id| id.to_string());
+    many.fold(one, |all, id| all.bind_values("one", &[&id]).execute("")).and_sync().send(&mut peer).await;
+    assert_eq!(tags(&peer.until(b'C').await), "12DC");
+    blocker.rollback().await.expect("rolled back");
+    assert_eq!(tags(&peer.until(b'Z').await), "2DC".repeat(89) + "Z");
+    assert_eq!(tags(&peer.query("commit").await), "CZ");
+    assert_eq!(gate.count("select count(*) from orders where amount = 1").await, 90);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn the_target_is_not_asked_in_a_transaction_that_has_failed() {
+    let gate = Gate::start(&format!("{SHOP}{TABLES}")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let first = ["begin", "savepoint a", "update orders set amount = 1 where id = 1", "release a", "savepoint b"];
+    for sql in first {
+        assert_eq!(error(&ask().run(sql).sync(&mut peer).await), None, "{sql}");
+    }
+    let again = ask().run("insert into orders (id, customer_id, amount) values (1, 1, 1)").sync(&mut peer).await;
+    assert_eq!(error(&again).expect("taken").sqlstate, "23505");
+    // As drivers do that prepare everything: what a Flush brings is only that it was read.
+    ask().parse("back", "rollback to b").and_flush().send(&mut peer).await;
+    assert_eq!(tags(&peer.until(b'1').await), "1");
+    assert_eq!(tags(&ask().bind("", "back").execute("").sync(&mut peer).await), "2CZ");
+    // What comes behind it in one pipeline is counted again.
+    let again = ask().run("insert into orders (id, customer_id, amount) values (1, 1, 1)").sync(&mut peer).await;
+    assert_eq!(error(&again).expect("taken").sqlstate, "23505");
+    let behind = ask().run_named("back").run("update orders set amount = 2 where id = 2").and_flush();
+    behind.send(&mut peer).await;
+    assert_eq!(tags(&ask().sync(&mut peer).await), "2C12CZ");
+    assert_eq!(tags(&peer.query("commit").await), "CZ");
+    assert_eq!(gate.count("select sum(amount)::bigint from orders where id in (1, 2)").await, 3);
     drop(peer);
     gate.stop().await;
 }

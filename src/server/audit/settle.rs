@@ -29,6 +29,8 @@ pub(super) struct Unsettled {
     commit: Option<Pending>,
     /// What is sent next may commit.
     commits: bool,
+    /// But what is sent first only asks.
+    asks: bool,
     /// A commit comes soon.
     hurries: bool,
     /// Lines that a commit will wait for, since the disk was asked for some last.
@@ -53,7 +55,7 @@ impl Unsettled {
 
     /// What the next thing that is sent waits for.
     fn next(&mut self) -> Option<Pending> {
-        if std::mem::take(&mut self.commits) {
+        if !std::mem::take(&mut self.asks) && std::mem::take(&mut self.commits) {
             self.gathered = 0;
             self.sent = self.sent.max(self.commit.take());
         }
@@ -80,6 +82,12 @@ impl SessionRecord {
     /// What is sent next may commit: all that it makes stand must be durable by then.
     pub fn commits(&mut self) {
         self.unsettled.commits = true;
+    }
+
+    /// What is sent next commits nothing, whatever was recorded: it asks the target for what the verdict on a commit
+    /// needs.
+    pub fn asks(&mut self) {
+        self.unsettled.asks = true;
     }
 
     /// Waits until every recorded statement that must be durable before anything more is sent is so.
@@ -181,6 +189,18 @@ mod tests {
             record.settled().await.expect("durable");
             assert!(record.is_settled(line) && record.unsettled.commit.is_none());
         }
+        // What the verdict on a commit asks for does not wait for the disk; what comes behind it does.
+        assert!(!waits(&mut record, "update t set a = 2", Protocol::Simple, true).await);
+        let line = record.unsettled.commit.expect("one line");
+        let (one, wording) = (cleared("commit"), Wording::of("commit"));
+        let said =
+            Said { text: "commit", wording: &wording, forwarded: None, parameters: None, stands_at_commit: false };
+        record.allowed(&[&one], said, Protocol::Simple, clock::now()).await.expect("recorded");
+        record.asks();
+        assert_eq!(record.settling().await.expect("queued"), None);
+        assert_eq!(record.unsettled.commit, Some(line));
+        record.settled().await.expect("durable");
+        assert!(record.is_settled(line) && record.unsettled.commit.is_none());
         record.durability = Durability::Strict;
         for sql in ["select 1", "insert into t values (1)", "begin"] {
             assert!(waits(&mut record, sql, Protocol::Simple, true).await, "{sql}");

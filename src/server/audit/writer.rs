@@ -334,14 +334,13 @@ fn write_all(mut sink: impl Sink, shared: &Shared) -> std::io::Result<()> {
     while shared.take(&mut bytes, &mut entries) {
         sink.write_all(&bytes)?;
         sink.sync()?;
-        let size = {
-            let mut stored = shared.stored();
-            entries.iter().for_each(|entry| stored.push(entry));
-            stored.write()?;
-            stored.size()
-        };
-        shared.durable.store(size, Ordering::Release);
+        let mut stored = shared.stored();
+        entries.iter().for_each(|entry| stored.push(entry));
+        shared.durable.store(stored.size(), Ordering::Release);
+        // Who waits for the line goes on; who looks it up waits until the index has it.
         shared.acknowledge();
+        stored.write()?;
+        drop(stored);
         bytes.clear();
         entries.clear();
     }

@@ -372,6 +372,10 @@ impl Session {
 
     /// Gets everything asked so far answered and judged. False when it failed or was refused.
     pub(super) async fn answered_so_far(&mut self, asked: Asked) -> Result<bool, End> {
+        // In a transaction that has failed nothing can be counted, unless it goes back to a savepoint first.
+        if self.status == b'E' && !self.held.has_moved {
+            return self.answered().await;
+        }
         // The count goes along, unless where a block begins or ends is only known from the answers.
         if self.held.counts_pending() && !self.held.has_moved && !self.held.told.is_enough(asked) {
             self.ask_counts(asked);
@@ -414,8 +418,7 @@ impl Session {
         if !self.answered().await? {
             return Ok(false);
         }
-        let asked = self.asked_at_sync();
-        Ok(!self.awaits_commit() || self.settle(Mode::Extended, asked).await?)
+        Ok(!self.awaits_commit() || self.settle(Mode::Extended, self.asked_at_sync()).await?)
     }
 
     /// A Sync commits, unless the client's own block goes on.

@@ -236,6 +236,10 @@ impl Session {
     /// Asks for the counts that a verdict needs; before a commit deferred work is done first.
     pub(super) fn ask_counts(&mut self, asked: Asked) {
         if asked == Asked::BeforeCommit {
+            if self.up.is_empty() {
+                // The disk and the target work side by side.
+                self.record.asks();
+            }
             self.record.commits_soon();
             self.ask_own(DEFERRED, &[]);
         }

@@ -64,6 +64,7 @@ impl Session {
             if std::mem::take(&mut drained.copy_in) {
                 drained.failed |= seldom(self.copy_in()).await?;
             } else if !self.pipeline.is_empty() {
+                self.release_told(&drained);
                 self.wait().await?;
             }
         }

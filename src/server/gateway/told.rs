@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::held::Asked;
-use super::relay::Mode;
+use super::relay::{Drained, Mode};
 use super::session::{End, Session};
 use crate::core::policy::Impact;
 use crate::core::session::{Owner, tag_rows};
@@ -21,6 +21,8 @@ use crate::server::check::{Hold, Planned};
 pub struct Told {
     /// A statement ran whose tag does not tell all.
     is_short: bool,
+    /// What has ended is judged by them as it ends.
+    is_heard: bool,
     /// Of the statement that ended last, which may have run many times.
     last: Option<(Arc<Facts>, u64)>,
     /// Of those before it.
@@ -95,7 +97,10 @@ impl Session {
     /// failed, or was refused.
     pub(super) async fn told_in_block(&mut self) -> Result<bool, End> {
         self.ask_sync(Owner::Gateway);
-        let mut drained = self.round(Mode::Extended).await?;
+        self.held.told.is_heard = true;
+        let drained = self.round(Mode::Extended).await;
+        self.held.told.is_heard = false;
+        let mut drained = drained?;
         self.note_plan(&mut drained.rows);
         self.take_baseline(&drained);
         self.changes.settled();
@@ -118,8 +123,23 @@ impl Session {
         Ok(true)
     }
 
+    /// Lets out what has ended of a pipeline that is judged by its tags, as far as they tell that it stands: the
+    /// client takes in the first answers while the target works on the rest.
+    pub(super) fn release_told(&mut self, drained: &Drained) {
+        let goes_well = !drained.failed && drained.wrong_tag.is_none() && self.stop.is_no();
+        if self.held.told.is_heard && goes_well && !self.held_out.is_empty() && self.tags_stand() {
+            self.release();
+        }
+    }
+
     /// Whether what runs may stand as far as its tags tell.
     pub(super) fn stands_so_far(&mut self) -> bool {
+        let stands = self.tags_stand();
+        self.held.is_active &= !stands;
+        stands
+    }
+
+    fn tags_stand(&mut self) -> bool {
         let is_plain = self.people.lift.is_none() && self.people.trying.is_none();
         let is_whole = !self.held.has_undone && self.held.locked.is_empty();
         if !self.held.told.is_enough(Asked::SoFar) || !is_plain || !is_whole {
@@ -130,8 +150,6 @@ impl Session {
             let relation = self.resolve(name).filter(|_| !self.is_own(name))?;
             Some(Impact::expected(relation, *action, *rows))
         });
-        let stands = self.judge_impacts(&impacts.collect::<Vec<_>>()).is_ok();
-        self.held.is_active &= !stands;
-        stands
+        self.judge_impacts(&impacts.collect::<Vec<_>>()).is_ok()
     }
 }
