@@ -107,7 +107,7 @@ pub fn line(bytes: &[u8]) {
 
 /// Contents that are looked through keep their length, and text stays text.
 pub fn contents(bytes: &[u8]) {
-    for look in [Look::Text, Look::Json, Look::Texts] {
+    for look in [Look::Text, Look::Json, Look::Nested, Look::Lexemes] {
         let (mut hidden, mut found) = (bytes.to_vec(), net::Found::new());
         net::value(&mut hidden, look, Net::Redact, &mut found);
         assert_eq!(hidden.len(), bytes.len());
@@ -115,6 +115,11 @@ pub fn contents(bytes: &[u8]) {
         if std::str::from_utf8(bytes).is_ok() {
             assert!(std::str::from_utf8(&hidden).is_ok());
         }
+    }
+    for look in [net::line, net::error] {
+        let mut body = bytes.to_vec();
+        look(&mut body, Net::Redact, &mut net::Found::new());
+        assert_eq!(body.len(), bytes.len());
     }
     let mut body = bytes.to_vec();
     net::row(&mut body, &[Look::Text, Look::Json], Net::Redact, &mut net::Found::new());

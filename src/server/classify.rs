@@ -154,7 +154,7 @@ async fn read(
             let entry = counted.entry(column.number).or_default();
             entry.0 += 1;
             let is_json = column.type_name.starts_with("json");
-            let hits = if is_json { scan::scan_json(value.as_bytes()) } else { scan::scan(value.as_bytes()) };
+            let hits = if is_json { scan::scan_escaped(value.as_bytes()) } else { scan::scan(value.as_bytes()) };
             let kinds: std::collections::BTreeSet<Kind> = hits.into_iter().map(|hit| hit.kind).collect();
             kinds.into_iter().for_each(|kind| *entry.1.entry(kind).or_default() += 1);
         }

@@ -76,6 +76,22 @@ async fn what_looks_sensitive_is_hidden_in_every_protocol_and_format() {
         );
     }
     assert!(client.query("select id from notes where id = $1", &[&7]).await.expect("no rows").is_empty());
+    // Rows within rows, arrays of them, statistics, words of a text, and what stands behind escapes.
+    for (sql, shown) in [
+        ("select row(id, body) from notes where id = 1", r#"(1,"write to ***********")"#),
+        ("select array_agg((id, body)) from notes where id = 1", r#"{"(1,\"write to ***********\")"}"#),
+        ("select array[doc] from notes where id = 1", r#"{"{\"to\": \"***********\", \"card\": ****************}"}"#),
+        ("select to_tsvector('simple', 'ana@acme.io')", "'***********':1"),
+        ("select E'x\\\\n4111111111111111'", r"x\n****************"),
+    ] {
+        assert_eq!(column(&client, sql).await.expect(sql), [shown], "{sql}");
+    }
+    // What PostgreSQL quotes of a value when it complains.
+    let (code, message) = refusal(&client, "select body::int from notes where id = 1").await;
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("22P02", r#"invalid input syntax for type integer: "write to ***********""#)
+    );
     drop(client);
     gate.stop().await;
 }
@@ -92,6 +108,9 @@ async fn a_copy_is_looked_through_line_by_line() {
         .await
         .expect("lines");
     assert_eq!(lines.concat(), b"1\twrite to ***********\n2\tnothing here\n");
+    let escaped = "copy (select E'line\\n4111 1111 1111 1111', 5, 'ana@acme.io') to stdout (delimiter '|')";
+    let lines: Vec<_> = client.copy_out(escaped).await.expect("a copy").try_collect().await.expect("lines");
+    assert_eq!(lines.concat(), b"line\\n*******************|5|***********\n");
     let binary = client.copy_out("copy notes (body) to stdout (format binary)").await;
     let error = match binary {
         Err(error) => error,

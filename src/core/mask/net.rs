@@ -4,6 +4,7 @@
 //! changes its length and no message its frame. Columns that cannot hold a text are not looked at.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::scan::{self, Hit, Kind};
 
@@ -26,8 +27,10 @@ pub enum Look {
     Not,
     Text,
     Json,
-    /// An array of texts: in the binary format each element lies behind its length.
-    Texts,
+    /// What holds others: arrays, rows, and types of the database's own, which may be anything.
+    Nested,
+    /// `tsvector`: words with their places.
+    Lexemes,
 }
 
 impl Look {
@@ -36,16 +39,35 @@ impl Look {
         match type_oid {
             // json, jsonb: the binary form of the latter has one byte before the text.
             114 | 3802 => Self::Json,
-            // "char", name, text, unknown, bpchar, varchar, xml, cstring
-            18 | 19 | 25 | 705 | 1042 | 1043 | 142 | 2275 => Self::Text,
-            // Arrays of json, jsonb, xml, name, text, bpchar, varchar.
-            199 | 3807 | 143 | 1003 | 1009 | 1014 | 1015 => Self::Texts,
-            // Types of the database's own: citext and its likes. The built-in rest holds no text.
-            16_384.. => Self::Text,
+            // "char", name, text, unknown, bpchar, varchar, xml, refcursor, cstring, tsquery, jsonpath
+            18 | 19 | 25 | 705 | 1042 | 1043 | 142 | 1790 | 2275 | 3615 | 4072 => Self::Text,
+            3614 => Self::Lexemes,
+            // Arrays of these, rows and arrays of any kind, and types of the database's own.
+            143
+            | 199
+            | 1002
+            | 1003
+            | 1009
+            | 1014
+            | 1015
+            | 1263
+            | 2201
+            | 2249
+            | 2277
+            | 2287
+            | 3643
+            | 3645
+            | 3807
+            | 4073
+            | 16_384.. => Self::Nested,
+            // Numbers, times, bits, addresses of machines: no text.
             _ => Self::Not,
         }
     }
 }
+
+/// Rows may hold rows: so many levels are looked at part by part.
+const DEEPEST: u8 = 16;
 
 /// What was found, by kind.
 pub type Found = BTreeMap<Kind, u64>;
@@ -66,6 +88,10 @@ pub fn row(body: &mut [u8], looks: &[Look], net: Net, found: &mut Found) {
 
 /// Looks through one value.
 pub fn value(value: &mut [u8], look: Look, net: Net, found: &mut Found) {
+    within(value, look, net, found, DEEPEST);
+}
+
+fn within(value: &mut [u8], look: Look, net: Net, found: &mut Found, depth: u8) {
     // Shorter than anything that is looked for.
     if value.len() < 6 {
         return;
@@ -74,77 +100,166 @@ pub fn value(value: &mut [u8], look: Look, net: Net, found: &mut Found) {
         Look::Not => {}
         Look::Text => text(value, net, found),
         Look::Json => json(value, net, found),
-        // As text it begins with a brace; the binary form with the number of dimensions.
-        Look::Texts if value.first() == Some(&0) => elements(value, net, found),
-        Look::Texts => array(value, net, found),
+        // As text all of these begin with a letter; in the binary format with the first byte of a count, and so
+        // does whatever else has a length in it.
+        Look::Nested if value.first() == Some(&0) => binary(value, net, found, depth),
+        Look::Lexemes if value.first() == Some(&0) => lexemes(value, net, found),
+        Look::Nested | Look::Lexemes => nested(value, net, found),
     }
 }
 
-/// Looks through text, such as a line of a COPY.
+/// Looks through text.
 pub fn text(text: &mut [u8], net: Net, found: &mut Found) {
-    for hit in note(scan::scan(text), found) {
-        hide(text, hit, net, b"");
+    for hit in find(text, found) {
+        hide(text, hit, net, |_, _| false);
     }
 }
 
-/// The same in an array as text; what delimits its elements stays.
-fn array(text: &mut [u8], net: Net, found: &mut Found) {
-    for hit in note(scan::scan(text), found) {
-        hide(text, hit, net, b"{}\",\\");
+/// Looks through a line of a COPY: most of what may stand in an address could delimit the columns as well.
+pub fn line(line: &mut [u8], net: Net, found: &mut Found) {
+    for hit in find(line, found) {
+        let local = line.get(hit.start..hit.end).unwrap_or_default();
+        let local = local.iter().position(|byte| *byte == b'@').and_then(|at| local.get(..at)).unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-\\".contains(&byte);
+        let cut = local.iter().rposition(|byte| !is_plain(*byte)).map_or(0, |last| last + 1);
+        hide(line, Hit { start: hit.start + cut, ..hit }, net, |_, _| false);
     }
 }
+
+/// Looks through the fields of an error or a notice: each a letter and a text.
+pub fn error(body: &mut [u8], net: Net, found: &mut Found) {
+    for field in body.split_mut(|byte| *byte == 0) {
+        text(field.get_mut(1..).unwrap_or_default(), net, found);
+    }
+}
+
+/// Arrays, rows and the like as text: what delimits their parts stays.
+fn nested(text: &mut [u8], net: Net, found: &mut Found) {
+    for hit in find(text, found) {
+        hide(text, hit, net, |text, at| {
+            let behind = text.get(at..).unwrap_or_default();
+            behind.iter().find(|byte| **byte != b'\\').is_some_and(|byte| b"{}(),'\"".contains(byte))
+        });
+    }
+}
+
+/// The binary format of what holds others, and of what nobody here knows.
+fn binary(value: &mut [u8], net: Net, found: &mut Found, depth: u8) {
+    let Some(parts) = elements(value).or_else(|| fields(value)).filter(|_| depth > 0) else {
+        return unknown(value, net, found);
+    };
+    for (type_oid, place) in parts {
+        within(value.get_mut(place).unwrap_or_default(), Look::of(type_oid), net, found, depth - 1);
+    }
+}
+
+/// A part of a binary value: its type, and where it stands.
+type Part = (u32, Range<usize>);
 
 /// The elements of an array in the binary format: dimensions, a flag, the type, a length and a lower
-/// bound for each dimension, then every element behind its length.
-fn elements(array: &mut [u8], net: Net, found: &mut Found) {
-    let dimensions =
-        array.first_chunk::<4>().map_or(0, |bytes| usize::try_from(i32::from_be_bytes(*bytes)).unwrap_or(0));
-    let start = dimensions.saturating_mul(8).saturating_add(12);
-    let mut rest = array.get_mut(start..).unwrap_or_default();
-    while let Some((length, behind)) = rest.split_first_chunk_mut::<4>() {
-        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0).min(behind.len());
-        let (element, next) = behind.split_at_mut(length);
-        text(element, net, found);
-        rest = next;
+/// bound for each dimension, then every element behind its length. Nothing where it is something else.
+fn elements(array: &[u8]) -> Option<Vec<Part>> {
+    let (mut at, mut parts) = (0, Vec::new());
+    let dimensions = usize::try_from(number(array, &mut at)?).ok().filter(|count| (1..=6).contains(count))?;
+    let has_nulls = number(array, &mut at)?;
+    let type_oid = number(array, &mut at)?;
+    at += dimensions * 8;
+    while at < array.len() {
+        let place = part(array, &mut at)?;
+        parts.push((type_oid, place));
+    }
+    (has_nulls <= 1).then_some(parts)
+}
+
+/// The fields of a row in the binary format: how many, and each behind its type and length.
+fn fields(row: &[u8]) -> Option<Vec<Part>> {
+    let (mut at, mut parts) = (0, Vec::new());
+    for _ in 0..number(row, &mut at)? {
+        let type_oid = number(row, &mut at)?;
+        parts.push((type_oid, part(row, &mut at)?));
+    }
+    (at == row.len()).then_some(parts)
+}
+
+fn number(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let number = bytes.get(*at..)?.first_chunk::<4>()?;
+    *at += 4;
+    Some(u32::from_be_bytes(*number))
+}
+
+/// What stands behind its length; -1 stands for NULL.
+fn part(bytes: &[u8], at: &mut usize) -> Option<Range<usize>> {
+    let length = match number(bytes, at)? {
+        u32::MAX => 0,
+        length => usize::try_from(length).ok()?,
+    };
+    let start = *at;
+    *at = start.checked_add(length).filter(|end| *end <= bytes.len())?;
+    Some(start..*at)
+}
+
+/// A binary value of a type that nobody here knows. A length may stand in front of any text in it, and stays.
+fn unknown(value: &mut [u8], net: Net, found: &mut Found) {
+    for hit in find(value, found) {
+        hide(value, hit, net, |value, at| value.get(at.saturating_sub(LENGTH)..=at).unwrap_or_default().contains(&0));
     }
 }
 
-fn note(hits: Vec<Hit>, found: &mut Found) -> Vec<Hit> {
+/// How many bytes of a length may follow a zero byte of it.
+const LENGTH: usize = 3;
+
+/// `tsvector` in the binary format: how many, and each with a zero behind it, a count of places and the places.
+fn lexemes(vector: &mut [u8], net: Net, found: &mut Found) {
+    let mut rest = vector.get_mut(4..).unwrap_or_default();
+    while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+        let (lexeme, behind) = rest.split_at_mut(end);
+        text(lexeme, net, found);
+        let places =
+            behind.get(1..3).map_or(0, |count| count.iter().fold(0, |sum, byte| sum * 256 + usize::from(*byte)));
+        rest = behind.get_mut(3 + 2 * places..).unwrap_or_default();
+    }
+}
+
+fn find(text: &[u8], found: &mut Found) -> Vec<Hit> {
+    let hits = scan::scan_escaped(text);
     for hit in &hits {
         *found.entry(hit.kind).or_default() += 1;
     }
     hits
 }
 
-fn hide(text: &mut [u8], hit: Hit, net: Net, keeps: &[u8]) {
-    if net == Net::Redact {
-        let found = text.get_mut(hit.start..hit.end).unwrap_or_default();
-        found.iter_mut().filter(|byte| !keeps.contains(byte)).for_each(|byte| *byte = b'*');
+/// Puts asterisks over what was found, but for the bytes that belong to what is around it.
+fn hide(text: &mut [u8], hit: Hit, net: Net, stays: impl Fn(&[u8], usize) -> bool) {
+    if net != Net::Redact {
+        return;
+    }
+    for at in hit.start..hit.end.min(text.len()) {
+        if !stays(text, at)
+            && let Some(byte) = text.get_mut(at)
+        {
+            *byte = b'*';
+        }
     }
 }
 
 /// JSON stays JSON: what is hidden in a string becomes asterisks; outside of one there are numbers
-/// only, and a number becomes nines. What shows only once escapes are read has no place of its own
-/// in the text: then all of it is hidden.
+/// only, and a number becomes nines.
 fn json(text: &mut [u8], net: Net, found: &mut Found) {
-    let hits = scan::scan(text);
-    let read = if text.contains(&b'\\') { scan::scan_json(text) } else { Vec::new() };
-    let is_all = read.len() > hits.len();
-    let hits = note(if is_all { read } else { hits }, found);
+    let hits = find(text, found);
     if net != Net::Redact || hits.is_empty() {
         return;
     }
-    let is_hit = |at: usize| is_all || hits.iter().any(|hit| (hit.start..hit.end).contains(&at));
-    let (mut at, mut in_string) = (0, false);
+    let (mut at, mut in_string, mut hits) = (0, false, hits.iter().peekable());
     while let Some(byte) = text.get(at).copied() {
         let length = match byte {
             b'\\' if text.get(at + 1) == Some(&b'u') => 6,
             b'\\' => 2,
             _ => 1,
         };
+        while hits.next_if(|hit| hit.end <= at).is_some() {}
         if byte == b'"' {
             in_string = !in_string;
-        } else if is_hit(at) {
+        } else if hits.peek().is_some_and(|hit| hit.start < at + length) {
             let end = text.len().min(at + length);
             let letters = text.get_mut(at..end).unwrap_or_default();
             match in_string {
@@ -176,9 +291,22 @@ mod tests {
             ("grüße an ana@acme.io", Look::Text, "grüße an ***********", 1),
             (r#"{"a":"ana@acme.io","b":[1]}"#, Look::Json, r#"{"a":"***********","b":[1]}"#, 1),
             (r#"{"card":4111111111111111}"#, Look::Json, r#"{"card":9999999999999999}"#, 1),
-            (r#"{"a":"ana\u0040acme.io"}"#, Look::Json, r#"{"*":"****************"}"#, 1),
+            (r#"{"a":"ana\u0040acme.io"}"#, Look::Json, r#"{"a":"****************"}"#, 1),
+            (r#"{"a":"x\n4111111111111111"}"#, Look::Json, r#"{"a":"x\n****************"}"#, 1),
+            (r#"{"a":"x\n4111111111111111"}"#, Look::Text, r#"{"a":"x\n****************"}"#, 1),
             (r#"{"a":"x\"y ana@acme.io"}"#, Look::Json, r#"{"a":"x\"y ***********"}"#, 1),
-            (r#"{ana@acme.io,"b c@d.io"}"#, Look::Texts, r#"{***********,"b ******"}"#, 2),
+            (r#"{ana@acme.io,"b c@d.io"}"#, Look::Nested, r#"{***********,"b ******"}"#, 2),
+            (r#"{"{\"n\": \"x\\n4111111111111111\"}"}"#, Look::Nested, r#"{"{\"n\": \"x\\n****************\"}"}"#, 1),
+            (r#"{"{\"n\": \"ana\\u0040acme.io\"}"}"#, Look::Nested, r#"{"{\"n\": \"*****************\"}"}"#, 1),
+            (r#"(1,ana@acme.io,"x y@acme.io")"#, Look::Nested, r#"(1,***********,"x *********")"#, 2),
+            (r#"{a{b@acme.io}"#, Look::Nested, r#"{*{*********}"#, 1),
+            (
+                r#"{"-----BEGIN PRIVATE KEY-----\\n \"","x"}"#,
+                Look::Nested,
+                r#"{"*******************************\"","*"}"#,
+                1,
+            ),
+            ("'ana@acme.io':2 'x':1", Look::Lexemes, "'***********':2 'x':1", 1),
         ] {
             assert_eq!(redacted(text, look), (hidden.to_owned(), count), "{text}");
         }
@@ -218,29 +346,96 @@ mod tests {
         assert_eq!((kept, found), (body, Found::from([(Kind::Email, 2), (Kind::Card, 1)])));
     }
 
-    #[test]
-    fn binary_arrays_are_looked_at_element_by_element() {
-        let mut array = Vec::new();
-        [1, 0, 25, 2, 1].into_iter().for_each(|number: i32| array.extend(number.to_be_bytes()));
-        // A length of 0x30 is the digit zero, and part of no finding.
-        for element in [format!("{}ana@acme.io", " ".repeat(0x30 - 11)), "b@c.io".to_owned()] {
-            array.extend(i32::try_from(element.len()).expect("short").to_be_bytes());
-            array.extend(element.as_bytes());
+    /// Lengths and texts, one behind the other.
+    fn framed(head: &[u32], parts: &[(&[u32], &str)]) -> Vec<u8> {
+        let put = |bytes: &mut Vec<u8>, number: u32| bytes.extend(number.to_be_bytes());
+        let mut bytes = Vec::new();
+        head.iter().for_each(|number| put(&mut bytes, *number));
+        for (before, text) in parts {
+            before.iter().for_each(|number| put(&mut bytes, *number));
+            put(&mut bytes, u32::try_from(text.len()).expect("short"));
+            bytes.extend(text.as_bytes());
         }
-        let (mut hidden, mut found) = (array.clone(), Found::new());
-        value(&mut hidden, Look::Texts, Net::Redact, &mut found);
-        assert_eq!(found, Found::from([(Kind::Email, 2)]));
-        assert_eq!(hidden[..24], array[..24]);
-        assert_eq!(hidden.iter().filter(|byte| **byte == b'*').count(), 17);
-        assert_eq!(hidden[hidden.len() - 10..], *b"\0\0\0\x06******");
+        bytes
+    }
+
+    #[test]
+    fn what_is_binary_keeps_its_frame() {
+        // Lengths of 0x30 and 0x32 are the digits zero and two, and part of no finding.
+        let spaced = format!("{}ana@acme.io", " ".repeat(0x30 - 11));
+        let long = format!("{}@acme.io", "a".repeat(0x32 - 8));
+        let hidden = format!("{}***********", " ".repeat(0x30 - 11));
+        let stars = "*".repeat(0x32);
+        let json = "\u{1}{\"n\": \"x\\n4111111111111111\"}";
+        let json_hidden = "\u{1}{\"n\": \"x\\n****************\"}";
+        let row = |text: &str| String::from_utf8(framed(&[1], &[(&[25], text)])).expect("text");
+        for (value, expected, count) in [
+            // text[], citext[], jsonb[]
+            (
+                framed(&[1, 0, 25, 2, 1], &[(&[], &spaced), (&[], "b@c.io")]),
+                framed(&[1, 0, 25, 2, 1], &[(&[], &hidden), (&[], "******")]),
+                2,
+            ),
+            (
+                framed(&[1, 0, 16_500, 2, 1], &[(&[], &long), (&[], "next")]),
+                framed(&[1, 0, 16_500, 2, 1], &[(&[], &stars), (&[], "next")]),
+                1,
+            ),
+            (framed(&[1, 0, 3802, 1, 1], &[(&[], json)]), framed(&[1, 0, 3802, 1, 1], &[(&[], json_hidden)]), 1),
+            // A row, and rows in an array; a number is none of these.
+            (
+                framed(&[2], &[(&[25], &long), (&[20], "12345678")]),
+                framed(&[2], &[(&[25], &stars), (&[20], "12345678")]),
+                1,
+            ),
+            (
+                framed(&[1, 0, 2249, 1, 1], &[(&[], &row("ana@acme.io"))]),
+                framed(&[1, 0, 2249, 1, 1], &[(&[], &row("***********"))]),
+                1,
+            ),
+            // Lengths and texts of a type that nobody knows: up to three letters behind a length stay.
+            (framed(&[7, 9], &[(&[], &long)]), framed(&[7, 9], &[(&[], &format!("aa{}", "*".repeat(0x30)))]), 1),
+        ] {
+            let (mut hidden, mut found) = (value.clone(), Found::new());
+            super::value(&mut hidden, Look::Nested, Net::Redact, &mut found);
+            assert_eq!(String::from_utf8_lossy(&hidden), String::from_utf8_lossy(&expected));
+            assert_eq!((hidden, found.values().sum::<u64>()), (expected, count));
+        }
+        let vector = b"\0\0\0\x02ana@acme.io\0\0\x02ABABb@c.io\0\0\0";
+        let (mut hidden, mut found) = (vector.to_vec(), Found::new());
+        value(&mut hidden, Look::Lexemes, Net::Redact, &mut found);
+        assert_eq!(hidden, b"\0\0\0\x02***********\0\0\x02ABAB******\0\0\0");
+    }
+
+    #[test]
+    fn lines_keep_their_columns_and_errors_their_fields() {
+        for (text, hidden) in [
+            ("3\tfirst line\\n4111 1111 1111 1111 card", "3\tfirst line\\n******************* card"),
+            ("5|boss@acme.io|x", "5|************|x"),
+            ("1\t{\"n\": \"x\\\\n4111111111111111\"}", "1\t{\"n\": \"x\\\\n****************\"}"),
+            ("5,\"a, b\",boss@acme.io", "5,\"a, b\",************"),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            line(&mut bytes, Net::Redact, &mut Found::new());
+            assert_eq!(String::from_utf8_lossy(&bytes), hidden);
+        }
+        let mut body = b"SERROR\0Mboss@acme.io\0Dvalue ana@acme.io\0\0".to_vec();
+        error(&mut body, Net::Redact, &mut Found::new());
+        assert_eq!(body, b"SERROR\0M************\0Dvalue ***********\0\0");
     }
 
     #[test]
     fn foreign_bytes_are_no_trouble() {
         for length in 0..40 {
-            let mut bytes = vec![0xff; length];
-            row(&mut bytes, &[], Net::Redact, &mut Found::new());
-            elements(&mut vec![0x7f; length], Net::Redact, &mut Found::new());
+            for byte in [0x00, 0x01, 0x7f, 0xff] {
+                let mut bytes = vec![byte; length];
+                row(&mut bytes, &[], Net::Redact, &mut Found::new());
+                for look in [Look::Text, Look::Json, Look::Nested, Look::Lexemes] {
+                    value(&mut bytes, look, Net::Redact, &mut Found::new());
+                }
+                binary(&mut bytes, Net::Redact, &mut Found::new(), DEEPEST);
+                error(&mut bytes, Net::Redact, &mut Found::new());
+            }
         }
     }
 }

@@ -4,9 +4,8 @@
 //! A second, best-effort net and no wall: it proposes classifications and it raises alarms. What is
 //! spelled out, split or encoded gets past it; an IPv6 address is left to columns' types.
 
+mod escapes;
 mod iban;
-
-use std::borrow::Cow;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -131,10 +130,28 @@ pub fn scan(text: &[u8]) -> Vec<Hit> {
     hits
 }
 
-/// Everything in a JSON text; escaped letters count as what they stand for. Places are those in the
-/// text without escapes.
-pub fn scan_json(text: &[u8]) -> Vec<Hit> {
-    scan(&unescaped(text))
+/// The same where letters may stand there escaped, as in JSON, arrays, rows and COPY: they count as what they stand
+/// for. What shows only as it is written is found as well. Places are those in the text as it is.
+pub fn scan_escaped(text: &[u8]) -> Vec<Hit> {
+    if !text.contains(&b'\\') {
+        return scan(text);
+    }
+    let (plain, places) = escapes::read(text);
+    let place = |at: usize| places.get(at).copied().unwrap_or(text.len());
+    let mut read = scan(&plain)
+        .into_iter()
+        .map(|hit| Hit { start: place(hit.start), end: place(hit.end), ..hit })
+        .collect::<Vec<_>>();
+    let (mut behind, mut written) = (read.iter().peekable(), Vec::new());
+    for hit in scan(text) {
+        while behind.next_if(|other| other.end <= hit.start).is_some() {}
+        if behind.peek().is_none_or(|other| other.start >= hit.end) {
+            written.push(hit);
+        }
+    }
+    read.extend(written);
+    read.sort_by_key(|hit| hit.start);
+    read
 }
 
 /// The first, where one is enough.
@@ -408,35 +425,6 @@ fn is_jwt(word: &[u8]) -> bool {
             head.len() >= 10 && body.len() >= 4 && signature.len() >= 10 && parts.iter().all(is_base64)
         }
         _ => false,
-    }
-}
-
-/// JSON's `\u0040` and its likes as the letters they stand for; as it is where there are none.
-fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
-    if !text.contains(&b'\\') {
-        return Cow::Borrowed(text);
-    }
-    let mut plain = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        let (letter, length) = if *byte == b'\\' { escape(text.get(at..).unwrap_or(&[])) } else { (*byte, 1) };
-        plain.push(letter);
-        at += length;
-    }
-    Cow::Owned(plain)
-}
-
-/// The letter of an escape, and its length. One that is not ASCII stands for no part of a finding.
-fn escape(rest: &[u8]) -> (u8, usize) {
-    match rest.get(1) {
-        Some(b'u') => {
-            let digits = rest.get(2..6).and_then(|digits| std::str::from_utf8(digits).ok());
-            let value = digits.and_then(|digits| u8::from_str_radix(digits.strip_prefix("00")?, 16).ok());
-            (value.filter(u8::is_ascii).unwrap_or(b' '), if digits.is_some() { 6 } else { 2 })
-        }
-        Some(letter @ (b'/' | b'\\' | b'"')) => (*letter, 2),
-        Some(_) => (b' ', 2),
-        None => (b' ', 1),
     }
 }
 

@@ -99,9 +99,13 @@ fn redact_to(sql: &str, depth: u8) -> Cow<'_, str> {
     let mut text = String::new();
     let mut kept = 0;
     for statement in statements(&tokens, sql) {
-        let context = Context::of(&statement, sql);
-        for (index, token) in statement.iter().enumerate().filter(|(_, token)| token.is_literal()) {
-            let Some(replacement) = context.replacement(&statement, index, token, sql, depth) else { continue };
+        let (context, mut place) = (Context::of(&statement, sql), Place::default());
+        for (index, token) in statement.iter().enumerate() {
+            if !token.is_literal() {
+                place.pass(&statement, index, token, sql);
+                continue;
+            }
+            let Some(replacement) = context.replacement(&place, index, token, sql, depth) else { continue };
             text.push_str(sql.get(kept..token.start).unwrap_or_default());
             text.push_str(&replacement);
             kept = token.end;
@@ -155,17 +159,15 @@ impl Context {
     }
 
     /// What to put in the place of the literal at `index`; nothing if it may stay.
-    fn replacement(&self, statement: &[Token], index: usize, token: &Token, sql: &str, depth: u8) -> Option<String> {
-        let first = first_of_literals(statement, index);
-        let leader = first.checked_sub(1).and_then(|index| statement.get(index));
-        let leader = leader.map(|token| name(token, sql)).unwrap_or_default();
+    fn replacement(&self, place: &Place, index: usize, token: &Token, sql: &str, depth: u8) -> Option<String> {
+        let leader = place.leader.map(|token| name(&token, sql)).unwrap_or_default();
         // Inside a literal a stray quote is an apostrophe, not a string that was cut off.
         let is_secret = (token.is_open && depth == DEPTH)
             || leader == "password"
             || (self.is_subscription && leader == "connection")
             || (self.has_secret_options && is_secret_option(&leader))
             || (self.sets_secret && matches!(leader.as_str(), "=" | "to" | ","))
-            || is_argument_of_secret_function(statement, index, sql);
+            || place.is_secret(index);
         if is_secret {
             return Some(MARK.to_owned());
         }
@@ -198,13 +200,63 @@ impl Context {
     }
 }
 
-/// String constants that follow one another are one constant: the index of the first of them.
-fn first_of_literals(statement: &[Token], index: usize) -> usize {
-    let mut first = index;
-    while first.checked_sub(1).and_then(|before| statement.get(before)).is_some_and(Token::is_literal) {
-        first -= 1;
+/// What stands around a literal of a statement. It is kept while the statement is gone through once: texts of a
+/// thousand rows have thousands of literals.
+#[derive(Default)]
+struct Place {
+    /// The last token in front of it that is no literal: those that follow one another are one constant.
+    leader: Option<Token>,
+    /// The parentheses that are open, the innermost last.
+    open: Vec<Parenthesis>,
+}
+
+/// What literals in a pair of parentheses are.
+#[derive(Clone, Copy)]
+struct Parenthesis {
+    /// Where it opens.
+    at: usize,
+    /// Whether they are secrets.
+    is_secret: bool,
+    /// Whether one is that stands right behind the parenthesis.
+    is_first_secret: bool,
+}
+
+impl Place {
+    /// Goes past a token that is no literal.
+    fn pass(&mut self, statement: &[Token], at: usize, token: &Token, sql: &str) {
+        if token.kind == Kind::Symbol {
+            match token.of(sql) {
+                "(" => self.open(statement, at, sql),
+                ")" => drop(self.open.pop()),
+                _ => {}
+            }
+        }
+        self.leader = Some(*token);
     }
-    first
+
+    /// A call that takes secrets; `set_config` is one if its first argument names a secret setting.
+    fn open(&mut self, statement: &[Token], at: usize, sql: &str) {
+        let called = at.checked_sub(1).and_then(|before| statement.get(before));
+        let called = called.map(|token| name(token, sql)).unwrap_or_default();
+        let around = self.open.last().is_some_and(|outer| outer.is_secret);
+        let is_call = SECRET_FUNCTIONS.contains(&called.as_str());
+        let (is_secret, is_first_secret) = match called.as_str() {
+            "set_config" => (names_secret_setting(statement.get(at + 1), sql), around),
+            _ => (is_call || around, is_call || around),
+        };
+        self.open.push(Parenthesis { at, is_secret, is_first_secret });
+    }
+
+    /// Whether the literal at `index` is a secret by where it stands.
+    fn is_secret(&self, index: usize) -> bool {
+        let of = |inner: &Parenthesis| if index == inner.at + 1 { inner.is_first_secret } else { inner.is_secret };
+        self.open.last().is_some_and(of)
+    }
+}
+
+fn names_secret_setting(token: Option<&Token>, sql: &str) -> bool {
+    let setting = token.map(|token| token.of(sql).to_ascii_lowercase()).unwrap_or_default();
+    setting.contains("password") || setting.contains("_conninfo") || setting.contains("secret")
 }
 
 /// A word or quoted name in lower case without quotes; other tokens as they are.
@@ -222,33 +274,6 @@ fn is_secret_option(word: &str) -> bool {
 
 fn is_secret_setting(word: &str) -> bool {
     word.ends_with("_conninfo") || word == "ssl_passphrase_command" || word.contains("password") && word != "password"
-}
-
-/// Whether the literal stands in the parentheses of a call that takes secrets; `set_config` is one
-/// if its first argument names a secret setting.
-fn is_argument_of_secret_function(statement: &[Token], index: usize, sql: &str) -> bool {
-    let mut depth = 0usize;
-    for (at, token) in statement.iter().enumerate().take(index).rev() {
-        match token.of(sql) {
-            ")" if token.kind == Kind::Symbol => depth += 1,
-            "(" if token.kind == Kind::Symbol && depth > 0 => depth -= 1,
-            "(" if token.kind == Kind::Symbol => {
-                let called = at.checked_sub(1).and_then(|before| statement.get(before));
-                let called = called.map(|token| name(token, sql)).unwrap_or_default();
-                if SECRET_FUNCTIONS.contains(&called.as_str()) {
-                    return true;
-                }
-                if called == "set_config" && at + 1 != index {
-                    let setting = statement.get(at + 1).map(|token| token.of(sql).to_ascii_lowercase());
-                    return setting.is_some_and(|setting| {
-                        setting.contains("password") || setting.contains("_conninfo") || setting.contains("secret")
-                    });
-                }
-            }
-            _ => {}
-        }
-    }
-    false
 }
 
 /// Forms that are secrets wherever they stand: AWS access keys, JSON web tokens, private keys.

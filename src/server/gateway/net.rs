@@ -37,7 +37,7 @@ impl Netting {
             let body = message.get_mut(5..).unwrap_or_default();
             match tag {
                 b'D' => net::row(body, &self.looks, self.net, &mut self.found),
-                _ => net::text(body, self.net, &mut self.found),
+                _ => net::line(body, self.net, &mut self.found),
             }
             execution.digest(key).row(body);
             messages = rest;
@@ -83,6 +83,13 @@ impl Session {
             self.spread_net(&fields);
         }
         Ok(())
+    }
+
+    /// Looks through an error or a notice on its way to the client: PostgreSQL quotes values in them.
+    pub(super) fn look_at_error(&self, body: &mut [u8]) {
+        if let Some(net) = &self.net {
+            net::error(body, net.net, &mut Found::new());
+        }
     }
 
     /// Tells the client what was found, ahead of the command tag.

@@ -247,12 +247,12 @@ impl Session {
         if message.tag == b'A' && !self.is_heard(message.body)? {
             return Ok(());
         }
-        if message.tag == b'N' && self.has_masks {
+        if message.tag == b'N' && (self.has_masks || self.net.is_some()) {
             let fields = backend::error_fields(message.body)?;
-            if self.hides(&fields) == Hides::Words {
-                let edit = ErrorEdit { position: Position::Behind(0), hides: Hides::Words };
-                return self.show(View { tag: b'N', body: &backend::edit_error(message.body, edit)? });
-            }
+            let hides = if self.hides(&fields) == Hides::Words { Hides::Words } else { Hides::Nothing };
+            let mut body = backend::edit_error(message.body, ErrorEdit { position: Position::Behind(0), hides })?;
+            self.look_at_error(&mut body);
+            return self.show(View { tag: b'N', body: &body });
         }
         self.show(message)
     }
@@ -344,7 +344,8 @@ impl Session {
                 let hides = self.hides(&fields);
                 let said = if hides == Hides::Words { backend::WITHHELD } else { &fields.message };
                 self.people.note_failure(&fields.sqlstate, said);
-                let edited = backend::edit_error(message.body, ErrorEdit { position, hides })?;
+                let mut edited = backend::edit_error(message.body, ErrorEdit { position, hides })?;
+                self.look_at_error(&mut edited);
                 View { tag: b'E', body: &edited }.write(self.client.out());
                 is_last = fields.is_last();
                 fields.sqlstate
