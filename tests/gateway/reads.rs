@@ -2,7 +2,7 @@
 
 use dbgate::core::grant::Access;
 
-use crate::support::gate::{Gate, SHOP, column, refusal};
+use crate::support::gate::{Gate, SHOP, column, refusal, superuser};
 use crate::support::wire::{Peer, error};
 
 #[tokio::test]
@@ -126,4 +126,26 @@ async fn copy_of_a_view_is_what_postgresql_says_it_is() {
     // The table that the view reads is masked, and stays what it is to COPY.
     assert_eq!(error(&peer.query("copy customers to stdout").await), None);
     gate.stop().await;
+}
+
+#[tokio::test]
+async fn relations_of_an_owner_who_is_new_are_refused_with_the_command_that_covers_them() {
+    let gate = Gate::start("create table known (id int)").await;
+    let owner = superuser(&gate.database).await;
+    let name = format!("newcomer_{}", gate.database);
+    let table = format!(
+        "create role {name}; grant create on schema public to {name}; set role {name}; \
+         create table late (id int); reset role"
+    );
+    owner.batch_execute(&table).await.expect("made");
+    let client = gate.connect(&gate.grant(Access::Read).await).await;
+    for query in ["select * from late", "select * from known, late"] {
+        let error = client.batch_execute(query).await.expect_err("not covered");
+        let error = error.as_db_error().expect("an answer");
+        assert_eq!(error.code().code(), "42501", "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("target init demo")), "{error:?}");
+    }
+    drop(client);
+    gate.stop().await;
+    owner.batch_execute(&format!("drop owned by {name}; drop role {name}")).await.expect("dropped");
 }

@@ -297,6 +297,14 @@ pub fn edit_error(body: &[u8], edit: ErrorEdit) -> Result<BytesMut, WireError> {
     Ok(body)
 }
 
+/// Adds a hint to the body of an error that has none.
+pub fn add_hint(body: &mut BytesMut, hint: &str) {
+    body.truncate(body.len().saturating_sub(1));
+    body.put_u8(b'H');
+    put_text(body, hint);
+    body.put_u8(0);
+}
+
 /// AuthenticationOk.
 pub fn write_authentication_ok(out: &mut BytesMut) {
     frame::write(out, b'R', |body| body.put_i32(0));

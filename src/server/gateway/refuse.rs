@@ -27,6 +27,19 @@ impl Session {
         ends && self.held.counts_pending() && self.status != b'E'
     }
 
+    /// What to do where PostgreSQL refuses what the policy gives: the broker may not give rights on everything yet.
+    pub(super) fn waits_for_init(&self, state: &str) -> Option<String> {
+        let facts = self.executions.front().filter(|_| state == "42501")?.planned.cleared.facts();
+        let missing = &self.grant.scope_role.missing;
+        let mut touched = facts.touches.iter().filter_map(|touch| self.resolve(&touch.relation));
+        let waits = touched.find(|relation| missing.contains(&relation.name))?;
+        let target = &self.grant.grant.target;
+        Some(format!(
+            "the broker may not give rights on {} yet; its operators can run: dbgate target init {target}",
+            waits.name
+        ))
+    }
+
     /// Refuses a Query before any of it ran, or asks those who may let it run.
     pub(super) async fn refuse_or_ask(&mut self, denial: &Denial, sql: &str, alone: Option<&Facts>) -> Result<(), End> {
         let Some(facts) = alone.filter(|_| denial.approvers.is_some()) else { return self.refuse(denial, sql).await };

@@ -345,6 +345,11 @@ impl Session {
                 let said = if hides == Hides::Words { backend::WITHHELD } else { &fields.message };
                 self.people.note_failure(&fields.sqlstate, said);
                 let mut edited = backend::edit_error(message.body, ErrorEdit { position, hides })?;
+                if fields.hint.is_none()
+                    && let Some(hint) = self.waits_for_init(&fields.sqlstate)
+                {
+                    backend::add_hint(&mut edited, &hint);
+                }
                 self.look_at_error(&mut edited);
                 View { tag: b'E', body: &edited }.write(self.client.out());
                 is_last = fields.is_last();
