@@ -58,13 +58,7 @@ pub fn load(server: &Server, now: Moment) -> Result<Certificates, CertificateErr
     let chain = std::fs::read_to_string(&configured.certificate)
         .map_err(|source| CertificateError::Unreadable { file: configured.certificate.clone(), source })?;
     let key = private_text(&configured.key)?;
-    let ca_pem = match &configured.authority {
-        Some(file) => Some(
-            std::fs::read_to_string(file)
-                .map_err(|source| CertificateError::Unreadable { file: file.clone(), source })?,
-        ),
-        None => None,
-    };
+    let ca_pem = configured.authority.as_deref().map(authority_text).transpose()?;
     let unusable = |source| CertificateError::Unusable { file: configured.certificate.clone(), source };
     let api = tls::server(&chain, &key, &["http/1.1"]).map_err(unusable)?;
     assemble(&chain, &key, Some(api), ca_pem, &configured.certificate)
@@ -74,6 +68,13 @@ pub fn load(server: &Server, now: Moment) -> Result<Certificates, CertificateErr
 const CA_CERTIFICATE: &str = "wire-ca.pem";
 /// The authority's key in the data folder.
 const CA_KEY: &str = "wire-ca-key.pem";
+
+/// The authorities of `tls_ca_file`, which everybody is given who asks.
+fn authority_text(file: &Path) -> Result<String, CertificateError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| CertificateError::Unreadable { file: file.to_owned(), source })?;
+    tls::authorities_alone(&text).map_err(|source| CertificateError::Unusable { file: file.to_owned(), source })
+}
 
 fn assemble(
     chain: &str,

@@ -7,8 +7,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
-use crate::core::encoding;
 use crate::core::wire::scram;
+use crate::core::{encoding, text};
 
 /// What is wrong with a certificate, key or authority.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,11 @@ pub enum TlsError {
     NoCertificate,
     #[error("unreadable PEM text")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("certificate or key is not usable")]
+    #[error("it holds a `{0}`: only certificates may stand in it")]
+    NotACertificate(String),
+    #[error("no private key in the PEM text, or one with a password")]
+    NoKey(#[source] rustls::pki_types::pem::Error),
+    #[error("it cannot be used")]
     Rustls(#[from] rustls::Error),
     #[error("the machine has no trusted certificate authorities")]
     NoRoots,
@@ -55,12 +59,32 @@ pub fn roots(ca_pem: Option<&str>) -> Result<RootCertStore, TlsError> {
 /// The machine's own authorities as one PEM text, for programs that read a file.
 pub fn machine_roots() -> Result<String, TlsError> {
     let found = rustls_native_certs::load_native_certs().certs;
-    let armoured = |certificate: &CertificateDer<'_>| {
+    if found.is_empty() { Err(TlsError::NoRoots) } else { Ok(armoured(&found)) }
+}
+
+/// The authorities in a text that holds nothing else, written anew: what is handed to everybody
+/// brings along no key that stood beside or between them.
+pub fn authorities_alone(pem: &str) -> Result<String, TlsError> {
+    for begun in pem.split("-----BEGIN ").skip(1) {
+        let label = begun.split(['-', '\n']).next().unwrap_or_default();
+        if label != "CERTIFICATE" {
+            return Err(TlsError::NotACertificate(text::escape(label).into_owned()));
+        }
+    }
+    let found = certificates(pem)?;
+    // Bytes that only call themselves a certificate are none.
+    let mut authorities = RootCertStore::empty();
+    found.iter().try_for_each(|certificate| authorities.add(certificate.clone()))?;
+    Ok(armoured(&found))
+}
+
+fn armoured(certificates: &[CertificateDer<'_>]) -> String {
+    let one = |certificate: &CertificateDer<'_>| {
         let base64 = encoding::base64(certificate);
         let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
         format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
     };
-    if found.is_empty() { Err(TlsError::NoRoots) } else { Ok(found.iter().map(armoured).collect()) }
+    certificates.iter().map(one).collect()
 }
 
 /// What to do about a certificate that is not trusted, where that is what an error is about.
@@ -117,13 +141,18 @@ pub fn client(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
 
 /// A server with this certificate chain and key, speaking PostgreSQL or HTTP.
 pub fn server(chain_pem: &str, key_pem: &str, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(TlsError::Pem)?;
+    let key = private_key(key_pem)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(certificates(chain_pem)?, key)?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// The first private key in a PEM text.
+pub fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(TlsError::NoKey)
 }
 
 /// The channel binding of the first certificate in a PEM chain.
@@ -136,4 +165,28 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(TlsError::Pem)?;
     if chain.is_empty() { Err(TlsError::NoCertificate) } else { Ok(chain) }
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+
+    fn made(names: &[&str]) -> (String, String) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn nothing_but_certificates_is_handed_on() {
+        let ((one, key), (two, _)) = (made(&["a.example"]), made(&["b.example"]));
+        let noted = format!("subject=/CN=a\nsecret: x\n{one}\n{two}");
+        let bare = |pem: &str| pem.replace("\r\n", "\n");
+        assert_eq!(authorities_alone(&noted).expect("two certificates"), bare(&format!("{one}{two}")));
+        let disguised = key.replace("PRIVATE KEY", "CERTIFICATE");
+        let indented = format!("{one}  {key}");
+        for refused in [&format!("{one}{key}"), &format!("{key}{one}"), &indented, &disguised, "", "rubbish"] {
+            assert!(authorities_alone(refused).is_err(), "{refused}");
+        }
+    }
 }
