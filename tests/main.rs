@@ -11,6 +11,7 @@ mod cli {
     mod policy;
     mod script;
     mod secrets;
+    mod serve;
     mod target;
     mod trouble;
 }

@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 use crate::core::time::Moment;
-use crate::server::config::Server;
+use crate::server::config::{Server, TlsFiles};
 use crate::sys::files::{self, FileError};
 use crate::sys::tls::{self, TlsError};
 
@@ -36,10 +36,14 @@ pub struct Certificates {
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("`{}` cannot be read", file.display())]
-    Unreadable { file: PathBuf, source: std::io::Error },
-    #[error("`{}` is not a usable certificate or key", file.display())]
-    Unusable { file: PathBuf, source: TlsError },
+    #[error("`{key}` `{}` cannot be read", file.display())]
+    Unreadable { key: &'static str, file: PathBuf, source: std::io::Error },
+    #[error("`{key}` `{}` is not usable", file.display())]
+    Unusable { key: &'static str, file: PathBuf, source: TlsError },
+    #[error("`{}` is not the key of the certificate in `{}`", key.display(), certificate.display())]
+    OtherKey { certificate: PathBuf, key: PathBuf },
+    #[error("`tls_key_file`")]
+    Key(#[source] FileError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("`{}` is not text", .0.display())]
@@ -48,20 +52,32 @@ pub enum CertificateError {
     Make { host: String, source: rcgen::Error },
 }
 
-/// Reads the configured certificate, or makes one for loopback.
-pub fn load(server: &Server, now: Moment) -> Result<Certificates, CertificateError> {
-    let Some(configured) = &server.tls else {
-        let (ca_pem, chain, key) = self_made(&server.data_dir, &server.gateway_host, now)?;
-        let file = server.data_dir.join(CA_CERTIFICATE);
-        return assemble(&chain, &key, None, Some(ca_pem), &file);
-    };
-    let chain = std::fs::read_to_string(&configured.certificate)
-        .map_err(|source| CertificateError::Unreadable { file: configured.certificate.clone(), source })?;
-    let key = private_text(&configured.key)?;
-    let ca_pem = configured.authority.as_deref().map(authority_text).transpose()?;
-    let unusable = |source| CertificateError::Unusable { file: configured.certificate.clone(), source };
-    let api = tls::server(&chain, &key, &["http/1.1"]).map_err(unusable)?;
-    assemble(&chain, &key, Some(api), ca_pem, &configured.certificate)
+/// Reads the configured certificate, or tells everything that is wrong with its files.
+pub fn configured(files: &TlsFiles) -> Result<Certificates, Vec<CertificateError>> {
+    let mut problems = Vec::new();
+    let mut noted = |error| problems.push(error);
+    let chain = chain_text(&files.certificate).map_err(&mut noted).ok();
+    let key = key_text(&files.key).map_err(&mut noted).ok();
+    let ca_pem = files.authority.as_deref().map(authority_text).transpose().map_err(&mut noted).ok();
+    let listeners = chain.zip(key).map(|((chain, end_point), key)| {
+        let both = || Ok((wire(&chain, &key)?, tls::server(&chain, &key, &["http/1.1"])?, end_point));
+        both().map_err(|error| not_together(error, files))
+    });
+    let listeners = listeners.transpose().map_err(&mut noted).ok().flatten();
+    match (listeners, ca_pem) {
+        (Some((wire, api, end_point)), Some(ca_pem)) => Ok(Certificates { wire, end_point, api: Some(api), ca_pem }),
+        _ => Err(problems),
+    }
+}
+
+/// Makes a certificate for loopback, under the authority in the data folder.
+pub fn own(server: &Server, now: Moment) -> Result<Certificates, CertificateError> {
+    let (ca_pem, chain, key) = self_made(&server.data_dir, &server.gateway_host, now)?;
+    let file = server.data_dir.join(CA_CERTIFICATE);
+    let failed = unusable("data_dir", &file);
+    let made = || Ok((wire(&chain, &key)?, tls::end_point(&chain)?));
+    let (wire, end_point) = made().map_err(failed)?;
+    Ok(Certificates { wire, end_point, api: None, ca_pem: Some(ca_pem) })
 }
 
 /// The authority's certificate in the data folder.
@@ -69,25 +85,48 @@ const CA_CERTIFICATE: &str = "wire-ca.pem";
 /// The authority's key in the data folder.
 const CA_KEY: &str = "wire-ca-key.pem";
 
-/// The authorities of `tls_ca_file`, which everybody is given who asks.
-fn authority_text(file: &Path) -> Result<String, CertificateError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| CertificateError::Unreadable { file: file.to_owned(), source })?;
-    tls::authorities_alone(&text).map_err(|source| CertificateError::Unusable { file: file.to_owned(), source })
+fn wire(chain: &str, key: &str) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    // "postgresql" is the name that direct TLS asks for.
+    tls::server(chain, key, &["postgresql"])
 }
 
-fn assemble(
-    chain: &str,
-    key: &str,
-    api: Option<Arc<rustls::ServerConfig>>,
-    ca_pem: Option<String>,
-    file: &Path,
-) -> Result<Certificates, CertificateError> {
-    let unusable = |source| CertificateError::Unusable { file: file.to_owned(), source };
-    // "postgresql" is the name that direct TLS asks for.
-    let wire = tls::server(chain, key, &["postgresql"]).map_err(unusable)?;
-    let end_point = tls::end_point(chain).map_err(unusable)?;
-    Ok(Certificates { wire, end_point, api, ca_pem })
+/// Why a certificate and a key, each of which can be read, do not serve.
+fn not_together(error: TlsError, files: &TlsFiles) -> CertificateError {
+    match error {
+        TlsError::Rustls(rustls::Error::InconsistentKeys(_)) => {
+            CertificateError::OtherKey { certificate: files.certificate.clone(), key: files.key.clone() }
+        }
+        error => unusable("tls_cert_file", &files.certificate)(error),
+    }
+}
+
+fn unusable(key: &'static str, file: &Path) -> impl FnOnce(TlsError) -> CertificateError {
+    let file = file.to_owned();
+    move |source| CertificateError::Unusable { key, file, source }
+}
+
+fn public_text(key: &'static str, file: &Path) -> Result<String, CertificateError> {
+    std::fs::read_to_string(file).map_err(|source| CertificateError::Unreadable { key, file: file.to_owned(), source })
+}
+
+/// The authorities of `tls_ca_file`, which everybody is given who asks.
+fn authority_text(file: &Path) -> Result<String, CertificateError> {
+    let text = public_text("tls_ca_file", file)?;
+    tls::authorities_alone(&text).map_err(unusable("tls_ca_file", file))
+}
+
+/// The chain, and its channel binding.
+fn chain_text(file: &Path) -> Result<(String, Option<Vec<u8>>), CertificateError> {
+    let chain = public_text("tls_cert_file", file)?;
+    let end_point = tls::end_point(&chain).map_err(unusable("tls_cert_file", file))?;
+    Ok((chain, end_point))
+}
+
+fn key_text(file: &Path) -> Result<String, CertificateError> {
+    let bytes = files::read_private(file).map_err(CertificateError::Key)?;
+    let text = String::from_utf8(bytes).map_err(|_| CertificateError::NotText(file.to_owned()))?;
+    tls::private_key(&text).map_err(unusable("tls_key_file", file))?;
+    Ok(text)
 }
 
 /// Authority, chain and key for `host` and the names of loopback.

@@ -81,7 +81,7 @@ pub enum IdentityError {
 pub enum VerifierError {
     #[error("no issuer is configured: nobody could sign in")]
     NoIssuer,
-    #[error("issuer `{issuer}`: {source}")]
+    #[error("issuer `{issuer}`")]
     Issuer { issuer: String, source: HttpError },
 }
 
@@ -96,13 +96,19 @@ struct Issuer {
 }
 
 impl Verifier {
-    /// Checks the rules; asks no issuer yet, so that the broker starts while an issuer is away.
-    pub fn new(rules: Vec<IssuerRule>) -> Result<Self, VerifierError> {
+    /// Checks the rules, all of them; asks no issuer yet, so that the broker starts while an issuer is away.
+    pub fn new(rules: Vec<IssuerRule>) -> Result<Self, Vec<VerifierError>> {
         if rules.is_empty() {
-            return Err(VerifierError::NoIssuer);
+            return Err(vec![VerifierError::NoIssuer]);
         }
-        let issuers = rules.into_iter().map(Issuer::new).collect::<Result<_, _>>()?;
-        Ok(Self { issuers })
+        let (mut issuers, mut problems) = (Vec::new(), Vec::new());
+        for rule in rules {
+            match Issuer::new(rule) {
+                Ok(issuer) => issuers.push(issuer),
+                Err(error) => problems.push(error),
+            }
+        }
+        if problems.is_empty() { Ok(Self { issuers }) } else { Err(problems) }
     }
 
     /// The identity that `bearer` proves at the moment `now`.
@@ -245,9 +251,11 @@ mod tests {
 
     #[test]
     fn without_an_issuer_or_with_one_in_the_clear_there_is_no_verifier() {
-        assert!(matches!(Verifier::new(Vec::new()), Err(VerifierError::NoIssuer)));
-        let rule = IssuerRule::new("http://idp.example.com", "dbgate-cli");
-        assert!(matches!(Verifier::new(vec![rule]), Err(VerifierError::Issuer { .. })));
+        let refused = |rules| Verifier::new(rules).err().expect("no verifier");
+        assert!(matches!(refused(Vec::new()).as_slice(), [VerifierError::NoIssuer]));
+        let rule = |issuer: &str| IssuerRule::new(issuer, "dbgate-cli");
+        let rules = ["http://idp.example.com", "https://fine.example.com", "no address"].map(rule).to_vec();
+        assert!(matches!(refused(rules).as_slice(), [VerifierError::Issuer { .. }, VerifierError::Issuer { .. }]));
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::core::secret::Secret;
 use crate::server::approvals::{Step, Tell, view};
 use crate::server::config::Notify;
 use crate::sys::files::{self, FileError};
-use crate::sys::http::{Http, HttpError};
+use crate::sys::http::Http;
 use crate::sys::{clock, random};
 
 /// Messages that may wait for one channel; more are dropped, and that is logged.
@@ -34,8 +34,8 @@ const SHORTEST_KEY: usize = 16;
 pub enum NotifyError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("the address of a channel")]
-    Address(#[from] HttpError),
+    #[error("`{0}` holds no address that can be used: https, or http to this machine")]
+    Address(String),
     #[error("`{0}` is not one line of text")]
     NotText(String),
     #[error("the key in `{0}` has fewer than {SHORTEST_KEY} bytes: anybody could sign")]
@@ -58,7 +58,7 @@ struct Message {
 }
 
 /// Where messages go.
-struct Channel {
+pub struct Channel {
     http: Http,
     url: String,
     /// Signs them; none: it is Slack's own form.
@@ -66,15 +66,14 @@ struct Channel {
 }
 
 impl Notifier {
-    /// Reads the secrets of the channels and begins to serve them.
-    pub fn start(channels: &[Notify]) -> Result<Self, NotifyError> {
-        let serve = |channel: &Notify| {
-            let channel = Channel::open(channel)?;
+    /// Begins to serve the channels.
+    pub fn start(channels: Vec<Channel>) -> Self {
+        let serve = |channel: Channel| {
             let (sender, receiver) = mpsc::channel(WAITING);
             tokio::spawn(channel.serve(receiver));
-            Ok::<_, NotifyError>(sender)
+            sender
         };
-        Ok(Self { channels: channels.iter().map(serve).collect::<Result<_, _>>()? })
+        Self { channels: channels.into_iter().map(serve).collect() }
     }
 }
 
@@ -95,7 +94,8 @@ impl Tell for Notifier {
 }
 
 impl Channel {
-    fn open(channel: &Notify) -> Result<Self, NotifyError> {
+    /// Reads its secrets; sends nothing.
+    pub fn open(channel: &Notify) -> Result<Self, NotifyError> {
         let (url_file, key_file) = match channel {
             Notify::Webhook { url_file, key_file } => (url_file, Some(key_file)),
             Notify::Slack { url_file } => (url_file, None),
@@ -111,7 +111,9 @@ impl Channel {
             key => Ok(Secret::new(key)),
         };
         let key = key_file.map(|file| key(file)).transpose()?;
-        Ok(Self { http: Http::new(&url, None)?, url, key })
+        // The address is a secret, and the reason quotes it.
+        let http = Http::new(&url, None).map_err(|_| NotifyError::Address(url_file.display().to_string()))?;
+        Ok(Self { http, url, key })
     }
 
     /// One message after the other, so that a decision never comes before its question.

@@ -1,4 +1,7 @@
 //! From configuration to shared state: keys, store, log, targets with their policies.
+//!
+//! First everything is read and judged, and every mistake is found; only then is anything written,
+//! so that a check without a start finds what a start finds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,13 +13,13 @@ use crate::core::encoding;
 use crate::core::secret::Secret;
 use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
-use crate::server::certificates;
+use crate::server::certificates::{self, Certificates};
 use crate::server::config::{Config, ConfigError};
 use crate::server::gateway::keeper::Keeper;
 use crate::server::grants::Grants;
 use crate::server::identity::Verifier;
 use crate::server::images::Images;
-use crate::server::notify::Notifier;
+use crate::server::notify::{Channel, Notifier};
 use crate::server::run::StartError;
 use crate::server::sessions::Sessions;
 use crate::server::state::{ServedTarget, State};
@@ -30,18 +33,62 @@ use crate::sys::{clock, files, random, tls};
 const SIGNING_KEY: &str = "log-signing-key";
 /// What seals the rows that are kept for undo.
 const IMAGE_KEY: &str = "image-key";
+/// Folders in the data folder.
+const LOG: &str = "log";
+const TRANSCRIPTS: &str = "transcripts";
+
+/// All that is read before anything is written, bound or asked: what `serve` goes on with, and what
+/// `serve --check` stops at. Only [`ready`] makes one.
+pub struct Ready {
+    config: Config,
+    targets: BTreeMap<String, ServedTarget>,
+    /// None: one of our own making, which is written.
+    certificates: Option<Certificates>,
+    verifier: Verifier,
+    channels: Vec<Channel>,
+}
+
+/// Reads every file that the configuration names, or tells everything that is wrong with any of them.
+pub fn ready(config: Config) -> Result<Ready, StartError> {
+    tls::install_provider();
+    let mut problems = Problems::default();
+    let data = &config.server.data_dir;
+    for file in [SIGNING_KEY, IMAGE_KEY].map(|name| data.join(name)).iter().filter(|file| file.exists()) {
+        problems.take(kept_key(file));
+    }
+    let targets = targets(&config, &mut problems);
+    let certificates = config.server.tls.as_ref().map(|files| problems.take_all(certificates::configured(files)));
+    let rules = config.identity.iter().map(|section| section.rule.clone()).collect();
+    let verifier = problems.take_all(Verifier::new(rules));
+    let channels = config.approvals.notify.iter().filter_map(|channel| problems.take(Channel::open(channel))).collect();
+    match (verifier, problems.0.is_empty()) {
+        (Some(verifier), true) => Ok(Ready { targets, certificates: certificates.flatten(), verifier, channels, config }),
+        _ => Err(StartError::Several(problems.0)),
+    }
+}
+
+/// Everything that is wrong with a configuration.
+pub fn examine(config: Config) -> Vec<StartError> {
+    match ready(config) {
+        Ok(_) => Vec::new(),
+        Err(StartError::Several(problems)) => problems,
+        Err(problem) => vec![problem],
+    }
+}
 
 /// Makes everything that is shared; `wire_port` is where the gateway listens.
-pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> {
-    tls::install_provider();
+pub async fn state(ready: Ready, wire_port: u16) -> Result<State, StartError> {
+    let Ready { config, targets, certificates, verifier, channels } = ready;
     let data = config.server.data_dir.clone();
     files::make_private_folder(&data)?;
-    let targets = targets(&config)?;
-    let certificates = certificates::load(&config.server, clock::now())?;
+    let certificates = match certificates {
+        Some(certificates) => certificates,
+        None => certificates::own(&config.server, clock::now())?,
+    };
     let store = Store::open(&data).await?;
-    let log = Log::open(&data.join("log"), &config.log_origin(), &key(&data.join(SIGNING_KEY))?).await?;
-    let transcripts = Transcripts::open(&data.join("transcripts"), log.clone())?;
-    let tell = Box::new(Notifier::start(&config.approvals.notify)?);
+    let log = Log::open(&data.join(LOG), &config.log_origin(), &key(&data.join(SIGNING_KEY))?).await?;
+    let transcripts = Transcripts::open(&data.join(TRANSCRIPTS), log.clone())?;
+    let tell = Box::new(Notifier::start(channels));
     let (told, url) = (config.approvals.clone(), &config.server.public_url);
     let approvals = Arc::new(Approvals::open(store.clone(), log.clone(), told, url, tell).await?);
     let images = Images::new(store.clone(), &key(&data.join(IMAGE_KEY))?);
@@ -50,7 +97,7 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
         approvals,
         images,
         desk: Desk::default(),
-        verifier: Verifier::new(config.identity.iter().map(|section| section.rule.clone()).collect())?,
+        verifier,
         gateway: GatewayAddress {
             host: config.server.gateway_host.clone(),
             port: wire_port,
@@ -71,27 +118,48 @@ pub async fn state(config: Config, wire_port: u16) -> Result<State, StartError> 
     })
 }
 
-/// Every target with its policy, or everything that is wrong with any of them.
-pub fn targets(config: &Config) -> Result<BTreeMap<String, ServedTarget>, StartError> {
-    let mut problems = Vec::new();
-    let mut targets = BTreeMap::new();
+/// What has been found so far.
+#[derive(Default)]
+struct Problems(Vec<StartError>);
+
+impl Problems {
+    fn take<T, E: Into<StartError>>(&mut self, outcome: Result<T, E>) -> Option<T> {
+        outcome.map_err(|error| self.0.push(error.into())).ok()
+    }
+
+    fn take_all<T, E: Into<StartError>>(&mut self, outcome: Result<T, Vec<E>>) -> Option<T> {
+        outcome.map_err(|errors| self.0.extend(errors.into_iter().map(Into::into))).ok()
+    }
+}
+
+/// Every target with its policy.
+fn targets(config: &Config, problems: &mut Problems) -> BTreeMap<String, ServedTarget> {
+    let (mut targets, mut broken) = (BTreeMap::new(), Vec::new());
     for section in &config.targets {
         let name = section.target.name.clone();
         let stamp = section.policy.stamp();
-        match config.load_policy(section) {
-            Ok(policy) => {
-                let target = Target::new(section.target.clone())?;
-                if let Some(file) = &section.target.admin.password_file {
-                    // Read again at each connection; here only to refuse a file that others can read.
-                    let unreadable = |source| StartError::Password { target: name.clone(), source };
-                    files::read_private(file).map_err(unreadable)?;
-                }
-                targets.insert(name, ServedTarget::new(target, policy, stamp));
-            }
-            Err(ConfigError(found)) => problems.extend(found),
+        let policy = config.load_policy(section).map_err(|ConfigError(mut found)| {
+            let source = (&section.policy.pack, &section.policy.folder);
+            // Targets share policies: what is wrong in those files is told once, in the words of the first.
+            found.retain(|problem| problem.file == config.file || !broken.contains(&source));
+            broken.push(source);
+            ConfigError(found)
+        });
+        let policy = match policy {
+            Err(ConfigError(found)) if found.is_empty() => None,
+            read => problems.take(read),
+        };
+        let target = problems.take(Target::new(section.target.clone()));
+        if let Some(file) = &section.target.admin.password_file {
+            // Read again at each connection; here only to refuse a file that others can read.
+            let unreadable = |source| StartError::Password { target: name.clone(), source };
+            problems.take(files::read_private(file).map_err(unreadable));
+        }
+        if let (Some(policy), Some(target)) = (policy, target) {
+            targets.insert(name, ServedTarget::new(target, policy, stamp));
         }
     }
-    if problems.is_empty() { Ok(targets) } else { Err(ConfigError(problems).into()) }
+    targets
 }
 
 /// Reads a key, or makes one at the first start. It is never replaced: with another key there would
@@ -101,6 +169,10 @@ fn key(file: &Path) -> Result<[u8; 32], StartError> {
         let text = Secret::new(encoding::hex(&random::bytes::<32>()));
         files::write_private(file, text.expose().as_bytes())?;
     }
+    kept_key(file)
+}
+
+fn kept_key(file: &Path) -> Result<[u8; 32], StartError> {
     let text = String::from_utf8(files::read_private(file)?).map(Secret::new).ok();
     text.and_then(|text| encoding::unhex(text.expose().trim())).ok_or_else(|| StartError::Key(file.to_owned()))
 }

@@ -18,6 +18,7 @@ use crate::server::certificates::CertificateError;
 use crate::server::config::{Config, ConfigError};
 use crate::server::grants::{end, keep};
 use crate::server::http::listen::Connections;
+use crate::server::http::refusal::chain;
 use crate::server::identity::VerifierError;
 use crate::server::notify::NotifyError;
 use crate::server::sessions::EndReason;
@@ -57,6 +58,8 @@ pub enum StartError {
     Notify(#[from] NotifyError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<StartError>),
 }
 
 /// A broker and gateway that run until [`Running::stop`].
@@ -70,10 +73,11 @@ pub struct Running {
 
 /// Starts everything the configuration describes.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let api_listener = bind(config.server.api_listen).await?;
-    let wire_listener = bind(config.server.wire_listen).await?;
+    let (api, wire) = (config.server.api_listen, config.server.wire_listen);
+    let ready = prepare::ready(config)?;
+    let (api_listener, wire_listener) = (bind(api).await?, bind(wire).await?);
     let (api, wire) = (address(&api_listener)?, address(&wire_listener)?);
-    let state = Arc::new(prepare::state(config, wire.port()).await?);
+    let state = Arc::new(prepare::state(ready, wire.port()).await?);
     // The sockets are bound but nobody is served yet: a caller waits in the kernel's queue.
     end::clear_leftovers(&state).await;
 

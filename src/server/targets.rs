@@ -81,12 +81,12 @@ pub enum TargetError {
     PasswordFile { target: String, path: String, source: std::io::Error },
     #[error("gate is up, but {target} ({address}) refuses connections")]
     Refused { target: String, address: String },
-    #[error("gate is up, but {target} ({address}) cannot be reached: {}", cause(source))]
-    Unreachable { target: String, address: String, source: tokio_postgres::Error },
+    #[error("gate is up, but {target} ({address}) cannot be reached: {}", cause(error))]
+    Unreachable { target: String, address: String, error: tokio_postgres::Error },
     #[error("gate is up, but {target} ({address}) does not answer within {} s", DEADLINE.as_secs())]
     Deadline { target: String, address: String },
-    #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {}", cause(source))]
-    Tls { target: String, address: String, source: tokio_postgres::Error },
+    #[error("{target} ({address}) does not offer TLS, or its certificate is not trusted: {}", cause(error))]
+    Tls { target: String, address: String, error: tokio_postgres::Error },
     #[error("{target} ({address}) is a standby, where no role can be made; let `dsn` name the primary")]
     Standby { target: String, address: String },
     #[error("{target} ({address}) has no connection left")]
@@ -237,16 +237,16 @@ impl Target {
                     return TargetError::Refused { target, address };
                 }
                 if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                    return TargetError::Tls { target, address, source: error };
+                    return TargetError::Tls { target, address, error };
                 }
             }
             cause = inner.source();
         }
         // The driver's own words: it has no kind to match on for a server without TLS.
         if error.to_string().contains("TLS") {
-            return TargetError::Tls { target, address, source: error };
+            return TargetError::Tls { target, address, error };
         }
-        TargetError::Unreachable { target, address, source: error }
+        TargetError::Unreachable { target, address, error }
     }
 }
 

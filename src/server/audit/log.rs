@@ -55,6 +55,13 @@ pub enum LogError {
     Tampered { line: u64, what: String },
     #[error("the log's name is not usable")]
     Name(#[from] NoteError),
+    #[error(
+        "the log was signed with another key than the one in `log-signing-key`. Bring that file back from a copy; \
+         nothing is served until then"
+    )]
+    OtherKey,
+    #[error("this is the log `{found}`, and by `public_url` it would be `{expected}`. A log keeps its name")]
+    OtherName { found: String, expected: String },
     #[error("the session's record is closed")]
     Closed,
     #[error("there is no statement to record")]

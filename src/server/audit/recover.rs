@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::log::{LogError, fields};
 use super::stored::{Entry, Kind, Stored};
-use crate::core::audit::checkpoint::Checkpoint;
+use crate::core::audit::checkpoint::{Checkpoint, CheckpointError};
 use crate::core::audit::merkle::{self, Hash};
-use crate::core::audit::note::VerifierKey;
-use crate::core::encoding;
+use crate::core::audit::note::{NoteError, VerifierKey};
 use crate::core::grant::SessionId;
 use crate::core::transcript::{Chain, Event, Leaf, Line};
+use crate::core::{encoding, text};
 use crate::sys::files;
 
 /// How much is read at once.
@@ -132,8 +132,13 @@ fn checkpoint(folder: &Path, key: &VerifierKey) -> Result<Option<Checkpoint>, Lo
         return Ok(None);
     }
     let note = String::from_utf8_lossy(&files::read_private(&path)?).into_owned();
-    let (checkpoint, _) = Checkpoint::open(&note, std::slice::from_ref(key))
-        .map_err(|error| tampered(0, &format!("its checkpoint: {error}")))?;
+    let (checkpoint, _) = Checkpoint::open(&note, std::slice::from_ref(key)).map_err(|error| match error {
+        CheckpointError::Note(NoteError::UnknownKey(name)) if name == key.name() => LogError::OtherKey,
+        CheckpointError::Note(NoteError::UnknownKey(found)) => {
+            LogError::OtherName { found: text::escape(&found).into_owned(), expected: key.name().to_owned() }
+        }
+        other => tampered(0, &format!("its checkpoint: {other}")),
+    })?;
     if checkpoint.origin != key.name() {
         return Err(tampered(0, "its checkpoint is of another log"));
     }

@@ -544,7 +544,9 @@ async fn the_checkpoint_is_part_of_the_log() {
     assert!(matches!(open(&folder).await, Err(LogError::Tampered { .. })), "of another log");
     put(&good);
     let other = Log::open(&folder.0, ORIGIN, &[2; 32]).await;
-    assert!(matches!(other, Err(LogError::Tampered { .. })), "another key");
+    assert!(matches!(other, Err(LogError::OtherKey)), "another key");
+    let other = Log::open(&folder.0, "door.example.com/log", &[1; 32]).await;
+    assert!(matches!(other, Err(LogError::OtherName { .. })), "another name");
     assert!(open(&folder).await.is_ok());
 }
 

@@ -131,22 +131,30 @@ pub struct ConfigError(pub Vec<Problem>);
 impl Config {
     /// Reads and checks the file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let message = format!("cannot be read: {error}");
-            ConfigError(vec![Problem { file: file.to_owned(), line: 0, message }])
-        })?;
-        Self::parse(file, &text)
+        Self::parse(file, &read(file)?)
     }
 
     /// The same, of a text that has been read already. `file` is where relative paths start.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        match Self::legible(file, text) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(ConfigError(problems)),
+        }
+    }
+
+    /// What can be read of a file beside everything that is wrong with it: for looking further, never
+    /// for serving.
+    pub fn examine(file: &Path) -> (Option<Self>, Vec<Problem>) {
+        match read(file) {
+            Ok(text) => Self::legible(file, &text),
+            Err(ConfigError(problems)) => (None, problems),
+        }
+    }
+
+    fn legible(file: &Path, text: &str) -> (Option<Self>, Vec<Problem>) {
         let mut findings = Findings::new(file, text);
         let config = document(file, &mut findings);
-        let problems = findings.into_problems();
-        match (config, problems.is_empty()) {
-            (Some(config), true) => Ok(config),
-            _ => Err(ConfigError(problems)),
-        }
+        (config, findings.into_problems())
     }
 
     /// The issuer that people sign in with: the first rule for people.
@@ -156,8 +164,22 @@ impl Config {
 
     /// The origin of this broker's log: where it is, without a scheme.
     pub fn log_origin(&self) -> String {
-        format!("{}/log", host_of(&self.server.public_url).unwrap_or_default())
+        format!("{}/log", self.server.public_host())
     }
+}
+
+impl Server {
+    /// The host of `public_url`, without the brackets of an IPv6 address.
+    pub fn public_host(&self) -> &str {
+        host_of(&self.public_url).unwrap_or_default()
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        ConfigError(vec![Problem { file: file.to_owned(), line: 0, message }])
+    })
 }
 
 fn document(file: &Path, findings: &mut Findings<'_>) -> Option<Config> {
@@ -247,9 +269,19 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
             return None;
         }
     };
-    let gateway_host = gateway_host.map_or(url_host, |(_, host)| host);
+    let gateway_host = gateway_host.map_or_else(|| url_host.to_owned(), |(_, host)| host);
     if gateway_host.is_empty() {
         findings.add(line, "`gateway_host` is empty");
+    }
+    if let (Some((_, api)), Some((line, wire))) = (&api_listen, &wire_listen)
+        && is_one_socket(*api, *wire)
+    {
+        findings.add(*line, format!("`wire_listen` {wire} is taken by `api_listen` {api}: two listeners need two ports"));
+    }
+    if let Some((_, api)) = &api_listen
+        && let Some(message) = wrong_scheme(&public_url, *api, tls.is_some())
+    {
+        findings.add(url_line, message);
     }
     Some(Server {
         public_url: public_url.trim_end_matches('/').to_owned(),
@@ -263,8 +295,34 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
     })
 }
 
+/// Whether the second of two listeners would find its port taken by the first.
+fn is_one_socket(one: SocketAddr, other: SocketAddr) -> bool {
+    // Port 0 takes a free one each time.
+    let is_one_port = one.port() == other.port() && one.port() != 0;
+    is_one_port && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// Why clients that go by `public_url` would not be understood. Where it is https and the listener
+/// is not, something in front of it speaks TLS, unless the two are one address.
+fn wrong_scheme(url: &str, listen: SocketAddr, has_tls: bool) -> Option<String> {
+    let (scheme, rest) = url.trim_end_matches('/').split_once("://")?;
+    let port = rest.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(443);
+    let is_listener = host_of(url).is_ok_and(is_loopback) && port == listen.port();
+    match (scheme, has_tls) {
+        ("http", true) => Some(format!("`public_url` `{url}` must be https: `api_listen` speaks TLS")),
+        ("https", false) if is_listener => Some(format!(
+            "`public_url` `{url}` is `api_listen`, which speaks no TLS: write http, or name `tls_cert_file` and `tls_key_file`"
+        )),
+        _ => None,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// The host of `public_url`; plain http is for loopback only.
-fn host_of(url: &str) -> Result<String, String> {
+fn host_of(url: &str) -> Result<&str, String> {
     let (scheme, rest) =
         url.split_once("://").ok_or_else(|| format!("`public_url` `{url}` must begin with https://"))?;
     let authority = rest.trim_end_matches('/');
@@ -275,11 +333,9 @@ fn host_of(url: &str) -> Result<String, String> {
         Some((address, _)) => address,
         None => authority.split(':').next().unwrap_or_default(),
     };
-    let is_loopback =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     match scheme {
-        "https" => Ok(host.to_owned()),
-        "http" if is_loopback => Ok(host.to_owned()),
+        "https" => Ok(host),
+        "http" if is_loopback(host) => Ok(host),
         "http" => Err(format!("`public_url` `{url}` must be https: plain http is for loopback only")),
         other => Err(format!("`public_url` begins with `{other}://`; it must be https://")),
     }
@@ -311,6 +367,7 @@ fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_
         let lend_for = section.time("lend_for", usual_lending(), findings);
         if own.is_none() && pack.is_none() {
             findings.add(line, "a target needs `policy = \"FOLDER\"` or `pack = \"production\"`");
+            continue;
         }
         let policy_line = own.as_ref().map(|(line, _)| *line).or(pack.as_ref().map(|(line, _)| *line)).unwrap_or(line);
         let policy = PolicySource {
