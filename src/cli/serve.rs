@@ -132,6 +132,7 @@ fn class(error: &StartError, file: &Path) -> (Exit, String) {
         | StartError::Target(_)
         | StartError::Identity(_)
         | StartError::Notify(_)
+        | StartError::ClientSecret(_)
         | StartError::Several(_) => (Exit::Config, corrected(file)),
         StartError::Store(_) | StartError::Log(_) => {
             (Exit::Failed, "Nothing was started: what cannot be recorded does not run.".to_owned())
@@ -147,6 +148,7 @@ fn step(error: &StartError, file: &Path) -> Option<String> {
             Some(format!("Run: dbgate target init {target} --config {}", file.display()))
         }
         StartError::Password { source, .. }
+        | StartError::ClientSecret(source)
         | StartError::File(source)
         | StartError::Certificate(CertificateError::File(source) | CertificateError::Key(source))
         | StartError::Notify(NotifyError::File(source)) => reachable(source),

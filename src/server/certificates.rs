@@ -15,7 +15,7 @@ use rcgen::{
 use crate::core::time::Moment;
 use crate::server::config::{Server, TlsFiles};
 use crate::sys::files::{self, FileError};
-use crate::sys::tls::{self, TlsError};
+use crate::sys::tls::{self, TlsError, Unfit};
 
 /// How long the self-made authority and certificates last.
 const YEARS: i64 = 10;
@@ -33,7 +33,7 @@ pub struct Certificates {
     pub ca_pem: Option<String>,
 }
 
-/// Why there is no usable certificate.
+/// Why there is no usable certificate, or one that clients refuse.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("`{key}` `{}` cannot be read", file.display())]
@@ -42,6 +42,8 @@ pub enum CertificateError {
     Unusable { key: &'static str, file: PathBuf, source: TlsError },
     #[error("`{}` is not the key of the certificate in `{}`", key.display(), certificate.display())]
     OtherKey { certificate: PathBuf, key: PathBuf },
+    #[error("clients refuse the certificate in `{}`", file.display())]
+    Unfit { file: PathBuf, source: Unfit },
     #[error("`tls_key_file`")]
     Key(#[source] FileError),
     #[error(transparent)]
@@ -78,6 +80,17 @@ pub fn own(server: &Server, now: Moment) -> Result<Certificates, CertificateErro
     let made = || Ok((wire(&chain, &key)?, tls::end_point(&chain)?));
     let (wire, end_point) = made().map_err(failed)?;
     Ok(Certificates { wire, end_point, api: None, ca_pem: Some(ca_pem) })
+}
+
+/// Why clients refuse the configured certificate, which the listeners can be started with all the same.
+pub fn unfit(server: &Server, now: Moment) -> Vec<CertificateError> {
+    let Some(TlsFiles { certificate: file, .. }) = &server.tls else { return Vec::new() };
+    let mut hosts = vec![server.public_host(), &server.gateway_host];
+    hosts.dedup();
+    // A chain that cannot be read is an error of its own.
+    let found = std::fs::read_to_string(file).ok().and_then(|chain| tls::unfit(&chain, &hosts, now).ok());
+    let unfit = |source| CertificateError::Unfit { file: file.clone(), source };
+    found.unwrap_or_default().into_iter().map(unfit).collect()
 }
 
 /// The authority's certificate in the data folder.

@@ -67,13 +67,27 @@ pub fn ready(config: Config) -> Result<Ready, StartError> {
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// What a start gets by without and goes on, though somebody will miss it.
+pub fn doubts(config: &Config) -> Vec<StartError> {
+    let mut doubts: Vec<StartError> = Vec::new();
+    let unfit = certificates::unfit(&config.server, clock::now());
+    doubts.extend(unfit.into_iter().map(StartError::from));
+    // Read at each sign-in at the pages.
+    let secrets = config.identity.iter().filter_map(|section| section.client_secret_file.as_ref());
+    doubts.extend(secrets.filter_map(|file| files::read_private(file).err()).map(StartError::ClientSecret));
+    doubts
+}
+
+/// Everything that is wrong with a configuration: what a start refuses, and what it doubts.
 pub fn examine(config: Config) -> Vec<StartError> {
-    match ready(config) {
+    let doubts = doubts(&config);
+    let mut problems = match ready(config) {
         Ok(_) => Vec::new(),
         Err(StartError::Several(problems)) => problems,
         Err(problem) => vec![problem],
-    }
+    };
+    problems.extend(doubts);
+    problems
 }
 
 /// Makes everything that is shared; `wire_port` is where the gateway listens.

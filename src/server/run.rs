@@ -56,6 +56,8 @@ pub enum StartError {
     Identity(#[from] VerifierError),
     #[error("`[[approvals.notify]]`")]
     Notify(#[from] NotifyError),
+    #[error("`client_secret_file`")]
+    ClientSecret(#[source] FileError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("\n"))]
@@ -73,8 +75,11 @@ pub struct Running {
 
 /// Starts everything the configuration describes.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let (api, wire) = (config.server.api_listen, config.server.wire_listen);
+    let (api, wire, doubts) = (config.server.api_listen, config.server.wire_listen, prepare::doubts(&config));
     let ready = prepare::ready(config)?;
+    for doubt in doubts {
+        tracing::warn!("{}", chain(&doubt).replace('\n', ". "));
+    }
     let (api_listener, wire_listener) = (bind(api).await?, bind(wire).await?);
     let (api, wire) = (address(&api_listener)?, address(&wire_listener)?);
     let state = Arc::new(prepare::state(ready, wire.port()).await?);

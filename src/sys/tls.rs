@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
+use crate::core::time::Moment;
 use crate::core::wire::scram;
 use crate::core::{encoding, text};
 
@@ -25,6 +29,26 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
     #[error("the machine has no trusted certificate authorities")]
     NoRoots,
+}
+
+/// Why clients refuse a certificate that a server can be started with.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Unfit {
+    #[error("it ended at {}", .0.rfc3339())]
+    Over(Moment),
+    #[error("it begins at {}", .0.rfc3339())]
+    NotYet(Moment),
+    #[error("it is not for `{host}`; the names in it: {}", named(names))]
+    OtherName { host: String, names: Vec<String> },
+    #[error("it cannot be used")]
+    Unusable(#[source] rustls::Error),
+}
+
+fn named(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(|name| format!("`{}`", text::escape(name))).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Makes ring the process's crypto provider. Safe to call again.
@@ -85,6 +109,50 @@ fn armoured(certificates: &[CertificateDer<'_>]) -> String {
         format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
     };
     certificates.iter().map(one).collect()
+}
+
+/// Why clients that dial one of these hosts will refuse a chain at the moment `now`.
+pub fn unfit(chain_pem: &str, hosts: &[&str], now: Moment) -> Result<Vec<Unfit>, TlsError> {
+    let chain = certificates(chain_pem)?;
+    let mut found: Vec<Unfit> = chain.iter().filter_map(|certificate| untimely(certificate, now)).collect();
+    let Some(leaf) = chain.first() else { return Ok(found) };
+    let leaf = ParsedCertificate::try_from(leaf)?;
+    for host in hosts {
+        let other = |names| Unfit::OtherName { host: (*host).to_owned(), names };
+        match ServerName::try_from(*host).map(|name| verify_server_name(&leaf, &name)) {
+            Ok(Ok(())) => {}
+            Ok(Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))) => {
+                found.push(other(presented.iter().map(|name| bare(name)).collect()));
+            }
+            Ok(Err(error)) => found.push(Unfit::Unusable(error)),
+            Err(_) => found.push(other(Vec::new())),
+        }
+    }
+    Ok(found)
+}
+
+/// What the time says of one certificate. The verifier looks at it before anything else, so that no
+/// authority is needed to be told.
+fn untimely(certificate: &CertificateDer<'_>, now: Moment) -> Option<Unfit> {
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.seconds()).unwrap_or(0)));
+    let moment = |time: UnixTime| Moment::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let nobody = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(&parsed, &nobody, &[], at, &[]) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(Unfit::Over(moment(not_after)))
+        }
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            Some(Unfit::NotYet(moment(not_before)))
+        }
+        Ok(()) | Err(_) => None,
+    }
+}
+
+/// A name as the verifier prints it, without what it puts around: `DnsName("localhost")`.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').to_owned()
 }
 
 /// What to do about a certificate that is not trusted, where that is what an error is about.
@@ -188,5 +256,18 @@ mod tests {
         for refused in [&format!("{one}{key}"), &format!("{key}{one}"), &indented, &disguised, "", "rubbish"] {
             assert!(authorities_alone(refused).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn names_and_times_that_clients_refuse_are_found() {
+        let (chain, _) = made(&["*.example.com", "127.0.0.1"]);
+        let now = Moment::from_seconds(1_800_000_000);
+        let hosts = ["gate.example.com", "127.0.0.1"];
+        assert_eq!(unfit(&chain, &hosts, now).expect("a certificate"), []);
+        let found = unfit(&chain, &["gate.example.org"], now).expect("a certificate");
+        let names = vec!["*.example.com".to_owned(), "127.0.0.1".to_owned()];
+        assert_eq!(found, [Unfit::OtherName { host: "gate.example.org".into(), names }]);
+        let found = unfit(&chain, &hosts, Moment::from_seconds(99_000_000_000)).expect("a certificate");
+        assert!(matches!(found.as_slice(), [Unfit::Over(_)]), "{found:?}");
     }
 }

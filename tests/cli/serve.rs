@@ -234,6 +234,36 @@ async fn all_problems_are_told_at_once_and_each_of_them_once() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_clients_refuse_is_an_error_of_the_check() {
+    let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).expect("a date");
+    let mut site = Site::new();
+    site.certify("gate.example.com", |params| {
+        (params.not_before, params.not_after) = (at(1_700_000_000), at(1_700_000_060));
+    });
+    let (code, shown) = site.check().await;
+    assert_eq!(code, Some(78), "{shown}");
+    assert!(shown.contains("cert.pem") && shown.contains("2023-11-14T22:14:20Z"), "{shown}");
+    let (mut child, said) = site.start();
+    stop(&mut child);
+    let warning = said.lines().find(|line| line.contains("WARN") && line.contains("cert.pem")).expect("a warning");
+    assert!(warning.contains("2023-11-14T22:14:20Z"), "{warning}");
+
+    site.certify("gate.example.com", |params| {
+        (params.not_before, params.not_after) = (at(4_000_000_000), at(4_000_000_060));
+    });
+    let (code, shown) = site.check().await;
+    assert_eq!(code, Some(78), "{shown}");
+    assert!(shown.contains("2096-10-02T07:06:40Z"), "{shown}");
+
+    site.certify("*.example.com", |_| {});
+    assert_eq!(site.check().await.0, Some(0));
+    site.edit("[server]", "[server]\ngateway_host = \"db.example.org\"");
+    let (code, shown) = site.check().await;
+    assert_eq!(code, Some(78), "{shown}");
+    assert!(shown.contains("`db.example.org`") && shown.contains("`*.example.com`"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_start_that_fails_says_what_helps_in_its_own_case() {
     let mut site = Site::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
