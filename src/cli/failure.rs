@@ -107,7 +107,10 @@ impl From<StoreError> for Failure {
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let exit = match &error {
-            FileError::TooOpen { .. } => Exit::Config,
+            FileError::TooOpen { .. }
+            | FileError::FolderWritable { .. }
+            | FileError::FolderReadable { .. }
+            | FileError::FolderOfAnother { .. } => Exit::Config,
             FileError::Missing { .. } | FileError::TooLarge { .. } | FileError::Failed { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())

@@ -184,10 +184,15 @@ fn step(error: &StartError, file: &Path) -> Option<String> {
 /// What helps where the system refuses a file; what is wrong with its mode says so itself.
 fn reachable(error: &FileError) -> Option<String> {
     match error {
-        FileError::Failed { action: "read", .. } => {
+        FileError::Failed { action: "read" | "look at", .. } => {
             Some("The user of `dbgate serve` must be able to read it. See: namei -l FILE".to_owned())
         }
         FileError::Failed { .. } => Some("The user of `dbgate serve` must be able to write there.".to_owned()),
-        FileError::Missing { .. } | FileError::TooOpen { .. } | FileError::TooLarge { .. } => None,
+        FileError::Missing { .. }
+        | FileError::TooOpen { .. }
+        | FileError::TooLarge { .. }
+        | FileError::FolderWritable { .. }
+        | FileError::FolderReadable { .. }
+        | FileError::FolderOfAnother { .. } => None,
     }
 }

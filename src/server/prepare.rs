@@ -53,6 +53,9 @@ pub fn ready(config: Config) -> Result<Ready, StartError> {
     tls::install_provider();
     let mut problems = Problems::default();
     let data = &config.server.data_dir;
+    for folder in [data.clone(), data.join(LOG), data.join(TRANSCRIPTS)] {
+        problems.take(files::refuse_if_others_write(&folder));
+    }
     for file in [SIGNING_KEY, IMAGE_KEY].map(|name| data.join(name)).iter().filter(|file| file.exists()) {
         problems.take(kept_key(file));
     }
@@ -72,6 +75,7 @@ pub fn doubts(config: &Config) -> Vec<StartError> {
     let mut doubts: Vec<StartError> = Vec::new();
     let unfit = certificates::unfit(&config.server, clock::now());
     doubts.extend(unfit.into_iter().map(StartError::from));
+    doubts.extend(files::folder_doubts(&config.server.data_dir).into_iter().map(StartError::from));
     // Read at each sign-in at the pages.
     let secrets = config.identity.iter().filter_map(|section| section.client_secret_file.as_ref());
     doubts.extend(secrets.filter_map(|file| files::read_private(file).err()).map(StartError::ClientSecret));

@@ -19,6 +19,12 @@ pub enum FileError {
     TooOpen { path: PathBuf, mode: u32 },
     #[error("`{}` is larger than 16 MiB", path.display())]
     TooLarge { path: PathBuf },
+    #[error("`{}` can be written to by others (mode {mode:03o}), who could put other files into it\nRun: chmod 700 {}", path.display(), path.display())]
+    FolderWritable { path: PathBuf, mode: u32 },
+    #[error("`{}` can be looked into by others (mode {mode:03o})\nRun: chmod 700 {}", path.display(), path.display())]
+    FolderReadable { path: PathBuf, mode: u32 },
+    #[error("`{}` belongs to another user (uid {owner}), who could put other files into it", path.display())]
+    FolderOfAnother { path: PathBuf, owner: u32 },
     #[error("cannot {action} `{}`: {source}", path.display())]
     Failed { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -80,6 +86,49 @@ pub fn make_private_folder(folder: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(FileError::failed("make", folder))
+}
+
+/// Refuses a folder that others can write to: they could replace any file in it, whatever its mode.
+/// One that is not there yet is fine.
+pub fn refuse_if_others_write(folder: &Path) -> Result<(), FileError> {
+    match permissions(folder)? {
+        Some((mode, _)) if mode & 0o022 != 0 => Err(FileError::FolderWritable { path: folder.to_owned(), mode }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What is not as it should be with a folder that only its owner should look into. It is not changed:
+/// where the name is a mistake, as in `/var/lib`, others need it as it is.
+pub fn folder_doubts(folder: &Path) -> Vec<FileError> {
+    let Ok(Some((mode, owner))) = permissions(folder) else { return Vec::new() };
+    let path = folder.to_owned();
+    // One that they can write to is refused by name.
+    let readable = (mode & 0o077 != 0 && mode & 0o022 == 0).then(|| FileError::FolderReadable { path: path.clone(), mode });
+    // The superuser may look after another user's folder.
+    let is_other = own_uid().is_some_and(|own| own != 0 && own != owner);
+    let other = is_other.then_some(FileError::FolderOfAnother { path, owner });
+    readable.into_iter().chain(other).collect()
+}
+
+/// Mode and owner, where there is such a folder.
+#[cfg(unix)]
+fn permissions(folder: &Path) -> Result<Option<(u32, u32)>, FileError> {
+    use std::os::unix::fs::MetadataExt as _;
+    match fs::metadata(folder) {
+        Ok(metadata) => Ok(Some((metadata.mode() & 0o777, metadata.uid()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::failed("look at", folder)(error)),
+    }
+}
+
+#[cfg(not(unix))]
+fn permissions(_folder: &Path) -> Result<Option<(u32, u32)>, FileError> {
+    Ok(None)
+}
+
+/// Whom this process runs as, where the system says so in a file.
+fn own_uid() -> Option<u32> {
+    permissions(Path::new("/proc/self")).ok().flatten().map(|(_, owner)| owner)
 }
 
 /// Held while one process renews what several share; released on drop, also by a crash.

@@ -264,6 +264,22 @@ async fn a_certificate_that_clients_refuse_is_an_error_of_the_check() {
 }
 
 #[tokio::test]
+async fn a_folder_that_others_can_write_to_is_not_served_from() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("data")).expect("a folder");
+    for mode in [0o775, 0o707, 0o777] {
+        site.chmod("data", mode);
+        site.is_refused(&["can be written to by others", "Run: chmod 700 "]).await;
+    }
+    site.chmod("data", 0o755);
+    let (code, shown) = site.check().await;
+    assert_eq!(code, Some(78), "{shown}");
+    assert!(shown.contains("can be looked into by others") && shown.contains("Run: chmod 700 "), "{shown}");
+    site.chmod("data", 0o700);
+    assert_eq!(site.check().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn a_start_that_fails_says_what_helps_in_its_own_case() {
     let mut site = Site::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
