@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ pub struct TargetConfig {
     /// Allows a connection without TLS to another machine.
     #[serde(default)]
     pub insecure: bool,
+    /// Where relative paths in `dsn` start: the folder of the file it stands in.
+    #[serde(skip)]
+    pub folder: PathBuf,
     /// Owners of tables whose rights are lent to a definition that people have approved.
     #[serde(default)]
     pub lend: Vec<String>,
@@ -131,7 +134,10 @@ impl Target {
             None | Some("verify-full") if host.starts_with('/') => {
                 return Err(wrong("a socket has no TLS: write sslmode=disable".to_owned()));
             }
-            None | Some("verify-full") => Some(trusted(setting("sslrootcert").as_deref()).map_err(wrong)?),
+            None | Some("verify-full") => {
+                let root = setting("sslrootcert").map(|file| config.folder.join(file));
+                Some(trusted(root.as_deref()).map_err(wrong)?)
+            }
             Some(other) => return Err(wrong(format!("sslmode={other}: only verify-full and disable are supported"))),
         };
         Ok(Self { host, port, database, tls, config })
@@ -279,12 +285,14 @@ fn cause(error: &tokio_postgres::Error) -> String {
     }
 }
 
-fn trusted(root: Option<&str>) -> Result<Arc<rustls::ClientConfig>, String> {
+fn trusted(root: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
+    let named =
+        root.map_or_else(|| "the machine's certificates".to_owned(), |file| format!("sslrootcert {}", file.display()));
     let pem = match root {
         None => None,
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("sslrootcert {path}: {error}"))?),
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| format!("{named}: {error}"))?),
     };
-    tls::client(pem.as_deref()).map_err(|error| format!("{}: {error}", root.unwrap_or("the machine's certificates")))
+    tls::client(pem.as_deref()).map_err(|error| format!("{named}: {error}"))
 }
 
 fn is_local(host: &str) -> bool {
@@ -360,6 +368,7 @@ mod tests {
         for (dsn, insecure, expected) in cases {
             assert_eq!(target(dsn, insecure).is_ok(), expected, "{dsn}");
         }
+            folder: PathBuf::new(),
     }
 
     #[test]

@@ -150,7 +150,10 @@ async fn what_is_handed_to_every_client_holds_certificates_and_nothing_else() {
         (format!("{certificate}{key}"), "PRIVATE KEY"),
         (key.clone(), "PRIVATE KEY"),
         (key.replace(" PRIVATE", " ENCRYPTED PRIVATE") + &certificate, "ENCRYPTED PRIVATE KEY"),
-        (format!("{certificate}-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), "EC PARAMETERS"),
+        (
+            format!("{certificate}-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"),
+            "EC PARAMETERS",
+        ),
         (String::new(), "no certificate"),
         ("not a certificate".to_owned(), "no certificate"),
         (key.replace("PRIVATE KEY", "CERTIFICATE"), "ca.pem"),
@@ -164,7 +167,11 @@ async fn what_is_handed_to_every_client_holds_certificates_and_nothing_else() {
 async fn what_serve_would_refuse_a_check_names_with_its_file() {
     let other = Site::new();
     for (change, said) in [
-        (Box::new(|site: &mut Site| files::remove(&site.path("cert.pem")).map(drop).expect("removed")) as Box<dyn Fn(&mut Site)>, "cert.pem"),
+        (
+            Box::new(|site: &mut Site| files::remove(&site.path("cert.pem")).map(drop).expect("removed"))
+                as Box<dyn Fn(&mut Site)>,
+            "cert.pem",
+        ),
         (Box::new(|site| site.chmod("key.pem", 0o644)), "chmod 600"),
         (Box::new(|site| site.write("key.pem", &other.read("key.pem"))), "is not the key of the certificate in"),
         (Box::new(|site| site.write("key.pem", "rubbish")), "key.pem"),
@@ -172,14 +179,18 @@ async fn what_serve_would_refuse_a_check_names_with_its_file() {
         (Box::new(|site| site.edit("https://idp.", "http://idp.")), "`http://idp.example.com` is plain http"),
         (Box::new(|site| site.edit("\nclient_id", "\nca_file = \"none.pem\"\nclient_id")), "none.pem"),
         (Box::new(|site| site.edit("127.0.0.1:0", "127.0.0.1:8480")), "server.toml:6: `wire_listen`"),
-        (Box::new(|site| site.edit("https://gate.example.com", "http://localhost:8480")), "server.toml:4: `public_url`"),
         (
-            Box::new(|site| site.text += "[[approvals.notify]]\nkind = \"slack\"\nurl_file = \"nowhere\"\n"),
-            "no file `",
+            Box::new(|site| site.edit("https://gate.example.com", "http://localhost:8480")),
+            "server.toml:4: `public_url`",
         ),
-        (Box::new(|site| {
-            site.text += "[[approvals.notify]]\nkind = \"webhook\"\nurl_file = \"webhook\"\nhmac_key_file = \"password\"\n";
-        }), "fewer than 16 bytes"),
+        (Box::new(|site| site.text += "[[approvals.notify]]\nkind = \"slack\"\nurl_file = \"nowhere\"\n"), "no file `"),
+        (
+            Box::new(|site| {
+                site.text +=
+                    "[[approvals.notify]]\nkind = \"webhook\"\nurl_file = \"webhook\"\nhmac_key_file = \"password\"\n";
+            }),
+            "fewer than 16 bytes",
+        ),
         (Box::new(|site| site.edit("sslmode=disable", "sslrootcert=none.pem")), "none.pem"),
         (Box::new(|site| site.write("data/log-signing-key", "x")), "log-signing-key"),
     ] {
@@ -187,6 +198,14 @@ async fn what_serve_would_refuse_a_check_names_with_its_file() {
         change(&mut site);
         site.is_refused(&[said]).await;
     }
+}
+
+#[tokio::test]
+async fn a_relative_path_in_a_dsn_starts_at_the_file_as_others_do() {
+    let mut site = Site::new();
+    site.edit("host=127.0.0.1 port=1 dbname=shop sslmode=disable", "host=localhost dbname=shop sslrootcert=ca.pem");
+    let (code, shown) = site.check().await;
+    assert_eq!(code, Some(0), "{shown}");
 }
 
 #[tokio::test]

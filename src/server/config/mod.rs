@@ -276,7 +276,8 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
     if let (Some((_, api)), Some((line, wire))) = (&api_listen, &wire_listen)
         && is_one_socket(*api, *wire)
     {
-        findings.add(*line, format!("`wire_listen` {wire} is taken by `api_listen` {api}: two listeners need two ports"));
+        findings
+            .add(*line, format!("`wire_listen` {wire} is taken by `api_listen` {api}: two listeners need two ports"));
     }
     if let Some((_, api)) = &api_listen
         && let Some(message) = wrong_scheme(&public_url, *api, tls.is_some())
@@ -377,6 +378,7 @@ fn targets(sections: Vec<Section<'_>>, folder: &Path, findings: &mut Findings<'_
         };
         let Some(mut target) = section.rest::<TargetConfig>(findings) else { continue };
         target.lend_for = lend_for;
+        target.folder = folder.to_owned();
         target.admin.password_file = target.admin.password_file.map(|file| folder.join(file));
         if targets.iter().any(|known| known.target.name == target.name) {
             findings.add(line, format!("target `{}` is there twice", target.name));

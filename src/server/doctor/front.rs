@@ -121,6 +121,7 @@ mod tests {
                 dsn: format!("host={host} dbname=shop sslmode=disable"),
                 admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
                 insecure,
+                folder: std::path::PathBuf::new(),
                 lend: Vec::new(),
                 lend_for: usual_lending(),
                 content_scan: Net::Off,
