@@ -167,7 +167,9 @@ fn step(error: &StartError, file: &Path) -> Option<String> {
         StartError::Listen { source, .. } => match source.kind() {
             ErrorKind::AddrInUse => Some("Another program uses the port. See: ss -ltnp".to_owned()),
             ErrorKind::AddrNotAvailable => Some("No interface of this machine has that address.".to_owned()),
-            ErrorKind::PermissionDenied => Some("Ports below 1024 take a right of their own: use a higher one.".to_owned()),
+            ErrorKind::PermissionDenied => {
+                Some("Ports below 1024 take a right of their own: use a higher one.".to_owned())
+            }
             _ => None,
         },
         StartError::Config(_)

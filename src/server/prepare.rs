@@ -65,7 +65,9 @@ pub fn ready(config: Config) -> Result<Ready, StartError> {
     let verifier = problems.take_all(Verifier::new(rules));
     let channels = config.approvals.notify.iter().filter_map(|channel| problems.take(Channel::open(channel))).collect();
     match (verifier, problems.0.is_empty()) {
-        (Some(verifier), true) => Ok(Ready { targets, certificates: certificates.flatten(), verifier, channels, config }),
+        (Some(verifier), true) => {
+            Ok(Ready { targets, certificates: certificates.flatten(), verifier, channels, config })
+        }
         _ => Err(StartError::Several(problems.0)),
     }
 }

@@ -12,6 +12,7 @@ use crate::core::grant::{Access, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::scope::catalog::Catalog;
+use crate::core::text;
 use crate::server::admins::Admins;
 use crate::server::approvals::Approvals;
 use crate::server::audit::Log;
@@ -249,23 +250,38 @@ impl ServedTarget {
     /// A connection of the broker's own role. Why there is none is for the log: addresses and
     /// role names of the target are no business of callers.
     pub async fn admin(&self, database: &str) -> Result<Client, Refusal> {
-        self.target.admin(database).await.map_err(|error| {
-            tracing::warn!(target = self.name(), error = %chain(&error), "the target cannot be reached");
-            if matches!(error, TargetError::Standby { .. }) {
-                let message = format!("target `{}` is a standby now, where no session can be prepared", self.name());
-                return Refusal::new(ErrorCode::TargetDown, message)
-                    .hint("Its operators let `dsn` name the primary, or promote it.");
+        self.target.admin(database).await.map_err(|error| self.unreachable(&error, database))
+    }
+
+    fn unreachable(&self, error: &TargetError, database: &str) -> Refusal {
+        let name = self.name();
+        let down = |message: String| Refusal::new(ErrorCode::TargetDown, message);
+        match error {
+            // Whoever asks has named it; the target's own database is for its operators to name.
+            TargetError::NoDatabase { .. } if database != self.database() => {
+                tracing::info!(target = name, database, "no such database");
+                let message = format!("target `{name}` has no database `{}`", text::escape(database));
+                return Refusal::new(ErrorCode::NotFound, message);
             }
-            if matches!(error, TargetError::Full { .. }) {
-                let message = format!("the broker is up, but target `{}` has no connection left", self.name());
-                return Refusal::new(ErrorCode::TargetDown, message).hint("Try again when other sessions have ended.");
+            _ => tracing::warn!(target = name, error = %chain(error), "the target cannot be reached"),
+        }
+        match error {
+            TargetError::Standby { .. } => {
+                down(format!("target `{name}` is a standby now, where no session can be prepared"))
+                    .hint("Its operators let `dsn` name the primary, or promote it.")
             }
-            Refusal::new(
-                ErrorCode::TargetDown,
-                format!("the broker is up, but target `{}` cannot be reached", self.name()),
-            )
-            .hint("Try again; if it stays so, tell the operators of the target.")
-        })
+            TargetError::Full { .. } => down(format!("the broker is up, but target `{name}` has no connection left"))
+                .hint("Try again when other sessions have ended."),
+            lasting if lasting.is_lasting() => {
+                down(format!("the broker is up, but target `{name}` cannot be used as it is set up"))
+                    .hint(format!(
+                        "Trying again will not help: its operators must act. They can run: dbgate doctor {name}"
+                    ))
+                    .lasting()
+            }
+            _ => down(format!("the broker is up, but target `{name}` cannot be reached"))
+                .hint("Try again; if it stays so, tell the operators of the target."),
+        }
     }
 
     /// Names a database that may hold leftovers.

@@ -94,8 +94,28 @@ pub enum TargetError {
     Standby { target: String, address: String },
     #[error("{target} ({address}) has no connection left")]
     Full { target: String, address: String },
+    #[error("{target} ({address}) has no database `{database}`")]
+    NoDatabase { target: String, address: String, database: String },
     #[error("{target} ({address}) does not let `{user}` in: {message}")]
-    SignIn { target: String, address: String, user: String, message: String },
+    SignIn { target: String, address: String, user: String, message: String, code: SqlState },
+}
+
+impl TargetError {
+    /// Whether it stays so until an operator changes something: a password, a certificate, a right.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Config { .. } | Self::PasswordFile { .. } | Self::NoDatabase { .. } => true,
+            // A wrong password, a line of pg_hba.conf, a right to connect. While it starts, a server refuses as well.
+            Self::SignIn { code, .. } => code.code().starts_with("28") || *code == SqlState::INSUFFICIENT_PRIVILEGE,
+            // A connection that broke in the middle says nothing of certificates.
+            Self::Tls { error, .. } => !tls::is_broken_off(error),
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Deadline { .. }
+            | Self::Standby { .. }
+            | Self::Full { .. } => false,
+        }
+    }
 }
 
 /// A target that is configured safely. Nothing is connected yet.
@@ -208,10 +228,10 @@ impl Target {
                 Err(TargetError::Standby { target: self.config.name.clone(), address: self.address() })
             }
             Ok(Ok((client, Kind::Primary))) => {
-                client.batch_execute(SAFE).await.map_err(|error| self.explain(error))?;
+                client.batch_execute(SAFE).await.map_err(|error| self.explain(error, database))?;
                 Ok(client)
             }
-            Ok(Err(error)) => Err(self.explain(error)),
+            Ok(Err(error)) => Err(self.explain(error, database)),
             Err(_) => Err(TargetError::Deadline { target: self.config.name.clone(), address: self.address() }),
         }
     }
@@ -227,14 +247,17 @@ impl Target {
         Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))))
     }
 
-    fn explain(&self, error: tokio_postgres::Error) -> TargetError {
+    fn explain(&self, error: tokio_postgres::Error, database: &str) -> TargetError {
         let (target, address) = (self.config.name.clone(), self.address());
         if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
             return TargetError::Full { target, address };
         }
+        if error.code() == Some(&SqlState::UNDEFINED_DATABASE) {
+            return TargetError::NoDatabase { target, address, database: database.to_owned() };
+        }
         if let Some(detail) = error.as_db_error() {
             let (user, message) = (self.config.admin.user.clone(), detail.message().to_owned());
-            return TargetError::SignIn { target, address, user, message };
+            return TargetError::SignIn { target, address, user, message, code: detail.code().clone() };
         }
         let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
         while let Some(inner) = cause {
@@ -345,6 +368,7 @@ mod tests {
             dsn: dsn.into(),
             admin: AdminConfig { user: "dbgate_broker".into(), password_file: None },
             insecure,
+            folder: PathBuf::new(),
             lend: Vec::new(),
             lend_for: usual_lending(),
             content_scan: Net::Off,
@@ -368,7 +392,6 @@ mod tests {
         for (dsn, insecure, expected) in cases {
             assert_eq!(target(dsn, insecure).is_ok(), expected, "{dsn}");
         }
-            folder: PathBuf::new(),
     }
 
     #[test]

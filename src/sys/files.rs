@@ -103,7 +103,8 @@ pub fn folder_doubts(folder: &Path) -> Vec<FileError> {
     let Ok(Some((mode, owner))) = permissions(folder) else { return Vec::new() };
     let path = folder.to_owned();
     // One that they can write to is refused by name.
-    let readable = (mode & 0o077 != 0 && mode & 0o022 == 0).then(|| FileError::FolderReadable { path: path.clone(), mode });
+    let readable =
+        (mode & 0o077 != 0 && mode & 0o022 == 0).then(|| FileError::FolderReadable { path: path.clone(), mode });
     // The superuser may look after another user's folder.
     let is_other = own_uid().is_some_and(|own| own != 0 && own != owner);
     let other = is_other.then_some(FileError::FolderOfAnother { path, owner });

@@ -121,7 +121,9 @@ pub fn unfit(chain_pem: &str, hosts: &[&str], now: Moment) -> Result<Vec<Unfit>,
         let other = |names| Unfit::OtherName { host: (*host).to_owned(), names };
         match ServerName::try_from(*host).map(|name| verify_server_name(&leaf, &name)) {
             Ok(Ok(())) => {}
-            Ok(Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))) => {
+            Ok(Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                presented, ..
+            }))) => {
                 found.push(other(presented.iter().map(|name| bare(name)).collect()));
             }
             Ok(Err(error)) => found.push(Unfit::Unusable(error)),
@@ -180,6 +182,12 @@ pub fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
         }
         _ => "The server's certificate cannot be used: have it issued anew",
     })
+}
+
+/// Whether an error is that a connection ended or broke, rather than what a peer said or showed.
+pub fn is_broken_off(error: &(dyn Error + 'static)) -> bool {
+    let mut broken = causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    broken.any(|io| !io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
 }
 
 /// An error and what caused it; `io::Error` hides what it wraps from `source`.

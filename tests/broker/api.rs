@@ -154,7 +154,7 @@ async fn what_cannot_be_granted_is_refused_with_its_reason() {
     for (body, expected) in [
         (json!({"target": "demp"}).to_string(), (404, "unknown_target")),
         (json!({"target": "down"}).to_string(), (502, "target_down")),
-        (json!({"target": "demo", "database": "no such"}).to_string(), (502, "target_down")),
+        (json!({"target": "demo", "database": "no such"}).to_string(), (404, "not_found")),
         (json!({"target": "demo", "database": ""}).to_string(), (400, "bad_request")),
         (json!({"target": "demo", "for": 0}).to_string(), (400, "bad_request")),
         (json!({"target": "demo", "reason": "a\nb"}).to_string(), (400, "bad_request")),
@@ -168,6 +168,21 @@ async fn what_cannot_be_granted_is_refused_with_its_reason() {
         // Addresses and roles of targets are no business of callers.
         assert!(!answer.text.contains("127.0.0.1") && !answer.text.contains("dbgate_broker"), "{}", answer.text);
     }
+    let nowhere = scene.ask(&ana, &json!({"target": "demo", "database": "no such"})).await;
+    assert!(nowhere.text.contains("target `demo` has no database `no such`"), "{}", nowhere.text);
+    let is_retryable = |answer: &Answer| answer.json().pointer("/error/retryable").and_then(Value::as_bool);
+    assert_eq!(is_retryable(&nowhere), Some(false));
+    assert_eq!(is_retryable(&scene.ask(&ana, &json!({"target": "down"})).await), Some(true));
+    // What only its operators can change is said to be theirs.
+    std::fs::write(scene.gate.folder.join("broker-password"), "another").expect("written");
+    let locked = scene.ask(&ana, &json!({"target": "demo"})).await;
+    assert_eq!(
+        (locked.refusal(), is_retryable(&locked)),
+        ((502, "target_down".into()), Some(false)),
+        "{}",
+        locked.text
+    );
+    assert!(locked.text.contains("its operators must act") && !locked.text.contains("password"), "{}", locked.text);
     let near = scene.ask(&ana, &json!({"target": "demp"})).await;
     assert!(near.text.contains("Did you mean demo?"), "{}", near.text);
     scene.stop().await;

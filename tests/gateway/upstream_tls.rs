@@ -91,7 +91,7 @@ async fn only_a_target_that_proves_its_name_is_spoken_to() {
         std::fs::write(&file, text).expect("server.toml");
         let gate = Gate::of(folder.clone(), &place).await;
         let refused = gate.ask("ana@example.com", Access::Read, 600).await.expect_err("no grant");
-        assert_eq!(refused.to_string(), "the broker is up, but target `demo` cannot be reached");
+        assert_eq!(refused.to_string(), "the broker is up, but target `demo` cannot be used as it is set up");
         gate.running.stop().await;
         // Whoever sets the target up is told why.
         let (file, dsn) = (file.display().to_string(), folder.join("superuser").display().to_string());

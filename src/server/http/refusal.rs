@@ -19,12 +19,13 @@ pub struct Refusal {
     message: String,
     hint: Option<String>,
     status: Option<StatusCode>,
+    is_lasting: bool,
 }
 
 impl Refusal {
     /// With the usual status of the code.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, status: None }
+        Self { code, message: message.into(), hint: None, status: None, is_lasting: false }
     }
 
     /// With what to do about it.
@@ -38,6 +39,13 @@ impl Refusal {
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    /// Trying again will not help, although it would with other refusals of this code.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.is_lasting = true;
         self
     }
 
@@ -90,6 +98,7 @@ impl Refusal {
     /// Whether the same request may succeed later.
     fn is_retryable(&self) -> bool {
         match self.code {
+            _ if self.is_lasting => false,
             ErrorCode::TargetDown | ErrorCode::Unrecorded | ErrorCode::Busy | ErrorCode::Internal => true,
             ErrorCode::AuthRequired
             | ErrorCode::Denied
