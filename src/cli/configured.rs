@@ -13,7 +13,7 @@ use crate::core::secret::Secret;
 use crate::core::text;
 use crate::server::config::{Config, TargetSection};
 use crate::server::http::refusal::chain;
-use crate::server::targets::{SAFE, Target};
+use crate::server::targets::{SAFE, Target, TargetError};
 use crate::sys::{files, tls};
 
 /// Which target, and how to get to it.
@@ -61,11 +61,43 @@ impl Configured {
     pub async fn client(&self, superuser_file: Option<&Path>, purpose: &str) -> Result<Client, Failure> {
         match superuser_file {
             Some(file) => superuser(&self.target, file, purpose).await,
-            None => self.target.admin(self.target.database()).await.map_err(|error| {
-                Failure::new(Exit::Connection, chain(&error))
-                    .hint("Prepare it with: dbgate target init NAME --apply, or add --superuser-dsn-file FILE")
-            }),
+            None => {
+                self.target.admin(self.target.database()).await.map_err(|error| {
+                    Failure::new(Exit::Connection, chain(&error)).hint(step(&error, &self.config.file))
+                })
+            }
         }
+    }
+}
+
+/// What helps where the broker's own role does not get in.
+fn step(error: &TargetError, config: &Path) -> String {
+    let init = |target: &str| {
+        let config = config.display();
+        format!("Prepare it with: dbgate target init {target} --apply --superuser-dsn-file FILE --config {config}")
+    };
+    match error {
+        TargetError::SignIn { target, .. } if error.is_lasting() => init(target),
+        TargetError::PasswordFile { target, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            init(target)
+        }
+        TargetError::PasswordFile { .. } => "Whoever runs this must be able to read it.".to_owned(),
+        TargetError::SignIn { .. } => "It may be starting or stopping. Try again in a moment.".to_owned(),
+        TargetError::Refused { .. } => {
+            "Is PostgreSQL running there? Check `host` and `port` in `dsn`, and its `listen_addresses`.".to_owned()
+        }
+        TargetError::Unreachable { .. } => "Check `host` in `dsn`, and the way there.".to_owned(),
+        TargetError::Deadline { .. } => "Check `host` and `port` in `dsn`, and the firewalls on the way.".to_owned(),
+        TargetError::Tls { .. } => {
+            "Check `host` and `sslrootcert` in `dsn`: no password goes to a server that does not prove its name."
+                .to_owned()
+        }
+        TargetError::Standby { .. } => "Correct `host` in `dsn`, or promote it.".to_owned(),
+        TargetError::Full { .. } => {
+            "Try again when other sessions have ended, or raise its `max_connections`.".to_owned()
+        }
+        TargetError::NoDatabase { .. } => "Correct `dbname` in `dsn`, or create the database.".to_owned(),
+        TargetError::Config { .. } => "Correct `dsn`.".to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::dbgate::{Program, said};
+use crate::support::dbgate::{Program, feed, said};
 use crate::support::gate::{self, Place};
 
 /// A hole: how it is made, what is said of it, and what closes it where no printed statement does.
@@ -446,4 +446,42 @@ async fn the_broker_itself_can_ask_and_is_told_what_it_may_not_see() {
     let output = run(&["--accept", "createrole_before_16"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     std::fs::remove_dir_all(&bench.folder).expect("folder");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_get_in_is_told_what_helps_in_that_case() {
+    let program = Program::new();
+    let home = program.home();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(home.join("ca.pem"), made.cert.pem()).expect("written");
+    let (open, superuser) = (gate::cluster().port(), gate::cluster().password().expose());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let nobody = ("nobody_made_it", "x");
+    for (address, (user, password), told) in [
+        (format!("127.0.0.1 port={closed} dbname=x sslmode=disable"), nobody, "Is PostgreSQL running there?"),
+        ("nowhere.invalid dbname=x sslmode=disable".to_owned(), nobody, "Check `host`"),
+        (format!("127.0.0.1 port={open} dbname=nowhere sslmode=disable"), ("postgres", superuser), "Correct `dbname`"),
+        (format!("127.0.0.1 port={open} dbname=postgres sslrootcert=ca.pem"), nobody, "`sslrootcert` in `dsn`"),
+        (
+            format!("127.0.0.1 port={open} dbname=postgres sslmode=disable"),
+            nobody,
+            "Prepare it with: dbgate target init shop --apply --superuser-dsn-file FILE",
+        ),
+    ] {
+        let text = format!(
+            "version = 1\n[server]\npublic_url = \"http://127.0.0.1:8480\"\napi_listen = \"127.0.0.1:0\"\n\
+             wire_listen = \"127.0.0.1:0\"\ndata_dir = \"data\"\n\
+             [[identity.oidc]]\nissuer = \"http://127.0.0.1:1\"\nclient_id = \"c\"\n\
+             [[targets]]\nname = \"shop\"\nenvironment = \"production\"\ndsn = \"host={address}\"\ninsecure = true\n\
+             admin = {{ user = \"{user}\", password_file = \"password\" }}\npack = \"production\"\n",
+        );
+        let file = home.join("server.toml").display().to_string();
+        std::fs::write(&file, text).expect("written");
+        std::fs::write(home.join("password"), password).expect("written");
+        let output = feed(program.command(&["doctor", "shop", "--config", &file]), "").await;
+        let shown = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{address}: {shown}");
+        assert!(shown.lines().last().is_some_and(|hint| hint.contains(told)), "{address}: {shown}");
+        assert!(!shown.contains("NAME") && (shown.contains("init") == (told.contains("init"))), "{address}: {shown}");
+    }
 }
