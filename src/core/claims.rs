@@ -95,6 +95,10 @@ pub enum ClaimsError {
     NotAName(String),
     #[error("the claim `{0}` cannot be read as a list of names")]
     NotAList(String),
+    #[error("the claim `{0}` lists more than {MOST_GROUPS} names")]
+    TooMany(String),
+    #[error("the claim `{0}` cannot be read as a date")]
+    NotADate(String),
     #[error("the issuer has not verified this e-mail address")]
     UnverifiedEmail,
 }
@@ -113,6 +117,20 @@ pub fn identity(claims: &Claims, rule: &IssuerRule) -> Result<Identity, ClaimsEr
         groups: read_groups(claims, &rule.claims.groups)?,
         expires: claims.expires,
     })
+}
+
+/// What is wrong with the claims that every token has (OpenID Connect Core, section 2), where they make
+/// it unreadable. Nothing of it is verified: this finds words for a refusal.
+pub fn malformed(all: &Map<String, Value>) -> Option<ClaimsError> {
+    let found = |claim: &str| all.get(claim).filter(|value| !value.is_null());
+    if let Some(missing) = ["iss", "sub", "aud", "exp", "iat"].iter().find(|claim| found(claim).is_none()) {
+        return Some(ClaimsError::Missing((*missing).to_owned()));
+    }
+    if !found("sub").is_some_and(Value::is_string) {
+        return Some(ClaimsError::NotAName("sub".to_owned()));
+    }
+    let date = ["exp", "iat"].into_iter().find(|claim| !found(claim).is_some_and(Value::is_number));
+    date.map(|claim| ClaimsError::NotADate(claim.to_owned()))
 }
 
 fn subject(claims: &Claims, wanted: Option<&str>) -> Result<String, ClaimsError> {
@@ -141,7 +159,10 @@ fn read_groups(claims: &Claims, claim: &str) -> Result<Vec<String>, ClaimsError>
     let members = match find(&claims.all, claim) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::String(single)) => return Ok(vec![name(claim, single)?]),
-        Some(Value::Array(members)) if members.len() <= MOST_GROUPS => members,
+        Some(Value::Array(members)) if members.len() > MOST_GROUPS => {
+            return Err(ClaimsError::TooMany(claim.to_owned()));
+        }
+        Some(Value::Array(members)) => members,
         Some(_) => return Err(unreadable()),
     };
     let mut groups = Vec::with_capacity(members.len());
@@ -217,6 +238,33 @@ mod tests {
         assert_eq!(read(r#"{"sub":"a"}"#, names), is("a", &[]));
         for broken in [r#"{"sub":"a","realm":{"roles":[1]}}"#, r#"{"sub":"a","realm":{"roles":{}}}"#] {
             assert_eq!(read(broken, names), Err(ClaimsError::NotAList("realm.roles".into())));
+        }
+    }
+
+    #[test]
+    fn a_thousand_groups_are_read_and_more_are_said_to_be_too_many() {
+        let listed = |count: usize| {
+            let groups = (0..count).map(|number| format!("\"g{number:04}\"")).collect::<Vec<_>>().join(",");
+            read(&format!(r#"{{"sub":"a","groups":[{groups}]}}"#), "{}")
+        };
+        assert_eq!(listed(1000).map(|(_, groups)| groups.len()), Ok(1000));
+        assert_eq!(listed(1001), Err(ClaimsError::TooMany("groups".into())));
+    }
+
+    #[test]
+    fn claims_that_every_token_has_are_named_where_they_are_wrong() {
+        let whole = r#""iss":"i","sub":"s","aud":"a","exp":9,"iat":1"#;
+        for (from, to, expected) in [
+            ("", "", None),
+            (r#""sub":"s","#, "", Some(ClaimsError::Missing("sub".into()))),
+            (r#""s""#, "null", Some(ClaimsError::Missing("sub".into()))),
+            (r#""s""#, "7", Some(ClaimsError::NotAName("sub".into()))),
+            (r#","exp":9"#, "", Some(ClaimsError::Missing("exp".into()))),
+            (":9", r#":"9""#, Some(ClaimsError::NotADate("exp".into()))),
+            (":1", ":[1]", Some(ClaimsError::NotADate("iat".into()))),
+        ] {
+            let json = format!("{{{}}}", whole.replacen(from, to, 1));
+            assert_eq!(malformed(&serde_json::from_str(&json).expect("an object")), expected, "{json}");
         }
     }
 

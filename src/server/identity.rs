@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::core::claims::{self, Claims, ClaimsError, IssuerRule};
 use crate::core::encoding;
-use crate::core::identity::Identity;
+use crate::core::identity::{Identity, Kind};
 use crate::core::text;
 use crate::core::time::Moment;
 use crate::server::identity::keys::{KeyCache, Need};
@@ -63,7 +63,7 @@ pub enum IdentityError {
     #[error("the token is signed with a key that the issuer does not list")]
     UnknownKey,
     #[error("the token is for another audience")]
-    Audience,
+    Audience { accepted: Vec<Accepted> },
     #[error("the token has expired")]
     Expired,
     #[error("the token is not valid yet")]
@@ -74,6 +74,13 @@ pub enum IdentityError {
     Claims(#[from] ClaimsError),
     #[error("the issuer {issuer} cannot be asked for its keys ({why})")]
     IssuerDown { issuer: String, why: String },
+}
+
+/// An audience that tokens of an issuer may be for, and whose tokens those are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub kind: Kind,
+    pub audience: String,
 }
 
 /// Why no verifier can be made from the configuration.
@@ -127,7 +134,11 @@ impl Verifier {
             match issuer.verify(bearer, &all, now).await {
                 Ok(identity) => return Ok(identity),
                 // Of several rules for one issuer, the one that the token is for says what is wrong with it.
-                Err(IdentityError::Audience) if !matches!(refusal, IdentityError::UnknownIssuer) => {}
+                Err(IdentityError::Audience { accepted: further }) => match &mut refusal {
+                    IdentityError::UnknownIssuer => refusal = IdentityError::Audience { accepted: further },
+                    IdentityError::Audience { accepted } => accepted.extend(further),
+                    _ => {}
+                },
                 Err(error) => refusal = error,
             }
         }
@@ -144,7 +155,8 @@ impl Issuer {
     }
 
     async fn verify(&self, bearer: &str, all: &Map<String, Value>, now: Moment) -> Result<Identity, IdentityError> {
-        let token: Token = bearer.parse().map_err(|_| IdentityError::NotAToken)?;
+        let unreadable = |_| claims::malformed(all).map_or(IdentityError::NotAToken, IdentityError::Claims);
+        let token: Token = bearer.parse().map_err(unreadable)?;
         let keys = self.keys.get(Need::Fresh, now).await?;
         let verified = match self.check(&token, &keys, now) {
             Err(IdentityError::UnknownKey) => {
@@ -162,11 +174,19 @@ impl Issuer {
 
     /// Signature, issuer, audience and times, by the audience of ID tokens or of access tokens.
     fn check(&self, token: &Token, keys: &CoreJsonWebKeySet, now: Moment) -> Result<Claims, IdentityError> {
-        let outcome = self.check_for(&self.rule.client_id, token, keys, now);
-        match (outcome, &self.rule.audience) {
-            (Err(IdentityError::Audience), Some(audience)) => self.check_for(audience, token, keys, now),
-            (outcome, _) => outcome,
+        let mut outcome = self.check_for(&self.rule.client_id, token, keys, now);
+        if let (Err(IdentityError::Audience { .. }), Some(audience)) = (&outcome, &self.rule.audience) {
+            outcome = self.check_for(audience, token, keys, now);
         }
+        outcome.map_err(|error| match error {
+            IdentityError::Audience { .. } => IdentityError::Audience { accepted: self.accepted() },
+            other => other,
+        })
+    }
+
+    fn accepted(&self) -> Vec<Accepted> {
+        let audiences = std::iter::once(&self.rule.client_id).chain(&self.rule.audience);
+        audiences.map(|audience| Accepted { kind: self.rule.kind, audience: audience.clone() }).collect()
     }
 
     fn check_for(
@@ -235,7 +255,7 @@ fn refusal(error: ClaimsVerificationError) -> IdentityError {
     match error {
         ClaimsVerificationError::Expired(why) if why.starts_with("issued") => IdentityError::NotYet,
         ClaimsVerificationError::Expired(_) => IdentityError::Expired,
-        ClaimsVerificationError::InvalidAudience(_) => IdentityError::Audience,
+        ClaimsVerificationError::InvalidAudience(_) => IdentityError::Audience { accepted: Vec::new() },
         ClaimsVerificationError::InvalidIssuer(_) => IdentityError::UnknownIssuer,
         ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey) => {
             IdentityError::UnknownKey

@@ -189,8 +189,8 @@ async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
         assert!(verifier.verify(&issuer.token_with(&accepted), now).await.is_ok(), "{accepted}");
     }
     let refusal = async |changes: Value| verifier.verify(&issuer.token_with(&changes), now).await.expect_err("refused");
-    assert!(matches!(refusal(json!({ "aud": "other" })).await, IdentityError::Audience));
-    assert!(matches!(refusal(json!({ "aud": [CLIENT_ID, "other"] })).await, IdentityError::Audience));
+    assert!(matches!(refusal(json!({ "aud": "other" })).await, IdentityError::Audience { .. }));
+    assert!(matches!(refusal(json!({ "aud": [CLIENT_ID, "other"] })).await, IdentityError::Audience { .. }));
     assert!(matches!(refusal(json!({ "exp": at(-1) })).await, IdentityError::Expired));
     assert!(matches!(refusal(json!({ "iat": at(900) })).await, IdentityError::NotYet));
     for later in
@@ -199,6 +199,16 @@ async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
         assert!(matches!(refusal(json!({ "nbf": later })).await, IdentityError::NotYet), "{later}");
     }
     assert!(matches!(refusal(json!({ "email_verified": false })).await, IdentityError::Claims(_)));
+    for (changes, said) in [
+        (json!({ "sub": null }), "the token has no claim `sub`"),
+        (json!({ "exp": null }), "the token has no claim `exp`"),
+        (json!({ "exp": "tomorrow" }), "the claim `exp` cannot be read as a date"),
+    ] {
+        assert_eq!(refusal(changes).await.to_string(), said);
+    }
+    let IdentityError::Audience { accepted } = refusal(json!({ "aud": "other" })).await else { panic!("an audience") };
+    let audiences: Vec<_> = accepted.iter().map(|one| one.audience.as_str()).collect();
+    assert_eq!(audiences, [CLIENT_ID, "https://gate.example.com"]);
     let good = issuer.token_with(&json!({}));
     let too_late = now.after(Duration::from_secs(3600));
     assert!(matches!(verifier.verify(&good, too_late).await, Err(IdentityError::Expired)));

@@ -7,8 +7,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::api::{ApiError, ApiErrorBody, ErrorCode};
+use crate::core::identity::Kind;
 use crate::core::policy::Denial;
-use crate::server::identity::IdentityError;
+use crate::server::identity::{Accepted, IdentityError};
 use crate::server::store::StoreError;
 use crate::server::transcript::TranscriptError;
 
@@ -164,17 +165,34 @@ impl From<IdentityError> for Refusal {
                     .status(StatusCode::SERVICE_UNAVAILABLE)
                     .hint("Try again in a minute.")
             }
+            IdentityError::Audience { accepted } => match asked_elsewhere(accepted) {
+                Some(hint) => Self::sign_in(error.to_string()).hint(hint),
+                None => Self::sign_in(error.to_string()),
+            },
             IdentityError::NotAToken
             | IdentityError::UnknownIssuer
             | IdentityError::Signature
             | IdentityError::UnknownKey
-            | IdentityError::Audience
             | IdentityError::Expired
             | IdentityError::NotYet
             | IdentityError::Refused(_)
             | IdentityError::Claims(_) => Self::sign_in(error.to_string()),
         }
     }
+}
+
+/// What programs do for a token of the right audience; people sign in, which is asked for by itself.
+fn asked_elsewhere(accepted: &[Accepted]) -> Option<String> {
+    let programs = accepted.iter().filter(|one| one.kind != Kind::Human);
+    let audiences: Vec<_> = programs.map(|one| format!("`{}`", one.audience)).collect();
+    if audiences.is_empty() {
+        return None;
+    }
+    let ask = format!("sk the issuer for a token whose audience is {}", audiences.join(" or "));
+    Some(match accepted.iter().any(|one| one.kind == Kind::Human) {
+        true => format!("Run: dbgate login. Programs a{ask}"),
+        false => format!("A{ask}"),
+    })
 }
 
 impl From<TranscriptError> for Refusal {
@@ -227,6 +245,19 @@ mod tests {
             let refusal = Refusal::new(code, "no");
             assert_eq!(refusal.is_retryable(), is_retryable, "{code:?}");
             assert_eq!(refusal.into_response().status().as_u16(), status, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_others_is_answered_with_who_should_have_it() {
+        let accepted = |kind| Accepted { kind, audience: "https://gate.example.com".into() };
+        let hint = |accepted| Refusal::from(IdentityError::Audience { accepted }).hint.expect("a hint");
+        assert_eq!(hint(vec![accepted(Kind::Human)]), "Run: dbgate login");
+        for kind in [Kind::Agent, Kind::Workload] {
+            let ask = "sk the issuer for a token whose audience is `https://gate.example.com`";
+            assert_eq!(hint(vec![accepted(kind)]), format!("A{ask}"));
+            let both = vec![accepted(Kind::Human), accepted(kind)];
+            assert_eq!(hint(both), format!("Run: dbgate login. Programs a{ask}"));
         }
     }
 
