@@ -99,6 +99,8 @@ pub enum ClaimsError {
     TooMany(String),
     #[error("the claim `{0}` cannot be read as a date")]
     NotADate(String),
+    #[error("by its claim `act` somebody else acts for this person")]
+    ActedFor,
     #[error("the issuer has not verified this e-mail address")]
     UnverifiedEmail,
 }
@@ -108,6 +110,11 @@ pub fn identity(claims: &Claims, rule: &IssuerRule) -> Result<Identity, ClaimsEr
     if claims.issuer != rule.issuer {
         let (expected, found) = (rule.issuer.clone(), claims.issuer.clone());
         return Err(ClaimsError::OtherIssuer { expected, found });
+    }
+    // RFC 8693, section 4.1. Whoever acts is not the person whose name stands in the token, and decides nothing as
+    // if they were. For programs there are rules of their own.
+    if rule.kind == Kind::Human && claims.all.contains_key("act") {
+        return Err(ClaimsError::ActedFor);
     }
     Ok(Identity {
         kind: rule.kind,
@@ -249,6 +256,14 @@ mod tests {
         };
         assert_eq!(listed(1000).map(|(_, groups)| groups.len()), Ok(1000));
         assert_eq!(listed(1001), Err(ClaimsError::TooMany("groups".into())));
+    }
+
+    #[test]
+    fn who_acts_for_a_person_is_not_the_person() {
+        let acted = claims(r#"{"email":"ana@example.com","act":{"sub":"robot"}}"#);
+        assert_eq!(identity(&acted, &rule("{}")), Err(ClaimsError::ActedFor));
+        let agent = IssuerRule { kind: Kind::Agent, ..rule("{}") };
+        assert_eq!(identity(&acted, &agent).map(|identity| identity.kind), Ok(Kind::Agent));
     }
 
     #[test]

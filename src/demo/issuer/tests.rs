@@ -203,6 +203,7 @@ async fn genuine_tokens_are_refused_for_others_and_at_other_times() {
         (json!({ "sub": null }), "the token has no claim `sub`"),
         (json!({ "exp": null }), "the token has no claim `exp`"),
         (json!({ "exp": "tomorrow" }), "the claim `exp` cannot be read as a date"),
+        (json!({ "act": { "sub": "robot" } }), "by its claim `act` somebody else acts for this person"),
     ] {
         assert_eq!(refusal(changes).await.to_string(), said);
     }

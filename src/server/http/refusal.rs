@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::api::{ApiError, ApiErrorBody, ErrorCode};
+use crate::core::claims::ClaimsError;
 use crate::core::identity::Kind;
 use crate::core::policy::Denial;
 use crate::server::identity::{Accepted, IdentityError};
@@ -169,6 +170,10 @@ impl From<IdentityError> for Refusal {
                 Some(hint) => Self::sign_in(error.to_string()).hint(hint),
                 None => Self::sign_in(error.to_string()),
             },
+            IdentityError::Claims(ClaimsError::ActedFor) => Self::sign_in(error.to_string()).hint(
+                "Sign in as yourself: dbgate login. A program that acts for people needs a rule of its own at the \
+                 broker, with kind = \"agent\".",
+            ),
             IdentityError::NotAToken
             | IdentityError::UnknownIssuer
             | IdentityError::Signature
