@@ -436,7 +436,7 @@ json\t''
 ndjson\t''
 csv\t''
 tsv\t''"
-complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l check -d 'Read configuration and policies, list every problem, and stop'
+complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l check -d 'Read the configuration and all files it names, list every problem, and stop'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-input -d 'Never ask and never open a prompt'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -s q -l quiet -d 'Say nothing but answers and errors'
 complete -c dbgate -n "__fish_dbgate_using_subcommand serve" -l no-color -d 'No colours, as with NO_COLOR'

@@ -23,7 +23,7 @@ pub struct ServeArguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/dbgate/server.toml")]
     pub config: PathBuf,
-    /// Read configuration and policies, list every problem, and stop
+    /// Read the configuration and all files it names, list every problem, and stop
     #[arg(long)]
     pub check: bool,
 }

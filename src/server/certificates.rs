@@ -50,6 +50,8 @@ pub enum CertificateError {
     File(#[from] FileError),
     #[error("`{}` is not text", .0.display())]
     NotText(PathBuf),
+    #[error("`{}` holds no key", file.display())]
+    NotAKey { file: PathBuf, source: rcgen::Error },
     #[error("a certificate for `{host}` cannot be made")]
     Make { host: String, source: rcgen::Error },
 }
@@ -77,9 +79,22 @@ pub fn own(server: &Server, now: Moment) -> Result<Certificates, CertificateErro
     let (ca_pem, chain, key) = self_made(&server.data_dir, &server.gateway_host, now)?;
     let file = server.data_dir.join(CA_CERTIFICATE);
     let failed = unusable("data_dir", &file);
-    let made = || Ok((wire(&chain, &key)?, tls::end_point(&chain)?));
-    let (wire, end_point) = made().map_err(failed)?;
+    let made = || Ok((wire(&chain, &key)?, tls::end_point(&chain)?, tls::authorities_alone(&ca_pem)?));
+    let (wire, end_point, ca_pem) = made().map_err(failed)?;
     Ok(Certificates { wire, end_point, api: None, ca_pem: Some(ca_pem) })
+}
+
+/// What would keep a start from making one, as far as that can be told without writing.
+pub fn unmakeable(server: &Server) -> Vec<CertificateError> {
+    let failed = |source| CertificateError::Make { host: server.gateway_host.clone(), source };
+    let mut problems = Vec::new();
+    problems.extend(CertificateParams::new(vec![server.gateway_host.clone()]).map_err(failed).err());
+    let (ca_file, key_file) = (server.data_dir.join(CA_CERTIFICATE), server.data_dir.join(CA_KEY));
+    if ca_file.exists() && key_file.exists() {
+        problems.extend(private_text(&ca_file).err());
+        problems.extend(kept_key(&key_file).err());
+    }
+    problems
 }
 
 /// Why clients refuse the configured certificate, which the listeners can be started with all the same.
@@ -153,7 +168,7 @@ fn self_made(folder: &Path, host: &str, now: Moment) -> Result<(String, String, 
         files::write_private(&ca_file, certificate.pem().as_bytes())?;
     }
     let ca_pem = private_text(&ca_file)?;
-    let ca_key = KeyPair::from_pem(&private_text(&key_file)?).map_err(make)?;
+    let ca_key = kept_key(&key_file)?;
     let issuer = Issuer::new(authority(now), ca_key);
 
     let mut names = vec![host.to_owned(), "localhost".into(), "127.0.0.1".into(), "::1".into()];
@@ -168,6 +183,11 @@ fn self_made(folder: &Path, host: &str, now: Moment) -> Result<(String, String, 
     let key = KeyPair::generate().map_err(make)?;
     let certificate = params.signed_by(&key, &issuer).map_err(make)?;
     Ok((ca_pem, certificate.pem(), key.serialize_pem()))
+}
+
+fn kept_key(file: &Path) -> Result<KeyPair, CertificateError> {
+    let unusable = |source| CertificateError::NotAKey { file: file.to_owned(), source };
+    KeyPair::from_pem(&private_text(file)?).map_err(unusable)
 }
 
 fn authority(now: Moment) -> CertificateParams {

@@ -61,6 +61,9 @@ pub fn ready(config: Config) -> Result<Ready, StartError> {
     }
     let targets = targets(&config, &mut problems);
     let certificates = config.server.tls.as_ref().map(|files| problems.take_all(certificates::configured(files)));
+    if config.server.tls.is_none() {
+        problems.0.extend(certificates::unmakeable(&config.server).into_iter().map(StartError::from));
+    }
     let rules = config.identity.iter().map(|section| section.rule.clone()).collect();
     let verifier = problems.take_all(Verifier::new(rules));
     let channels = config.approvals.notify.iter().filter_map(|channel| problems.take(Channel::open(channel))).collect();

@@ -35,6 +35,12 @@ admin       = { user = "dbgate_broker", password_file = "password" }
 pack        = "production"
 "#;
 
+/// The lines of it without which the certificate is one of the gate's own making.
+const TLS: &str = "tls_cert_file = \"cert.pem\"\ntls_key_file  = \"key.pem\"\ntls_ca_file   = \"ca.pem\"\n";
+
+/// What is done to a site to spoil it.
+type Change<'a> = Box<dyn Fn(&mut Site) + 'a>;
+
 /// A folder with a configuration and what it names.
 struct Site {
     program: Program,
@@ -166,12 +172,8 @@ async fn what_is_handed_to_every_client_holds_certificates_and_nothing_else() {
 #[tokio::test]
 async fn what_serve_would_refuse_a_check_names_with_its_file() {
     let other = Site::new();
-    for (change, said) in [
-        (
-            Box::new(|site: &mut Site| files::remove(&site.path("cert.pem")).map(drop).expect("removed"))
-                as Box<dyn Fn(&mut Site)>,
-            "cert.pem",
-        ),
+    let changes: Vec<(Change<'_>, &str)> = vec![
+        (Box::new(|site: &mut Site| files::remove(&site.path("cert.pem")).map(drop).expect("removed")), "cert.pem"),
         (Box::new(|site| site.chmod("key.pem", 0o644)), "chmod 600"),
         (Box::new(|site| site.write("key.pem", &other.read("key.pem"))), "is not the key of the certificate in"),
         (Box::new(|site| site.write("key.pem", "rubbish")), "key.pem"),
@@ -193,7 +195,22 @@ async fn what_serve_would_refuse_a_check_names_with_its_file() {
         ),
         (Box::new(|site| site.edit("sslmode=disable", "sslrootcert=none.pem")), "none.pem"),
         (Box::new(|site| site.write("data/log-signing-key", "x")), "log-signing-key"),
-    ] {
+        (
+            Box::new(|site| {
+                site.edit(TLS, "");
+                site.write("data/wire-ca.pem", &site.read("ca.pem"));
+                site.write("data/wire-ca-key.pem", "rubbish");
+            }),
+            "wire-ca-key.pem",
+        ),
+        (
+            Box::new(|site| {
+                site.edit(TLS, "gateway_host = \"gäte.example.com\"\n");
+            }),
+            "`gäte.example.com`",
+        ),
+    ];
+    for (change, said) in changes {
         let mut site = Site::new();
         change(&mut site);
         site.is_refused(&[said]).await;
@@ -211,8 +228,7 @@ async fn a_relative_path_in_a_dsn_starts_at_the_file_as_others_do() {
 #[tokio::test]
 async fn without_tls_a_check_knows_an_address_that_nobody_answers_with_https() {
     let mut site = Site::new();
-    let tls = "tls_cert_file = \"cert.pem\"\ntls_key_file  = \"key.pem\"\ntls_ca_file   = \"ca.pem\"\n";
-    site.edit(tls, "");
+    site.edit(TLS, "");
     // Something in front of it may speak TLS for it.
     assert_eq!(site.check().await.0, Some(0));
     site.edit("https://gate.example.com", "https://localhost:8480");

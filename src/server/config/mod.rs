@@ -300,7 +300,9 @@ fn server(mut section: Section<'_>, folder: &Path, findings: &mut Findings<'_>) 
 fn is_one_socket(one: SocketAddr, other: SocketAddr) -> bool {
     // Port 0 takes a free one each time.
     let is_one_port = one.port() == other.port() && one.port() != 0;
-    is_one_port && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+    // `[::]` takes the port of IPv4 as well.
+    let takes = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    is_one_port && (one.ip() == other.ip() || takes(one, other) || takes(other, one))
 }
 
 /// Why clients that go by `public_url` would not be understood. Where it is https and the listener

@@ -119,6 +119,23 @@ fn the_host_of_a_url_is_found() {
 }
 
 #[test]
+fn two_listeners_need_two_ports_where_one_takes_the_others() {
+    for (one, other, expected) in [
+        ("127.0.0.1:80", "127.0.0.1:80", true),
+        ("127.0.0.1:80", "127.0.0.1:81", false),
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+        ("127.0.0.1:80", "127.0.0.2:80", false),
+        ("0.0.0.0:80", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "[::1]:80", false),
+        ("127.0.0.1:80", "[::]:80", true),
+    ] {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        assert_eq!(is_one_socket(address(one), address(other)), expected, "{one} {other}");
+        assert_eq!(is_one_socket(address(other), address(one)), expected, "{other} {one}");
+    }
+}
+
+#[test]
 fn the_examples_are_valid() {
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/server.toml"));
     let config = Config::load(file).expect("examples/server.toml");
