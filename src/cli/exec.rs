@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
-pub use crate::cli::output::Outcome;
-use crate::cli::output::{Answer, Table};
+use crate::cli::output::Table;
 use crate::cli::people::{self, People};
 use crate::cli::request;
 use crate::cli::session;

@@ -1,5 +1,6 @@
 //! What people and agents type: one command a file, flags in [`args`], exit codes in [`exit`].
 
+pub mod answer;
 pub mod args;
 pub mod audit;
 pub mod check;
@@ -86,7 +87,7 @@ pub fn main() -> ExitCode {
     let is_document = cli.global.format == Format::Json && !has_document;
     let exit = runtime.block_on(run(command, cli.global)).unwrap_or_else(|failure| {
         if is_document {
-            println!("{}", output::failure_document(&failure));
+            println!("{}", answer::failure_document(&failure));
         }
         fail(&failure)
     });
@@ -112,7 +113,7 @@ fn misused(error: &clap::Error) -> Exit {
         let what = said.lines().map(str::trim).take_while(|line| !line.is_empty() && !line.starts_with("Usage:"));
         let what = what.collect::<Vec<_>>().join(" ");
         let failure = Failure::new(Exit::Usage, what.trim_start_matches("error: ")).hint("Run: dbgate --help");
-        println!("{}", output::failure_document(&failure));
+        println!("{}", answer::failure_document(&failure));
     }
     Exit::Usage
 }

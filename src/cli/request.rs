@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{Asking, ExecArgs, Global, RequestCommand};
-use crate::cli::exec::{Limits, Outcome, Run, deadline};
+use crate::cli::exec::{Limits, Run, deadline};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ls;
-use crate::cli::output::Answer;
 use crate::cli::people::{self, People};
 use crate::cli::session;
 use crate::cli::stop::Watch;

@@ -5,11 +5,11 @@
 
 use serde_json::json;
 
+use crate::cli::answer;
 use crate::cli::args::{Asking, ExecArgs, Format, Global, Source, UndoArgs};
 use crate::cli::exec;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ls::columns;
-use crate::cli::output;
 use crate::cli::whoami::print_json;
 use crate::cli::workstation::Workstation;
 use crate::core::api::undo::{UndoView, Undos};
@@ -25,7 +25,7 @@ pub async fn run(global: &Global, arguments: &UndoArgs) -> Result<Exit, Failure>
         Err(failure) => {
             // `exec` would have written a document for this, too.
             if arguments.apply && global.format == Format::Json {
-                println!("{}", output::failure_document(&failure));
+                println!("{}", answer::failure_document(&failure));
             }
             return Err(failure);
         }
