@@ -16,11 +16,11 @@ use crate::client::connect::Session;
 use crate::client::render::Column;
 use crate::client::render::report::{Origin, Refusal};
 use crate::client::render::value;
+use crate::client::standing::{Control, Fate, Standing};
 use crate::core::api::GrantAnswer;
 use crate::core::api::request::RequestView;
 use crate::core::encoding;
 use crate::core::session::tag_rows;
-use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::local::{self, Look};
 use crate::core::wire::backend::ErrorFields;
 
@@ -28,7 +28,7 @@ use crate::core::wire::backend::ErrorFields;
 pub struct Outcome {
     digest: String,
     kind: &'static str,
-    ends_transaction: bool,
+    control: Control,
     limits: Limits,
     bytes: u64,
     tag: Option<String>,
@@ -53,11 +53,10 @@ impl Outcome {
             Look::Unknown { .. } => None,
         };
         let kind = facts.as_ref().map_or("unknown", |facts| facts.effect.word());
-        let ends = [Some(TransactionVerb::Commit), Some(TransactionVerb::Rollback)];
         Self {
             digest: format!("sha256:{}", encoding::hex(&Sha256::digest(sql.as_bytes()))),
             kind: if kind == "transaction" { "session" } else { kind },
-            ends_transaction: facts.is_some_and(|facts| ends.contains(&facts.transaction)),
+            control: Control::of(sql),
             limits,
             bytes: 0,
             tag: None,
@@ -99,17 +98,12 @@ impl Outcome {
     }
 
     /// Whether nothing in it can have changed anything, as far as its text shows.
-    pub fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         matches!(self.kind, "read" | "session")
     }
 
-    /// Whether it has ended a transaction, all of it.
-    pub fn ends_transaction(&self) -> bool {
-        self.ends_transaction
-    }
-
     /// Whether its tag says that it has written, or leaves that open: EXECUTE has the tag of what it runs.
-    pub fn has_written(&self) -> bool {
+    fn has_written(&self) -> bool {
         !self.only_reads() && !self.tag.as_deref().is_some_and(|tag| tag.starts_with("SELECT"))
     }
 
@@ -139,7 +133,7 @@ impl Outcome {
         })
     }
 
-    fn json(&self, index: usize, status: &str) -> String {
+    fn json(&self, index: usize, status: Status, fate: Fate) -> String {
         let columns: Vec<_> = self
             .columns
             .iter()
@@ -158,7 +152,7 @@ impl Outcome {
         let rows: Vec<_> = self.rows.iter().map(|row| row.get()).collect();
         let milliseconds = self.duration.as_secs_f64() * 1000.0;
         let mut out = json!({
-            "index": index, "digest": self.digest, "kind": self.kind, "status": status, "command_tag": self.tag,
+            "index": index, "digest": self.digest, "kind": self.kind, "status": status.word(fate), "command_tag": self.tag,
             "rows_affected": affected, "columns": columns, "row_count": self.rows.len(), "truncated": truncated,
             "notices": [], "duration_ms": (milliseconds * 1000.0).round() / 1000.0, "trust": "untrusted-data",
         })
@@ -170,12 +164,41 @@ impl Outcome {
     }
 }
 
+/// How a statement ended by itself, whatever became of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Done,
+    Failed,
+    Denied,
+    Pending,
+    NotRun,
+    /// The link broke while it ran, and it may have written.
+    Unknown,
+}
+
+impl Status {
+    fn word(self, fate: Fate) -> &'static str {
+        match (self, fate) {
+            (Self::Done, Fate::Stands) => "done",
+            (Self::Done, Fate::RolledBack) => "rolled_back",
+            (Self::Done, Fate::Unknown) | (Self::Unknown, _) => "unknown",
+            (Self::Failed, _) => "failed",
+            (Self::Denied, _) => "denied",
+            (Self::Pending, _) => "pending",
+            (Self::NotRun, _) => "not_run",
+        }
+    }
+}
+
 /// Everything the JSON document says.
 pub struct Answer {
     target: Value,
     principal: Value,
     session: Value,
-    statements: Vec<String>,
+    statements: Vec<(Outcome, Status)>,
+    standing: Standing,
+    /// What was committed although it did not end well.
+    committed: Option<String>,
     denial: Option<Value>,
     approval: Option<Value>,
     error: Option<Value>,
@@ -196,6 +219,8 @@ impl Answer {
             principal: json!({"kind": "human", "subject": "unknown"}),
             session: Value::Null,
             statements: Vec::new(),
+            standing: Standing::default(),
+            committed: None,
             denial: None,
             approval: None,
             error: None,
@@ -216,9 +241,9 @@ impl Answer {
 
     /// People were asked about a statement, and it has not run.
     pub fn waits(&mut self, outcome: Outcome, view: &RequestView) {
-        let status = if view.is_open() { "pending" } else { "denied" };
+        let status = if view.is_open() { Status::Pending } else { Status::Denied };
         self.approval = Some(json!(view));
-        self.statements.push(outcome.json(self.statements.len(), status));
+        self.statements.push((outcome, status));
     }
 
     pub fn granted(&mut self, answer: &GrantAnswer) {
@@ -235,6 +260,12 @@ impl Answer {
         }
     }
 
+    /// Takes in what the server says of transactions after a statement, before its outcome is kept.
+    pub fn ran(&mut self, outcome: &Outcome, has_failed: bool, status: u8) {
+        let tag = outcome.tag.as_deref().filter(|_| !has_failed);
+        self.standing.ran(self.statements.len(), &outcome.control, tag, status);
+    }
+
     pub fn push(&mut self, outcome: Outcome) {
         let masked: Vec<_> = outcome.columns.iter().filter(|column| column.mask.is_some()).collect();
         if !masked.is_empty() {
@@ -246,18 +277,18 @@ impl Answer {
             self.warnings.push(json!({"code": "masked_columns", "message": message}));
         }
         self.is_truncated |= outcome.is_cut();
-        self.statements.push(outcome.json(self.statements.len(), "done"));
+        self.statements.push((outcome, Status::Done));
     }
 
     pub fn not_run(&mut self, sql: &str) {
-        let outcome = Outcome::new(sql, Limits::NONE);
-        self.statements.push(outcome.json(self.statements.len(), "not_run"));
+        self.statements.push((Outcome::new(sql, Limits::NONE), Status::NotRun));
     }
 
     /// The link broke while it ran.
     pub fn lost(&mut self, outcome: Outcome) {
-        let status = if outcome.only_reads() { "failed" } else { "unknown" };
-        self.statements.push(outcome.json(self.statements.len(), status));
+        let status = if self.only_reads(&outcome) { Status::Failed } else { Status::Unknown };
+        self.standing.ended(Some(&outcome.control));
+        self.statements.push((outcome, status));
     }
 
     pub fn failed(&mut self, outcome: Outcome, fields: &ErrorFields, origin: &Origin<'_>, exit: Exit) {
@@ -273,20 +304,55 @@ impl Answer {
                     "statement_index": index, "message": fields.message, "objects": refusal.objects,
                     "position": position, "retryable": refusal.retryable, "remedies": remedies,
                 }));
-                self.statements.push(outcome.json(index, "denied"));
+                self.statements.push((outcome, Status::Denied));
             }
             None => {
                 self.error = Some(json!({
                     "code": people::code_of(fields).unwrap_or_else(|| exit.word().to_owned()), "sqlstate": fields.sqlstate, "message": fields.message,
                     "detail": fields.detail, "hint": fields.hint, "position": position, "retryable": false,
                 }));
-                self.statements.push(outcome.json(index, "failed"));
+                self.statements.push((outcome, Status::Failed));
             }
         }
     }
 
     pub fn is_truncated(&self) -> bool {
         self.is_truncated
+    }
+
+    /// Whether nothing in what runs now can change anything. A COMMIT does what was written before it.
+    pub fn only_reads(&self, outcome: &Outcome) -> bool {
+        outcome.only_reads() && !(outcome.control.commits() && self.has_unfinished())
+    }
+
+    /// Whether something was written in a transaction that is still open.
+    pub fn has_unfinished(&self) -> bool {
+        let open = self.standing.open_from().unwrap_or(usize::MAX);
+        let mut written = (0..).zip(&self.statements).filter(|(index, one)| *index >= open && self.wrote(*index, one));
+        written.next().is_some()
+    }
+
+    /// Whether it has written, and that was not rolled back.
+    fn wrote(&self, index: usize, (outcome, status): &(Outcome, Status)) -> bool {
+        *status == Status::Done && outcome.has_written() && self.standing.of(index) == Fate::Stands
+    }
+
+    /// The session has ended: what was not committed is rolled back. Where not all went well, answers what was
+    /// committed all the same.
+    pub fn ended(&mut self, went_well: bool) -> Option<&str> {
+        self.standing.ended(None);
+        let written: Vec<_> = (0..)
+            .zip(&self.statements)
+            .filter(|(index, one)| self.wrote(*index, one))
+            .map(|(index, _)| index)
+            .collect();
+        let failed = self.statements.iter().position(|(_, status)| *status != Status::Done);
+        let last = written.last().filter(|_| !went_well)?;
+        let what = if written.len() == 1 { "1 statement" } else { &format!("{} statements", written.len()) };
+        let before = if failed.is_none_or(|failed| *last < failed) { " before it" } else { "" };
+        let have = if written.len() == 1 { "has" } else { "have" };
+        self.committed = Some(format!("{what}{before} {have} been committed."));
+        self.committed.as_deref()
     }
 
     /// The document.
@@ -300,10 +366,17 @@ impl Answer {
             Exit::Denied if denial.is_none() => "unavailable",
             exit => exit.status(),
         };
-        let error = self.error.clone().or_else(|| failure.map(told));
+        let mut error = self.error.clone().or_else(|| failure.map(told));
+        if let (Some(committed), Some(hint)) = (&self.committed, error.as_mut().and_then(|error| error.get_mut("hint")))
+            && hint.is_null()
+        {
+            *hint = committed.as_str().into();
+        }
+        let told = self.committed.iter().map(|message| json!({"code": "committed", "message": message}));
+        let warnings: Vec<_> = self.warnings.iter().cloned().chain(told).collect();
         let mut head = json!({
             "schema": "dbgate.exec/1", "status": status, "exit_code": exit.code(), "target": self.target,
-            "principal": self.principal, "session": self.session, "warnings": self.warnings,
+            "principal": self.principal, "session": self.session, "warnings": warnings,
             "audit": {"record_ids": [], "transcript": self.evidence},
         });
         if let Some(members) = head.as_object_mut() {
@@ -316,7 +389,11 @@ impl Answer {
         }
         let mut text = head.to_string();
         text.pop();
-        let _ = write!(text, ",\"statements\":[{}]}}", self.statements.join(","));
+        let statements = self.statements.iter().enumerate();
+        let statements: Vec<_> = statements
+            .map(|(index, (outcome, status))| outcome.json(index, *status, self.standing.of(index)))
+            .collect();
+        let _ = write!(text, ",\"statements\":[{}]}}", statements.join(","));
         text
     }
 }

@@ -85,7 +85,7 @@ pub enum Command {
     },
     /// Run statements and print what they answer
     #[command(
-        after_help = "Examples:\n  dbgate exec demo -c 'select 1' --format json\n  dbgate exec demo -f report.sql\n  echo 'select 1;' | dbgate exec demo -\n\nExit codes: dbgate help-exit-codes"
+        after_help = "Examples:\n  dbgate exec demo -c 'select 1' --format json\n  dbgate exec demo -f report.sql\n  echo 'select 1;' | dbgate exec demo -\n\nEach statement commits by itself; BEGIN and COMMIT make several of them one.\nExit codes: dbgate help-exit-codes"
     )]
     Exec(ExecArgs),
     /// Ask for a verdict without running anything

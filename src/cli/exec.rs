@@ -134,7 +134,6 @@ async fn execute(
         on_error: arguments.on_error,
         watch: &watch,
         answer,
-        is_unfinished: false,
     };
     let ran = match texts {
         Ok(texts) => run.texts(&texts).await.and_then(|exit| run.finished(exit)),
@@ -145,9 +144,22 @@ async fn execute(
     if let Ok(evidence) = &closed {
         answer.evidence.clone_from(evidence);
     }
-    let exit = ran?;
+    let exit = with_what_stands(ran, answer)?;
     closed?;
     Ok(whole(exit, arguments, answer))
+}
+
+/// Whoever reads that something failed is told what was committed before it.
+fn with_what_stands(ran: Result<Exit, Failure>, answer: &mut Answer) -> Result<Exit, Failure> {
+    let Some(committed) = answer.ended(matches!(ran, Ok(Exit::Ok))) else { return ran };
+    match ran {
+        Ok(exit) => {
+            eprintln!("{committed}");
+            Ok(exit)
+        }
+        Err(failure) if failure.hint.is_none() => Err(failure.hint(committed)),
+        Err(failure) => Err(Failure { message: format!("{}\n{committed}", failure.message), ..failure }),
+    }
 }
 
 /// When time is up.
@@ -197,8 +209,6 @@ pub struct Run<'a> {
     pub on_error: OnError,
     pub watch: &'a Watch,
     pub answer: &'a mut Answer,
-    /// Something was written in a transaction that is still open.
-    pub is_unfinished: bool,
 }
 
 impl Run<'_> {
@@ -259,7 +269,7 @@ impl Run<'_> {
     /// A text that leaves a transaction open has said of writes that they were made, and they will not stand.
     fn finished(&self, exit: Exit) -> Result<Exit, Failure> {
         match exit {
-            Exit::Ok if self.is_unfinished => Err(Failure::new(
+            Exit::Ok if self.answer.has_unfinished() => Err(Failure::new(
                 Exit::Failed,
                 "The transaction was left open, so it is rolled back: nothing that it wrote stands.",
             )
@@ -332,14 +342,12 @@ impl Run<'_> {
         outcome.took(started.elapsed());
         table.finish(&outcome, ran.is_err() || failed.is_some());
         if let Err(failure) = ran {
-            let failure = unless_known(failure, &outcome);
+            let failure = unless_known(failure, self.answer.only_reads(&outcome));
             self.answer.lost(outcome);
             return Err(failure);
         }
+        self.answer.ran(&outcome, failed.is_some(), self.open.status());
         let Some(mut fields) = failed else {
-            // COMMIT AND CHAIN ends one and begins the next.
-            let goes_on = self.open.status() != b'I' && !outcome.ends_transaction();
-            self.is_unfinished = goes_on && (self.is_unfinished || outcome.has_written());
             self.answer.push(outcome);
             return Ok(Exit::Ok);
         };
@@ -393,8 +401,8 @@ impl Run<'_> {
 const QUERY_CANCELED: &str = "57014";
 
 /// A link that is lost after a write was sent leaves open whether the write happened.
-fn unless_known(failure: Failure, outcome: &Outcome) -> Failure {
-    if failure.exit != Exit::Connection || outcome.only_reads() {
+fn unless_known(failure: Failure, only_reads: bool) -> Failure {
+    if failure.exit != Exit::Connection || only_reads {
         return failure;
     }
     let message = format!(

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// Gateway, broker or target unreachable or lost before any write was sent.
     Connection = 2,
-    /// PostgreSQL returned an error; the work is rolled back.
+    /// PostgreSQL returned an error; its transaction is rolled back, what was committed before it stands.
     Sql = 3,
     /// No sign-in, or an expired one, and no way to ask.
     AuthRequired = 4,
@@ -50,7 +50,11 @@ impl Exit {
         (Self::Ok, "ok", "every statement ran; output may be masked, or truncated (JSON says so)"),
         (Self::Failed, "failed", "local failure: file not found, I/O; audit verify: tampered"),
         (Self::Connection, "connection", "broker, gateway or target unreachable, before any write was sent"),
-        (Self::Sql, "sql_error", "PostgreSQL returned an error; work rolled back"),
+        (
+            Self::Sql,
+            "sql_error",
+            "PostgreSQL returned an error; its transaction is rolled back, what was committed before it stands",
+        ),
         (Self::AuthRequired, "auth_required", "no or expired sign-in and no way to prompt"),
         (Self::Denied, "denied", "policy refuses; the same statement will be refused again"),
         (Self::Pending, "pending", "approval requested; resume with the id"),

@@ -202,7 +202,6 @@ async fn execute(
         on_error: arguments.on_error,
         watch: &watch,
         answer,
-        is_unfinished: false,
     };
     let ran = run.texts(&[(None, view.statement.clone())]).await;
     let closed = session::close(open, &desk, &token).await;

@@ -2,7 +2,8 @@
 //!
 //! [`login`] signs in, [`credential`] asks the broker for a grant, [`connect`] opens the session,
 //! [`check`] looks at a statement before it is sent, [`render`] shows what came back,
-//! [`transcript`] keeps the client's own signed record. The auditor's step is `cli::audit`.
+//! [`standing`] follows what of a script was committed, [`transcript`] keeps the client's own signed
+//! record. The auditor's step is `cli::audit`.
 
 pub mod broker;
 pub mod check;
@@ -14,4 +15,5 @@ pub mod login;
 pub mod render;
 pub mod script;
 pub mod shell;
+pub mod standing;
 pub mod transcript;

@@ -171,6 +171,73 @@ async fn a_link_lost_after_a_write_was_sent_leaves_open_what_became_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_statement_says_whether_it_stands() {
+    let desk = Desk::begin(SHOP).await;
+    let update = |id: u32| format!("update orders set amount = 4141 where id = {id}");
+    let [first, second, third] = [1, 2, 3].map(update);
+    let told = async |more: &[&str], script: &str, code: i32| {
+        let arguments = ["exec", "demo", "--access", "write", "--format", "json"];
+        let output = desk.run(&[&arguments[..], more, &["-c", script]].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", said(&output));
+        let answer = exec_document(&output);
+        let statements = answer["statements"].as_array().expect("statements").iter();
+        let words: Vec<_> = statements.map(|one| one["status"].as_str().unwrap_or_default().to_owned()).collect();
+        (words.join(" "), answer, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // By itself each of them commits, and whoever reads of a failure reads that too.
+    let (words, answer, beside) = told(&[], &format!("{first}; {second}; selec; {third}"), 3).await;
+    assert_eq!(words, "done done failed not_run");
+    assert_eq!(answer["error"]["hint"], "2 statements before it have been committed.");
+    assert_eq!(answer["warnings"][0]["code"], "committed", "{answer:#}");
+    assert!(beside.contains("2 statements before it have been committed."), "{beside}");
+    let (words, answer, beside) = told(&["-c", &first], "update orders set amount = 0", 5).await;
+    assert_eq!((words.as_str(), &answer["warnings"][0]["code"]), ("done denied", &json!("committed")));
+    assert!(beside.contains("1 statement before it has been committed."), "{beside}");
+    let (words, _, beside) = told(&["--on-error", "continue"], &format!("selec; {first}"), 3).await;
+    assert_eq!(words, "failed done");
+    assert!(beside.contains("1 statement has been committed."), "{beside}");
+    // Together they stand or fall, and what only reads is nothing to tell of.
+    let (words, answer, beside) = told(&[], &format!("select 1; begin; {third}; selec"), 3).await;
+    assert_eq!((words.as_str(), &answer["error"]["hint"]), ("done rolled_back rolled_back failed", &json!(null)));
+    assert!(!beside.contains("committed"), "{beside}");
+    let (words, answer, _) = told(&[], &format!("{first}; begin; {third}"), 1).await;
+    assert_eq!(words, "done rolled_back rolled_back");
+    assert!(answer["error"]["message"].to_string().contains("1 statement before it has been committed."), "{answer:#}");
+    let (words, _, _) = told(&[], &format!("begin; {third}; rollback; {first}"), 0).await;
+    assert_eq!(words, "rolled_back rolled_back done done");
+    let (words, _, _) = told(&["--on-error", "continue"], &format!("begin; {third}; selec; commit"), 3).await;
+    assert_eq!(words, "rolled_back rolled_back failed rolled_back");
+    let saved = format!("begin; {first}; savepoint a; {third}; rollback to a; commit");
+    assert_eq!(told(&[], &saved, 0).await.0, "done done done rolled_back done done");
+    // What the policy stops in a transaction takes along what came before it.
+    let (words, _, beside) = told(&[], &format!("begin; {third}; update orders set amount = 0"), 5).await;
+    assert_eq!(words, "rolled_back rolled_back denied");
+    assert!(!beside.contains("committed"), "{beside}");
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 4141").await, 2);
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_lost_in_a_commit_leaves_open_what_became_of_its_transaction() {
+    let slow = "create function slow() returns trigger language plpgsql as \
+                $$ begin perform pg_sleep(30); return null; end $$; \
+                create constraint trigger slow after update on orders deferrable initially deferred \
+                for each row execute function slow();";
+    let mut served = Served::start("commit_lost", &format!("{SHOP}\n{slow}")).await;
+    let script = "begin; update orders set amount = 5 where id = 1; commit; select 2";
+    let child = spawn(served.command(&["exec", "demo", "--access", "write", "--format", "json", "-c", script]));
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+    until("it commits", async || served.count(waits).await == 1).await;
+    served.kill();
+    let output = ended(child).await;
+    assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+    let answer = exec_document(&output);
+    let words: Vec<_> = (0..4).map(|index| answer["statements"][index]["status"].clone()).collect();
+    assert_eq!(words, ["unknown", "unknown", "unknown", "not_run"], "{answer:#}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_dangerous_runs_because_nobody_is_there_to_ask() {
     let desk = Desk::begin(SHOP).await;
     let sql = "update orders set amount = 0";
