@@ -4,14 +4,20 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
+use rustyline::history::History as _;
 use rustyline::validate::Validator;
-use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler, Helper,
+    KeyCode, Modifiers, Movement, RepeatCount,
+};
 
 use crate::client::shell::meta;
 use crate::core::api::GrantAnswer;
@@ -64,6 +70,7 @@ pub enum Line {
 pub struct Prompter {
     editor: Editor<Typing, FileHistory>,
     history: Option<PathBuf>,
+    search: Search,
 }
 
 impl Prompter {
@@ -72,16 +79,19 @@ impl Prompter {
         let config = Config::builder().auto_add_history(false).completion_type(CompletionType::List).build();
         let mut editor = Editor::with_config(config).map_err(io::Error::other)?;
         editor.set_helper(Some(Typing::new(answer)));
+        let search = Search::default();
+        editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(search.clone())));
         if let Some(path) = &history {
             // Made private before anything is written to it; the first session has nothing to load.
             drop(files::append_private(path).map_err(io::Error::other)?);
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor, history })
+        Ok(Self { editor, history, search })
     }
 
     /// Waits for a line. Blocks the thread.
     pub fn ask(&mut self, prompt: &str) -> io::Result<Line> {
+        self.search.begin(!self.editor.history().is_empty());
         match self.editor.readline(prompt) {
             Ok(line) => Ok(Line::Typed(line)),
             Err(ReadlineError::Interrupted) => Ok(Line::Cleared),
@@ -106,6 +116,51 @@ impl Prompter {
         if let Some(path) = &self.history {
             let _ = self.editor.save_history(path);
         }
+    }
+}
+
+/// Ctrl-R looks for an earlier statement, which may be a write: Enter takes what was found into the line to be
+/// edited, and only another Enter runs it. Every key comes by here before the editor acts on it.
+#[derive(Clone, Default)]
+struct Search {
+    is_on: Arc<AtomicBool>,
+    has_history: Arc<AtomicBool>,
+}
+
+impl Search {
+    /// A new line is typed. Without a history there is nothing to look through.
+    fn begin(&self, has_history: bool) {
+        self.is_on.store(false, Ordering::Relaxed);
+        self.has_history.store(has_history, Ordering::Relaxed);
+    }
+
+    /// What a key does where that is not its usual meaning.
+    fn take(&self, key: KeyCode, with: Modifiers) -> Option<Cmd> {
+        match (key, with) {
+            (KeyCode::Char('R'), Modifiers::CTRL) => {
+                self.is_on.store(self.has_history.load(Ordering::Relaxed), Ordering::Relaxed);
+                None
+            }
+            (KeyCode::Enter, _) | (KeyCode::Char('J' | 'M'), Modifiers::CTRL) => {
+                self.is_on.swap(false, Ordering::Relaxed).then_some(Cmd::Move(Movement::EndOfBuffer))
+            }
+            // Letters are looked for, Backspace takes one back, and Ctrl-S looks the other way.
+            (KeyCode::Char(_), Modifiers::NONE | Modifiers::SHIFT)
+            | (KeyCode::Backspace, Modifiers::NONE)
+            | (KeyCode::Char('H' | 'S'), Modifiers::CTRL) => None,
+            // Whatever else is pressed ends the search.
+            _ => {
+                self.is_on.store(false, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+impl ConditionalEventHandler for Search {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        let key = event.get(0)?;
+        self.take(key.0, key.1)
     }
 }
 
@@ -215,6 +270,26 @@ mod tests {
             masked: vec![("customers".into(), "email".into())],
         };
         typing.candidates(line).1.into_iter().map(|pair| pair.display).collect()
+    }
+
+    #[test]
+    fn what_was_found_is_edited_before_it_is_run() {
+        let taken = |keys: &[(KeyCode, Modifiers)], has_history: bool| {
+            let search = Search::default();
+            search.begin(has_history);
+            keys.iter().fold(false, |_, (key, with)| search.take(*key, *with).is_some())
+        };
+        let find = (KeyCode::Char('R'), Modifiers::CTRL);
+        let letter = (KeyCode::Char('u'), Modifiers::NONE);
+        let enter = (KeyCode::Enter, Modifiers::NONE);
+        assert!(taken(&[find, letter, enter], true));
+        assert!(taken(&[find, letter, find, (KeyCode::Backspace, Modifiers::NONE), enter], true));
+        assert!(!taken(&[find, letter, enter, enter], true));
+        assert!(!taken(&[letter, enter], true));
+        // The arrow has taken it into the line already, Ctrl-G has given it up, and here was nothing to find.
+        assert!(!taken(&[find, letter, (KeyCode::Left, Modifiers::NONE), enter], true));
+        assert!(!taken(&[find, letter, (KeyCode::Char('G'), Modifiers::CTRL), letter, enter], true));
+        assert!(!taken(&[find, letter, enter], false));
     }
 
     #[test]
