@@ -118,6 +118,7 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         terminal.press("\u{4}");
         terminal.wait_for("A transaction is open and would be rolled back");
         terminal.types("update orders set amount = 4321 where id = 1;", "UPDATE 1");
+        terminal.types("\\gate why", "takes no `why`");
         terminal.types("commit;", "COMMIT");
         // Ctrl-D means the end only where a prompt reads it.
         terminal.wait_for("=> ");

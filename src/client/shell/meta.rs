@@ -87,7 +87,11 @@ pub fn parse(text: &str) -> Meta {
         ("x", setting) => expanded(setting),
         ("timing", setting) => on_or_off(setting),
         ("conninfo", _) => Meta::Conninfo,
-        ("gate", _) => Meta::Gate,
+        ("gate", None) => Meta::Gate,
+        ("gate", Some(other)) => Meta::Unknown(format!(
+            "\\gate takes no `{other}`: alone it shows who, where, how long, and what is masked. Outside of the \
+             prompt there are: dbgate check TARGET -c SQL, dbgate request create TARGET, dbgate request ls --mine"
+        )),
         ("g", None) => Meta::Go { expanded: false },
         ("gx", None) => Meta::Go { expanded: true },
         ("g" | "gx", Some(_)) => Meta::Unknown("output goes to the screen only: \\g takes no argument".into()),
@@ -201,6 +205,17 @@ mod tests {
         assert!(matches!(parse("\\timi"), Meta::Unknown(message) if message.contains("mean \\timing?")));
         assert!(matches!(parse("\\dq"), Meta::Unknown(message) if message.contains("mean \\dt?")));
         assert!(matches!(parse("\\password"), Meta::Unknown(message) if message.starts_with("no password")));
+    }
+
+    #[test]
+    fn what_gate_does_not_know_is_said_and_not_taken_for_its_status() {
+        assert_eq!(parse("\\gate"), Meta::Gate);
+        for asked in ["why", "check delete from orders", "request write 15m \"why\""] {
+            let Meta::Unknown(message) = parse(&format!("\\gate {asked}")) else { panic!("{asked}") };
+            let word = asked.split(' ').next().unwrap_or_default();
+            assert!(message.starts_with(&format!("\\gate takes no `{word}`: alone it shows")), "{message}");
+            assert!(message.contains("dbgate check TARGET -c SQL"), "{message}");
+        }
     }
 
     #[test]
