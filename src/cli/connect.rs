@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::args::{Asking, ExecArgs, Global, Source};
 use crate::cli::exec::{self, Reading};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::people::People;
+use crate::cli::people::{Interrupt, People};
 use crate::cli::typed::{self, Shell};
 use crate::cli::workstation::Workstation;
 use crate::cli::{repeat, session};
@@ -104,7 +104,7 @@ impl Conversation<'_> {
 async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstation) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("the terminal: {error}"));
     let mut prompter = Prompter::new(&open.credential().answer, history).map_err(failed)?;
-    let people = People { desk, patience: PATIENCE };
+    let people = People { desk, patience: PATIENCE, interrupt: Interrupt::Withdraws };
     let shell = Shell { people, expanded: Expanded::Off, is_timing: false, width: None };
     let (splitter, variables, last) = (Splitter::default(), Variables::default(), String::new());
     let mut conversation = Conversation { shell, splitter, variables, last };

@@ -12,7 +12,7 @@ use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{ExecArgs, Format, Global, OnError, Source};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Table;
-use crate::cli::people::{self, People};
+use crate::cli::people::{self, Interrupt, People};
 use crate::cli::request;
 use crate::cli::session;
 use crate::cli::stdout;
@@ -126,7 +126,7 @@ async fn execute(
     let texts = first.map_or_else(|| texts(&arguments.source), Ok);
     let watch = Watch::begin(open.cancel_handle(), deadline)?;
     let mut run = Run {
-        people: People { desk: &desk, patience },
+        people: People { desk: &desk, patience, interrupt: Interrupt::Withdraws },
         open: &mut open,
         bound: (!arguments.values.is_empty()).then(|| frontend::bound_texts(&arguments.values)),
         format: global.format,

@@ -1,6 +1,5 @@
 //! Waiting for people, on the side of whoever asked.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,9 +7,11 @@ use tokio::time::Instant;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::workstation::Workstation;
-use crate::client::render::request;
+use crate::client::render::{self, request};
 use crate::core::api::request::RequestView;
+use crate::core::text::escape;
 use crate::core::wire::backend::ErrorFields;
+use crate::sys::terminal;
 
 /// One call waits this long at the most: what lies between takes longer silences for a dead link.
 const ONE_CALL: Duration = Duration::from_secs(40);
@@ -40,12 +41,34 @@ fn detail(fields: &ErrorFields) -> Option<Detail> {
     serde_json::from_str(fields.detail.as_deref()?).ok()
 }
 
+/// Columns of a terminal that does not say how many it has.
+const USUAL_WIDTH: usize = 80;
+
+/// What Ctrl-C does to a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The statement's own session waits, and takes its request back.
+    Withdraws,
+    /// Somebody looks on; the request goes on waiting.
+    StopsWaiting,
+}
+
+impl Interrupt {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Withdraws => "Ctrl-C withdraws",
+            Self::StopsWaiting => "Ctrl-C stops waiting",
+        }
+    }
+}
+
 /// How to wait for people.
 #[derive(Clone, Copy)]
 pub struct People<'a> {
     pub desk: &'a Workstation,
     /// How long at the most.
     pub patience: Duration,
+    pub interrupt: Interrupt,
 }
 
 impl People<'_> {
@@ -61,10 +84,8 @@ impl People<'_> {
         if self.patience.is_zero() || view.state != "pending" {
             return Ok(view);
         }
-        let line = StatusLine { is_shown: std::io::stderr().is_terminal() };
-        if !line.is_shown {
-            eprint!("{}", request::waiting(&view));
-        }
+        let line = StatusLine { is_shown: terminal::is_watched(), interrupt: self.interrupt };
+        eprint!("{}", if line.is_shown { request::asked(&view) } else { request::waiting(&view) });
         while view.state == "pending" && began.elapsed() < self.patience {
             let left = self.patience.saturating_sub(began.elapsed()).min(ONE_CALL);
             let asking = async {
@@ -84,6 +105,18 @@ impl People<'_> {
         Ok(view)
     }
 
+    /// The same for whoever only looks on: Ctrl-C ends the wait and nothing else.
+    pub async fn look_on(&self, id: &str) -> Result<RequestView, Failure> {
+        tokio::select! {
+            view = self.wait(id) => view,
+            _ = tokio::signal::ctrl_c() => {
+                let message = format!("Stopped waiting; {} was not withdrawn.", escape(id));
+                let hint = format!("Wait again: dbgate request wait {0}. Take it back: dbgate request withdraw {0}", escape(id));
+                Err(Failure::new(Exit::Interrupted, message).hint(hint))
+            }
+        }
+    }
+
     /// Takes a request back, as whoever is interrupted wants.
     pub async fn withdraw(&self, id: &str) -> Result<(), Failure> {
         self.desk.broker.withdraw(&self.desk.token().await?, id).await?;
@@ -95,19 +128,16 @@ impl People<'_> {
 /// One line at the bottom of a terminal; gone when the wait is over.
 struct StatusLine {
     is_shown: bool,
+    interrupt: Interrupt,
 }
 
 impl StatusLine {
     fn show(&self, view: &RequestView, waited: Duration) {
         if self.is_shown {
-            let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
-            let (given, needed) = (view.reviewers.given, view.reviewers.needed);
-            eprint!(
-                "\r\u{1b}[Kwaiting for approval {} · {given}/{needed} {} · {minutes:02}:{seconds:02} · Ctrl-C withdraws · {}",
-                crate::core::text::escape(&view.request_id),
-                crate::core::text::escape(&view.reviewers.groups.join(", ")),
-                crate::core::text::escape(&view.url),
-            );
+            let line = request::status(view, waited, self.interrupt.words());
+            // A line as wide as the terminal would begin the next one, second by second.
+            let width = terminal::width().unwrap_or(USUAL_WIDTH).saturating_sub(1);
+            eprint!("\r\u{1b}[K{}", render::cut(&line, width));
         }
     }
 }

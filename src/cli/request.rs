@@ -9,7 +9,7 @@ use crate::cli::args::{Asking, ExecArgs, Global, RequestCommand};
 use crate::cli::exec::{Limits, Run, deadline};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ls;
-use crate::cli::people::{self, People};
+use crate::cli::people::{self, Interrupt, People};
 use crate::cli::session;
 use crate::cli::stop::Watch;
 use crate::cli::whoami::{Form, print_json};
@@ -80,26 +80,34 @@ pub async fn run(server: Option<&str>, form: Form, command: &RequestCommand) -> 
         }
         RequestCommand::Show { request } => shown(&desk.broker.request(&token, request, 0).await?, form),
         RequestCommand::Wait { request, timeout } => {
-            let people = People { desk: &desk, patience: Duration::from_secs(*timeout) };
-            let view = people.wait(request).await?;
-            if form == Form::Json {
-                shown(&view, form)?;
-            }
-            match view.state.as_str() {
-                "approved" | "executed" => {
-                    if form == Form::Text {
-                        println!("{}", request::verdict(&view));
-                    }
-                    Ok(Exit::Ok)
-                }
-                _ => Err(people::not_approved(&view)),
-            }
+            let (patience, interrupt) = (Duration::from_secs(*timeout), Interrupt::StopsWaiting);
+            waited(&People { desk: &desk, patience, interrupt }.look_on(request).await?, form)
         }
         RequestCommand::Withdraw { request } => shown(&desk.broker.withdraw(&token, request).await?, form),
         RequestCommand::Say { request, message } => {
             let token = desk.fresh_token().await?;
             shown(&desk.broker.say(&token, request, "question", message).await?, form)
         }
+    }
+}
+
+/// How a wait ended. The request is the answer, whatever became of it.
+fn waited(view: &RequestView, form: Form) -> Result<Exit, Failure> {
+    let is_approved = matches!(view.state.as_str(), "approved" | "executed");
+    match form {
+        Form::Json => {
+            shown(view, form)?;
+            let ended = people::not_approved(view);
+            if !is_approved {
+                eprintln!("{}", escape(&ended.message));
+            }
+            Ok(if is_approved { Exit::Ok } else { ended.exit })
+        }
+        Form::Text if is_approved => {
+            println!("{}", request::verdict(view));
+            Ok(Exit::Ok)
+        }
+        Form::Text => Err(people::not_approved(view)),
     }
 }
 
@@ -131,7 +139,8 @@ fn list(requests: &[RequestView]) -> String {
 pub async fn resume(global: &Global, arguments: &ExecArgs, id: &str, answer: &mut Answer) -> Result<Exit, Failure> {
     let desk = Workstation::open(global.server.as_deref(), None)?;
     let token = desk.token().await?;
-    let people = People { desk: &desk, patience: Duration::from_secs(arguments.wait.unwrap_or(0)) };
+    let patience = Duration::from_secs(arguments.wait.unwrap_or(0));
+    let people = People { desk: &desk, patience, interrupt: Interrupt::StopsWaiting };
     let not_yours = || {
         Failure::new(Exit::Denied, format!("`{}` is not your request: only whoever asked can run it.", escape(id)))
             .hint("Your own: dbgate request ls --mine")
@@ -149,7 +158,7 @@ pub async fn resume(global: &Global, arguments: &ExecArgs, id: &str, answer: &mu
             .hint(format!("Once it is approved: {}", view.resume_argv.join(" "))));
     }
     answer.about(&view);
-    let view = people.wait(id).await?;
+    let view = people.look_on(id).await?;
     match view.state.as_str() {
         "approved" => {}
         "pending" => {
@@ -194,7 +203,7 @@ async fn execute(
     answer.opened(&open);
     let watch = Watch::begin(open.cancel_handle(), deadline(arguments))?;
     let mut run = Run {
-        people: People { desk: &desk, patience: Duration::ZERO },
+        people: People { desk: &desk, patience: Duration::ZERO, interrupt: Interrupt::StopsWaiting },
         open: &mut open,
         bound,
         format: global.format,

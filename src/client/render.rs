@@ -10,6 +10,10 @@ pub mod request;
 pub mod table;
 pub mod value;
 
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use crate::core::api::MaskedColumn;
 use crate::core::wire::backend::Field;
 
@@ -81,9 +85,39 @@ pub fn timing(elapsed: std::time::Duration) -> String {
     }
 }
 
+/// A text in so many columns of a terminal: what does not fit is left out, and `…` says so.
+pub fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if text.width() <= columns {
+        return text.into();
+    }
+    let mut taken = 1;
+    let fits = |letter: &char| {
+        taken += letter.width().unwrap_or(0);
+        taken <= columns
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    if columns == 0 { Cow::Borrowed("") } else { format!("{kept}…").into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_cut_to_the_columns_that_its_letters_take() {
+        for (text, columns, shown) in [
+            ("waits · Ctrl-C", 14, "waits · Ctrl-C"),
+            ("waits · Ctrl-C", 9, "waits · …"),
+            // Letters of two columns each.
+            ("漢字漢字", 8, "漢字漢字"),
+            ("漢字漢字", 7, "漢字漢…"),
+            ("漢字漢字", 6, "漢字…"),
+            ("wide", 1, "…"),
+            ("wide", 0, ""),
+        ] {
+            assert_eq!(cut(text, columns), shown, "{text} in {columns}");
+        }
+    }
 
     #[test]
     fn a_column_is_masked_by_where_it_comes_from_not_by_its_name() {

@@ -12,4 +12,5 @@ pub mod random;
 #[cfg(test)]
 pub mod scratch;
 pub mod secrets;
+pub mod terminal;
 pub mod tls;

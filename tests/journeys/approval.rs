@@ -99,6 +99,16 @@ async fn rejected_withdrawn_and_unasked_have_their_exit_codes() {
     let (code, document) = scene.resume("ana", &id).await;
     assert_eq!((code, &document["status"]), (Some(7), &"rejected".into()), "{document:#}");
     assert_eq!(document["approval"]["comment"], "wrong table");
+    // Whoever waits for it gets one document, and its words beside it.
+    let waiting = scene.ask("delete from customers where id <= 300").await;
+    for (id, code, state, words) in [(&id, 7, "rejected", "was rejected by"), (&waiting, 6, "pending", "still waits")] {
+        let output = scene.run("ana", &["request", "wait", id, "--timeout", "1s", "--format", "json"]).await;
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        assert_eq!((&document["request_id"], &document["state"]), (&id.as_str().into(), &state.into()));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{}", said(&output));
+    }
+    assert_eq!(scene.run("ana", &["request", "withdraw", &waiting]).await.status.code(), Some(0));
     let id = scene.ask(UPDATE).await;
     assert_eq!(scene.run("ana", &["request", "withdraw", &id]).await.status.code(), Some(0));
     assert_eq!(scene.resume("ana", &id).await.0, Some(7));

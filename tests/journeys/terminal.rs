@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::support::desk::Desk;
 use crate::support::gate::SHOP;
+use crate::support::scene::{Scene, UPDATE};
 
 /// The program at a pseudo-terminal, which `script` makes.
 struct Terminal {
@@ -18,11 +19,19 @@ struct Terminal {
 
 impl Terminal {
     fn open(command: &Command) -> Self {
+        Self::open_in(command, 80)
+    }
+
+    /// In a terminal of so many columns.
+    fn open_in(command: &Command, columns: usize) -> Self {
         let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
         let line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let mut script = Command::new("script");
         // `exec`: a shell in between would take Ctrl-C for its own end.
-        script.args(["-qec", &format!("exec {line}"), "/dev/null"]).env_clear().env("TERM", "xterm");
+        script
+            .args(["-qec", &format!("stty rows 24 cols {columns}; exec {line}"), "/dev/null"])
+            .env_clear()
+            .env("TERM", "xterm");
         script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
         let (keys, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
@@ -109,6 +118,7 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         terminal.types("rollback;", "ROLLBACK");
         terminal.types("\\d customers", "Indexes");
         terminal.types("\\foo", "invalid command \\foo");
+        terminal.types("\\gate why", "takes no `why`");
         terminal.press("select pg_sleep(60);\r");
         while running() == 0 {}
         terminal.press("\u{3}");
@@ -118,7 +128,6 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         terminal.press("\u{4}");
         terminal.wait_for("A transaction is open and would be rolled back");
         terminal.types("update orders set amount = 4321 where id = 1;", "UPDATE 1");
-        terminal.types("\\gate why", "takes no `why`");
         terminal.types("commit;", "COMMIT");
         // Ctrl-D means the end only where a prompt reads it.
         terminal.wait_for("=> ");
@@ -128,6 +137,57 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
     });
     assert_eq!(desk.gate.count("select count(*) from orders where amount = 4321").await, 1);
     desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_search_has_found_is_edited_before_it_runs() {
+    let desk = Desk::begin(SHOP).await;
+    let command = desk.command(&["connect", "demo", "--access", "write"]);
+    tokio::task::block_in_place(|| {
+        let mut terminal = Terminal::open(&command);
+        terminal.wait_for("=> ");
+        terminal.types("update orders set amount = 1212 where id = 1;", "UPDATE 1");
+        terminal.wait_for("=> ");
+        terminal.press("\u{12}");
+        terminal.wait_for("(reverse-i-search)");
+        terminal.press("1212");
+        terminal.wait_for("(reverse-i-search)`1212'");
+        terminal.press("\r");
+        terminal.wait_for("=> ");
+        // Had it run, this would stand in a line of its own.
+        terminal.press("\u{7f}0;");
+        terminal.press("\r");
+        terminal.wait_for("UPDATE 1");
+        terminal.wait_for("=> ");
+        terminal.types("\\q", "Verify it: dbgate audit verify");
+        assert_eq!(terminal.ended(), Some(0));
+    });
+    assert_eq!(desk.gate.count("select count(*) from orders where amount = 1212 and id in (1, 10)").await, 2);
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_takes_one_line_of_a_narrow_terminal_and_ctrl_c_only_ends_the_wait() {
+    const COLUMNS: usize = 64;
+    let scene = Scene::start("").await;
+    let id = scene.ask(UPDATE).await;
+    let command = scene.command("ana", &["request", "wait", &id]).await;
+    tokio::task::block_in_place(|| {
+        let mut terminal = Terminal::open_in(&command, COLUMNS);
+        terminal.wait_for(&format!("/r/{id}\r\n"));
+        let shown = terminal.wait_for("00:02");
+        assert!(!shown.contains('\n'), "{shown:?}");
+        for line in shown.split('\r') {
+            assert!(line.trim_start_matches("\u{1b}[K").chars().count() < COLUMNS, "{line:?}");
+        }
+        terminal.press("\u{3}");
+        let rest = terminal.wait_for("was not withdrawn.");
+        assert!(rest.contains("\r\u{1b}[KStopped waiting"), "{rest:?}");
+        assert_eq!(terminal.ended(), Some(130));
+    });
+    let shown = scene.run("ana", &["request", "show", &id]).await;
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("PENDING"));
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

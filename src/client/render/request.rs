@@ -1,6 +1,7 @@
 //! Requests that wait for people, as reviewers and requesters read them on a terminal.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::core::api::request::{GlassView, ImpactView, ObjectView, RequestView};
 use crate::core::text::{age_in_words, escape, escape_keeping_lines, grouped};
@@ -139,6 +140,25 @@ fn numbers(impact: &ImpactView) -> String {
         .to_owned(),
     );
     parts.join(" · ")
+}
+
+/// What is asked and where it is decided, above the line that shows how long it takes.
+pub fn asked(view: &RequestView) -> String {
+    let (message, rule, url) = (escape(&view.message), escape(&view.rule), escape(&view.url));
+    format!("NEEDS APPROVAL  {message}  rule {rule}\n  {url}\n")
+}
+
+/// Who is waited for and since when, on one line; `interrupt` says what Ctrl-C does.
+pub fn status(view: &RequestView, waited: Duration, interrupt: &str) -> String {
+    let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
+    let reviewers = &view.reviewers;
+    format!(
+        "waiting for approval {} · {}/{} {} · {minutes:02}:{seconds:02} · {interrupt}",
+        escape(&view.request_id),
+        reviewers.given,
+        reviewers.needed,
+        escape(&reviewers.groups.join(", "))
+    )
 }
 
 /// What whoever asked is told while it waits.
