@@ -7,22 +7,27 @@ use crate::cli::args::{Asking, Format, Global, Impact, Source};
 use crate::cli::exec;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
+use crate::client::check;
 use crate::client::connect::{Event, Reply, Session};
 use crate::client::render::report::{self, Origin, Refusal};
 use crate::client::render::request;
-use crate::client::script::Item;
+use crate::client::script::{Item, Statement};
 use crate::core::api::request::ImpactView;
-use crate::core::text::escape;
+use crate::core::text::{escape, escape_keeping_lines};
 use crate::core::wire::backend::ErrorFields;
 
 /// SQLSTATE of the answer to a write that was only tried.
 const TRIED: &str = "ZG006";
+/// What a verdict on the text alone leaves open.
+const WHEN_IT_RUNS: &str = "Limits on rows are looked at when it runs. What it would do says: --impact trial";
 
 /// What the gateway says of a write that was tried.
 #[derive(Deserialize)]
 struct Tried {
     verdict: String,
     impact: ImpactView,
+    rule: Option<String>,
+    approvers: Option<String>,
 }
 
 /// Asks the gateway about every statement; the worst verdict is the exit code.
@@ -52,23 +57,11 @@ pub async fn run(
             if refused.is_none() && impact != Impact::None {
                 (refused, tried) = try_out(&mut open, sql).await?;
             }
-            let origin = Origin { file: file.as_deref(), statement: &statement };
-            let (verdict, exit) = verdict(refused.as_ref(), tried.as_ref());
-            worst = if worst == Exit::Ok { exit } else { worst };
-            match (&refused, global.format == Format::Json) {
-                (None, false) => println!("{:<6} {}", verdict.replace('_', " "), escape(statement.text.trim())),
-                (Some(fields), false) => print!("{}", report::error(fields, &origin)),
-                (refused, true) => verdicts.push(json!({
-                    "verdict": verdict, "line": statement.line,
-                    "message": refused.as_ref().map(|fields| fields.message.clone()),
-                    "hint": refused.as_ref().and_then(|fields| fields.hint.clone()),
-                    "impact": tried.as_ref().map_or(Value::Null, |tried| json!(tried.impact)),
-                })),
-            }
-            if let (Some(tried), false) = (&tried, global.format == Format::Json) {
-                for (label, text) in request::effect(&tried.impact) {
-                    println!("  {label:<5} {text}");
-                }
+            let said = Said::of(refused, tried, |group| asks(target, ask, group), || hint(sql, impact));
+            worst = if worst == Exit::Ok { said.exit } else { worst };
+            match global.format {
+                Format::Json => verdicts.push(said.json(&statement)),
+                _ => said.print(&Origin { file: file.as_deref(), statement: &statement }),
             }
         }
     }
@@ -81,24 +74,96 @@ pub async fn run(
     Ok(worst)
 }
 
-fn verdict(refused: Option<&ErrorFields>, tried: Option<&Tried>) -> (String, Exit) {
-    match (refused, tried) {
-        (Some(fields), _) if Refusal::of(fields).is_some_and(|refusal| refusal.approvers.is_some()) => {
-            ("needs_approval".to_owned(), Exit::Denied)
+/// What goes with an allowed statement: of a write the text does not show how many rows it meets.
+fn hint(sql: &str, impact: Impact) -> Option<String> {
+    (impact != Impact::Trial && check::writes_rows(sql)).then(|| WHEN_IT_RUNS.to_owned())
+}
+
+/// The next step where people must agree.
+fn asks(target: &str, ask: &Asking, group: &str) -> String {
+    let access = ask.access.word();
+    format!("It runs once the group {group} agrees. To ask them: dbgate exec {target} --access {access} -c SQL")
+}
+
+/// What is said of one statement.
+struct Said {
+    verdict: String,
+    exit: Exit,
+    rule: Option<String>,
+    message: Option<String>,
+    hint: Option<String>,
+    refused: Option<ErrorFields>,
+    impact: Option<ImpactView>,
+}
+
+impl Said {
+    fn of(
+        refused: Option<ErrorFields>,
+        tried: Option<(ErrorFields, Tried)>,
+        asks: impl Fn(&str) -> String,
+        hint: impl Fn() -> Option<String>,
+    ) -> Self {
+        let allowed = |verdict: &str, impact| Self {
+            verdict: verdict.to_owned(),
+            exit: Exit::Ok,
+            rule: None,
+            message: None,
+            hint: hint(),
+            refused: None,
+            impact,
+        };
+        let (fields, rule, approvers, denied, impact) = match (refused, tried) {
+            (None, None) => return allowed("allow", None),
+            (None, Some((_, tried))) if tried.verdict == "allow" => return allowed("allow", Some(tried.impact)),
+            (None, Some((fields, tried))) => (fields, tried.rule, tried.approvers, tried.verdict, Some(tried.impact)),
+            (Some(fields), _) => match Refusal::of(&fields) {
+                Some(refusal) => (fields, Some(refusal.rule), refusal.approvers, "deny".to_owned(), None),
+                None => (fields, None, None, "unparseable".to_owned(), None),
+            },
+        };
+        let steps: Vec<_> = fields.hint.iter().cloned().chain(approvers.as_deref().map(asks)).collect();
+        let verdict = if approvers.is_some() { "needs_approval".to_owned() } else { denied };
+        Self {
+            exit: if verdict == "unparseable" { Exit::Sql } else { Exit::Denied },
+            verdict,
+            rule,
+            message: Some(fields.message.clone()),
+            hint: (!steps.is_empty()).then(|| steps.join("\n")),
+            refused: impact.is_none().then_some(fields),
+            impact,
         }
-        (Some(fields), _) if Refusal::of(fields).is_some() => ("deny".to_owned(), Exit::Denied),
-        (Some(_), _) => ("unparseable".to_owned(), Exit::Sql),
-        (None, Some(tried)) => {
-            let exit = if tried.verdict == "allow" { Exit::Ok } else { Exit::Denied };
-            (tried.verdict.clone(), exit)
+    }
+
+    fn json(&self, statement: &Statement) -> Value {
+        json!({
+            "verdict": self.verdict, "line": statement.line, "rule": self.rule, "message": self.message,
+            "hint": self.hint, "impact": self.impact,
+        })
+    }
+
+    fn print(&self, origin: &Origin<'_>) {
+        // What is to be done comes last, below all that was found.
+        let step = |hint: &str| println!("  {}", escape_keeping_lines(hint).replace('\n', "\n  "));
+        if let Some(fields) = &self.refused {
+            print!("{}", report::error(&ErrorFields { hint: None, ..fields.clone() }, origin));
+            return self.hint.iter().for_each(|hint| step(hint));
         }
-        (None, None) => ("allow".to_owned(), Exit::Ok),
+        println!("{:<6} {}", self.verdict.replace('_', " "), escape(origin.statement.text.trim()));
+        if let (Some(message), Some(rule)) = (&self.message, &self.rule) {
+            println!("  {}  rule {}", escape_keeping_lines(message), escape(rule));
+        }
+        let effects = self.impact.iter().flat_map(request::effect);
+        effects.for_each(|(label, text)| println!("  {label:<5} {text}"));
+        self.hint.iter().for_each(|hint| step(hint));
     }
 }
 
 /// Sends a statement to a session that commits nothing. What is no write is not run there, and has
 /// no effect to tell of.
-async fn try_out(open: &mut Session, sql: &str) -> Result<(Option<ErrorFields>, Option<Tried>), Failure> {
+async fn try_out(
+    open: &mut Session,
+    sql: &str,
+) -> Result<(Option<ErrorFields>, Option<(ErrorFields, Tried)>), Failure> {
     let mut failed = None;
     let mut see = |event: Event<'_>| {
         if let Event::Error(fields) = event {
@@ -108,9 +173,9 @@ async fn try_out(open: &mut Session, sql: &str) -> Result<(Option<ErrorFields>, 
     };
     open.run(sql, "unknown", &mut see).await?;
     let Some(fields) = failed else { return Ok((None, None)) };
-    let detail = fields.detail.as_deref();
     if fields.sqlstate == TRIED {
-        return Ok((None, detail.and_then(|detail| serde_json::from_str(detail).ok())));
+        let tried = fields.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok());
+        return Ok((None, tried.map(|tried| (fields, tried))));
     }
     let is_no_write = Refusal::of(&fields).is_some_and(|refusal| refusal.code == "trial_only");
     Ok((if is_no_write { None } else { Some(fields) }, None))

@@ -1,7 +1,7 @@
 //! Step 4, check, on the workstation: a quick look before a statement is sent. Advice only: the
 //! gateway's verdict is the one that counts.
 
-use crate::core::statement::facts::RowAction;
+use crate::core::statement::facts::{Effect, RowAction};
 use crate::core::statement::local::{self, Look};
 
 /// What the local look thinks of a text.
@@ -43,6 +43,12 @@ pub fn look(sql: &str) -> Advice {
     Advice::Fine
 }
 
+/// Whether a text writes rows, as far as it shows.
+pub fn writes_rows(sql: &str) -> bool {
+    let Look::Facts(all) = local::look(sql) else { return false };
+    all.iter().any(|facts| facts.effect == Effect::Write)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +58,15 @@ mod tests {
         assert!(matches!(look("delete from orders"), Advice::Doubtful { .. }));
         assert_eq!(look("delete from orders where id = 1"), Advice::Fine);
         assert_eq!(look("selec 1").word(), "unknown");
+    }
+
+    #[test]
+    fn a_write_of_rows_is_known_by_its_text() {
+        for sql in ["delete from t where id < 10", "with gone as (delete from t returning 1) select * from gone"] {
+            assert!(writes_rows(sql), "{sql}");
+        }
+        for sql in ["select 1", "explain delete from t", "drop table t", "selec 1"] {
+            assert!(!writes_rows(sql), "{sql}");
+        }
     }
 }

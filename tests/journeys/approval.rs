@@ -241,6 +241,18 @@ async fn check_tells_what_a_write_would_do_and_leaves_everything_as_it_was() {
     assert_eq!((code, &tried["verdict"]), (Some(5), &"needs_approval".into()), "{tried:#}");
     assert_eq!(tried["impact"]["trial"]["rows"], 2000);
     assert_eq!(tried["impact"]["trial"]["cascades"][0]["rows"], 1500);
+    assert_eq!(tried["rule"], "impact-limit");
+    assert!(tried["message"].as_str().is_some_and(|said| said.starts_with("DELETE would remove")), "{tried:#}");
+    assert!(tried["hint"].as_str().is_some_and(|said| said.contains("dbgate exec demo --access write")), "{tried:#}");
+    // Of the text alone nobody can say how many rows it meets.
+    let (code, allowed) = check("none", "delete from customers where status = 'idle'").await;
+    assert_eq!((code, &allowed["verdict"]), (Some(0), &"allow".into()), "{allowed:#}");
+    assert!(allowed["hint"].as_str().is_some_and(|said| said.contains("--impact trial")), "{allowed:#}");
+    let (code, read) = check("none", "select 1").await;
+    assert_eq!((code, &read["hint"]), (Some(0), &Value::Null));
+    let arguments = ["check", "demo", "--access", "write", "-c", "delete from customers where id < 100"];
+    let output = scene.run("ana", &arguments).await;
+    assert!(said(&output).contains("Limits on rows are looked at when it runs."), "{}", said(&output));
     let (code, tried) = check("trial", "update orders set amount = 1 where id <= 3").await;
     assert_eq!((code, &tried["verdict"], &tried["impact"]["trial"]["rows"]), (Some(0), &"allow".into(), &3.into()));
     let (code, tried) = check("estimate", UPDATE).await;

@@ -111,8 +111,9 @@ impl Session {
             "rule": verdict.as_ref().map(|denial| denial.rule.clone()),
             "approvers": verdict.as_ref().and_then(|denial| denial.approvers.clone()),
         });
-        let message = verdict.map_or_else(|| "tried and rolled back".to_owned(), |denial| denial.message);
-        Ok(Some(ErrorFields { detail: Some(detail.to_string()), ..ErrorFields::error("ZG006", message) }))
+        let (message, hint) =
+            verdict.map_or_else(|| ("tried and rolled back".to_owned(), None), |denial| (denial.message, denial.hint));
+        Ok(Some(ErrorFields { detail: Some(detail.to_string()), hint, ..ErrorFields::error("ZG006", message) }))
     }
 }
 
