@@ -9,6 +9,7 @@ mod guard;
 mod judge;
 mod keys;
 mod question;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -226,8 +227,21 @@ impl Policy {
         &self.classification
     }
 
-    /// Whether the principal may have a session like this at all.
+    /// Whether the principal may have a session like this at all. Where no rule permits it, the denial names what
+    /// they may have.
     pub fn may_connect(&self, subject: &Subject<'_>) -> Result<(), Denial> {
+        self.connects(subject).map_err(|mut denial| {
+            if denial.code == judge::NOT_PERMITTED {
+                let Subject { identity, target, environment, database, .. } = *subject;
+                let offered = self.access_offered(identity, target, environment, database);
+                let words = offered.iter().map(|access| access.word()).collect::<Vec<_>>().join(", ");
+                denial.hint = denial.hint.or((!offered.is_empty()).then(|| format!("--access may be: {words}")));
+            }
+            denial
+        })
+    }
+
+    fn connects(&self, subject: &Subject<'_>) -> Result<(), Denial> {
         let asking = Asking::new(self, subject);
         let what = format!("connect to {} with {} access", subject.target, subject.access.word());
         match asking.database("connect", None) {
@@ -265,7 +279,7 @@ impl Policy {
     /// those they can give.
     fn may_come(&self, subject: &Subject<'_>) -> Result<(), Denial> {
         let explained = Subject { reason: Some("-"), ticket: Some("-"), ..*subject };
-        self.may_connect(subject).or_else(|_| self.may_connect(&explained))
+        self.connects(subject).or_else(|_| self.connects(&explained))
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::keys::Keys;
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
+use super::story::story;
 use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
 use crate::core::approval::Lift;
+use crate::core::grant::Access;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
 use crate::core::scope::{RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Filled, Key, Name, RowAction, RowLocks, Touch, distinct};
-use crate::core::text::grouped;
 
 /// Why a held write is rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub enum ImpactRefusal {
     /// Every rule that stands in the way can be lifted by one group.
     NeedApproval(Denial),
 }
+
+/// The code of what no rule permits.
+pub(super) const NOT_PERMITTED: &str = "not_permitted";
 
 /// A refusal and whether a group may lift it.
 type Refusal = (Denial, bool);
@@ -59,8 +63,34 @@ impl Policy {
         if let Some(denial) = guard::refuse(&facts, scope, catalog, self.classification()) {
             return Verdict::Deny(denial);
         }
+        let is_lifted = |denial: &Denial| lift.is_some_and(|lift| lift.covers(denial, &self.digest));
+        match self.first_refusal(subject, &facts, scope, catalog, search_path) {
+            Some((denial, true)) if !is_lifted(&denial) => Verdict::NeedApproval(denial),
+            None | Some((_, true)) => {
+                let asking = Asking::new(self, subject);
+                let limits = asking.limits(Views::new(&asking, &facts).whole());
+                Verdict::Allow(Cleared::new(facts, &self.digest, limits))
+            }
+            Some((mut denial, false)) => {
+                if denial.hint.is_none() && denial.code == NOT_PERMITTED {
+                    denial.hint = self.wider(subject, &facts, scope, catalog, search_path);
+                }
+                Verdict::Deny(denial)
+            }
+        }
+    }
+
+    /// What stands in the way of a statement, if something does.
+    fn first_refusal(
+        &self,
+        subject: &Subject<'_>,
+        facts: &Facts,
+        scope: &Scope,
+        catalog: &Catalog,
+        search_path: &[String],
+    ) -> Option<Refusal> {
         let asking = Asking::new(self, subject);
-        let views = Views::new(&asking, &facts);
+        let views = Views::new(&asking, facts);
         let mut refusals: Vec<Refusal> = whole(&asking, subject, &views).into_iter().collect();
         let mut seen = HashSet::new();
         for touch in &facts.touches {
@@ -75,14 +105,27 @@ impl Policy {
                 refusals.push((withheld(touch, relation, reason), false));
             }
         }
-        let is_lifted = |denial: &Denial| lift.is_some_and(|lift| lift.covers(denial, &self.digest));
-        match first(refusals) {
-            Some((denial, true)) if !is_lifted(&denial) => Verdict::NeedApproval(denial),
+        first(refusals)
+    }
+
+    /// The next step of whoever may do with write access what no rule permits with read access.
+    fn wider(
+        &self,
+        subject: &Subject<'_>,
+        facts: &Facts,
+        scope: &Scope,
+        catalog: &Catalog,
+        search_path: &[String],
+    ) -> Option<String> {
+        let writing = Subject { access: Access::Write, ..*subject };
+        if subject.access != Access::Read || self.may_come(&writing).is_err() {
+            return None;
+        }
+        match self.first_refusal(&writing, facts, scope, catalog, search_path) {
             None | Some((_, true)) => {
-                let limits = asking.limits(views.whole());
-                Verdict::Allow(Cleared::new(facts, &self.digest, limits))
+                Some(format!("with write access it may: dbgate connect {} --access write", subject.target))
             }
-            Some((denial, false)) => Verdict::Deny(denial),
+            Some((_, false)) => None,
         }
     }
 
@@ -281,7 +324,7 @@ pub(super) fn denial(subject: &Subject<'_>, answer: &Answer<'_>, what: &str) -> 
         Answer::Broken(error) => plain("policy_error", "built-in", format!("{what}: a rule failed: {error}")),
         Answer::Unpermitted | Answer::Allow => {
             let (who, access) = (&subject.identity.subject, subject.access.word());
-            plain("not_permitted", DEFAULT_DENY, format!("{what}: no rule permits it for {who} with {access} access"))
+            plain(NOT_PERMITTED, DEFAULT_DENY, format!("{what}: no rule permits it for {who} with {access} access"))
         }
     }
 }
@@ -375,7 +418,7 @@ fn view_of(facts: &Facts, has_predicate: bool) -> StatementView {
     }
 }
 
-fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
+pub(super) fn changed(impacts: &[Impact]) -> impl Iterator<Item = &Impact> {
     impacts.iter().filter(|impact| impact.action != RowAction::Read && impact.rows > 0)
 }
 
@@ -421,57 +464,4 @@ fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
         percent: share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100)),
         direct: impact.direct,
     }
-}
-
-/// What happened, in exact numbers: "DELETE would remove 10,000 of 20,000 rows (50 %) of
-/// public.customers and 41,230 rows of public.orders by cascade".
-fn story(impacts: &[Impact], facts: Option<&Facts>) -> String {
-    let mut sorted: Vec<&Impact> = changed(impacts).collect();
-    sorted.sort_by_key(|impact| (!impact.direct, impact.action, std::cmp::Reverse(impact.rows)));
-    let mut parts = Vec::new();
-    let mut last = None;
-    let only_locks = facts.is_some_and(|facts| (facts.locks || facts.verb == "FETCH") && facts.effect == Effect::Read);
-    for impact in sorted {
-        // The verb is said again only where it changes.
-        let lead =
-            if last == Some(impact.action) { String::new() } else { format!("{} ", verb(impact.action, only_locks)) };
-        last = Some(impact.action);
-        parts.push(format!("{lead}{}", part(impact)));
-    }
-    let who = facts.map_or("the transaction", |facts| facts.verb.as_str());
-    match parts.split_last() {
-        None => format!("{who} would change nothing"),
-        Some((only, [])) => format!("{who} would {only}"),
-        Some((end, start)) => format!("{who} would {} and {end}", start.join(", ")),
-    }
-}
-
-fn verb(action: RowAction, only_locks: bool) -> &'static str {
-    match action {
-        RowAction::Update if only_locks => "lock",
-        RowAction::Insert => "add",
-        RowAction::Update => "change",
-        RowAction::Delete => "remove",
-        RowAction::Read => "read",
-    }
-}
-
-fn part(impact: &Impact) -> String {
-    let known = impact.of.filter(|of| *of >= impact.rows && impact.action != RowAction::Insert);
-    let rows = match known {
-        Some(of) => {
-            // Rounded, as the pages and `dbgate review` show it.
-            let percent = (impact.rows.saturating_mul(200).saturating_add(of)) / of.max(1).saturating_mul(2);
-            format!("{} of {} rows ({percent} %)", grouped(impact.rows), grouped(of))
-        }
-        None if impact.rows == 1 => "1 row".to_owned(),
-        None => format!("{} rows", grouped(impact.rows)),
-    };
-    let preposition = if impact.action == RowAction::Insert { "to" } else { "of" };
-    let route = match (impact.direct, impact.action) {
-        (true, _) => "",
-        (false, RowAction::Delete) => " by cascade",
-        (false, _) => " by cascade or trigger",
-    };
-    format!("{rows} {preposition} {}.{}{route}", impact.schema, impact.relation)
 }

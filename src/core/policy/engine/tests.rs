@@ -345,6 +345,32 @@ fn access_is_offered_as_far_as_rules_permit() {
 }
 
 #[test]
+fn whoever_may_with_other_access_is_told_so() {
+    let policy = Policy::pack("production").expect("pack");
+    let hint = |groups: &[&str], has_predicate: bool| {
+        let (identity, catalog) = (identity(groups), catalog());
+        let reading = subject(&identity, Access::Read);
+        let scope = compile::compile(&policy, &reading, &catalog);
+        let facts = touching("UPDATE", Effect::Write, RowAction::Update, "orders", has_predicate);
+        match policy.judge(&reading, facts, &scope, &catalog, &["public".to_owned()]) {
+            Verdict::Deny(denial) => (denial.rule, denial.hint),
+            other => panic!("{other:?}"),
+        }
+    };
+    let next = "with write access it may: dbgate connect prod --access write".to_owned();
+    assert_eq!(hint(&["engineers"], true), (DEFAULT_DENY.to_owned(), Some(next)));
+    // Not of what would be refused again, nor to whom no rule permits writing.
+    assert_eq!(hint(&["engineers"], false).1.filter(|hint| hint.contains("--access")), None);
+    assert_eq!(hint(&["interns"], true), (DEFAULT_DENY.to_owned(), None));
+    let at_the_door = |groups: &[&str]| {
+        let identity = identity(groups);
+        policy.may_connect(&subject(&identity, Access::Admin)).expect_err("no rule").hint
+    };
+    assert_eq!(at_the_door(&["engineers"]).as_deref(), Some("--access may be: read, write"));
+    assert_eq!(at_the_door(&["interns"]), None);
+}
+
+#[test]
 fn a_rule_that_cannot_be_evaluated_denies() {
     // Cedar skips such a rule; a skipped forbid would allow.
     let text = "@id(\"p\")\npermit (principal, action, resource);\n\
