@@ -115,13 +115,19 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
         conversation.shell.width = prompter.width();
         match tokio::task::block_in_place(|| prompter.ask(&prompt)).map_err(failed)? {
             Line::Typed(line) => {
-                is_leaving = false;
+                let was_leaving = std::mem::take(&mut is_leaving);
                 typed.push_str(&line);
                 typed.push('\n');
                 let items = conversation.splitter.push(&format!("{line}\n"));
                 let word = line.trim();
                 if items.is_empty() && matches!(word, "exit" | "quit") && conversation.splitter.text().trim() == word {
-                    return Ok(Exit::Ok);
+                    conversation.splitter.clear();
+                    typed.clear();
+                    if may_leave(open, was_leaving) {
+                        return Ok(Exit::Ok);
+                    }
+                    is_leaving = true;
+                    continue;
                 }
                 let (may_be_whole, mut goes_on) = (!items.is_empty(), Ok(true));
                 let mut remember = |conversation: &Conversation<'_>| {
@@ -141,21 +147,29 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                 // `\g` and its kin end a statement only when they run.
                 remember(&conversation);
                 if !goes_on? {
-                    return Ok(Exit::Ok);
+                    if may_leave(open, was_leaving) {
+                        return Ok(Exit::Ok);
+                    }
+                    is_leaving = true;
                 }
             }
             Line::Cleared => {
                 conversation.splitter.clear();
                 typed.clear();
             }
-            // Leaving throws work away here; a slip of the finger should not.
-            Line::End if open.status() != b'I' && !is_leaving => {
-                is_leaving = true;
-                eprintln!("A transaction is open and would be rolled back. COMMIT it, or press Ctrl-D again.");
-            }
-            Line::End => return Ok(Exit::Ok),
+            Line::End if may_leave(open, is_leaving) => return Ok(Exit::Ok),
+            Line::End => is_leaving = true,
         }
     }
+}
+
+/// Whether nothing is lost by leaving, or whoever leaves has been told: a slip of the finger should not throw work away.
+fn may_leave(open: &Session, was_told: bool) -> bool {
+    let may = open.status() == b'I' || was_told;
+    if !may {
+        eprintln!("A transaction is open and would be rolled back. COMMIT it, or leave again (Ctrl-D or \\q).");
+    }
+    may
 }
 
 /// `demo/shop ro=> `, with `*` in a transaction, `!` in a failed one.

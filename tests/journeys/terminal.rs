@@ -127,6 +127,10 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         terminal.types("begin;", "*=> ");
         terminal.press("\u{4}");
         terminal.wait_for("A transaction is open and would be rolled back");
+        terminal.wait_for("*=> ");
+        terminal.types("select 1;", "(1 row)");
+        terminal.types("\\q", "A transaction is open and would be rolled back");
+        terminal.wait_for("*=> ");
         terminal.types("update orders set amount = 4321 where id = 1;", "UPDATE 1");
         terminal.types("commit;", "COMMIT");
         // Ctrl-D means the end only where a prompt reads it.
