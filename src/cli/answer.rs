@@ -316,6 +316,11 @@ impl Answer {
         }
     }
 
+    /// Whether there was no statement.
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
     pub fn is_truncated(&self) -> bool {
         self.is_truncated
     }

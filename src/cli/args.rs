@@ -126,6 +126,9 @@ pub enum Command {
         grant: String,
     },
     /// Look at requests that wait for people, wait for one, or take it back
+    #[command(
+        after_help = "Examples:\n  dbgate request ls --mine\n  dbgate request wait apr_0123456789ABCDEF --timeout 45s"
+    )]
     Request {
         #[command(subcommand)]
         command: RequestCommand,
@@ -162,6 +165,7 @@ pub enum Command {
         message: String,
     },
     /// Check evidence offline
+    #[command(after_help = "Example:\n  dbgate audit verify session.dbgt")]
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
@@ -309,7 +313,7 @@ pub struct Asking {
 #[derive(Clone, Debug, Args)]
 pub struct Source {
     /// Statements; may be repeated
-    #[arg(short = 'c', value_name = "SQL")]
+    #[arg(short = 'c', value_name = "SQL", allow_hyphen_values = true)]
     pub commands: Vec<String>,
     /// Files of statements, after -c; may be repeated
     #[arg(short = 'f', value_name = "FILE")]

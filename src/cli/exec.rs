@@ -146,6 +146,9 @@ async fn execute(
     }
     let exit = with_what_stands(ran, answer)?;
     closed?;
+    if answer.is_empty() && !global.quiet {
+        eprintln!("Nothing was run: no statement was given.");
+    }
     Ok(whole(exit, arguments, answer))
 }
 
@@ -360,6 +363,9 @@ impl Run<'_> {
             // The target knows only that a cancel came.
             "canceling statement due to --timeout".clone_into(&mut fields.message);
         }
+        if fields.hint.is_none() {
+            fields.hint = hint_of_values(&fields.sqlstate, self.bound.is_some()).map(str::to_owned);
+        }
         eprint!("{}", report::error(&fields, &origin));
         let exit = stopped.unwrap_or_else(|| exit_of(&fields));
         self.answer.failed(outcome, &fields, &origin, exit);
@@ -410,6 +416,20 @@ fn unless_known(failure: Failure, only_reads: bool) -> Failure {
         failure.message
     );
     Failure::new(Exit::OutcomeUnknown, message).hint("Look at the data before you run it again")
+}
+
+/// What helps where the values of `$1`, `$2`, ... are not right: too few or too many, without a type, none at all,
+/// or not spelled as their type.
+fn hint_of_values(sqlstate: &str, has_values: bool) -> Option<&'static str> {
+    match (sqlstate, has_values) {
+        ("42P02", false) => Some("Give the values of $1, $2, ... with -p VALUE, one -p each"),
+        ("08P01", true) => Some("Give one -p VALUE for each of $1, $2, ..., in this order"),
+        ("42P18", true) => Some("Say of which type the value of -p is, as in $1::int"),
+        ("22P02" | "22003" | "22007" | "22008", true) => {
+            Some("The values of $1, $2, ... are those of -p, in this order")
+        }
+        _ => None,
+    }
 }
 
 /// The exit code that an error means.

@@ -43,7 +43,7 @@ pub mod workstation;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::args::{AuditCommand, Cli, Command, Format};
 use crate::cli::exit::{Exit, Failure};
@@ -112,10 +112,24 @@ fn misused(error: &clap::Error) -> Exit {
         // What is wrong, and with which argument; how to use it right comes behind.
         let what = said.lines().map(str::trim).take_while(|line| !line.is_empty() && !line.starts_with("Usage:"));
         let what = what.collect::<Vec<_>>().join(" ");
-        let failure = Failure::new(Exit::Usage, what.trim_start_matches("error: ")).hint("Run: dbgate --help");
+        let failure = Failure::new(Exit::Usage, what.trim_start_matches("error: "))
+            .hint(format!("Run: {} --help", command_of(&words)));
         println!("{}", answer::failure_document(&failure));
     }
     Exit::Usage
+}
+
+/// The command that was meant, as far as its words are known.
+fn command_of(words: &[String]) -> String {
+    let root = Cli::command();
+    let (mut command, mut names) = (&root, vec![root.get_name()]);
+    for word in words.iter().skip(1) {
+        if let Some(known) = command.find_subcommand(word) {
+            command = known;
+            names.push(known.get_name());
+        }
+    }
+    names.join(" ")
 }
 
 /// `dbgate ls | head -1` is no bug: where the reader of stdout has gone, `println!` panics, and the

@@ -238,6 +238,38 @@ async fn a_link_lost_in_a_commit_leaves_open_what_became_of_its_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_refused_names_the_next_step() {
+    let desk = Desk::begin(SHOP).await;
+    let told = async |arguments: &[&str], code: i32| {
+        let output = desk.run(&[&["exec", "demo", "--format", "json"], arguments].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        (exec_document(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let write = "update orders set amount = 1 where id = 1";
+    let (answer, beside) = told(&["-c", write], 5).await;
+    assert_eq!(answer["denial"]["rule"], "default-deny", "{answer:#}");
+    assert!(beside.contains("dbgate connect demo --access write"), "{beside}");
+    let (answer, _) = told(&["--access", "admin", "-c", "select 1"], 5).await;
+    assert!(answer["error"]["hint"].to_string().contains("--access may be: read, write"), "{answer:#}");
+    for (values, sql) in [
+        (&[][..], "select 1 where 1 = $1"),
+        (&["-p", "1", "-p", "2"], "select 1 where $1::int = 1"),
+        (&["-p", "one"], "select $1::int"),
+    ] {
+        let (answer, _) = told(&[values, &["-c", sql]].concat(), 3).await;
+        assert!(answer["error"]["hint"].to_string().contains("-p"), "{sql}: {answer:#}");
+    }
+    for nothing in ["", "-- only a remark\n"] {
+        let (answer, beside) = told(&["-c", nothing], 0).await;
+        assert_eq!(
+            (&answer["statements"], beside.as_str()),
+            (&json!([]), "Nothing was run: no statement was given.\n")
+        );
+    }
+    desk.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_dangerous_runs_because_nobody_is_there_to_ask() {
     let desk = Desk::begin(SHOP).await;
     let sql = "update orders set amount = 0";
@@ -381,8 +413,11 @@ async fn wrong_flags_are_one_document_too_and_a_context_stands_for_its_broker() 
     let output = desk.run(&["ls", "--fromat", "json", "--format", "json"]).await;
     assert_eq!(output.status.code(), Some(64), "{}", said(&output));
     assert_eq!(document(&output)["exit_code"], 64);
+    assert_eq!(document(&output)["error"]["hint"], "Run: dbgate ls --help");
     let output = desk.run(&["exec", "--format", "json", "-c", "select 1"]).await;
     assert!(document(&output).to_string().contains("<TARGET>"), "{}", document(&output));
+    let output = desk.run(&["request", "wait", "--format", "json"]).await;
+    assert_eq!(document(&output)["error"]["hint"], "Run: dbgate request wait --help");
     let config = format!("version = 1\n[contexts.work]\nserver = \"{}\"\n", desk.server);
     std::fs::write(desk.program.home().join("config.toml"), config).expect("written");
     let with = |arguments: &[&str]| {
