@@ -175,7 +175,7 @@ async fn a_wait_takes_one_line_of_a_narrow_terminal_and_ctrl_c_only_ends_the_wai
     const COLUMNS: usize = 64;
     let scene = Scene::start("").await;
     let id = scene.ask(UPDATE).await;
-    let command = scene.command("ana", &["request", "wait", &id]).await;
+    let command = scene.command("ana", &["request", "wait", &id, "--timeout", "30s"]).await;
     tokio::task::block_in_place(|| {
         let mut terminal = Terminal::open_in(&command, COLUMNS);
         terminal.wait_for(&format!("/r/{id}\r\n"));
