@@ -107,7 +107,7 @@ pub fn line(bytes: &[u8]) {
 
 /// Contents that are looked through keep their length, and text stays text.
 pub fn contents(bytes: &[u8]) {
-    for look in [Look::Text, Look::Json, Look::Nested, Look::Lexemes] {
+    for look in [Look::Text, Look::Json, Look::Nested, Look::Binary, Look::Lexemes] {
         let (mut hidden, mut found) = (bytes.to_vec(), net::Found::new());
         net::value(&mut hidden, look, Net::Redact, &mut found);
         assert_eq!(hidden.len(), bytes.len());

@@ -153,7 +153,7 @@ impl Check<'_> {
             Verdict::Allow(cleared) => cleared,
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
         };
-        let denial = self.goes_round_a_filter(statement, cleared.facts());
+        let denial = self.goes_round_a_filter(cleared.facts());
         if let Some(denial) = denial.or_else(|| self.is_newer(cleared.facts())) {
             return Err(denial);
         }

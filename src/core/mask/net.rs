@@ -27,15 +27,17 @@ pub enum Look {
     Not,
     Text,
     Json,
-    /// What holds others: arrays, rows, and types of the database's own, which may be anything.
+    /// What holds others, as text: arrays, rows, and types of the database's own, which may be anything.
     Nested,
+    /// The same in the binary format.
+    Binary,
     /// `tsvector`: words with their places.
     Lexemes,
 }
 
 impl Look {
-    /// By the column's type (`pg_type.oid`).
-    pub const fn of(type_oid: u32) -> Self {
+    /// By the column's type (`pg_type.oid`) and format.
+    pub const fn of(type_oid: u32, is_binary: bool) -> Self {
         match type_oid {
             // json, jsonb: the binary form of the latter has one byte before the text.
             114 | 3802 => Self::Json,
@@ -59,7 +61,13 @@ impl Look {
             | 3645
             | 3807
             | 4073
-            | 16_384.. => Self::Nested,
+            | 16_384.. => {
+                if is_binary {
+                    Self::Binary
+                } else {
+                    Self::Nested
+                }
+            }
             // Numbers, times, bits, addresses of machines: no text.
             _ => Self::Not,
         }
@@ -100,9 +108,8 @@ fn within(value: &mut [u8], look: Look, net: Net, found: &mut Found, depth: u8) 
         Look::Not => {}
         Look::Text => text(value, net, found),
         Look::Json => json(value, net, found),
-        // As text all of these begin with a letter; in the binary format with the first byte of a count, and so
-        // does whatever else has a length in it.
-        Look::Nested if value.first() == Some(&0) => binary(value, net, found, depth),
+        Look::Binary => binary(value, net, found, depth),
+        // As text it begins with a quote; in the binary format with the first byte of a count.
         Look::Lexemes if value.first() == Some(&0) => lexemes(value, net, found),
         Look::Nested | Look::Lexemes => nested(value, net, found),
     }
@@ -111,18 +118,20 @@ fn within(value: &mut [u8], look: Look, net: Net, found: &mut Found, depth: u8) 
 /// Looks through text.
 pub fn text(text: &mut [u8], net: Net, found: &mut Found) {
     for hit in find(text, found) {
-        hide(text, hit, net, |_, _| false);
+        hide(text, hit, net, |_| false);
     }
 }
 
-/// Looks through a line of a COPY: most of what may stand in an address could delimit the columns as well.
+/// Looks through a line of a COPY: what may delimit its columns stays, and most of what may stand in an address could.
 pub fn line(line: &mut [u8], net: Net, found: &mut Found) {
-    for hit in find(line, found) {
-        let local = line.get(hit.start..hit.end).unwrap_or_default();
-        let local = local.iter().position(|byte| *byte == b'@').and_then(|at| local.get(..at)).unwrap_or_default();
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-\\".contains(&byte);
-        let cut = local.iter().rposition(|byte| !is_plain(*byte)).map_or(0, |last| last + 1);
-        hide(line, Hit { start: hit.start + cut, ..hit }, net, |_, _| false);
+    for mut hit in find(line, found) {
+        if hit.kind == Kind::Email {
+            let local = line.get(hit.start..hit.end).unwrap_or_default();
+            let local = local.iter().position(|byte| *byte == b'@').and_then(|at| local.get(..at)).unwrap_or_default();
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-\\".contains(&byte);
+            hit.start += local.iter().rposition(|byte| !is_plain(*byte)).map_or(0, |last| last + 1);
+        }
+        hide(line, hit, net, |byte| b"\t\r\n\",;|".contains(&byte));
     }
 }
 
@@ -133,52 +142,84 @@ pub fn error(body: &mut [u8], net: Net, found: &mut Found) {
     }
 }
 
-/// Arrays, rows and the like as text: what delimits their parts stays.
+/// Arrays, rows and the like as text: what delimits their parts stays, and the backslashes in front of it.
 fn nested(text: &mut [u8], net: Net, found: &mut Found) {
     for hit in find(text, found) {
-        hide(text, hit, net, |text, at| {
-            let behind = text.get(at..).unwrap_or_default();
-            behind.iter().find(|byte| **byte != b'\\').is_some_and(|byte| b"{}(),'\"".contains(byte))
-        });
+        if net != Net::Redact {
+            continue;
+        }
+        let mut delimits = false;
+        for byte in text.get_mut(hit.start..hit.end).unwrap_or_default().iter_mut().rev() {
+            delimits = (*byte == b'\\' && delimits) || b"{}(),'\"".contains(byte);
+            if !delimits {
+                *byte = b'*';
+            }
+        }
     }
 }
 
 /// The binary format of what holds others, and of what nobody here knows.
 fn binary(value: &mut [u8], net: Net, found: &mut Found, depth: u8) {
-    let Some(parts) = elements(value).or_else(|| fields(value)).filter(|_| depth > 0) else {
+    let holders = [Holder::array(value), Holder::row(value)];
+    let Some(mut holder) = holders.into_iter().flatten().find(|one| depth > 0 && one.fits(value)) else {
         return unknown(value, net, found);
     };
-    for (type_oid, place) in parts {
-        within(value.get_mut(place).unwrap_or_default(), Look::of(type_oid), net, found, depth - 1);
+    while let Some((type_oid, place)) = holder.next(value) {
+        within(value.get_mut(place).unwrap_or_default(), Look::of(type_oid, true), net, found, depth - 1);
     }
 }
 
-/// A part of a binary value: its type, and where it stands.
-type Part = (u32, Range<usize>);
-
-/// The elements of an array in the binary format: dimensions, a flag, the type, a length and a lower
-/// bound for each dimension, then every element behind its length. Nothing where it is something else.
-fn elements(array: &[u8]) -> Option<Vec<Part>> {
-    let (mut at, mut parts) = (0, Vec::new());
-    let dimensions = usize::try_from(number(array, &mut at)?).ok().filter(|count| (1..=6).contains(count))?;
-    let has_nulls = number(array, &mut at)?;
-    let type_oid = number(array, &mut at)?;
-    at += dimensions * 8;
-    while at < array.len() {
-        let place = part(array, &mut at)?;
-        parts.push((type_oid, place));
-    }
-    (has_nulls <= 1).then_some(parts)
+/// What holds parts, each behind its length, in the binary format; and how far it was read.
+#[derive(Clone)]
+struct Holder {
+    at: usize,
+    /// Of all elements of an array; each field of a row says its own.
+    type_oid: Option<u32>,
+    /// How many fields of a row are left.
+    left: u32,
 }
 
-/// The fields of a row in the binary format: how many, and each behind its type and length.
-fn fields(row: &[u8]) -> Option<Vec<Part>> {
-    let (mut at, mut parts) = (0, Vec::new());
-    for _ in 0..number(row, &mut at)? {
-        let type_oid = number(row, &mut at)?;
-        parts.push((type_oid, part(row, &mut at)?));
+impl Holder {
+    /// Dimensions, a flag, the type, and a length and a lower bound for each dimension.
+    fn array(bytes: &[u8]) -> Option<Self> {
+        let mut at = 0;
+        let dimensions = usize::try_from(number(bytes, &mut at)?).ok().filter(|count| (1..=6).contains(count))?;
+        let has_nulls = number(bytes, &mut at)?;
+        let type_oid = number(bytes, &mut at)?;
+        (has_nulls <= 1).then_some(Self { at: at + dimensions * 8, type_oid: Some(type_oid), left: 0 })
     }
-    (at == row.len()).then_some(parts)
+
+    /// How many fields.
+    fn row(bytes: &[u8]) -> Option<Self> {
+        let mut at = 0;
+        let left = number(bytes, &mut at)?;
+        Some(Self { at, type_oid: None, left })
+    }
+
+    /// Whether its parts fill it.
+    fn fits(&self, bytes: &[u8]) -> bool {
+        let mut whole = self.clone();
+        while whole.next(bytes).is_some() {}
+        whole.left == 0 && whole.at == bytes.len()
+    }
+
+    /// The next part: its type, and where it stands.
+    fn next(&mut self, bytes: &[u8]) -> Option<(u32, Range<usize>)> {
+        let mut at = self.at;
+        let type_oid = match self.type_oid {
+            Some(type_oid) => type_oid,
+            None if self.left == 0 => return None,
+            None => number(bytes, &mut at)?,
+        };
+        // -1 stands for NULL.
+        let length = match number(bytes, &mut at)? {
+            u32::MAX => 0,
+            length => usize::try_from(length).ok()?,
+        };
+        let end = at.checked_add(length).filter(|end| *end <= bytes.len())?;
+        (self.at, self.left) = (end, self.left.saturating_sub(1));
+        Some((type_oid, at..end))
+    }
 }
 
 fn number(bytes: &[u8], at: &mut usize) -> Option<u32> {
@@ -187,26 +228,18 @@ fn number(bytes: &[u8], at: &mut usize) -> Option<u32> {
     Some(u32::from_be_bytes(*number))
 }
 
-/// What stands behind its length; -1 stands for NULL.
-fn part(bytes: &[u8], at: &mut usize) -> Option<Range<usize>> {
-    let length = match number(bytes, at)? {
-        u32::MAX => 0,
-        length => usize::try_from(length).ok()?,
-    };
-    let start = *at;
-    *at = start.checked_add(length).filter(|end| *end <= bytes.len())?;
-    Some(start..*at)
-}
-
-/// A binary value of a type that nobody here knows. A length may stand in front of any text in it, and stays.
+/// A binary value of a type that nobody here knows. A length may stand in front of any text in it, and stays: up to
+/// three bytes behind a zero.
 fn unknown(value: &mut [u8], net: Net, found: &mut Found) {
-    for hit in find(value, found) {
-        hide(value, hit, net, |value, at| value.get(at.saturating_sub(LENGTH)..=at).unwrap_or_default().contains(&0));
+    for hit in find(value, found).iter().filter(|_| net == Net::Redact) {
+        for at in hit.start..hit.end {
+            let is_length = value.get(at.saturating_sub(3)..=at).unwrap_or_default().contains(&0);
+            if let Some(byte) = value.get_mut(at).filter(|_| !is_length) {
+                *byte = b'*';
+            }
+        }
     }
 }
-
-/// How many bytes of a length may follow a zero byte of it.
-const LENGTH: usize = 3;
 
 /// `tsvector` in the binary format: how many, and each with a zero behind it, a count of places and the places.
 fn lexemes(vector: &mut [u8], net: Net, found: &mut Found) {
@@ -228,17 +261,11 @@ fn find(text: &[u8], found: &mut Found) -> Vec<Hit> {
     hits
 }
 
-/// Puts asterisks over what was found, but for the bytes that belong to what is around it.
-fn hide(text: &mut [u8], hit: Hit, net: Net, stays: impl Fn(&[u8], usize) -> bool) {
-    if net != Net::Redact {
-        return;
-    }
-    for at in hit.start..hit.end.min(text.len()) {
-        if !stays(text, at)
-            && let Some(byte) = text.get_mut(at)
-        {
-            *byte = b'*';
-        }
+/// Puts asterisks over what was found, but for what `stays`.
+fn hide(text: &mut [u8], hit: Hit, net: Net, stays: impl Fn(u8) -> bool) {
+    if net == Net::Redact {
+        let found = text.get_mut(hit.start..hit.end).unwrap_or_default();
+        found.iter_mut().filter(|byte| !stays(**byte)).for_each(|byte| *byte = b'*');
     }
 }
 
@@ -306,6 +333,9 @@ mod tests {
                 r#"{"*******************************\"","*"}"#,
                 1,
             ),
+            (r"DOMAIN\bob@acme.io", Look::Text, "DOMAIN************", 1),
+            (r"C:\new.person@acme.io", Look::Text, "C:*******************", 1),
+            (r#"{"{\"a\": \"jos\\u00e9@acme.io\"}"}"#, Look::Nested, r#"{"{\"a\": \"jos***************\"}"}"#, 1),
             ("'ana@acme.io':2 'x':1", Look::Lexemes, "'***********':2 'x':1", 1),
         ] {
             assert_eq!(redacted(text, look), (hidden.to_owned(), count), "{text}");
@@ -397,10 +427,17 @@ mod tests {
             (framed(&[7, 9], &[(&[], &long)]), framed(&[7, 9], &[(&[], &format!("aa{}", "*".repeat(0x30)))]), 1),
         ] {
             let (mut hidden, mut found) = (value.clone(), Found::new());
-            super::value(&mut hidden, Look::Nested, Net::Redact, &mut found);
+            super::value(&mut hidden, Look::Binary, Net::Redact, &mut found);
             assert_eq!(String::from_utf8_lossy(&hidden), String::from_utf8_lossy(&expected));
             assert_eq!((hidden, found.values().sum::<u64>()), (expected, count));
         }
+        // A range of texts: flags, and each end behind its length.
+        let mut range = vec![2];
+        range.extend(framed(&[], &[(&[], &long), (&[], "b")]));
+        let mut hidden = range.clone();
+        value(&mut hidden, Look::Binary, Net::Redact, &mut Found::new());
+        assert_eq!((&hidden[..7], hidden.len()), (&range[..7], range.len()));
+        assert!(!String::from_utf8_lossy(&hidden).contains('@'));
         let vector = b"\0\0\0\x02ana@acme.io\0\0\x02ABABb@c.io\0\0\0";
         let (mut hidden, mut found) = (vector.to_vec(), Found::new());
         value(&mut hidden, Look::Lexemes, Net::Redact, &mut found);
@@ -412,6 +449,10 @@ mod tests {
         for (text, hidden) in [
             ("3\tfirst line\\n4111 1111 1111 1111 card", "3\tfirst line\\n******************* card"),
             ("5|boss@acme.io|x", "5|************|x"),
+            (
+                "1\t-----BEGIN PRIVATE KEY-----\\nMIIEvQAASC\tana@acme.io\n",
+                "1\t***************************************\t***********\n",
+            ),
             ("1\t{\"n\": \"x\\\\n4111111111111111\"}", "1\t{\"n\": \"x\\\\n****************\"}"),
             ("5,\"a, b\",boss@acme.io", "5,\"a, b\",************"),
         ] {
@@ -425,15 +466,34 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_gone_through_again_and_again() {
+        for text in [
+            "(".repeat(100_000),
+            "-----BEGIN ".repeat(50_000),
+            "eyJ-".repeat(50_000),
+            "A-1.".repeat(50_000),
+            format!(r#"{{"a{}c@acme.io"}}"#, r"\".repeat(100_000)),
+            format!("-----BEGIN PRIVATE KEY{}", r"\".repeat(100_000)),
+            "a@b.io ".repeat(20_000),
+        ] {
+            for look in [Look::Text, Look::Json, Look::Nested, Look::Binary, Look::Lexemes] {
+                let mut bytes = text.as_bytes().to_vec();
+                value(&mut bytes, look, Net::Redact, &mut Found::new());
+                assert_eq!(bytes.len(), text.len());
+            }
+            line(&mut text.into_bytes(), Net::Redact, &mut Found::new());
+        }
+    }
+
+    #[test]
     fn foreign_bytes_are_no_trouble() {
         for length in 0..40 {
             for byte in [0x00, 0x01, 0x7f, 0xff] {
                 let mut bytes = vec![byte; length];
                 row(&mut bytes, &[], Net::Redact, &mut Found::new());
-                for look in [Look::Text, Look::Json, Look::Nested, Look::Lexemes] {
+                for look in [Look::Text, Look::Json, Look::Nested, Look::Binary, Look::Lexemes] {
                     value(&mut bytes, look, Net::Redact, &mut Found::new());
                 }
-                binary(&mut bytes, Net::Redact, &mut Found::new(), DEEPEST);
                 error(&mut bytes, Net::Redact, &mut Found::new());
             }
         }

@@ -131,27 +131,29 @@ pub fn scan(text: &[u8]) -> Vec<Hit> {
 }
 
 /// The same where letters may stand there escaped, as in JSON, arrays, rows and COPY: they count as what they stand
-/// for. What shows only as it is written is found as well. Places are those in the text as it is.
+/// for. What shows only as it is written is found as well. Places are those in the text as it is, and never within
+/// an escape.
 pub fn scan_escaped(text: &[u8]) -> Vec<Hit> {
     if !text.contains(&b'\\') {
         return scan(text);
     }
     let (plain, places) = escapes::read(text);
     let place = |at: usize| places.get(at).copied().unwrap_or(text.len());
-    let mut read = scan(&plain)
-        .into_iter()
-        .map(|hit| Hit { start: place(hit.start), end: place(hit.end), ..hit })
-        .collect::<Vec<_>>();
-    let (mut behind, mut written) = (read.iter().peekable(), Vec::new());
-    for hit in scan(text) {
-        while behind.next_if(|other| other.end <= hit.start).is_some() {}
-        if behind.peek().is_none_or(|other| other.start >= hit.end) {
-            written.push(hit);
+    let mut hits: Vec<Hit> =
+        scan(&plain).into_iter().map(|hit| Hit { start: place(hit.start), end: place(hit.end), ..hit }).collect();
+    hits.extend(scan(text).into_iter().map(|hit| {
+        let start = places.partition_point(|place| *place <= hit.start).saturating_sub(1);
+        Hit { start: place(start), end: place(places.partition_point(|place| *place < hit.end)), ..hit }
+    }));
+    hits.sort_by_key(|hit| hit.start);
+    let mut joined: Vec<Hit> = Vec::with_capacity(hits.len());
+    for hit in hits {
+        match joined.last_mut().filter(|last| last.kind == hit.kind && hit.start < last.end) {
+            Some(last) => last.end = last.end.max(hit.end),
+            None => joined.push(hit),
         }
     }
-    read.extend(written);
-    read.sort_by_key(|hit| hit.start);
-    read
+    joined
 }
 
 /// The first, where one is enough.
@@ -166,7 +168,7 @@ pub fn first(text: &[u8]) -> Option<Hit> {
 
 /// Calls `take` for every match until it says no.
 fn each(text: &[u8], mut take: impl FnMut(Hit) -> bool) {
-    let mut at = 0;
+    let (mut at, mut word) = (0, Word::default());
     while let Some(byte) = text.get(at) {
         #[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
         let class = CLASSES[usize::from(*byte)];
@@ -177,7 +179,7 @@ fn each(text: &[u8], mut take: impl FnMut(Hit) -> bool) {
             Class::Plus | Class::Open if !follows_word(text, at) => phone(text, at),
             Class::Plus | Class::Open => (None, at + 1),
             Class::Dash => armour(text, at),
-            Class::Token if !follows_word(text, at) => token(text, at),
+            Class::Token if !follows_word(text, at) => token(text, at, &mut word),
             // In the middle of a word: only an `@` behind it matters, and that comes by itself.
             Class::Digit | Class::Token | Class::Letter => (None, after_word(text, at)),
         };
@@ -343,11 +345,15 @@ fn is_ip(shape: &[u8], next: Option<&u8>) -> bool {
     is_address && parts.first() != Some(&b"0".as_slice())
 }
 
+/// A telephone number with all that stands between its digits.
+const LONGEST_PHONE: usize = 48;
+
 /// `+49 30 901820`, or `(555) 010-4477`.
 fn phone(text: &[u8], start: usize) -> Found {
     let is_international = text.get(start) == Some(&b'+');
     let is_part = |byte: u8| byte.is_ascii_digit() || b" -.()/".contains(&byte);
-    let mut end = run(text, start + 1, is_part);
+    let longest = text.get(..text.len().min(start + LONGEST_PHONE)).unwrap_or(text);
+    let mut end = run(longest, start + 1, is_part);
     while text.get(end - 1).is_some_and(|byte| !byte.is_ascii_digit()) && end > start + 1 {
         end -= 1;
     }
@@ -371,9 +377,11 @@ fn armour(text: &[u8], start: usize) -> Found {
     }
     let line = rest.get(..80.min(rest.len())).unwrap_or(rest);
     let is_private = line.windows(11).any(|window| window == b"PRIVATE KEY");
+    if !is_private {
+        return (None, start + BEGIN.len());
+    }
     let close = rest.windows(9).position(|window| window == b"-----END ");
-    let end = close.map_or(text.len(), |at| start + at + 9);
-    if is_private { hit(Kind::PrivateKey, start, end) } else { (None, start + BEGIN.len()) }
+    hit(Kind::PrivateKey, start, close.map_or(text.len(), |at| start + at + 9))
 }
 
 /// Prefixes that makers put before their keys, and how many letters follow at least.
@@ -400,32 +408,49 @@ const PREFIXES: [(&[u8], usize); 17] = [
 /// No key is shorter, its prefix included.
 const SHORTEST_KEY: usize = 20;
 
+/// The run of words, dashes and dots that was looked at last: many tokens may begin in one.
+#[derive(Default)]
+struct Word {
+    end: usize,
+    dots: Vec<usize>,
+}
+
+impl Word {
+    /// Goes on to the run that `start` stands in.
+    fn reach(&mut self, text: &[u8], start: usize) {
+        if self.end > start {
+            return;
+        }
+        self.end = run(text, start, |byte| is_word(byte) || byte == b'-' || byte == b'.');
+        let word = text.get(start..self.end).unwrap_or_default().iter();
+        self.dots = word.enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| start + at).collect();
+    }
+
+    /// Whether three parts are left of it, as long as those of a token.
+    fn is_jwt(&self, start: usize) -> bool {
+        let behind = self.dots.partition_point(|dot| *dot < start);
+        match self.dots.get(behind..) {
+            Some([first, second]) => first - start >= 10 && second - first > 4 && self.end - second > 10,
+            Some(_) | None => false,
+        }
+    }
+}
+
 /// A word that may be a token, a key or an IBAN.
-fn token(text: &[u8], start: usize) -> Found {
-    let end = run(text, start, |byte| is_word(byte) || byte == b'-' || byte == b'.');
-    let word = text.get(start..end).unwrap_or(&[]);
-    if word.starts_with(b"eyJ") && is_jwt(word) {
-        return hit(Kind::Jwt, start, end);
+fn token(text: &[u8], start: usize, run: &mut Word) -> Found {
+    run.reach(text, start);
+    let word = text.get(start..run.end).unwrap_or(&[]);
+    if word.starts_with(b"eyJ") && run.is_jwt(start) {
+        return hit(Kind::Jwt, start, run.end);
     }
     let is_key = |(prefix, least): &(&[u8], usize)| word.starts_with(prefix) && word.len() >= prefix.len() + least;
     if word.len() >= SHORTEST_KEY && PREFIXES.iter().any(is_key) {
-        return hit(Kind::ApiKey, start, end);
+        return hit(Kind::ApiKey, start, run.end);
     }
     if let Some(length) = iban::length(text.get(start..).unwrap_or(&[])) {
         return hit(Kind::Iban, start, start + length);
     }
     (None, after_word(text, start))
-}
-
-fn is_jwt(word: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = word.split(|byte| *byte == b'.').collect();
-    let is_base64 = |part: &&[u8]| part.iter().all(|byte| is_word(*byte) || *byte == b'-');
-    match parts.as_slice() {
-        [head, body, signature] => {
-            head.len() >= 10 && body.len() >= 4 && signature.len() >= 10 && parts.iter().all(is_base64)
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

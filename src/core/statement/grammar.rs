@@ -50,13 +50,6 @@ impl Statement {
         let is_out = self.tree.kind() == "CopyStmt" && !self.tree.get("is_from").flag() && !relation.is_nothing();
         is_out.then(|| relation.relation())
     }
-
-    /// Whether it is an EXPLAIN that estimates rows: without COSTS OFF.
-    pub fn shows_costs(&self) -> bool {
-        let options = self.tree.get("options").items();
-        let last = options.iter().rev().find(|option| option.get("defname").text() == "costs");
-        self.tree.kind() == "ExplainStmt" && !last.is_some_and(|option| is_off(option.get("arg")))
-    }
 }
 
 /// Why a text has no statements.

@@ -3,7 +3,7 @@
 //! What must stay true: a line is acknowledged only after `fdatasync` has succeeded; after the
 //! first failure nothing is ever acknowledged again (a failed fsync may have dropped pages, so
 //! trying again and believing the answer would be wrong); a line that nobody waits for is durable
-//! within [`LINGER`] and one sync all the same.
+//! within [`LINGER`] and one sync all the same. The index follows the file: who looks a line up waits for it.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

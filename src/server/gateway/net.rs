@@ -110,6 +110,6 @@ fn look(field: &Field, policy: &Policy, catalog: &Catalog) -> Look {
     });
     match column {
         Some((relation, column)) if policy.classification().names(relation, column) => Look::Not,
-        Some(_) | None => Look::of(field.type_oid),
+        Some(_) | None => Look::of(field.type_oid, field.format == 1),
     }
 }

@@ -16,13 +16,17 @@ use crate::core::statement::facts::{Facts, Name, RowAction, Touch};
 use crate::core::wire::backend;
 use crate::server::check::{Hold, Planned};
 
+/// Answers to a pipeline that are worth a verdict of their own; the next time twice as many are.
+const FIRST_OUT: usize = 4 * 1024;
+const MOST_OUT: usize = 256 * 1024;
+
 /// Rows that the open transaction has changed.
 #[derive(Default)]
 pub struct Told {
     /// A statement ran whose tag does not tell all.
     is_short: bool,
-    /// What has ended is judged by them as it ends.
-    is_heard: bool,
+    /// What has ended is judged by them once so many bytes of answers have gathered; 0 where it is not.
+    lets_out_from: usize,
     /// Of the statement that ended last, which may have run many times.
     last: Option<(Arc<Facts>, u64)>,
     /// Of those before it.
@@ -97,9 +101,9 @@ impl Session {
     /// failed, or was refused.
     pub(super) async fn told_in_block(&mut self) -> Result<bool, End> {
         self.ask_sync(Owner::Gateway);
-        self.held.told.is_heard = true;
+        self.held.told.lets_out_from = FIRST_OUT;
         let drained = self.round(Mode::Extended).await;
-        self.held.told.is_heard = false;
+        self.held.told.lets_out_from = 0;
         let mut drained = drained?;
         self.note_plan(&mut drained.rows);
         self.take_baseline(&drained);
@@ -127,8 +131,10 @@ impl Session {
     /// client takes in the first answers while the target works on the rest.
     pub(super) fn release_told(&mut self, drained: &Drained) {
         let goes_well = !drained.failed && drained.wrong_tag.is_none() && self.stop.is_no();
-        if self.held.told.is_heard && goes_well && !self.held_out.is_empty() && self.tags_stand() {
+        let from = self.held.told.lets_out_from;
+        if from > 0 && self.held_out.len() >= from && goes_well && self.tags_stand() {
             self.release();
+            self.held.told.lets_out_from = (2 * from).min(MOST_OUT);
         }
     }
 

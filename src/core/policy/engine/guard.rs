@@ -15,7 +15,7 @@ use crate::core::statement::texts::RUNS_TEXT;
 
 /// Settings that decide who the session is or how text is read, with the values that may be
 /// set. The gateway reads statements as PostgreSQL does with these values and no others.
-const PINNED: [(&str, &[&str]); 11] = [
+const PINNED: [(&str, &[&str]); 15] = [
     ("role", &[]),
     ("session_authorization", &[]),
     ("standard_conforming_strings", &["on", "true", "yes", "1"]),
@@ -28,6 +28,11 @@ const PINNED: [(&str, &[&str]); 11] = [
     ("session_preload_libraries", &[]),
     ("local_preload_libraries", &[]),
     ("dynamic_library_path", &[]),
+    // What they print, plans with estimates of rows that are hidden, is sent to who asks for it.
+    ("debug_print_parse", &OFF),
+    ("debug_print_raw_parse", &OFF),
+    ("debug_print_rewritten", &OFF),
+    ("debug_print_plan", &OFF),
 ];
 
 /// By these a transaction may write. Nothing rests on them but the reads of those who may only read.
