@@ -269,3 +269,37 @@ async fn the_target_is_not_asked_in_a_transaction_that_has_failed() {
     drop(peer);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn reading_on_from_a_cursor_is_counted_where_its_query_may_write() {
+    let (port, passed) = recorder(cluster().port()).await;
+    let gate = Gate::start_recorded(&format!("{SHOP}{TABLES}"), port).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let calm = "declare c cursor for select id from orders order by id";
+    let wild = "declare c cursor for select id, own() from orders order by id";
+    let code = "select own()";
+    for way in [false, true] {
+        for (before, is_counted) in [
+            (vec![calm], false),
+            (vec![calm, "savepoint s", "update orders set amount = amount where id = 1", "rollback to s"], false),
+            (vec![wild], true),
+            (vec![calm, "close c", wild], true),
+            (vec![calm, code], true),
+            (vec![wild, "close c", calm], false),
+        ] {
+            peer.query("begin").await;
+            for sql in &before {
+                assert_eq!(error(&either_way(&mut peer, sql, way).await), None, "{sql}");
+            }
+            let counted = counts(&passed);
+            for first in ["1", "2"] {
+                let fetched = either_way(&mut peer, "fetch 1 from c", way).await;
+                assert_eq!(rows(&fetched)[0][0], first, "{before:?}");
+            }
+            assert_eq!(counts(&passed) > counted, is_counted, "{before:?} {way}");
+            peer.query("rollback").await;
+        }
+    }
+    drop(peer);
+    gate.stop().await;
+}

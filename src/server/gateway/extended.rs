@@ -240,7 +240,7 @@ impl Session {
         let Some(bound) = self.portals.get(portal).cloned() else {
             return seldom(self.execute_unknown(message, portal)).await;
         };
-        let Some(planned) = bound.planned else {
+        let Some(planned) = bound.planned.map(|planned| self.as_its_cursor(planned)) else {
             self.pass(message, Step::Nothing);
             return Ok(seldom(self.record.nothing(&bound.text, Protocol::Extended, clock::now())).await?);
         };

@@ -59,6 +59,7 @@ impl Session {
         let facts = planned.cleared.facts();
         if self.may_hide_names(planned) {
             self.own.doubt();
+            self.doubt_cursors();
             self.may_misread = true;
         }
         if self.moves_names(planned) {

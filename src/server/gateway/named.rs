@@ -14,6 +14,7 @@ use super::bound::{Behind, Deadline};
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
+use crate::core::scope::catalog::Catalog;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, Name, TransactionVerb};
@@ -59,6 +60,9 @@ pub struct Cursor {
     pub takes: u64,
     /// Tables of which a row that is read from it may lock rows, and how many of all together.
     pub locked: (Vec<Name>, u64),
+    /// Nothing in its query can change rows, by the definitions of that time; and no code that nobody has read has
+    /// run since, which may have put another under its name.
+    calm: Option<Arc<Catalog>>,
 }
 
 /// With what a cursor ends.
@@ -269,7 +273,8 @@ impl Session {
                 let end = if verb == "DECLARE WITH HOLD" { Ends::Rollback } else { Ends::Transaction };
                 let behind = Behind { limits, used: Some(Arc::default()) };
                 let (is_binary, takes, locked) = (facts.is_binary, facts.effects.locks, self.may_lock(facts));
-                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes, locked });
+                let calm = (planned.hold == Hold::Not).then(|| self.catalog.clone());
+                self.cursors.insert(name.to_owned(), Cursor { behind, is_binary, end, takes, locked, calm });
                 if end == Ends::Rollback {
                     self.ahead.filling = Deadline::earlier(self.ahead.filling, limits.time);
                 }
@@ -334,6 +339,19 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// FETCH does what its cursor stands for: from one that cannot change rows it is not counted.
+    pub(super) fn as_its_cursor(&self, planned: Arc<Planned>) -> Arc<Planned> {
+        let facts = planned.cleared.facts();
+        let cursor = facts.prepared.as_ref().filter(|_| facts.verb == "FETCH").and_then(|name| self.cursors.get(name));
+        let is_calm = cursor.and_then(|cursor| cursor.calm.as_ref()).is_some_and(|of| Arc::ptr_eq(of, &self.catalog));
+        if is_calm { Arc::new(Planned { hold: Hold::Not, ..(*planned).clone() }) } else { planned }
+    }
+
+    /// Code runs that nobody has read: it may put other cursors under the names of those there are.
+    pub(super) fn doubt_cursors(&mut self) {
+        self.cursors.values_mut().for_each(|cursor| cursor.calm = None);
     }
 
     /// Whether a Query that reads on from a cursor gets its rows in their binary form.

@@ -92,7 +92,7 @@ impl Session {
                 is_first: index == 0,
                 is_last: at + 1 == statements.len() && !has_more,
             };
-            if !self.run(planned, part).await? {
+            if !self.run(&self.as_its_cursor(planned.clone()), part).await? {
                 return Ok(false);
             }
         }
