@@ -104,7 +104,11 @@ impl Outcome {
 
     /// Whether its tag says that it has written, or leaves that open: EXECUTE has the tag of what it runs.
     fn has_written(&self) -> bool {
-        !self.only_reads() && !self.tag.as_deref().is_some_and(|tag| tag.starts_with("SELECT"))
+        match self.kind {
+            "read" | "session" => false,
+            "write" | "ddl" => true,
+            _ => !self.tag.as_deref().is_some_and(|tag| tag.starts_with("SELECT")),
+        }
     }
 
     pub fn done(&mut self, tag: &str) {

@@ -154,6 +154,7 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
                 }
             }
             Line::Cleared => {
+                is_leaving = false;
                 conversation.splitter.clear();
                 typed.clear();
             }
@@ -165,7 +166,8 @@ async fn interact(open: &mut Session, history: Option<PathBuf>, desk: &Workstati
 
 /// Whether nothing is lost by leaving, or whoever leaves has been told: a slip of the finger should not throw work away.
 fn may_leave(open: &Session, was_told: bool) -> bool {
-    let may = open.status() == b'I' || was_told;
+    // What has failed has nothing left to lose.
+    let may = open.status() != b'T' || was_told;
     if !may {
         eprintln!("A transaction is open and would be rolled back. COMMIT it, or leave again (Ctrl-D or \\q).");
     }

@@ -440,7 +440,10 @@ pub fn exit_of(fields: &ErrorFields) -> Exit {
         "ZG002" | "ZG004" => Exit::Rejected,
         "ZG003" => Exit::Incomplete,
         "ZG005" => Exit::Unrecorded,
-        "57P01" | "57P02" | "57P03" | "08006" => Exit::Connection,
+        "57P01" | "57P02" | "57P03" => Exit::Connection,
+        // The session goes on: what was lost is the gateway's own link, in the middle of something.
+        "08006" if fields.severity != "FATAL" => Exit::OutcomeUnknown,
+        "08006" => Exit::Connection,
         _ => Exit::Sql,
     }
 }

@@ -1,9 +1,13 @@
 //! What of a script stands: which statements were committed, and which were rolled back with their transaction.
 //!
 //! It follows from what the server says after each statement: whether a transaction is open, and the tag of
-//! what ended it. The text tells only which savepoint is meant. Statements are counted from 0.
+//! what ended it. The text tells only which savepoint is meant; where it does not, what became of statements behind
+//! one is not known. Statements are counted from 0.
 
 use std::ops::Range;
+
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::core::statement::facts::TransactionVerb;
 use crate::core::statement::local::{self, Look};
@@ -13,7 +17,7 @@ use crate::core::statement::local::{self, Look};
 pub enum Fate {
     Stands,
     RolledBack,
-    /// The link was lost while its transaction was being committed.
+    /// The link was lost while its transaction was being committed, or it went back to nobody knows which savepoint.
     Unknown,
 }
 
@@ -21,7 +25,8 @@ pub enum Fate {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
     verb: Option<TransactionVerb>,
-    savepoint: String,
+    /// Where the text tells it.
+    savepoint: Option<String>,
 }
 
 impl Control {
@@ -29,7 +34,7 @@ impl Control {
     pub fn of(sql: &str) -> Self {
         let Look::Facts(facts) = local::look(sql) else { return Self::default() };
         let verb = facts.first().and_then(|facts| facts.transaction);
-        Self { verb, savepoint: if verb.is_some() { last_name(sql) } else { String::new() } }
+        Self { verb, savepoint: verb.and_then(|_| last_name(sql)) }
     }
 
     /// Whether it is to commit a transaction.
@@ -39,11 +44,13 @@ impl Control {
 }
 
 /// The name at the end of a text, as PostgreSQL folds it.
-fn last_name(sql: &str) -> String {
-    let text = sql.trim_end_matches(|letter: char| letter.is_whitespace() || letter == ';');
-    match text.strip_suffix('"').and_then(|quoted| quoted.split_once('"')) {
-        Some((_, name)) => name.to_owned(),
-        None => text.rsplit(char::is_whitespace).next().unwrap_or_default().to_ascii_lowercase(),
+fn last_name(sql: &str) -> Option<String> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().ok()?;
+    let mut told = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon));
+    match told.next_back()? {
+        Token::Word(word) if word.quote_style.is_some() => Some(word.value),
+        Token::Word(word) => Some(word.value.to_ascii_lowercase()),
+        _ => None,
     }
 }
 
@@ -52,7 +59,10 @@ fn last_name(sql: &str) -> String {
 pub struct Standing {
     /// The first statement of the transaction that is open.
     began: Option<usize>,
-    savepoints: Vec<(String, usize)>,
+    /// By name, where it is known.
+    savepoints: Vec<(Option<String>, usize)>,
+    /// One was released, and nobody knows which.
+    is_unsure: bool,
     fates: Vec<(Range<usize>, Fate)>,
 }
 
@@ -65,6 +75,7 @@ impl Standing {
             return;
         };
         let ends = matches!(control.verb, Some(TransactionVerb::Commit | TransactionVerb::Rollback)) && tag.is_some();
+        let ends = ends || tag == Some("COMMIT");
         if status == b'I' || ends {
             let is_kept = matches!(tag, Some("COMMIT" | "PREPARE TRANSACTION"));
             // A COMMIT of what has failed says ROLLBACK, and has not done what it was for.
@@ -73,35 +84,40 @@ impl Standing {
                 self.fates.push((began..end, Fate::RolledBack));
             }
             self.savepoints.clear();
+            self.is_unsure = false;
             // AND CHAIN begins the next.
             self.began = (status != b'I').then_some(statement + 1);
             return;
         }
-        if tag.is_some() {
-            self.mark(statement, control);
+        if let Some(tag) = tag {
+            self.mark(began, statement, control, tag);
         }
     }
 
-    /// Savepoints of a transaction that goes on.
-    fn mark(&mut self, statement: usize, control: &Control) {
-        let named = self.savepoints.iter().rposition(|(name, _)| *name == control.savepoint);
-        match control.verb {
-            Some(TransactionVerb::Savepoint) => self.savepoints.push((control.savepoint.clone(), statement)),
-            Some(TransactionVerb::Release) => self.savepoints.truncate(named.unwrap_or(self.savepoints.len())),
-            Some(TransactionVerb::RollbackTo) => {
-                // One that is not known by name is taken for the oldest: less stands than may be thought.
-                let kept = named.unwrap_or(0) + 1;
-                let from = self.savepoints.get(kept - 1).map_or(statement, |(_, at)| at + 1);
-                self.fates.push((from..statement, Fate::RolledBack));
-                self.savepoints.truncate(kept);
+    /// Savepoints of a transaction that goes on: the tag tells what was done, the text to which.
+    fn mark(&mut self, began: usize, statement: usize, control: &Control, tag: &str) {
+        let name = &control.savepoint;
+        let is_known = name.is_some() && !self.is_unsure && self.savepoints.iter().all(|(name, _)| name.is_some());
+        let named = self.savepoints.iter().rposition(|(other, _)| other == name).filter(|_| is_known);
+        match tag {
+            "SAVEPOINT" => self.savepoints.push((name.clone(), statement)),
+            "RELEASE" => match named {
+                Some(at) => self.savepoints.truncate(at),
+                None => self.is_unsure = true,
+            },
+            "ROLLBACK" => {
+                let kept = named.and_then(|at| self.savepoints.get(at));
+                self.fates.push(match kept {
+                    Some((_, at)) => (at + 1..statement, Fate::RolledBack),
+                    // It may have begun anew altogether.
+                    None => (began..statement, Fate::Unknown),
+                });
+                match named {
+                    Some(at) => self.savepoints.truncate(at + 1),
+                    None => self.is_unsure = true,
+                }
             }
-            Some(
-                TransactionVerb::Begin
-                | TransactionVerb::Commit
-                | TransactionVerb::Rollback
-                | TransactionVerb::TwoPhase,
-            )
-            | None => {}
+            _ => {}
         }
     }
 
@@ -121,7 +137,11 @@ impl Standing {
 
     /// What became of a statement that ran, as far as is known now.
     pub fn of(&self, statement: usize) -> Fate {
-        self.fates.iter().find(|(range, _)| range.contains(&statement)).map_or(Fate::Stands, |(_, fate)| *fate)
+        let mut told = self.fates.iter().filter(|(range, _)| range.contains(&statement)).map(|(_, fate)| *fate);
+        match told.clone().any(|fate| fate == Fate::RolledBack) {
+            true => Fate::RolledBack,
+            false => told.next().unwrap_or(Fate::Stands),
+        }
     }
 }
 
@@ -181,6 +201,19 @@ mod tests {
         assert_eq!(fates(&[&again[..], &[back("rollback to a"), end]].concat()), "++++-++");
         let released = [("release a", "RELEASE", b'T'), back("rollback to a"), end];
         assert_eq!(fates(&[&again[..], &released].concat()), "++----++");
+    }
+
+    #[test]
+    fn comments_are_no_names_and_what_a_name_does_not_tell_is_not_known() {
+        let at = |sql: &'static str| (sql, "SAVEPOINT", b'T');
+        let back = |sql: &'static str| (sql, "ROLLBACK", b'T');
+        let end = ("commit", "COMMIT", b'I');
+        let said = [BEGIN, at("savepoint a /* s */"), WRITE, at("-- the \"old\" one\nsavepoint b -- s"), WRITE];
+        assert_eq!(fates(&[&said[..], &[back("rollback to a /* s */"), end]].concat()), "++---++");
+        assert_eq!(fates(&[&said[..], &[back("/* x */ rollback to b"), end]].concat()), "++++-++");
+        let spelled = [BEGIN, at("savepoint U&\"a\""), WRITE, back("rollback to U&\"a\""), WRITE];
+        assert_eq!(fates(&[&spelled[..], &[end]].concat()), "???+++");
+        assert_eq!(fates(&[&spelled[..], &[("rollback", "ROLLBACK", b'I')]].concat()), "-----+");
     }
 
     #[test]

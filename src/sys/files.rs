@@ -19,7 +19,7 @@ pub enum FileError {
     TooOpen { path: PathBuf, mode: u32 },
     #[error("`{}` is larger than 16 MiB", path.display())]
     TooLarge { path: PathBuf },
-    #[error("`{}` can be written to by others (mode {mode:03o}), who could put other files into it\nRun: chmod 700 {}", path.display(), path.display())]
+    #[error("`{}` can be written to by others (mode {mode:03o}), who could put other files into it\nRun: chmod 700 {}; of a mounted volume name a folder below it, which is made", path.display(), path.display())]
     FolderWritable { path: PathBuf, mode: u32 },
     #[error("`{}` can be looked into by others (mode {mode:03o})\nRun: chmod 700 {}", path.display(), path.display())]
     FolderReadable { path: PathBuf, mode: u32 },
@@ -105,8 +105,7 @@ pub fn folder_doubts(folder: &Path) -> Vec<FileError> {
     // One that they can write to is refused by name.
     let readable =
         (mode & 0o077 != 0 && mode & 0o022 == 0).then(|| FileError::FolderReadable { path: path.clone(), mode });
-    // The superuser may look after another user's folder.
-    let is_other = own_uid().is_some_and(|own| own != 0 && own != owner);
+    let is_other = own_uid().is_some_and(|own| own != owner);
     let other = is_other.then_some(FileError::FolderOfAnother { path, owner });
     readable.into_iter().chain(other).collect()
 }

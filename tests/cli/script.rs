@@ -248,7 +248,7 @@ async fn what_is_missing_or_refused_names_the_next_step() {
     let write = "update orders set amount = 1 where id = 1";
     let (answer, beside) = told(&["-c", write], 5).await;
     assert_eq!(answer["denial"]["rule"], "default-deny", "{answer:#}");
-    assert!(beside.contains("dbgate connect demo --access write"), "{beside}");
+    assert!(beside.contains("a session with write access may: --access write"), "{beside}");
     let (answer, _) = told(&["--access", "admin", "-c", "select 1"], 5).await;
     assert!(answer["error"]["hint"].to_string().contains("--access may be: read, write"), "{answer:#}");
     for (values, sql) in [

@@ -122,8 +122,9 @@ impl Policy {
             return None;
         }
         match self.first_refusal(&writing, facts, scope, catalog, search_path) {
-            None | Some((_, true)) => {
-                Some(format!("with write access it may: dbgate connect {} --access write", subject.target))
+            None => Some("a session with write access may: --access write".to_owned()),
+            Some((_, true)) => {
+                Some("in a session with write access people may let it through: --access write".to_owned())
             }
             Some((_, false)) => None,
         }

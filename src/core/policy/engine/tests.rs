@@ -357,7 +357,7 @@ fn whoever_may_with_other_access_is_told_so() {
             other => panic!("{other:?}"),
         }
     };
-    let next = "with write access it may: dbgate connect prod --access write".to_owned();
+    let next = "a session with write access may: --access write".to_owned();
     assert_eq!(hint(&["engineers"], true), (DEFAULT_DENY.to_owned(), Some(next)));
     // Not of what would be refused again, nor to whom no rule permits writing.
     assert_eq!(hint(&["engineers"], false).1.filter(|hint| hint.contains("--access")), None);
