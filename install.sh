@@ -44,6 +44,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+[ -n "$prefix" ] || fail "--prefix needs a folder"
+case $prefix in
+    /*) ;;
+    # From where it was typed: the build goes on elsewhere.
+    *) prefix=$PWD/$prefix ;;
+esac
+
 # Shells look for completions in these places, below the prefix.
 bash_folder=$prefix/share/bash-completion/completions
 zsh_folder=$prefix/share/zsh/site-functions
