@@ -64,11 +64,12 @@ impl Policy {
             return Verdict::Deny(denial);
         }
         let is_lifted = |denial: &Denial| lift.is_some_and(|lift| lift.covers(denial, &self.digest));
-        match self.first_refusal(subject, &facts, scope, catalog, search_path) {
+        let asking = Asking::new(self, subject);
+        let views = Views::new(&asking, &facts);
+        match self.first_refusal(&views, subject, scope, catalog, search_path) {
             Some((denial, true)) if !is_lifted(&denial) => Verdict::NeedApproval(denial),
             None | Some((_, true)) => {
-                let asking = Asking::new(self, subject);
-                let limits = asking.limits(Views::new(&asking, &facts).whole());
+                let limits = asking.limits(views.whole());
                 Verdict::Allow(Cleared::new(facts, &self.digest, limits))
             }
             Some((mut denial, false)) => {
@@ -83,15 +84,14 @@ impl Policy {
     /// What stands in the way of a statement, if something does.
     fn first_refusal(
         &self,
+        views: &Views<'_>,
         subject: &Subject<'_>,
-        facts: &Facts,
         scope: &Scope,
         catalog: &Catalog,
         search_path: &[String],
     ) -> Option<Refusal> {
-        let asking = Asking::new(self, subject);
-        let views = Views::new(&asking, facts);
-        let mut refusals: Vec<Refusal> = whole(&asking, subject, &views).into_iter().collect();
+        let facts = views.facts;
+        let mut refusals: Vec<Refusal> = whole(views.asking, subject, views).into_iter().collect();
         let mut seen = HashSet::new();
         for touch in &facts.touches {
             if !seen.insert((&touch.relation, touch.action, touch.has_predicate)) {
@@ -99,7 +99,7 @@ impl Policy {
             }
             let schema = touch.relation.schema.as_deref();
             let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
-            refusals.extend(self.touched(&views, subject, touch, relation, catalog));
+            refusals.extend(self.touched(views, subject, touch, relation, catalog));
             // What runs as the owner of what it changes shows nothing of it.
             if let (Some(reason), None) = (scope.withheld.get(&relation.name), facts.upkeep) {
                 refusals.push((withheld(touch, relation, reason), false));
@@ -121,7 +121,8 @@ impl Policy {
         if subject.access != Access::Read || self.may_come(&writing).is_err() {
             return None;
         }
-        match self.first_refusal(&writing, facts, scope, catalog, search_path) {
+        let asking = Asking::new(self, &writing);
+        match self.first_refusal(&Views::new(&asking, facts), &writing, scope, catalog, search_path) {
             None => Some("a session with write access may: --access write".to_owned()),
             Some((_, true)) => {
                 Some("in a session with write access people may let it through: --access write".to_owned())
