@@ -177,7 +177,8 @@ fn decide(policy: Policy, subject: Subject<'_>, scope: &Scope, catalog: Catalog,
     };
     let context = Decisions::default().context(&GrantId::from_random([1; 10]), &policy, &catalog, path, &[], false);
     let whole = "SELECT count(*) FROM pgbench_accounts";
-    for sql in [POINT, whole] {
+    // A shape that comes for the second time is remembered.
+    for sql in [POINT, POINT, whole] {
         context.remember(sql, &decided(sql));
     }
     say("decide: for the first time, one row by its key", 0, || decided(POINT));

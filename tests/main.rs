@@ -57,6 +57,7 @@ mod gateway {
     mod reads;
     mod room;
     mod settled;
+    mod shapes;
     mod told;
     mod tools;
     mod trips;

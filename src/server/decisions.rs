@@ -2,17 +2,20 @@
 //!
 //! A decision is remembered for a [`Context`]: one grant under one policy, one catalog, one search
 //! path and one set of temporary relations. A change of any of them is another context. Two levels:
-//! the exact text, and, for reads whose facts do not depend on their literals, the text without
-//! them. Only what was allowed by its text alone is remembered: never a denial, never a statement
-//! that means something prepared before.
+//! the exact text, and, where its facts do not depend on its literals, the text without them: of
+//! reads, of changes of rows that columns pick, of rows of constants. That they do not is proven
+//! when a shape is seen for the second time. Only what was allowed by its text alone is remembered:
+//! never a denial, never a statement that means something prepared before.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::core::grant::GrantId;
 use crate::core::policy::{ImpactQuestion, Policy};
 use crate::core::scope::catalog::Catalog;
-use crate::core::statement::facts::{Effect, Facts};
+use crate::core::statement::constants::Constants;
+use crate::core::statement::facts::{Effect, Facts, RowAction};
 use crate::core::statement::grammar;
 use crate::core::statement::literals::{Patch, Stripped};
 use crate::server::audit::Wording;
@@ -20,7 +23,9 @@ use crate::server::check::{Hold, Planned};
 
 /// Texts remembered in one context; when there are more, all are forgotten.
 const MOST_TEXTS: usize = 512;
-/// Longer texts are judged each time.
+/// The same of hashes.
+const MOST_SEEN: usize = 16 * MOST_TEXTS;
+/// Longer texts are not remembered as they are.
 const LONGEST_TEXT: usize = 8 * 1024;
 
 /// A text that may run.
@@ -55,6 +60,9 @@ struct Known {
     exact: HashMap<Box<str>, Arc<Decided>>,
     /// By the text without its literals.
     shapes: HashMap<Box<[u8]>, Shape>,
+    /// Hashes of the shapes that were seen, whether or not their literals matter.
+    seen: HashSet<u64>,
+    hasher: RandomState,
     /// What may be set at the start of a session, as `name=value`.
     settings: HashSet<Box<str>>,
     /// What writes have done that may stand.
@@ -65,8 +73,10 @@ struct Known {
 
 /// What is known of all texts of one shape.
 struct Shape {
-    planned: Arc<Planned>,
-    wording: Arc<Wording>,
+    /// Without the text.
+    planned: Planned,
+    /// Of rows of constants each text has its own: NULL is a word of it.
+    wording: Option<Arc<Wording>>,
     /// The splice, where there is one.
     patch: Option<Patch>,
 }
@@ -116,30 +126,30 @@ impl Context {
 
     /// What was decided about this text, or about one that differs in its literals only.
     pub fn find(&self, sql: &str) -> Option<Arc<Decided>> {
+        let (text, before) = trimmed(sql);
+        // It may be long, and others look here, too.
+        let rows = Constants::of(text).map(|constants| constants.key());
         let mut known = self.lock();
         if let Some(decided) = known.exact.get(sql) {
             return Some(decided.clone());
         }
-        let (text, before) = trimmed(sql);
         let Known { shapes, stripped, .. } = &mut *known;
-        if shapes.is_empty() || !stripped.strip(text) {
+        if shapes.is_empty() {
             return None;
         }
-        let shape = shapes.get(stripped.key.as_slice())?;
+        let shape = match &rows {
+            Some(key) => shapes.get(key.as_slice())?,
+            None => stripped.strip(text).then(|| shapes.get(stripped.key.as_slice()))??,
+        };
         let forward = match &shape.patch {
             Some(patch) => patch.apply(text, &stripped.places)?,
             None => text.to_owned(),
         };
-        let template = &shape.planned;
-        let planned = Planned {
-            cleared: template.cleared.clone(),
-            forward,
-            is_spliced: template.is_spliced,
-            prepares: None,
-            hold: template.hold,
-            masked: template.masked.clone(),
-        };
-        Some(Arc::new(Decided { statements: vec![(Arc::new(planned), before)], wording: shape.wording.clone() }))
+        let planned = Planned { forward, ..shape.planned.clone() };
+        let wording = shape.wording.clone();
+        drop(known);
+        let wording = wording.unwrap_or_else(|| Arc::new(Wording::of(sql)));
+        Some(Arc::new(Decided { statements: vec![(Arc::new(planned), before)], wording }))
     }
 
     /// Remembers what was decided by the text alone.
@@ -149,28 +159,47 @@ impl Context {
             planned.cleared.facts().prepared.is_none()
                 && (planned.hold != Hold::OwnBlock || decided.statements.len() == 1)
         };
-        if sql.len() > LONGEST_TEXT || !decided.statements.iter().all(|(planned, _)| by_text_alone(planned)) {
+        if !decided.statements.iter().all(|(planned, _)| by_text_alone(planned)) {
             return;
         }
-        let shape = match decided.statements.as_slice() {
-            [(planned, _)] => shape_of(trimmed(sql).0, planned, &decided.wording),
-            _ => None,
-        };
-        let mut known = self.lock();
-        match shape {
-            Some((key, shape)) => {
-                if known.shapes.len() >= MOST_TEXTS {
-                    known.shapes.clear();
-                }
-                known.shapes.insert(key, shape);
-            }
-            None => {
-                if known.exact.len() >= MOST_TEXTS {
-                    known.exact.clear();
-                }
-                known.exact.insert(sql.into(), decided.clone());
-            }
+        if let [(planned, _)] = decided.statements.as_slice()
+            && self.remember_shape(trimmed(sql).0, planned, &decided.wording)
+        {
+            return;
         }
+        let mut known = self.lock();
+        if sql.len() <= LONGEST_TEXT {
+            if known.exact.len() >= MOST_TEXTS {
+                known.exact.clear();
+            }
+            known.exact.insert(sql.into(), decided.clone());
+        }
+    }
+
+    /// The same of all texts of its shape, where it is not the first one. False where its literals may matter.
+    fn remember_shape(&self, text: &str, planned: &Planned, wording: &Arc<Wording>) -> bool {
+        let Some(unproven) = Unproven::of(text, planned) else { return false };
+        let key = unproven.key();
+        if self.is_new(&key) {
+            return false;
+        }
+        let Some(shape) = unproven.proven(text, planned, wording) else { return false };
+        let mut known = self.lock();
+        if known.shapes.len() >= MOST_TEXTS {
+            known.shapes.clear();
+        }
+        known.shapes.insert(key.into_boxed_slice(), shape);
+        true
+    }
+
+    /// Whether a shape is seen for the first time.
+    fn is_new(&self, key: &[u8]) -> bool {
+        let mut known = self.lock();
+        if known.seen.len() >= MOST_SEEN {
+            known.seen.clear();
+        }
+        let hash = known.hasher.hash_one(key);
+        known.seen.insert(hash)
     }
 
     /// Whether this was let be set at the start of a session.
@@ -218,32 +247,66 @@ fn trimmed(sql: &str) -> (&str, u32) {
     (text.trim_end_matches(|letter| blank(letter) || letter == ';'), before)
 }
 
-/// The shape of a text, where its literals do not matter to what was decided.
-fn shape_of(text: &str, planned: &Arc<Planned>, wording: &Arc<Wording>) -> Option<(Box<[u8]>, Shape)> {
-    let facts = planned.cleared.facts();
-    let is_plain = facts.effect == Effect::Read && !facts.locks && facts.settings.is_empty() && facts.copy.is_none();
-    let mut stripped = Stripped::default();
-    if !is_plain || !stripped.strip(text) || stripped.places.is_empty() {
-        return None;
-    }
-    // The proof of it: the same text with other literals has the same facts.
-    let one = |text: &str| match grammar::parse(text).ok()?.as_slice() {
-        [statement] => Some(placeless(&statement.facts)),
-        _ => None,
-    };
-    let found = one(text)?;
-    for probe in stripped.probes(text)? {
-        if one(&probe)? != found {
+/// A shape of which it is not known whether its literals matter to what was decided.
+enum Unproven<'t> {
+    Rows(Constants<'t>),
+    Text(Stripped),
+}
+
+impl<'t> Unproven<'t> {
+    /// That of a text, if it has one.
+    fn of(text: &'t str, planned: &Planned) -> Option<Self> {
+        let facts = planned.cleared.facts();
+        if facts.locks || !facts.settings.is_empty() || facts.copy.is_some() {
             return None;
         }
+        if let Some(constants) = Constants::of(text).filter(|_| facts.effect == Effect::Write) {
+            return Some(Self::Rows(constants));
+        }
+        // Where columns pick the rows, other literals pick other rows, but never all.
+        let picks = |action| action == RowAction::Insert || !facts.pinned.is_empty();
+        let is_plain = match facts.effect {
+            Effect::Read => true,
+            Effect::Write => facts.written().all(|touch| picks(touch.action)),
+            _ => false,
+        };
+        let mut stripped = Stripped::default();
+        let has_some = is_plain && stripped.strip(text) && !stripped.places.is_empty();
+        has_some.then_some(Self::Text(stripped))
     }
-    let patch = match planned.is_spliced {
-        true => Some(Patch::between(text, &planned.forward, &stripped.places)?),
-        false if planned.forward == text => None,
-        false => return None,
-    };
-    let shape = Shape { planned: planned.clone(), wording: wording.clone(), patch };
-    Some((stripped.key.into_boxed_slice(), shape))
+
+    fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Rows(constants) => constants.key(),
+            Self::Text(stripped) => stripped.key.clone(),
+        }
+    }
+
+    /// What is known of all texts of this shape, if that is so: the same text with other literals has the same facts.
+    fn proven(&self, text: &str, planned: &Planned, wording: &Arc<Wording>) -> Option<Shape> {
+        let probes: Vec<String> = match self {
+            Self::Rows(constants) => constants.probes().collect(),
+            Self::Text(stripped) => stripped.probes(text)?.into(),
+        };
+        let one = |text: &str| match grammar::parse(text).ok()?.as_slice() {
+            [statement] => Some(placeless(&statement.facts)),
+            _ => None,
+        };
+        let found = one(text)?;
+        if !probes.iter().all(|probe| one(probe).as_ref() == Some(&found)) {
+            return None;
+        }
+        let (wording, places) = match self {
+            Self::Rows(_) => (None, [].as_slice()),
+            Self::Text(stripped) => (Some(wording.clone()), stripped.places.as_slice()),
+        };
+        let patch = match planned.is_spliced {
+            true if wording.is_some() => Some(Patch::between(text, &planned.forward, places)?),
+            false if planned.forward == text => None,
+            true | false => return None,
+        };
+        Some(Shape { planned: Planned { forward: String::new(), ..planned.clone() }, wording, patch })
+    }
 }
 
 /// Facts without where in the text they were found.
@@ -284,6 +347,9 @@ mod tests {
 
     fn is_known(first: &str, then: &str) -> bool {
         let context = context();
+        // A shape that is seen once may never come again.
+        context.remember(first, &decided(first));
+        assert!(first == then || context.find(then).is_none(), "{first}");
         context.remember(first, &decided(first));
         let found = context.find(then);
         if let Some(found) = &found {
@@ -303,10 +369,45 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_rows_that_columns_pick_are_known_by_their_shape() {
+        for (one, other) in [
+            ("update t set a = 1 where id = 2", "update t set a = 33 where id = 4"),
+            ("delete from t where id = 1 and n like 'x%'", "delete from t where id = 2 and n like 'zz'"),
+            ("insert into t select a, 7 from u where id = 1", "insert into t select a, 2 from u where id = 3"),
+            ("insert into t (a) values (1)", "insert into t (a) values (null)"),
+            (
+                "insert into t values (1, 'a'), (1, 'b') on conflict (a) do update set b = excluded.b",
+                "insert into t values (-1.5, true), (2, 'it''s') on conflict (a) do update set b = excluded.b;",
+            ),
+        ] {
+            assert!(is_known(one, other), "{one}");
+        }
+        for (one, other) in [
+            ("update t set a = 1 where id > 1", "update t set a = 1 where id > 2"),
+            ("delete from t where 'false'", "delete from t where 'true'"),
+            ("delete from t where id = 1 or 'false'", "delete from t where id = 1 or 'true'"),
+            ("delete from t where n like 'x%'", "delete from t where n like '%'"),
+            ("insert into t values (1), (2)", "insert into t values (1)"),
+            ("insert into t values (f(1))", "insert into t values (g(1))"),
+        ] {
+            assert!(!is_known(one, other), "{one}");
+        }
+    }
+
+    #[test]
+    fn rows_have_words_of_their_own() {
+        let context = context();
+        let (one, other) = ("insert into t values (1)", "insert into t values (null)");
+        context.remember(one, &decided(one));
+        context.remember(one, &decided(one));
+        assert_eq!(*context.find(other).expect("known").wording, Wording::of(other));
+        assert_ne!(Wording::of(one), Wording::of(other));
+    }
+
+    #[test]
     fn what_depends_on_its_literals_is_known_by_its_text_only() {
         for (one, other) in [
             ("select set_config('a.b', 'x', true)", "select set_config('role', 'x', true)"),
-            ("update t set a = 1 where id = 1", "update t set a = 1 where id = 2"),
             ("select a from t where id = 1 for update", "select a from t where id = 2 for update"),
             ("select a ~ 'x' from t where id = 1", "select a ~ '(a+)+' from t where id = 1"),
             ("select nextval('s') from generate_series(1, 5)", "select nextval('s') from generate_series(1, 20000)"),

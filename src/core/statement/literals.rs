@@ -40,7 +40,10 @@ impl Stripped {
                 b'\'' if is_word(before) || before == b'&' => return None,
                 b'\'' => {
                     let end = quoted(text, at, b'\'')?;
-                    self.literal(text, at..end, STRING)?;
+                    match is_telling(text.get(at + 1..end - 1)?) {
+                        true => self.key.extend_from_slice(text.get(at..end)?),
+                        false => self.literal(text, at..end, STRING)?,
+                    }
                     end
                 }
                 b'"' => {
@@ -169,8 +172,17 @@ const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
+/// Strings that say something by themselves, which belongs to the shape: a truth value, and patterns that match
+/// everything.
+fn is_telling(string: &[u8]) -> bool {
+    const TRUTHS: [&str; 6] = ["true", "false", "yes", "no", "on", "off"];
+    let is_begun =
+        |truth: &&str| truth.as_bytes().get(..string.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(string));
+    TRUTHS.iter().any(is_begun) || matches!(string, b"0" | b"1") || string.iter().all(|byte| b"%^$.*".contains(byte))
+}
+
 /// The end of a quoted token; a doubled quote stands for itself.
-fn quoted(text: &[u8], start: usize, quote: u8) -> Option<usize> {
+pub(super) fn quoted(text: &[u8], start: usize, quote: u8) -> Option<usize> {
     let mut at = start + 1;
     loop {
         at += text.get(at..)?.iter().position(|byte| *byte == quote)? + 1;
@@ -213,6 +225,10 @@ mod tests {
             ("select $1", "select $2"),
             ("select 1 = 1", "select 1 = 2"),
             ("select 'a' = 'a'", "select 'a' = 'b'"),
+            ("select a like 'x%'", "select a like '%%'"),
+            ("select a ~ 'x'", "select a ~ '.*'"),
+            ("select a where 'x'", "select a where 'T'"),
+            ("select a = 'x'", "select a = ''"),
             ("select 1e5", "select 1e6"),
             ("select 0x10", "select 0x11"),
             ("select t.1", "select t.2"),

@@ -2,7 +2,8 @@
 //!
 //! [`grammar`] (PostgreSQL's own parser) is the authority and lives at the gateway;
 //! [`local`] is the workstation's quick, advisory look. Both say what they saw in the same
-//! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only. [`splice`] puts
+//! [`facts::Facts`]. [`literals`] tells which texts differ in their literals only,
+//! [`constants`] which in rows of them. [`splice`] puts
 //! what may be seen in place of a masked relation; [`lineage`] tells what a stored query's result holds.
 //! [`plain`] tells where that is not needed. [`texts`] reads SQL that functions are given as text.
 //! [`reading`] has the settings by which PostgreSQL must read a text.
@@ -11,6 +12,8 @@
 mod answers;
 #[cfg(feature = "server")]
 mod blocks;
+#[cfg(feature = "server")]
+pub mod constants;
 #[cfg(feature = "server")]
 mod effects;
 pub mod facts;

@@ -77,6 +77,12 @@ impl People {
 }
 
 impl Session {
+    /// Whether people may have let exactly this through. Cheap, and no proof.
+    pub(super) fn may_be_approved(&mut self, text: &str) -> bool {
+        self.people.looked = clock::now();
+        self.people.approvals.may_be_approved(self.people.principal(), bound(text))
+    }
+
     /// Uses up the approval of a statement, if there is one for exactly this. False where the target
     /// has failed before it could be asked: the client has its error.
     pub(super) async fn claim(
@@ -86,11 +92,10 @@ impl Session {
         values: Option<&Values>,
         mode: Mode,
     ) -> Result<bool, End> {
-        let text = bound(text);
-        self.people.looked = clock::now();
-        if !self.people.approvals.may_be_approved(self.people.principal(), text) {
+        if !self.may_be_approved(text) {
             return Ok(true);
         }
+        let text = bound(text);
         let Some(found) = self.circumstances(text, facts, values, mode).await? else { return Ok(false) };
         if found.leaning.is_some() {
             return Ok(true);

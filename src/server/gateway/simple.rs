@@ -49,7 +49,7 @@ impl Session {
         }
         self.follow_policy();
         let is_using = self.people.lift.is_some();
-        let known = self.context.find(sql).filter(|decided| !self.is_for_people(decided) && !self.has_stages(decided));
+        let known = aside::judge(sql.len(), || self.context.find(sql)).filter(|decided| self.goes_on_with(decided));
         let (decided, behind) = match known {
             Some(decided) => (decided, Vec::new()),
             None => match seldom(self.decide(sql)).await? {
@@ -160,11 +160,21 @@ impl Session {
         Ok(Some((decided, behind)))
     }
 
-    /// Whether people may have a say in it, or it is only tried: then it is looked at each time.
-    fn is_for_people(&self, decided: &Decided) -> bool {
+    /// Whether what is known of a text is all that matters: not where a part of it was approved, or is only tried.
+    fn goes_on_with(&mut self, decided: &Decided) -> bool {
+        if self.people.trying.is_some() || self.has_stages(decided) {
+            return false;
+        }
         match decided.statements.as_slice() {
-            [(one, _)] if one.hold.is_counted() && self.is_alone(one.cleared.facts()) => true,
-            _ => self.people.trying.is_some(),
+            [(one, _)] if one.hold.is_counted() && self.is_alone(one.cleared.facts()) => {
+                // What people let through is planned with what they said.
+                if one.is_spliced || self.people.lift.is_some() || self.may_be_approved(&one.forward) {
+                    return false;
+                }
+                self.people.begin(one, &Arc::from(one.forward.as_str()), None);
+                true
+            }
+            _ => true,
         }
     }
 
