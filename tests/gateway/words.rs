@@ -49,10 +49,17 @@ async fn an_error_tells_what_it_is_about_unless_something_masked_could_be_in_it(
             "create temp table own (a int primary key); insert into own values (1); insert into own values (1)",
             ("23505", true, Some("Key (a)=(1) already exists."), None),
         ),
-        // Of a masked relation no row and no key is quoted, whatever the key.
-        ("insert into people (id, level) values (1, 1)", ("23505", true, None, None)),
+        // Of a masked relation no row is quoted, and no key with anything masked in it.
+        ("insert into people (id, level) values (1, 1)", ("23505", true, Some("Key (id)=(1) already exists."), None)),
         ("update people set level = 3 where id = 1", ("23514", true, None, None)),
-        ("delete from people where id = 1", ("23503", true, None, None)),
+        (
+            "delete from people where id = 1",
+            ("23503", true, Some("Key (id)=(1) is still referenced from table \"orders\"."), None),
+        ),
+        (
+            "insert into people values (21, 'canary1@example.com', 1) on conflict (id) do nothing",
+            ("23505", true, None, None),
+        ),
         ("insert into people values (21, 'canary1@example.com', 1)", ("23505", true, None, None)),
         ("insert into people values (21, 'x', 2)", ("P0001", false, None, None)),
     ];
@@ -81,6 +88,54 @@ async fn an_error_tells_what_it_is_about_unless_something_masked_could_be_in_it(
     }
     let fields = copied(&mut peer, "copy orders from stdin", &message(b'f', b"changed my mind\0")).await;
     assert_eq!(fields.message, "COPY from stdin failed: changed my mind");
+    drop(peer);
+    gate.stop().await;
+}
+
+/// Something masked, a table that takes JSON, and a function that fails at it.
+const NOTES: &str = "
+create table people (id int primary key, email text, name text);
+create table notes (id int primary key, payload jsonb);
+insert into people values (1, '{canary');
+create function reads(text) returns jsonb language plpgsql stable as 'begin return $1::jsonb; end';
+analyze";
+
+#[tokio::test]
+async fn what_cannot_be_read_as_json_is_told_as_it_is() {
+    let policy = [("classification.toml", CLASSIFICATION), ("masks.cedar", RULES)];
+    let gate = Gate::start_under(NOTES, &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    const DETAIL: Option<&str> = Some("Token \"bad\" is invalid.");
+    const JSON: &str = "JSON data, line 1: {bad";
+    let parameter = format!("{JSON}\nunnamed portal parameter $1 = '...'");
+    for sql in [
+        "insert into notes (id, payload) values (1, $1)",
+        "update notes set payload = $1 where id = 1",
+        "select $1::jsonb",
+        // What is written to matters nothing: nothing has run.
+        "update people set name = name where id > 1 and $1::jsonb is null",
+    ] {
+        let fields =
+            error(&ask().parse("", sql).bind_values("", &["{bad"]).execute("").sync(&mut peer).await).expect(sql);
+        assert_eq!(told(&fields), ("22P02", true, DETAIL, Some(parameter.as_str())), "{sql}");
+        // The same where nothing runs it yet.
+        let fields = error(&ask().parse("", sql).bind_values("", &["{bad"]).sync(&mut peer).await).expect(sql);
+        assert_eq!(told(&fields), ("22P02", true, DETAIL, Some(parameter.as_str())), "{sql}");
+    }
+    let data = [message(b'd', b"1\t{bad\n"), message(b'c', b"")].concat();
+    let fields = copied(&mut peer, "copy notes from stdin", &data).await;
+    let copy = format!("{JSON}\nCOPY notes, line 1, column payload: \"{{bad\"");
+    assert_eq!(told(&fields), ("22P02", true, DETAIL, Some(copy.as_str())));
+    let made = "prepare p (text) as insert into notes (id, payload) values (2, $1::jsonb); \
+                prepare q (text) as update people set name = name where id = 1 and $1::jsonb is null";
+    assert_eq!(error(&peer.query(made).await), None);
+    let fields = error(&peer.query("execute p ('{bad')").await).expect("no JSON");
+    assert_eq!(told(&fields), ("22P02", true, DETAIL, Some(JSON)));
+    // It writes to what is masked, and a row of that might be what is quoted.
+    let fields = error(&peer.query("execute q ('{bad')").await).expect("no JSON");
+    assert_eq!(told(&fields), ("22P02", true, None, None));
+    let fields = error(&peer.query("insert into notes values (3, reads('{bad'))").await).expect("no JSON");
+    assert_eq!(told(&fields), ("22P02", false, None, None));
     drop(peer);
     gate.stop().await;
 }

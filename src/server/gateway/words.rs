@@ -5,6 +5,7 @@
 
 use super::rows::Execution;
 use super::session::Session;
+use crate::core::scope::catalog::Against;
 use crate::core::scope::{RelationName, RelationScope};
 use crate::core::statement::facts::{Effect, Facts, Name, RowAction};
 use crate::core::wire::backend::{ErrorFields, Hides};
@@ -26,7 +27,8 @@ impl Session {
             let planned = &execution.planned;
             !planned.hold.is_counted() && matches!(planned.cleared.facts().effect, Effect::Read | Effect::Session)
         };
-        let is_functions = fields.context.as_deref().is_some_and(|context| !is_servers_own(context, front));
+        let origin = fields.context.as_deref().map_or(Origin::Server, |context| origin(context, front));
+        let is_functions = origin == Origin::Function;
         if !self.has_masks {
             Hides::Nothing
         } else if is_functions && !self.executions.front().is_some_and(is_tame) {
@@ -35,9 +37,10 @@ impl Session {
             && !fields.sqlstate.get(..2).is_some_and(|class| TELLS_NO_ROW.contains(&class))
         {
             // "Failing row contains …" and "Key (…)=(…)" would show what is masked.
-            match !is_functions && self.is_about_shown_rows(fields, front) {
-                true => Hides::Nothing,
-                false => Hides::Values,
+            match origin {
+                Origin::Parameter if fields.sqlstate.starts_with("22") => Hides::Nothing,
+                Origin::Server | Origin::Parameter if self.is_about_shown_rows(fields, front) => Hides::Nothing,
+                Origin::Server | Origin::Parameter | Origin::Function => Hides::Values,
             }
         } else {
             Hides::Nothing
@@ -54,16 +57,48 @@ impl Session {
                 let running = front.into_iter().flat_map(|facts| &facts.touches);
                 let running = running.filter(|touch| touch.action != RowAction::Read).map(|touch| &touch.relation);
                 let mut written = self.held.written().chain(running);
-                self.shows_all(&RelationName::new(schema, table))
-                    && written.all(|name| is_own(name) || self.is_shown(name))
+                let of = RelationName::new(schema, table);
+                self.shows_key(&of, fields)
+                    || self.shows_all(&of) && written.all(|name| is_own(name) || self.is_shown(name))
             }
             (Some("22"), _, _) => front.is_some_and(|facts| {
                 matches!(facts.effect, Effect::Read | Effect::Write)
-                    && facts.prepared.is_none()
+                    && (facts.prepared.is_none() || facts.executes)
                     && facts.touches.iter().all(|touch| self.is_shown(&touch.relation))
             }),
             _ => false,
         }
+    }
+
+    /// Whether an error is about a key, of a unique index or a foreign key, that has nothing masked in any of the
+    /// relations it stands in.
+    fn shows_key(&self, of: &RelationName, fields: &ErrorFields) -> bool {
+        let kind = match fields.sqlstate.as_str() {
+            "23001" | "23503" => "foreign key",
+            "23505" => "unique index",
+            _ => return false,
+        };
+        let constraint = fields.constraint.as_ref().and_then(|name| {
+            let name = format!("{kind} {name}");
+            self.catalog.relations.get(of)?.constraints.iter().find(|one| one.name == name)
+        });
+        constraint.is_some_and(|constraint| {
+            self.shows_columns(of, &constraint.columns)
+                && match &constraint.against {
+                    Against::Rows { .. } | Against::Itself => true,
+                    Against::Relation { oid, columns } => {
+                        self.catalog.by_oid(*oid).is_some_and(|relation| self.shows_columns(&relation.name, columns))
+                    }
+                }
+        })
+    }
+
+    /// Whether these columns, by their numbers, come as they are, and in every row.
+    fn shows_columns(&self, name: &RelationName, columns: &[i16]) -> bool {
+        self.scope().relations.get(name).filter(|scope| scope.read && !scope.is_closed()).is_some_and(|scope| {
+            let is_shown = |number: &i16| scope.columns.iter().any(|one| one.number == *number && one.mask.is_none());
+            columns.iter().all(is_shown)
+        })
     }
 
     fn is_shown(&self, name: &Name) -> bool {
@@ -82,21 +117,66 @@ impl Session {
     }
 }
 
-/// Whether a CONTEXT is of PostgreSQL itself, about data that came from the client or a row's place.
-/// What is innermost stands first, and of a function that is the function.
-fn is_servers_own(context: &str, facts: Option<&Facts>) -> bool {
+/// Who speaks, by the CONTEXT of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// PostgreSQL itself, about data that came from the client or a row's place.
+    Server,
+    /// The same, before anything runs: it cannot read the value of a parameter.
+    Parameter,
+    /// A function, or nobody knows.
+    Function,
+}
+
+/// What is innermost stands first, and of a function that is the function. Outermost is what may quote the client's
+/// own data, over as many lines as those have; every other line must be known.
+fn origin(context: &str, facts: Option<&Facts>) -> Origin {
     let copied = facts.filter(|facts| facts.copy.is_some()).and_then(|facts| facts.touches.first());
-    let is_line_of_copy = copied.is_some_and(|touch| {
-        let rest = context.strip_prefix("COPY ").and_then(|rest| rest.strip_prefix(touch.relation.name.as_str()));
-        rest.and_then(|rest| rest.strip_prefix(", line "))
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    });
-    let is_of = |start: &str, holds: &str| context.starts_with(start) && context.contains(holds);
-    let is_other = is_of("JSON data, line ", ": ")
-        || is_of("unnamed portal parameter $", "")
-        || is_of("portal \"", "\" parameter $")
-        || is_of("while ", " tuple (") && context.contains(") in relation \"");
-    is_line_of_copy || (is_other && !context.contains('\n'))
+    let is_line_of_copy = |text: &str| {
+        let rest = copied.and_then(|touch| text.strip_prefix("COPY ")?.strip_prefix(touch.relation.name.as_str()));
+        let rest = rest.and_then(|rest| behind_number(rest.strip_prefix(", line ")?));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(": ") || rest.starts_with(", column "))
+    };
+    let mut rest = context;
+    loop {
+        if is_line_of_copy(rest) {
+            return Origin::Server;
+        }
+        if is_parameter(rest) {
+            return Origin::Parameter;
+        }
+        match rest.split_once('\n') {
+            Some((line, more)) if is_known(line) => rest = more,
+            None if is_known(rest) => return Origin::Server,
+            Some(_) | None => return Origin::Function,
+        }
+    }
+}
+
+/// A line that quotes a text which was to be read as JSON, or says where PostgreSQL was.
+fn is_known(line: &str) -> bool {
+    let json = line.strip_prefix("JSON data, line ").and_then(behind_number);
+    json.is_some_and(|rest| rest.starts_with(": "))
+        || line.starts_with("while ") && line.contains(" tuple (") && line.contains(") in relation \"")
+        || line == "parallel worker"
+}
+
+/// `unnamed portal parameter $1 = 'value'`, or that of a portal with a name: in the value every quote is doubled.
+fn is_parameter(text: &str) -> bool {
+    let of_named = || {
+        let (name, rest) = text.strip_prefix("portal \"")?.split_once('"')?;
+        (!name.contains('\n')).then_some(rest)
+    };
+    let rest = text.strip_prefix("unnamed portal").or_else(of_named);
+    let Some(rest) = rest.and_then(|rest| behind_number(rest.strip_prefix(" parameter $")?)) else { return false };
+    let value = || rest.strip_prefix(" = '")?.strip_suffix('\'');
+    rest.is_empty() || value().is_some_and(|value| !value.replace("''", "").contains('\''))
+}
+
+/// What stands behind the number that a text begins with.
+fn behind_number(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    (rest.len() < text.len()).then_some(rest)
 }
 
 #[cfg(test)]
@@ -117,24 +197,35 @@ mod tests {
             touches: vec![touch],
             ..Facts::plain("COPY", Effect::Write)
         };
+        use Origin::{Function, Parameter, Server};
         let cases = [
-            ("COPY outbox, line 1", true),
-            ("COPY outbox, line 12, column topic: \"two\nlines\"", true),
-            ("COPY other, line 1", false),
-            ("PL/pgSQL function tell() line 1 at RAISE\nCOPY outbox, line 1", false),
-            ("SQL function \"f\" statement 1", false),
-            ("SQL statement \"DELETE FROM ONLY a\"", false),
-            ("JSON data, line 1: {a", true),
-            ("JSON data, line 1: {a\nPL/pgSQL function f() line 1 at assignment", false),
-            ("unnamed portal parameter $1", true),
-            ("portal \"p\" parameter $2 = 'x'", true),
-            ("while updating tuple (0,1) in relation \"t\"", true),
-            ("while I looked at email", false),
-            ("", false),
+            ("COPY outbox, line 1", Server),
+            ("COPY outbox, line 12, column topic: \"two\nlines\"", Server),
+            ("COPY other, line 1", Function),
+            ("COPY outbox, line 1\nPL/pgSQL function tell() line 1 at SQL statement", Function),
+            ("PL/pgSQL function tell() line 1 at RAISE\nCOPY outbox, line 1", Function),
+            ("SQL function \"f\" statement 1", Function),
+            ("SQL statement \"DELETE FROM ONLY a\"", Function),
+            ("JSON data, line 1: {a", Server),
+            ("JSON data, line 1: {a\nCOPY outbox, line 1, column payload: \"{a\"", Server),
+            ("JSON data, line 1: {a\nparallel worker", Server),
+            ("JSON data, line 1: {a\nunnamed portal parameter $1 = '{a\nb''c'", Parameter),
+            ("JSON data, line 1: {a\nunnamed portal parameter $1 = 'a'\nPL/pgSQL function f() line 1", Function),
+            ("JSON data, line 1: {a\nunnamed portal parameter $1 = 'a'\nPL/pgSQL function f('')", Function),
+            ("JSON data, line 1: {a\nPL/pgSQL function f() line 1 at assignment", Function),
+            ("JSON data, line 1: {a\nPL/pgSQL function f() line 1\nunnamed portal parameter $1 = '{a'", Function),
+            ("JSON data, line one: {a", Function),
+            ("unnamed portal parameter $1", Parameter),
+            ("unnamed portal parameter $1 = 'it's'", Function),
+            ("portal \"p\" parameter $2 = 'x'", Parameter),
+            ("portal \"p\nq\" parameter $2 = 'x'", Function),
+            ("while updating tuple (0,1) in relation \"t\"", Server),
+            ("while I looked at email", Function),
+            ("", Function),
         ];
         for (context, expected) in cases {
-            assert_eq!(is_servers_own(context, Some(&copy)), expected, "{context}");
+            assert_eq!(origin(context, Some(&copy)), expected, "{context}");
         }
-        assert!(!is_servers_own("COPY outbox, line 1", None));
+        assert_eq!(origin("COPY outbox, line 1", None), Function);
     }
 }
