@@ -15,7 +15,7 @@ use crate::core::statement::facts::{Effect, Facts, Name, RowAction, RowLocks, To
 use crate::core::statement::grammar::{Statement, TEMP_VIEW};
 use crate::core::statement::lock_table;
 use crate::core::statement::plain::{self, Columns};
-use crate::core::statement::splice::{self, Masks, SpliceError, Spot};
+use crate::core::statement::splice::{self, Masks, SpliceError, Spliced, Spot};
 
 /// The code of a denial that says what PostgreSQL would say of a name it does not know.
 pub const NOT_PREPARED: &str = "not_prepared";
@@ -173,7 +173,7 @@ impl Check<'_> {
         // What runs as the owner of what it changes reads nothing.
         let spliced = match masked.is_empty() || cleared.facts().upkeep.is_some() {
             true => locked,
-            false => self.splice(statement)?,
+            false => self.splice(statement)?.map(|spliced| spliced.text),
         };
         let is_spliced = spliced.is_some();
         let prepares = (cleared.facts().verb == "PREPARE").then(|| statement.text.as_str().into());
@@ -306,7 +306,11 @@ impl Check<'_> {
         plain::names_only_what_is_shown(statement, &columns)
     }
 
-    fn splice(&self, statement: &Statement) -> Result<Option<String>, Box<Denial>> {
+    /// What stands for a statement that reads anything masked.
+    ///
+    /// # Errors
+    /// Nothing can stand for it.
+    pub fn splice(&self, statement: &Statement) -> Result<Option<Spliced>, Box<Denial>> {
         let stands_for = |schema: Option<&str>, name: &str, spot: Spot| {
             let full = self.masked(schema, name)?;
             let (scope, relation) = (self.scope.relations.get(&full)?, self.catalog.relations.get(&full)?);

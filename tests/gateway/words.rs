@@ -7,6 +7,7 @@ use dbgate::core::wire::frame::Message;
 use dbgate::core::wire::frontend;
 
 use crate::support::gate::Gate;
+use crate::support::requests::{ask, either_way};
 use crate::support::wire::{Peer, error, message, rows};
 
 const PEOPLE: &str = "
@@ -242,6 +243,82 @@ async fn what_is_put_off_is_heard_at_the_commit_and_nothing_of_the_gateways_own_
     assert_eq!(error(&told).map(|fields| fields.message), None);
     assert!((1000..2500).contains(&notices(&told).len()), "{}", notices(&told).len());
     assert_eq!(rows(&peer.query("select count(*) from flood").await), [["1"]]);
+    drop(peer);
+    gate.stop().await;
+}
+
+/// Something masked, and a table on which the planner is asked about a write first.
+const LARGER: &str = "
+create table people (id int primary key, email text, name text);
+insert into people values (1, 'canary', 'one');
+create table visits (id int primary key, person int, at date);
+insert into visits select g, 1 from generate_series(1, 1500) g;
+create function says(int) returns int language plpgsql immutable as $$
+  begin raise exception 'he is %', $1 using detail = 'so it is', hint = 'see'; end $$;
+analyze";
+
+#[tokio::test]
+async fn an_error_points_into_the_clients_own_text() {
+    let policy = [("classification.toml", CLASSIFICATION), ("masks.cedar", RULES)];
+    let gate = Gate::start_under(LARGER, &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for sql in [
+        "select c.id, c.nosuch from people c where c.id = 1",
+        "select * from people where nosuch = 1",
+        "  select 'é', public.people.id, nosuch from public.people",
+        "/* é */ select id from people where email = 'a' and nosuch = 1",
+        "select id from people where email = 'abcdef' and nosuch = 1",
+        "select id from people where email = 'ab' and nosuch = 1",
+        "select name, nosuch from people",
+        "update visits set at = now() from people where people.id = person and nosuch = 1",
+        "update visits set at = now(), nosuch = 1 where person = 1",
+        "insert into visits (id, person, nosuch) values (1, 1, 1), (2, 2, 2)",
+        "insert into visits (id, person, nosuch) select id, id, 1 from people",
+    ] {
+        let before = sql.split("nosuch").next().expect("one");
+        let expected = before.chars().count() + 1 - if before.ends_with("c.") { 2 } else { 0 };
+        for way in [false, true] {
+            let fields = error(&either_way(&mut peer, sql, way).await).expect(sql);
+            assert_eq!(fields.position, u32::try_from(expected).ok(), "{sql} {way} {fields:?}");
+        }
+        // The same of one that is only prepared.
+        let fields = error(&ask().parse("", sql).sync(&mut peer).await).expect(sql);
+        assert_eq!(fields.position, u32::try_from(expected).ok(), "{sql} {fields:?}");
+    }
+    // Behind others, and where the name means another statement by then.
+    for sql in
+        ["select 'é'; select id, nosuch from people", "select 1 from people; select nosuch, id from people; select 2"]
+    {
+        let fields = error(&peer.query(sql).await).expect(sql);
+        let expected = sql.split("nosuch").next().expect("one").chars().count() + 1;
+        assert_eq!(fields.position, u32::try_from(expected).ok(), "{sql} {fields:?}");
+    }
+    let pipeline = ask().run("select id, nosuch from people").run("select 1 from people").run("select id from people");
+    assert_eq!(error(&pipeline.sync(&mut peer).await).expect("no column").position, Some(12));
+    // There is no such place.
+    let fields = error(&peer.query("select name from people where id = (table people)").await).expect("columns");
+    assert_eq!((fields.sqlstate.as_str(), fields.position.is_some_and(|at| at > 50)), ("42601", false));
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_planner_says_of_a_write_comes_as_it_is_said_and_hides_no_less() {
+    let policy = [("classification.toml", CLASSIFICATION), ("masks.cedar", RULES)];
+    let gate = Gate::start_under(LARGER, &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for way in [false, true] {
+        let sql = "insert into visits (id, person) values ('bad', 1), (2, 2)";
+        let answers = either_way(&mut peer, sql, way).await;
+        let raw = answers.iter().find(|message| message.tag == b'E').expect(sql);
+        let codes: String =
+            raw.body.split(|byte| *byte == 0).filter_map(|field| field.first()).map(|code| char::from(*code)).collect();
+        assert_eq!((codes.as_str(), error(&answers).expect(sql).position), ("SVCMPFLR", Some(41)));
+        // A function says it, while the planner works it out.
+        let answers = either_way(&mut peer, "update visits set person = says(5) where person = 1", way).await;
+        let fields = error(&answers).expect("it fails");
+        assert_eq!((told(&fields), fields.hint.as_deref()), (("P0001", false, None, None), None));
+    }
     drop(peer);
     gate.stop().await;
 }

@@ -62,11 +62,39 @@ pub enum SpliceError {
     Unverified,
 }
 
+/// A statement with something else in place of what is masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spliced {
+    pub text: String,
+    /// In the order of the text.
+    cuts: Vec<Cut>,
+}
+
+impl Spliced {
+    /// Where in the statement a byte of the text stands; nothing where a cut has put it in.
+    pub fn origin(&self, at: usize) -> Option<usize> {
+        // Up to where the statement, and the text, are gone through.
+        let (mut kept, mut passed) = (0, 0);
+        for cut in &self.cuts {
+            let next = passed + cut.start.saturating_sub(kept);
+            if at < next {
+                break;
+            }
+            passed = next + cut.text.len();
+            if at < passed {
+                return None;
+            }
+            kept = cut.end;
+        }
+        Some(kept + at.checked_sub(passed)?)
+    }
+}
+
 /// Rewrites a statement; `None` when it names nothing that needs it.
 ///
 /// # Errors
 /// When it does but the result cannot be verified.
-pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<String>, SpliceError> {
+pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<Spliced>, SpliceError> {
     let text = &statement.text;
     let tokens = grammar::tokens(text).ok_or(SpliceError::Unsupported)?;
     let mut editor = Editor {
@@ -89,7 +117,7 @@ pub fn splice(statement: &Statement, masks: Masks<'_>) -> Result<Option<String>,
         return Ok(None);
     }
     let spliced = apply(text, editor.cuts)?;
-    let parsed = grammar::parse(&spliced).map_err(|_| SpliceError::Unverified)?;
+    let parsed = grammar::parse(&spliced.text).map_err(|_| SpliceError::Unverified)?;
     match parsed.as_slice() {
         [one] if one.tree.clone().without_locations() == intended.without_locations() => Ok(Some(spliced)),
         _ => Err(SpliceError::Unverified),
@@ -105,7 +133,7 @@ struct Cut {
 }
 
 /// Makes the cuts. The parser copies some sub-selects, so the same cut may be asked for twice.
-fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
+fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<Spliced, SpliceError> {
     cuts.sort_by_key(|cut| (cut.start, cut.end));
     cuts.dedup();
     let overlapping = cuts.iter().zip(cuts.iter().skip(1)).any(|(left, right)| left.end > right.start);
@@ -114,13 +142,13 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> Result<String, SpliceError> {
     }
     let mut spliced = String::with_capacity(text.len());
     let mut kept = 0;
-    for cut in cuts {
+    for cut in &cuts {
         spliced.push_str(text.get(kept..cut.start).ok_or(SpliceError::Unsupported)?);
         spliced.push_str(&cut.text);
         kept = cut.end;
     }
     spliced.push_str(text.get(kept..).ok_or(SpliceError::Unsupported)?);
-    Ok(spliced)
+    Ok(Spliced { text: spliced, cuts })
 }
 
 /// Where in the tree a name stands.
@@ -426,7 +454,7 @@ mod tests {
 
     const MASKED: &str = "(SELECT id, null::text AS email FROM public.customers)";
 
-    fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
+    fn whole(sql: &str) -> Result<Option<Spliced>, SpliceError> {
         let replace = |schema: Option<&str>, name: &str, spot: Spot| {
             let known = name == "customers" && matches!(schema, None | Some("public"));
             Ok(match spot {
@@ -455,6 +483,34 @@ mod tests {
         let statement = grammar::parse(sql).expect(sql).remove(0);
         let copied = |_: Option<&str>, _: &str| Some(vec!["id".to_owned(), "email".to_owned()]);
         splice(&statement, Masks { source: &replace, copied: &copied, columns: &columns, groups: &|_, _| None })
+    }
+
+    fn spliced(sql: &str) -> Result<Option<String>, SpliceError> {
+        whole(sql).map(|spliced| spliced.map(|spliced| spliced.text))
+    }
+
+    #[test]
+    fn what_was_not_put_in_has_its_place_in_the_statement() {
+        for sql in [
+            "select c.id, c.nosuch from customers c where c.id = 1",
+            "select * from customers where nosuch = 1",
+            "select public.customers.nosuch from public.customers, customers d where d.nosuch = 'é'",
+            "insert into archive select customers.nosuch from only (customers)",
+        ] {
+            let spliced = whole(sql).expect(sql).expect("masked");
+            for (at, _) in spliced.text.char_indices() {
+                let (here, there) = (spliced.text.get(at..), spliced.origin(at).map(|origin| sql.get(origin..)));
+                // Whatever stands there is the same letter; what is not known was put in.
+                let first = |text: Option<&str>| text.and_then(|text| text.chars().next());
+                assert!(there.is_none_or(|there| first(there) == first(here)), "{sql} {at}");
+            }
+            for word in ["nosuch", "select"] {
+                let at = spliced.text.rfind(word).expect(word);
+                assert_eq!(spliced.origin(at), sql.rfind(word), "{sql}");
+            }
+            let inside = spliced.text.find("null::text").expect("put in");
+            assert_eq!((spliced.origin(inside), spliced.origin(spliced.text.len())), (None, Some(sql.len())));
+        }
     }
 
     #[test]
@@ -679,7 +735,8 @@ mod tests {
             let statement = grammar::parse(sql).expect(sql).remove(0);
             let expected = expected.replace(" M ", " \"m\".\"c\" ");
             let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
-            assert_eq!(splice(&statement, masks), Ok(Some(expected)), "{sql}");
+            let spliced = splice(&statement, masks).expect(sql).expect("written to");
+            assert_eq!(spliced.text, expected, "{sql}");
         }
         let only = grammar::parse("update only customers set id = 1").expect("one").remove(0);
         let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
@@ -693,9 +750,9 @@ mod tests {
         let replace = |_: Option<&str>, name: &str, _: Spot| Ok((name == "customers").then(|| "v".to_owned()));
         let masks = Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None };
         let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
-        assert_eq!(spliced.trim(), "select * from v a, v b");
+        assert_eq!(spliced.text.trim(), "select * from v a, v b");
         let statement = grammar::parse("update t set (a,b) = (select id, id from customers)").expect("one").remove(0);
-        let text = splice(&statement, masks).expect("verified").expect("rewritten");
-        assert_eq!(text, "update t set (a,b) = (select id, id from v AS \"customers\")");
+        let spliced = splice(&statement, masks).expect("verified").expect("rewritten");
+        assert_eq!(spliced.text, "update t set (a,b) = (select id, id from v AS \"customers\")");
     }
 }

@@ -253,6 +253,8 @@ pub const WITHHELD: &str = "a function of the database said something that may s
 pub enum Position {
     /// So many characters stand before the statement in the client's text.
     Behind(u32),
+    /// It is this one.
+    At(u32),
     /// It counts in a text that the client has never seen.
     Dropped,
 }
@@ -280,6 +282,10 @@ pub fn edit_error(body: &[u8], edit: ErrorEdit) -> Result<BytesMut, WireError> {
                 put_text(&mut body, WITHHELD);
             }
             (b'P', Position::Dropped) => {}
+            (b'P', Position::At(position)) => {
+                body.put_u8(code);
+                put_text(&mut body, &position.to_string());
+            }
             (b'P', Position::Behind(before)) if before > 0 => {
                 if let Some(position) = moved(text) {
                     body.put_u8(code);
@@ -385,6 +391,7 @@ mod tests {
         let moved = error_fields(&edited(Position::Behind(10), Hides::Values)).expect("an error");
         assert_eq!((moved.position, moved.detail, moved.context), (Some(17), None, None));
         assert_eq!(error_fields(&edited(Position::Dropped, Hides::Nothing)).expect("an error").position, None);
+        assert_eq!(error_fields(&edited(Position::At(3), Hides::Nothing)).expect("an error").position, Some(3));
         assert!(edited(Position::Dropped, Hides::Values).ends_with(b"Fx.c\0L1\0\0"));
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::again::Again;
@@ -80,6 +81,8 @@ pub struct Ahead {
     /// Requests that go as soon as the record is on the disk.
     pub settling: Option<Settling>,
     pub unrun: Unrun,
+    /// The body of the Query that is served.
+    pub query: Bytes,
     /// What was passed on last, where it may come again.
     pub again: Option<Again>,
     /// Until when a Sync may fill cursors that outlive their transaction, and the target may plan what

@@ -29,6 +29,7 @@ mod open;
 mod outcome;
 mod patience;
 mod people;
+mod pointed;
 mod refuse;
 mod relay;
 mod room;

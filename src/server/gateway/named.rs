@@ -230,6 +230,15 @@ impl Session {
         self.changes.must_settle = false;
     }
 
+    /// What the Parse at this place among the client's requests has read, as long as anything is known of it.
+    pub(super) fn parsed_at(&self, place: u64) -> Option<&Parsed> {
+        let replaced = self.changes.asked.iter().filter_map(|change| match change.as_deref() {
+            Some(Change::Statement(_, before)) => before.as_ref(),
+            Some(Change::Portal(..)) | None => None,
+        });
+        self.prepared.values().chain(replaced).find(|parsed| parsed.place == place && place != u64::MAX)
+    }
+
     /// What EXECUTE may name.
     pub(super) fn known_statements(&self) -> BTreeMap<String, Arc<Planned>> {
         let known = self.prepared.iter();

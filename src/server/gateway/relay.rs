@@ -5,7 +5,6 @@
 
 use bytes::Buf as _;
 
-use super::foresee::{Planner, planner_offset};
 use super::rows::Execution;
 use super::seldom;
 use super::session::{End, Session};
@@ -299,6 +298,8 @@ impl Session {
     ) -> Result<(), End> {
         self.own.failed();
         let fault = (self.fault(owner, step, mode), self.changes.answered_so_far());
+        let fields = backend::error_fields(message.body)?;
+        let position = self.position(&fields, fault.0, owner, mode);
         self.undo_names();
         // Whether names have moved only the target knows.
         self.facts_stale |= self.has_moved_names;
@@ -312,13 +313,6 @@ impl Session {
             // What ended before the error was shown before it.
             Mode::Simple | Mode::Extended => self.release(),
         }
-        let front = self.executions.front();
-        let position = match front {
-            // Positions count in the text that the target saw, which a splice has moved.
-            Some(execution) if execution.planned.is_spliced => Position::Dropped,
-            Some(execution) => Position::Behind(execution.before),
-            None => Position::Behind(0),
-        };
         let (is_told, mut is_last) = (self.stop.is_silent(), false);
         let state = match self.stop.take_reason() {
             // The cancel that was asked for, in our words.
@@ -330,17 +324,9 @@ impl Session {
             // It has its error already, and the target knows of one now.
             None if is_told => {
                 self.stop = Stop::No;
-                backend::error_fields(message.body)?.sqlstate
-            }
-            None if owner == Owner::Gateway && self.people.planner == Planner::Asked && front.is_some() => {
-                // The planner was asked about the statement: its answer is the one that the statement would get.
-                let mut fields = backend::error_fields(message.body)?;
-                fields.position = fields.position.and_then(|position| position.checked_sub(planner_offset()));
-                self.client.error(&fields);
                 fields.sqlstate
             }
             None => {
-                let fields = backend::error_fields(message.body)?;
                 let hides = self.hides(&fields);
                 let said = if hides == Hides::Words { backend::WITHHELD } else { &fields.message };
                 self.people.note_failure(&fields.sqlstate, said);

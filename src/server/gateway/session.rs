@@ -257,7 +257,16 @@ impl Session {
         prepared: &BTreeMap<String, Arc<Planned>>,
         lift: Option<&Lift>,
     ) -> Result<Planned, Box<Denial>> {
-        let check = Check {
+        self.check(prepared, lift).plan(statement)
+    }
+
+    /// What it judges statements by.
+    pub(super) fn check<'s>(
+        &'s self,
+        prepared: &'s BTreeMap<String, Arc<Planned>>,
+        lift: Option<&'s Lift>,
+    ) -> Check<'s> {
+        Check {
             policy: &self.policy,
             subject: self.subject(),
             scope: self.scope(),
@@ -267,8 +276,7 @@ impl Session {
             has_own_views: self.has_own_views,
             prepared,
             lift,
-        };
-        check.plan(statement)
+        }
     }
 
     /// Judges what was prepared under another policy by the one that holds now.
@@ -366,7 +374,7 @@ impl Session {
             Frontend::Terminate => Err(End::Goodbye),
             // After an error in the extended protocol nothing but Sync is looked at.
             Frontend::Query(_) | Frontend::FunctionCall if self.is_skipping => Ok(()),
-            Frontend::Query(sql) => self.simple(sql).await,
+            Frontend::Query(sql) => self.query(&message, sql).await,
             // What is left of a COPY that the target has ended.
             Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail => Ok(()),
             Frontend::FunctionCall => super::seldom(self.refuse_call()).await,

@@ -220,7 +220,7 @@ pub(super) fn over_masks(definition: &str, instead: impl Fn(&str, &str) -> Optio
             Masks { source: &replace, copied: &|_, _| None, columns: &|_, _| None, groups: &|_, _| None },
         )
         .ok()
-        .map(|text| text.unwrap_or_else(|| statement.text.clone()))
+        .map(|spliced| spliced.map_or_else(|| statement.text.clone(), |spliced| spliced.text))
     };
     // The owner of the views may read everything: a place that was missed would be a leak here, so
     // nothing that must be replaced may be left once each is replaced by a name of no meaning.

@@ -150,7 +150,8 @@ mod tests {
             Some(Grouping { keys, columns: texts(&["id", "name", "email", "a", "b"]) })
         };
         let statement = grammar::parse(sql).expect(sql).remove(0);
-        splice(&statement, Masks { source: &source, copied: &|_, _| None, columns: &|_, _| None, groups: &groups })
+        let masks = Masks { source: &source, copied: &|_, _| None, columns: &|_, _| None, groups: &groups };
+        Ok(splice(&statement, masks)?.map(|spliced| spliced.text))
     }
 
     #[test]
