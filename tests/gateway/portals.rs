@@ -449,3 +449,52 @@ async fn as_many_values_as_a_message_can_count_are_bound() {
     drop(peer);
     gate.stop().await;
 }
+
+/// Puts another cursor in the place of a portal.
+const SWAP: &str = "create function swap() returns int language plpgsql volatile as
+  $$ declare c refcursor := 'p'; begin close c; open c for select touch_all(); return 1; end $$;";
+
+#[tokio::test]
+async fn move_goes_on_in_a_portal_that_only_reads() {
+    let gate = Gate::start(&format!("{SHOP}{SWAP}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let mut peer = Peer::through(&grant).await;
+    peer.query("begin").await;
+    let read = ask().parse("s", "select id, ssn, name from customers order by id").bind("p", "s");
+    assert_eq!(tags(&read.sync(&mut peer).await), "12Z");
+    for sql in ["move forward 3 p", "move 2 from p"] {
+        let told = peer.query(sql).await;
+        assert_eq!((error(&told), tags(&told).as_str()), (None, "CZ"), "{sql}");
+    }
+    let told = ask().execute_part("p", 1).sync(&mut peer).await;
+    let read = rows(&told);
+    assert_eq!(read.iter().map(|row| (row[0].as_str(), row[2].as_str())).collect::<Vec<_>>(), [("6", "name 6")]);
+    assert!(!format!("{told:?}").contains("123-45-"), "{told:?}");
+    assert_eq!(tags(&ask().run("move all p").sync(&mut peer).await), "12CZ");
+    assert_eq!(rows(&ask().execute("p").sync(&mut peer).await).len(), 0);
+    // Rows that FETCH would show have no line in the record that says of what they are.
+    assert_eq!(error(&peer.query("fetch 1 from p").await).expect("refused").sqlstate, "42501");
+    peer.query("rollback").await;
+    // What locks, changes rows, or may do so, does not run by the way.
+    let calls = "select touch_all()";
+    for sql in [
+        calls,
+        "select id from orders where id = 1 for update",
+        "delete from orders where id < 9 returning id",
+        "select nextval('seq')",
+    ] {
+        peer.query("begin; create temp sequence seq").await;
+        assert_eq!(tags(&ask().parse("", sql).bind("p", "").sync(&mut peer).await), "12Z", "{sql}");
+        let refused = error(&peer.query("move 1 in p").await).expect(sql);
+        assert_eq!((refused.sqlstate.as_str(), refused.message.contains("FETCH reads")), ("42501", true), "{sql}");
+        peer.query("rollback").await;
+    }
+    // Code may have put something else under the name.
+    peer.query("begin").await;
+    ask().bind("p", "s").sync(&mut peer).await;
+    assert_eq!(error(&peer.query("select swap()").await), None);
+    assert_eq!(error(&peer.query("move 1 in p").await).expect("refused").sqlstate, "42501");
+    peer.query("rollback").await;
+    drop(peer);
+    gate.stop().await;
+}

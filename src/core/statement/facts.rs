@@ -272,6 +272,8 @@ pub struct Facts {
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
     pub prepared: Option<String>,
+    /// A FETCH that goes on in its cursor and returns no rows: MOVE.
+    pub is_move: bool,
     /// The cursor it declares hands out its rows in their binary form.
     pub is_binary: bool,
     /// It changes rows and returns none: an INSERT, UPDATE, DELETE or MERGE without RETURNING.
@@ -320,6 +322,7 @@ impl Facts {
             pinned: Vec::new(),
             channel: None,
             prepared: None,
+            is_move: false,
             is_binary: false,
             returns_nothing: false,
             upkeep: None,
@@ -388,6 +391,7 @@ impl Facts {
             pinned: self.pinned.clone(),
             channel: None,
             prepared: outer.prepared.clone(),
+            is_move: outer.is_move,
             is_binary: outer.is_binary,
             returns_nothing: outer.returns_nothing,
             upkeep: None,

@@ -209,7 +209,7 @@ fn top_level(tree: &Tree) -> Facts {
         "ExecuteStmt" => named("EXECUTE", Effect::Unknown, text("name")),
         "DeallocateStmt" => named("DEALLOCATE", Effect::Session, text("name")),
         "DeclareCursorStmt" => cursor(tree),
-        "FetchStmt" => named("FETCH", Effect::Read, text("portalname")),
+        "FetchStmt" => Facts { is_move: tree.get("ismove").flag(), ..named("FETCH", Effect::Read, text("portalname")) },
         "ClosePortalStmt" => named("CLOSE", Effect::Session, text("portalname")),
         // DiscardMode: 1 is DISCARD_ALL, which also forgets what was prepared.
         "DiscardStmt" if tree.get("target").int() == 1 => Facts::plain("DISCARD ALL", Effect::Session),

@@ -17,8 +17,9 @@ use super::outcome::Fault;
 use super::rows::Execution;
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::limit::Limits;
+use crate::core::statement::facts::{Effect, Facts};
 use crate::server::audit::{Protocol, Said};
-use crate::server::check::Planned;
+use crate::server::check::{Hold, Planned};
 use crate::sys::clock;
 
 /// What a statement that is read in parts has used up so far.
@@ -212,10 +213,33 @@ impl Session {
         }
     }
 
-    /// FETCH would run what was only bound, without a word of its text in the record.
+    /// FETCH would show rows of what was only bound, without a word of its text beside them in the record. MOVE
+    /// shows none, and goes on in a plain read.
     pub(super) fn fetches_portal(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
-        facts.verb == "FETCH" && facts.prepared.as_ref().is_some_and(|name| self.portals.contains_key(name))
+        self.portal_of(facts).is_some_and(|bound| !(facts.is_move && bound.is_plain_read()))
+    }
+
+    /// The portal that FETCH or MOVE names.
+    pub(super) fn portal_of(&self, facts: &Facts) -> Option<&Bound> {
+        let name = facts.prepared.as_ref().filter(|_| facts.verb == "FETCH")?;
+        self.portals.get(name)
+    }
+}
+
+impl Bound {
+    /// A SELECT that locks no rows and calls nothing that could change any.
+    pub fn is_plain_read(&self) -> bool {
+        self.planned.as_ref().is_some_and(|planned| {
+            let facts = planned.cleared.facts();
+            facts.verb == "SELECT" && facts.effect == Effect::Read && planned.hold == Hold::Not && !facts.locks
+        })
+    }
+
+    /// What an execution goes on with that reads a part of it.
+    pub fn in_parts(&mut self) -> Option<Behind> {
+        let limits = self.planned.as_ref()?.cleared.limits();
+        Some(Behind { limits, used: Some(self.used.get_or_insert_default().clone()) })
     }
 }
 

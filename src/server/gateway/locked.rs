@@ -34,6 +34,10 @@ impl Session {
             self.held.is_active |= !self.held.locked.is_empty();
         }
         let is_fetch = facts.verb == "FETCH";
+        // A portal that it may go on in locks no rows.
+        if self.portal_of(facts).is_some() {
+            return;
+        }
         let (tables, each) = match facts.prepared.as_ref().filter(|_| is_fetch) {
             Some(cursor) => match self.cursors.get(cursor) {
                 Some(cursor) => cursor.locked.clone(),

@@ -338,10 +338,13 @@ impl Session {
 
     /// How far a statement may go beside what it was judged for itself: FETCH runs what its cursor stands
     /// for, and COMMIT what is left of cursors that outlive it.
-    pub(super) fn limits_behind(&self, planned: &Planned) -> Option<Behind> {
+    pub(super) fn limits_behind(&mut self, planned: &Planned) -> Option<Behind> {
         let facts = planned.cleared.facts();
         match (facts.verb.as_str(), facts.prepared.as_deref()) {
-            ("FETCH", Some(name)) => self.cursors.get(name).map(|cursor| cursor.behind.clone()),
+            ("FETCH", Some(name)) => match self.portals.get_mut(name) {
+                Some(bound) => bound.in_parts(),
+                None => self.cursors.get(name).map(|cursor| cursor.behind.clone()),
+            },
             _ if facts.transaction == Some(TransactionVerb::Commit) && !self.cursors.is_empty() => {
                 let limits = Limits { time: self.time_to_fill(), ..Limits::default() };
                 Some(Behind { limits, ..Behind::default() })
@@ -350,17 +353,20 @@ impl Session {
         }
     }
 
-    /// FETCH does what its cursor stands for: from one that cannot change rows it is not counted.
+    /// FETCH does what its cursor stands for, and MOVE what its portal does: from one that cannot change rows it is
+    /// not counted.
     pub(super) fn as_its_cursor(&self, planned: Arc<Planned>) -> Arc<Planned> {
         let facts = planned.cleared.facts();
         let cursor = facts.prepared.as_ref().filter(|_| facts.verb == "FETCH").and_then(|name| self.cursors.get(name));
         let is_calm = cursor.and_then(|cursor| cursor.calm.as_ref()).is_some_and(|of| Arc::ptr_eq(of, &self.catalog));
+        let is_calm = is_calm || self.portal_of(facts).is_some_and(Bound::is_plain_read);
         if is_calm { Arc::new(Planned { hold: Hold::Not, ..(*planned).clone() }) } else { planned }
     }
 
-    /// Code runs that nobody has read: it may put other cursors under the names of those there are.
+    /// Code runs that nobody has read: it may put other cursors under the names of those there are, and of portals.
     pub(super) fn doubt_cursors(&mut self) {
         self.cursors.values_mut().for_each(|cursor| cursor.calm = None);
+        count(self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()));
     }
 
     /// Whether a Query that reads on from a cursor gets its rows in their binary form.
@@ -402,10 +408,15 @@ impl Session {
             Judged::Planned(planned) => Some(planned),
             Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => None,
         });
-        let portals = self.portals.values_mut().filter_map(|bound| bound.planned.as_mut());
-        for planned in statements.chain(portals).filter(|planned| planned.hold == Hold::Not) {
-            *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
-        }
+        count(statements);
+        count(self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()));
+    }
+}
+
+/// What was judged as unable to change rows is counted from here on.
+fn count<'p>(all: impl Iterator<Item = &'p mut Arc<Planned>>) {
+    for planned in all.filter(|planned| planned.hold == Hold::Not) {
+        *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
     }
 }
 
