@@ -20,6 +20,10 @@ use dbgate::core::time::Moment;
 use dbgate::server::audit::Wording;
 use dbgate::server::check::Check;
 
+use crate::support::gate::Gate;
+use crate::support::requests::either_way;
+use crate::support::wire::{Peer, error, rows};
+
 /// Long enough to tell what grows with the square.
 const LONG: usize = 32 * 1024;
 /// Relations of the catalog, and columns of each.
@@ -454,4 +458,39 @@ fn no_text_takes_more_than_it_is_worth() {
         );
         assert!(!HONEST.contains(&shape) || looked.answer == "allowed", "{shape}: {}", looked.answer);
     }
+}
+
+#[tokio::test]
+async fn a_long_literal_goes_through_as_it_is() {
+    let gate =
+        Gate::start("create table people (id int, email text); create table outbox (topic text, msg text)").await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for length in [300_000, 2_000_000] {
+        // As programs put bytes and JSON into a text.
+        let sql = format!(
+            "insert into outbox (topic, msg) values ('it''s big', '\\x{}{{\"a\": \"$1\"}}')",
+            "a0".repeat(length / 2)
+        );
+        for way in [false, true] {
+            let answered = tokio::time::timeout(Duration::from_secs(60), either_way(&mut peer, &sql, way)).await;
+            assert_eq!(error(&answered.expect("in time")), None, "{length} {way}");
+        }
+        let sql = format!("select length(msg), length('{}') from outbox order by 1 desc limit 1", "b".repeat(length));
+        assert_eq!(rows(&peer.query(&sql).await), [[(length + 13).to_string(), length.to_string()]]);
+    }
+    let longest = format!("select '{}'", "x".repeat(16 * 1024 * 1024));
+    let names = format!("select 'a', {}1", "a, ".repeat(100_000));
+    for sql in [longest, names] {
+        for way in [false, true] {
+            let refused = error(&either_way(&mut peer, &sql, way).await).expect("refused");
+            assert_eq!(
+                (refused.sqlstate.as_str(), refused.message.contains("exceeds the limit")),
+                ("54001", true),
+                "{refused:?}"
+            );
+        }
+    }
+    assert_eq!(rows(&peer.query("select count(*) from outbox").await), [["4"]]);
+    drop(peer);
+    gate.stop().await;
 }

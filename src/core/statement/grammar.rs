@@ -5,11 +5,9 @@
 
 use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, TransactionVerb, Upkeep};
 use super::joins::Source;
+use super::length::{LONGEST, LONGEST_WHOLE};
 use super::tree::Tree;
-use super::{blocks, effects, leans, locks, makes, predicate, shape, upkeep, walk};
-
-/// The longest text that is parsed, in bytes.
-pub const LONGEST: usize = 256 * 1024;
+use super::{blocks, effects, leans, length, locks, makes, predicate, shape, upkeep, walk};
 
 /// The code of a refusal of what is longer, deeper or heavier than what is looked through.
 pub const TOO_COMPLEX: &str = "too_complex";
@@ -58,7 +56,7 @@ pub enum GrammarError {
     /// Also what the server would say, though it says it better: with a position.
     #[error("{0}")]
     Syntax(String),
-    #[error("statement of {0} bytes exceeds the limit of {LONGEST}")]
+    #[error("statement of {0} bytes exceeds the limit of {LONGEST}, or of {LONGEST_WHOLE} with what its literals hold")]
     TooLong(usize),
     #[error("statement is nested too deeply to be checked")]
     TooDeep,
@@ -90,6 +88,14 @@ impl GrammarError {
     }
 }
 
+/// Whether a text is worth a look, by its length alone.
+///
+/// # Errors
+/// It is longer than any that is parsed.
+pub const fn has_length(sql: &str) -> Result<(), GrammarError> {
+    if sql.len() > LONGEST_WHOLE { Err(GrammarError::TooLong(sql.len())) } else { Ok(()) }
+}
+
 /// Splits and parses a text. An empty text has no statements.
 ///
 /// # Errors
@@ -106,7 +112,7 @@ pub(super) enum Reads {
 }
 
 pub(super) fn parse_reading(sql: &str, reads: Reads) -> Result<Vec<Statement>, GrammarError> {
-    if sql.len() > LONGEST {
+    if length::is_too_long(sql) {
         return Err(GrammarError::TooLong(sql.len()));
     }
     let parsed = pg_query::parse(sql, pg_query::ParserOptions::default()).map_err(|error| match error {

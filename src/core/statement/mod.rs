@@ -23,6 +23,8 @@ pub mod joins;
 #[cfg(feature = "server")]
 mod leans;
 #[cfg(feature = "server")]
+pub mod length;
+#[cfg(feature = "server")]
 pub mod lineage;
 #[cfg(feature = "server")]
 pub mod literals;

@@ -16,6 +16,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::grammar::{self, Statement};
+use super::length;
 use super::tree::Tree;
 use super::walk::Scope;
 
@@ -333,7 +334,7 @@ impl Editor<'_> {
     /// Makes a cut. A text that grows beyond what is read is not put together.
     fn cut(&mut self, start: usize, end: usize, text: String) {
         self.added += text.len();
-        if self.added > grammar::LONGEST {
+        if self.added > length::LONGEST {
             self.fail(SpliceError::Unsupported);
         }
         self.cuts.push(Cut { start, end, text });

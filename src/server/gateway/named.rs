@@ -18,7 +18,7 @@ use crate::core::scope::catalog::Catalog;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, Name, TransactionVerb};
-use crate::core::statement::grammar::TEMP_VIEW;
+use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
 use crate::server::audit::Wording;
@@ -164,6 +164,7 @@ impl Parsed {
 impl Session {
     /// Whether a statement may be prepared under this name: there is room, and it is read as here.
     pub(super) fn has_room_to_prepare(&self, name: &str, text: &str) -> Result<(), Box<Denial>> {
+        has_length(text)?;
         self.is_read_as_here(text)?;
         let kept = &self.prepared;
         let sum = || kept.values().map(|one| one.text.len()).sum();
@@ -424,6 +425,11 @@ fn count<'p>(all: impl Iterator<Item = &'p mut Arc<Planned>>) {
 /// the place of a table.
 fn redefines(facts: &Facts) -> bool {
     matches!(facts.verb.as_str(), "DO" | "CALL" | "RENAME" | TEMP_VIEW)
+}
+
+/// What is longer than any text that is judged is not read at all.
+pub fn has_length(text: &str) -> Result<(), Box<Denial>> {
+    grammar::has_length(text).map_err(|error| refused(error.code(), &error.to_string(), error.way_out()))
 }
 
 /// Whether a name is not there yet, and is one of many: without a name there is one only.

@@ -4,8 +4,10 @@
 //! place of what is masked, and stands behind an EXPLAIN where the planner was asked about it.
 
 use super::foresee::{Planner, planner_offset};
+use super::named::has_length;
 use super::outcome::Fault;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Session};
 use crate::core::session::Owner;
 use crate::core::statement::grammar;
@@ -16,6 +18,12 @@ use crate::server::check::Planned;
 impl Session {
     /// Serves a Query, and keeps its text for as long as errors may point into it.
     pub(super) async fn query(&mut self, message: &Message, sql: &str) -> Result<(), End> {
+        if let Err(denial) = has_length(sql) {
+            return match seldom(self.answered_before()).await? {
+                true => seldom(self.refuse(&denial, sql)).await,
+                false => Ok(()),
+            };
+        }
         self.ahead.query = message.body.clone();
         let served = self.simple(sql).await;
         self.ahead.query.clear();
