@@ -3,6 +3,8 @@
 //! The target counts characters of the text that it was sent. That is a part of the client's, may have other text in
 //! place of what is masked, and stands behind an EXPLAIN where the planner was asked about it.
 
+use bytes::Bytes;
+
 use super::foresee::{Planner, planner_offset};
 use super::named::has_length;
 use super::outcome::Fault;
@@ -26,7 +28,7 @@ impl Session {
         }
         self.ahead.query = message.body.clone();
         let served = self.simple(sql).await;
-        self.ahead.query.clear();
+        self.ahead.query = Bytes::new();
         served
     }
 
