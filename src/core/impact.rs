@@ -19,6 +19,8 @@ pub struct Counted {
     pub deleted: u64,
     /// Rows the relation holds by the server's statistics; none when it was never analysed.
     pub of: Option<u64>,
+    /// Rows that are there now, where they were counted.
+    pub there: Option<u64>,
     /// A lock that only DDL or TRUNCATE takes is held on it.
     pub is_locked_for_ddl: bool,
     /// The relation is temporary: this session's own.
@@ -71,6 +73,25 @@ pub enum CountError {
     Foreign(String),
 }
 
+impl Counted {
+    /// What its backend has done to it since.
+    fn since(&self, before: &Baseline) -> Counters {
+        let earlier = before.get(&self.oid).copied().unwrap_or_default();
+        Counters {
+            inserted: self.inserted.saturating_sub(earlier.inserted),
+            updated: self.updated.saturating_sub(earlier.updated),
+            deleted: self.deleted.saturating_sub(earlier.deleted),
+        }
+    }
+
+    /// Rows that it had then: exactly where they were counted, else by the statistics.
+    fn of(&self, before: &Baseline) -> Option<u64> {
+        let since = self.since(before);
+        let counted = |there: u64| there.saturating_add(since.deleted).saturating_sub(since.inserted);
+        self.there.map(counted).or(self.of)
+    }
+}
+
 /// What changed between the baseline and now. Rows of temporary relations are nobody else's.
 ///
 /// # Errors
@@ -87,6 +108,7 @@ pub fn difference(before: &Baseline, now: &[Counted], written: &Written, own: &O
             return Err(CountError::Redefined(full_name));
         }
         let earlier = before.get(&relation.oid).copied().unwrap_or_default();
+        let of = relation.of(before);
         let changes = [
             (RowAction::Insert, relation.inserted, earlier.inserted),
             (RowAction::Update, relation.updated, earlier.updated),
@@ -100,7 +122,7 @@ pub fn difference(before: &Baseline, now: &[Counted], written: &Written, own: &O
                     relation: relation.relation.clone(),
                     action,
                     rows,
-                    of: relation.of,
+                    of,
                     direct: written.iter().any(|(name, done)| *done == action && means(name, relation)),
                     others: match action {
                         // Of more than there are of both nobody knows what they were.
@@ -122,9 +144,9 @@ pub fn difference(before: &Baseline, now: &[Counted], written: &Written, own: &O
 pub fn own(earlier: &Own, before: &Baseline, now: &[Counted]) -> Own {
     let mut own = earlier.clone();
     for relation in now.iter().filter(|relation| !relation.is_temporary) {
-        let inserted = relation.inserted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.inserted));
+        let inserted = relation.since(before).inserted;
         // Where nobody knows how many others there are, nothing is told apart from them.
-        if let (1.., Some(others)) = (inserted, relation.of) {
+        if let (1.., Some(others)) = (inserted, relation.of(before)) {
             let own = own.entry(relation.oid).or_insert(OwnRows { rows: 0, others });
             own.rows = own.rows.saturating_add(inserted);
         }
@@ -136,7 +158,7 @@ pub fn own(earlier: &Own, before: &Baseline, now: &[Counted]) -> Own {
 pub fn own_left(own: &Own, before: &Baseline, now: &[Counted]) -> Own {
     let mut left = own.clone();
     for relation in now {
-        let deleted = relation.deleted.saturating_sub(before.get(&relation.oid).map_or(0, |one| one.deleted));
+        let deleted = relation.since(before).deleted;
         if let Some(own) = left.get_mut(&relation.oid) {
             own.rows = own.rows.saturating_sub(deleted);
         }
@@ -172,6 +194,7 @@ mod tests {
             updated: 0,
             deleted,
             of: Some(1000),
+            there: None,
             is_locked_for_ddl: false,
             is_temporary: false,
             is_foreign: false,
@@ -187,6 +210,20 @@ mod tests {
             [(RowAction::Delete, 40, false)]
         );
         assert_eq!(difference(&before, &[counted(60)], &Written::new(), &Own::new()), Ok(vec![]));
+    }
+
+    #[test]
+    fn rows_that_were_counted_count_more_than_statistics() {
+        let of = |relation: Counted| {
+            let before = Baseline::from([(1, Counters { inserted: 5, updated: 0, deleted: 20 })]);
+            let impacts = difference(&before, &[relation], &Written::new(), &Own::new()).expect("countable");
+            impacts.iter().map(|impact| (impact.rows, impact.of)).collect::<Vec<_>>()
+        };
+        let now = Counted { inserted: 5, of: Some(40), ..counted(40) };
+        assert_eq!(of(now.clone()), [(20, Some(40))]);
+        assert_eq!(of(Counted { there: Some(0), ..now.clone() }), [(20, Some(20))]);
+        // What was inserted since was not there before.
+        assert_eq!(of(Counted { there: Some(10), inserted: 15, ..now }), [(10, Some(20)), (20, Some(20))]);
     }
 
     #[test]

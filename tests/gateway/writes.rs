@@ -81,7 +81,7 @@ async fn a_share_is_of_what_others_have_put_there() {
     run("delete from queue where label = 'new'").await.expect("own");
     assert_eq!(gate.count("select count(*) from queue").await, 0);
     // Once, and only if it was left there.
-    run(&fill("backlog", 30)).await.expect("filled");
+    run(&fill("backlog", 20)).await.expect("filled");
     run("delete from backlog where label = 'new'").await.expect("own");
     assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501");
     for undo in ["rollback", "drop table customers", "rollback to a; commit"] {
@@ -91,6 +91,41 @@ async fn a_share_is_of_what_others_have_put_there() {
         assert_eq!(gate.count("select count(*) from backlog").await, 40, "{undo}");
         assert_eq!(refusal(&client, "delete from backlog where label = 'old'").await.0, "42501", "{undo}");
     }
+    drop(client);
+    gate.stop().await;
+}
+
+/// Tables whose statistics are as old as they may be: that of so few rows is not made anew.
+#[tokio::test]
+async fn a_share_is_of_what_is_there_and_of_all_that_changes_it() {
+    let small = |name: &str, rows: u32| {
+        format!(
+            "create table {name} (id int, label text) with (autovacuum_enabled = off);
+             insert into {name} select i, 'old' from generate_series(1, {rows}) i;"
+        )
+    };
+    let small = [small("flags", 40), small("kinds", 40), small("marks", 120)].concat();
+    let gate = Gate::start(&format!("{SHOP}{small} analyze;")).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    let run = async |sql: &str| client.batch_execute(sql).await;
+    let share = async |sql: &str| {
+        let (state, message) = refusal(&client, sql).await;
+        assert!(state == "42501" && message.contains("more than half of the relation"), "{sql}: {message}");
+        let _ = run("rollback").await;
+    };
+    share("delete from marks where id <= 61").await;
+    run("delete from marks where id <= 60").await.expect("half");
+    share(
+        "merge into flags f using generate_series(1, 40) i on f.id = i when matched and i <= 20 then delete \
+           when matched then update set label = 'new'",
+    )
+    .await;
+    share("with a as (update flags set label = 'new' where id <= 20) delete from flags where id > 20").await;
+    share("begin; update flags set label = 'new' where id <= 20; delete from flags where id > 20; commit").await;
+    run("delete from kinds where id <= 20").await.expect("half");
+    share("delete from kinds where id > 20").await;
+    assert_eq!(gate.count("select count(*) from kinds").await, 20);
+    run("delete from kinds where id > 30").await.expect("ten of twenty");
     drop(client);
     gate.stop().await;
 }

@@ -446,24 +446,47 @@ impl ImpactQuestion {
     }
 }
 
-/// The share is that of rows which the session has not put there itself; where the size is not known it counts as
-/// whole. Rows of partitions and of children add up: whoever names the table they are part of reaches
-/// all of them.
+/// Rows of partitions and of children add up: whoever names the table they are part of reaches all of them.
+/// So do rows that were updated and rows that were deleted, which may be others.
 fn measured(impact: &Impact, all: &[&Impact], catalog: &Catalog) -> ImpactView {
     let table = |impact: &Impact| catalog.roots(&RelationName::new(&impact.schema, &impact.relation));
     let roots = table(impact);
-    let alike = all.iter().filter(|other| other.action == impact.action && !table(other).is_disjoint(&roots));
+    let of_table: Vec<&Impact> = all.iter().copied().filter(|other| !table(other).is_disjoint(&roots)).collect();
     let sum = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-    let share = match impact.others {
-        Some(0) => Some(0),
-        // Whatever was changed, it might have been theirs.
-        Some(others) => impact.rows.min(others).saturating_mul(100).checked_div(others),
-        None => impact.of.and_then(|of| impact.rows.saturating_mul(100).checked_div(of)),
-    };
     ImpactView {
-        rows: sum(alike.map(|other| other.rows).sum::<u64>().max(impact.rows)),
-        total: sum(all.iter().map(|other| other.rows).sum()),
-        percent: share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100)),
+        rows: sum(rows(of_table.iter().filter(|other| other.action == impact.action))),
+        changed: sum(rows(of_table.iter().filter(|other| is_change(other)))),
+        total: sum(rows(all)),
+        percent: percent(impact, &of_table),
         direct: impact.direct,
     }
+}
+
+fn rows<'i>(impacts: impl IntoIterator<Item = &'i &'i Impact>) -> u64 {
+    impacts.into_iter().map(|impact| impact.rows).fold(0, u64::saturating_add)
+}
+
+const fn is_change(impact: &Impact) -> bool {
+    matches!(impact.action, RowAction::Update | RowAction::Delete)
+}
+
+/// The share of the relation's own rows, which of a partition is no less than that of the table. Rounded up, so
+/// that more than half is more than 50; where the size is not known it counts as whole.
+fn percent(impact: &Impact, all: &[&Impact]) -> i64 {
+    let is_alike = |other: &&&Impact| {
+        let is_here = other.schema == impact.schema && other.relation == impact.relation;
+        is_here && (other.action == impact.action || (is_change(other) && is_change(impact)))
+    };
+    let alike: Vec<&Impact> = all.iter().filter(is_alike).copied().collect();
+    let share = |rows: u64, of: Option<u64>| match rows {
+        0 => Some(0),
+        rows => of.filter(|of| *of > 0).map(|of| rows.saturating_mul(100).div_ceil(of)),
+    };
+    // Rows that the session has put there itself may go; whatever else was changed might be theirs.
+    let share = match alike.iter().find_map(|other| other.others) {
+        Some(0) => share(rows(alike.iter().filter(|other| other.action != RowAction::Delete)), impact.of),
+        Some(others) => share(rows(&alike).min(others), Some(others)),
+        None => share(rows(&alike), impact.of),
+    };
+    share.map_or(100, |share| i64::try_from(share.min(100)).unwrap_or(100))
 }

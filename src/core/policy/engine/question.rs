@@ -78,6 +78,7 @@ pub(crate) struct StatementView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ImpactView {
     pub rows: i64,
+    pub changed: i64,
     pub total: i64,
     pub percent: i64,
     pub direct: bool,
@@ -328,6 +329,7 @@ impl ImpactView {
     fn record(self) -> RestrictedExpression {
         record([
             ("rows", RestrictedExpression::new_long(self.rows)),
+            ("changed", RestrictedExpression::new_long(self.changed)),
             ("total", RestrictedExpression::new_long(self.total)),
             ("percent", RestrictedExpression::new_long(self.percent)),
             ("direct", RestrictedExpression::new_bool(self.direct)),

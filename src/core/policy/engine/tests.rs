@@ -301,6 +301,19 @@ fn a_write_is_judged_by_what_it_did_cascades_included() {
     assert!(matches!(share(50, None, Some(60)), Err(ImpactRefusal::NeedApproval(_))));
     assert!(matches!(share(50, None, None), Err(ImpactRefusal::NeedApproval(_))));
     assert!(matches!(share(101, Some(0), Some(1000)), Err(ImpactRefusal::NeedApproval(_))));
+    // More than half is more than half, however little more.
+    assert_eq!(share(60, None, Some(120)), Ok(()));
+    assert!(matches!(share(61, None, Some(120)), Err(ImpactRefusal::NeedApproval(_))));
+    // Rows that are updated and rows that are deleted are others.
+    let both = |updated, deleted, others, of| {
+        let deleted = Impact { others, ..impact("orders", RowAction::Delete, deleted, of, true) };
+        judge(&[impact("orders", RowAction::Update, updated, of, true), deleted])
+    };
+    assert_eq!(both(10, 10, None, Some(40)), Ok(()));
+    assert_eq!(both(20, 30, Some(0), Some(40)), Ok(()));
+    for refused in [both(20, 20, None, Some(40)), both(20, 20, Some(40), Some(140)), both(8, 8, None, Some(16))] {
+        assert!(matches!(refused, Err(ImpactRefusal::NeedApproval(denial)) if denial.rule == "impact-share"));
+    }
     // A cascade alone is enough.
     let cascade = [
         impact("customers", RowAction::Delete, 1, Some(20_000), true),
