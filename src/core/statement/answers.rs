@@ -1,8 +1,9 @@
 //! What the rows of a query are to the query around it: those of one relation, so many, or rows of
 //! which some columns are a key. What is not known to be any of that has no key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::grammar::constant;
 use super::joins::{Joins, Source};
 use super::often::limit;
 use super::tree::Tree;
@@ -102,9 +103,12 @@ fn is_single(query: &Tree) -> bool {
 
 /// What the rows of a query are to the query around it.
 pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
-    let values = query.get("values_lists").items().len();
-    if values > 0 {
-        return Source::Rows(u64::try_from(values).unwrap_or(u64::MAX));
+    if let values @ [first, ..] = query.get("values_lists").items() {
+        let columns = 0..first.get("items").items().len();
+        let value = |row: &'_ Tree, at| row.get("items").items().get(at).cloned().unwrap_or_default();
+        let is_distinct = |at: &usize| are_distinct(values.iter().map(|row| value(row, *at)));
+        let distinct = columns.filter(is_distinct).map(|at| format!("column{}", at + 1)).collect();
+        return Source::Values(u64::try_from(values.len()).unwrap_or(u64::MAX), distinct);
     }
     if !query.get("larg").is_nothing() {
         return Source::Keyed(Vec::new());
@@ -147,6 +151,16 @@ pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
         }
         _ => Source::Keyed(Vec::new()),
     }
+}
+
+/// Whether these are constants, whole numbers or texts, of which no two are the same.
+pub(super) fn are_distinct(values: impl IntoIterator<Item = Tree>) -> bool {
+    let mut seen = HashSet::new();
+    values.into_iter().all(|value| {
+        value.kind() == "AConst"
+            && matches!(value.get("val").kind(), "Integer" | "String")
+            && seen.insert(constant(&value))
+    })
 }
 
 /// All columns of one relation are the relation.

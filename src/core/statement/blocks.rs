@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::answers;
+use super::answers::{self, are_distinct};
+use super::effects::called;
 use super::facts::Name;
 use super::joins::{Block, Joins, Level, Link, Reference, Side, Source};
 use super::often::written;
@@ -62,6 +63,7 @@ fn size(source: &Source) -> usize {
     match source {
         Source::Relation(_, renamed) => 1 + renamed.as_ref().map_or(0, Vec::len),
         Source::Keyed(keys) => 1 + keys.iter().map(Vec::len).sum::<usize>(),
+        Source::Values(_, distinct) => 1 + distinct.len(),
         Source::Rows(_) => 1,
     }
 }
@@ -319,7 +321,7 @@ impl Walk {
         let source = match item.get("lateral").flag() {
             // What it answers for one row is no key over all of them.
             true => match self.inner(query, own, false) {
-                source @ Source::Rows(_) => source,
+                source @ (Source::Rows(_) | Source::Values(..)) => source,
                 Source::Keyed(keys) if keys.iter().any(Vec::is_empty) => Source::Keyed(keys),
                 Source::Keyed(_) | Source::Relation(..) => Source::Keyed(Vec::new()),
             },
@@ -426,6 +428,11 @@ fn renamed(source: Source, names: &Tree) -> Source {
     match source {
         Source::Keyed(keys) if keys.iter().any(Vec::is_empty) => Source::Keyed(keys),
         Source::Relation(..) | Source::Keyed(_) if !names.items().is_empty() => Source::Keyed(Vec::new()),
+        Source::Values(rows, distinct) if !names.items().is_empty() => {
+            let named = (1..).zip(names.items()).map(|(at, name)| (format!("column{at}"), name.get("sval").text()));
+            let distinct = named.filter(|(own, _)| distinct.contains(own)).map(|(_, name)| name.to_owned());
+            Source::Values(rows, distinct.collect())
+        }
         source => source,
     }
 }
@@ -453,12 +460,15 @@ fn reference(node: &Tree, own: &Frame) -> Option<Reference> {
 /// which for one such function is no more than is stored.
 fn function(item: &Tree, own: &mut Frame) -> Source {
     let (mut rows, mut looks_beside, mut is_written, mut calls) = (1_u64, false, true, 0);
+    let mut is_distinct = false;
     item.visit(&mut |node| match node.kind() {
         "ColumnRef" => looks_beside = true,
         "ParamRef" | "SubLink" => is_written = false,
         "FuncCall" => {
             calls += 1;
             rows = rows.max(written(node).unwrap_or(1));
+            let elements = node.get("args").items().first().map(|array| array.get("elements").items());
+            is_distinct = called(node) == "unnest" && are_distinct(elements.unwrap_or_default().iter().cloned());
         }
         "AArrayExpr" => rows = rows.max(u64::try_from(node.get("elements").items().len()).unwrap_or(u64::MAX)),
         "AConst" => {
@@ -471,7 +481,15 @@ fn function(item: &Tree, own: &mut Frame) -> Source {
         let is_first = !std::mem::replace(&mut own.has_function, true);
         return if is_first && rows <= 100 { Source::Keyed(vec![Vec::new()]) } else { Source::Keyed(Vec::new()) };
     }
-    if is_written && calls <= 1 { Source::Rows(rows) } else { Source::Keyed(Vec::new()) }
+    match (is_written && calls <= 1, is_distinct) {
+        (true, true) => {
+            let alias = item.get("alias");
+            let column = alias.get("colnames").items().first().map_or(alias.get("aliasname"), |name| name.get("sval"));
+            Source::Values(rows, vec![column.text().to_owned()])
+        }
+        (true, false) => Source::Rows(rows),
+        (false, _) => Source::Keyed(Vec::new()),
+    }
 }
 
 #[cfg(test)]
@@ -555,6 +573,10 @@ mod tests {
             "select * from orders o, unnest(o.tags) a, unnest(o.tags) b",
             "select * from orders o, unnest($1::int[]) x",
             "select * from orders, unknown",
+            "select o.id from orders o, (values (1), (2), (3), (4)) a (x), (values (1), (2), (3), (4)) b (x)",
+            "select o.id from orders o join (values (1), (1), (1), (1), (1), (1), (1), (1), (1), (1), (1)) v (x) \
+             on v.x = o.status",
+            "select o.id from orders o, (select id from nations limit 20) n",
             "select * from unknown a join unknown b using (x)",
             "with a as (select status from orders) select * from a x join a y on x.status = y.status",
             "delete from orders using customers b where orders.status = 'x'",
@@ -604,6 +626,11 @@ mod tests {
             "select * from orders o, customers c where o.id = 7 and c.id = $1",
             "select * from orders o join (values (1, 'a'), (2, 'b')) v (x, y) on v.y = o.status",
             "select * from orders o join unnest($1::int[]) x on x = o.id",
+            "select o.id, v.name from orders o cross join (values ('at'), ('status'), ('tags')) v (name)",
+            "select * from orders o join (values (1, 'a'), (2, 'a'), (3, 'a'), (4, 'a'), (5, 'a'), (6, 'a'), (7, 'a'), \
+             (8, 'a'), (9, 'a'), (10, 'a'), (11, 'a')) v (x, y) on v.x = o.status",
+            "select * from orders o join unnest(array[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) x on x = o.status",
+            "select * from nations, (values (1), (2), (3), (4)) a (x), (values (1), (2), (3), (4)) b (x)",
             "select * from orders o, unnest(o.tags) t",
             "select (select max(line) from lines where order_id = o.id) from orders o",
             "select (select count(*) from orders o where o.customer_id = c.id) from customers c",

@@ -15,6 +15,9 @@ use super::facts::Name;
 const FEW_ROWS: u64 = 100_000;
 /// By so many may rows be multiplied that are written out in the statement.
 const WRITTEN: u64 = 100;
+/// By more than this, and over so many rows together, rows are multiplied like those of another relation.
+const FEW_WRITTEN: u64 = 10;
+const MANY_ROWS: u64 = 10_000_000;
 /// So many rows of a query inside of another may refer to one row around it, on average.
 const FEW_REFERRING: u64 = 100;
 /// So many names are looked up and followed for one statement. One that wants more is not looked through.
@@ -27,6 +30,8 @@ pub enum Source {
     Relation(Name, Option<Vec<(String, String)>>),
     /// No more than so many, written out.
     Rows(u64),
+    /// The same, with the columns whose values are all different.
+    Values(u64, Vec<String>),
     /// A query of which each of these sets of columns is a key.
     Keyed(Vec<Vec<String>>),
 }
@@ -158,6 +163,10 @@ fn known<'j>(
 ) -> Option<Rc<Known>> {
     match source {
         Source::Rows(rows) => Some(Rc::new(Known { rows: Some(*rows), ..Known::default() })),
+        Source::Values(rows, distinct) => {
+            let keys = distinct.iter().map(|column| vec![column.clone()]).collect();
+            Some(Rc::new(Known { rows: Some(*rows), keys, ..Known::default() }))
+        }
         Source::Keyed(keys) if keys.is_empty() => None,
         Source::Keyed(keys) => {
             let columns = keys.iter().flatten().cloned().collect();
@@ -323,12 +332,14 @@ impl<'j> Closing<'j> {
     /// Whether what is left grows with more than one source. Those that come `first` are taken before others.
     fn grows(&self, mut found: Found<'j>, first: &[usize]) -> bool {
         let mut written = 1_u64;
+        let mut put_first = Vec::new();
         for at in &self.block.sources {
-            if let Some(Source::Rows(rows)) = self.joins.sources.get(*at) {
+            if let Some(Source::Rows(rows) | Source::Values(rows, _)) = self.joins.sources.get(*at) {
                 let more = written.saturating_mul((*rows).max(1));
                 if more <= WRITTEN {
                     written = more;
                     found.sources.insert(*at);
+                    put_first.push((*at, (*rows).max(1)));
                 }
             }
         }
@@ -354,7 +365,10 @@ impl<'j> Closing<'j> {
             found.sources.insert(next);
             self.close(&mut found);
         }
-        roots > 1 && product > FEW_ROWS
+        // Those of which the rest picks one row each multiply nothing.
+        let picked = put_first.iter().filter(|(at, _)| self.is_picked(*at, &found)).map(|(_, rows)| rows);
+        let picked = picked.fold(1, |all: u64, rows| all.saturating_mul(*rows));
+        (roots > 1 && product > FEW_ROWS) || (written / picked > FEW_WRITTEN && product / picked > MANY_ROWS)
     }
 
     /// The source from which most of what is left follows; of those the smallest.
@@ -390,15 +404,20 @@ impl<'j> Closing<'j> {
                 }
             }
             for at in self.block.sources.iter().filter(|at| !found.sources.contains(at)).copied().collect::<Vec<_>>() {
-                let keys = self.of_source(at).map_or(&[][..], |known| &known.keys);
-                self.steps.take(1 + keys.iter().map(Vec::len).sum::<usize>());
-                let is_set = |column: &String| found.columns.contains(&(at, column.as_str()));
-                if keys.iter().any(|key| key.iter().all(is_set)) {
+                if self.is_picked(at, found) {
                     found.sources.insert(at);
                     is_done = false;
                 }
             }
         }
+    }
+
+    /// Whether what is found picks one row of a source by a key.
+    fn is_picked(&self, at: usize, found: &Found<'j>) -> bool {
+        let keys = self.of_source(at).map_or(&[][..], |known| &known.keys);
+        self.steps.take(1 + keys.iter().map(Vec::len).sum::<usize>());
+        let is_set = |column: &String| found.columns.contains(&(at, column.as_str()));
+        keys.iter().any(|key| key.iter().all(is_set))
     }
 
     /// The source that a column belongs to: the nearest that is known to have it, else the only one it

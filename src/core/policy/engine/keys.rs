@@ -10,7 +10,11 @@ use crate::core::statement::grammar;
 use crate::core::statement::joins::{Known, Source};
 
 /// Keys of the system's own relations that are not `oid`, for what tools join them by.
-const SYSTEM: [(&str, &[&str]); 22] = [
+const SYSTEM: [(&str, &[&str]); 26] = [
+    ("columns", &["table_schema", "table_name", "column_name"]),
+    ("schemata", &["schema_name"]),
+    ("tables", &["table_schema", "table_name"]),
+    ("views", &["table_schema", "table_name"]),
     ("pg_aggregate", &["aggfnoid"]),
     ("pg_attrdef", &["adrelid", "adnum"]),
     ("pg_attribute", &["attrelid", "attnum"]),
@@ -37,8 +41,43 @@ const SYSTEM: [(&str, &[&str]); 22] = [
 
 /// Views upon views are looked through so far.
 const MOST_VIEWS: u8 = 8;
-/// Rows of one of the system's own relations in a small database.
+/// The system's own relations that have thousands of rows in any database, and grow with columns and
+/// privileges rather than with relations.
+const LARGE: [&str; 14] = [
+    "pg_amop",
+    "pg_amproc",
+    "pg_attribute",
+    "pg_collation",
+    "pg_depend",
+    "pg_description",
+    "pg_operator",
+    "pg_proc",
+    "pg_shdepend",
+    "pg_stat_statements",
+    "pg_statistic",
+    "pg_stats",
+    "pg_timezone_names",
+    "pg_type",
+];
+/// Those of `information_schema` that have not.
+const SMALL: [&str; 13] = [
+    "check_constraints",
+    "constraint_column_usage",
+    "constraint_table_usage",
+    "domains",
+    "enabled_roles",
+    "key_column_usage",
+    "referential_constraints",
+    "schemata",
+    "sequences",
+    "table_constraints",
+    "tables",
+    "triggers",
+    "views",
+];
+/// Rows of one of the system's own relations in a small database, and of a large one.
 const FEW_SYSTEM_ROWS: usize = 300;
+const MANY_SYSTEM_ROWS: usize = 10_000;
 
 /// The relations of one catalog, as a statement names them.
 pub(super) struct Keys<'c> {
@@ -102,7 +141,7 @@ impl<'c> Keys<'c> {
                 Some(renamed.map_or(known.clone(), |renamed| known.renamed(&renamed)))
             }
             Source::Keyed(keys) => Some(Known { keys, ..Known::default() }),
-            Source::Rows(rows) => Some(Known { rows: Some(rows), ..Known::default() }),
+            Source::Rows(rows) | Source::Values(rows, _) => Some(Known { rows: Some(rows), ..Known::default() }),
         }
     }
 
@@ -114,7 +153,7 @@ impl<'c> Keys<'c> {
         })
     }
 
-    /// The system's own: small where the database is.
+    /// The system's own: most are small where the database is.
     fn system(&self, name: &Name) -> Option<Known> {
         let (is_catalog, is_schema) = match name.schema.as_deref() {
             Some(schema) => (schema == "pg_catalog", schema == "information_schema"),
@@ -122,8 +161,17 @@ impl<'c> Keys<'c> {
         };
         let names = |key: &[&str]| key.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>();
         let more = SYSTEM.iter().filter(|(relation, _)| *relation == name.name).map(|(_, key)| names(key));
-        let keys: Vec<Vec<String>> = std::iter::once(names(&["oid"])).chain(more).filter(|_| is_catalog).collect();
-        let rows = self.catalog.relations.len().max(FEW_SYSTEM_ROWS);
+        let keys: Vec<Vec<String>> = match is_catalog {
+            true => std::iter::once(names(&["oid"])).chain(more).collect(),
+            false => more.collect(),
+        };
+        let is_among = |list: &[&str]| list.contains(&name.name.as_str());
+        let is_large = if is_catalog { is_among(&LARGE) } else { !is_among(&SMALL) };
+        let relations = self.catalog.relations.len();
+        let rows = match is_large {
+            true => relations.saturating_mul(20).max(MANY_SYSTEM_ROWS),
+            false => relations.max(FEW_SYSTEM_ROWS),
+        };
         let rows = u64::try_from(rows).ok();
         (is_catalog || is_schema).then(|| Known { keys, rows, ..Known::default() })
     }
@@ -226,7 +274,13 @@ mod tests {
     #[test]
     fn the_systems_own_relations_are_as_small_as_the_database() {
         assert_eq!(known(None, "pg_class").expect("known").rows, Some(300));
-        assert_eq!(known(Some("information_schema"), "columns").expect("known").rows, Some(300));
+        assert_eq!(known(Some("information_schema"), "tables").expect("known").rows, Some(300));
+        // But for those that are large in any.
+        for (schema, name) in
+            [(None, "pg_proc"), (Some("pg_catalog"), "pg_attribute"), (Some("information_schema"), "columns")]
+        {
+            assert_eq!(known(schema, name).expect("known").rows, Some(10_000), "{name}");
+        }
         assert!(known(None, "columns").is_none());
     }
 }
