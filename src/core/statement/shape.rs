@@ -11,7 +11,7 @@ use super::often::is_recursive;
 use super::tree::Tree;
 
 /// Functions that make rows, text, work or pauses of any size out of nothing.
-const MAKERS: [&str; 22] = [
+const MAKERS: [&str; 23] = [
     "array_fill",
     "bit",
     "bpchar",
@@ -31,11 +31,15 @@ const MAKERS: [&str; 22] = [
     "pg_sleep_until",
     "repeat",
     "rpad",
+    "xmlexists",
     "xmlparse",
     "xpath",
     "xslt_process",
 ];
 
+/// Aggregates whose value grows with every row.
+const ACCUMULATING: [&str; 7] =
+    ["array_agg", "json_agg", "json_object_agg", "jsonb_agg", "jsonb_object_agg", "string_agg", "xmlagg"];
 /// Factors of `^` above this make numbers of many digits.
 const MOST_EXPONENT: f64 = 64.0;
 /// A GROUP BY asks for each of its relation's rows so many times at most.
@@ -64,6 +68,8 @@ fn is_unbounded_node(node: &Tree) -> bool {
             let name = called(node);
             let arguments = node.get("args").items();
             makes(name)
+                || (name, arguments.len()) == ("polygon", 2)
+                || accumulates(node)
                 || matches!((name, arguments), ("round" | "trunc", [_, digits]) if number(digits).is_some_and(is_many))
                 || is_power(name) && !matches!(arguments, [base, exponent] if is_small_power(base, exponent))
                 || name == "format" && !arguments.first().is_some_and(is_narrow)
@@ -111,9 +117,17 @@ fn has_many_digits(text: &str) -> bool {
     })
 }
 
-/// `pgp_` functions count rounds of hashing as they are told.
+/// `pgp_` functions count rounds of hashing as they are told; XPath goes through documents of any size.
 fn makes(name: &str) -> bool {
-    MAKERS.contains(&name) || name.starts_with("pgp_")
+    MAKERS.contains(&name) || name.starts_with("pgp_") || name.starts_with("xpath_")
+}
+
+/// An aggregate that keeps all it has seen, and answers with it row by row.
+fn accumulates(call: &Tree) -> bool {
+    let over = call.get("over");
+    let is_ordered = !over.get("order_clause").items().is_empty();
+    let is_named = ["name", "refname"].iter().any(|name| !over.get(name).text().is_empty());
+    (is_ordered || is_named) && ACCUMULATING.contains(&called(call))
 }
 
 /// A power with a small exponent of what is no power itself.
@@ -257,6 +271,11 @@ mod tests {
             "select (1e65000::numeric + id) * (1e65000::numeric + id) from orders",
             "select '1E-16000'::numeric * id from orders",
             "select round(id::numeric, 16000) from orders",
+            "select polygon(100000000, '<(0,0),1>'::circle)",
+            "select string_agg(name, ',') over (order by id) from orders",
+            "select array_agg(name) over w from orders window w as (order by id)",
+            "select jsonb_agg(name) over (w rows between 9 preceding and current row) from orders window w as (order by id)",
+            "select xpath_exists('/a', x), xpath_string(x, '/a') from orders",
         ] {
             assert!(unbounded(sql), "{sql}");
         }
@@ -274,6 +293,7 @@ mod tests {
             "select x ^ 2, format('%s %1$s %-10s %I %%', x) from a",
             "select replace(replace(replace(x, '-', ''), ' ', ''), ',', '.') from a",
             "select a, b, count(*) from t group by rollup (a, b, c)",
+            "select polygon(b), string_agg(a, ',' order by b), array_agg(a) over (partition by b) from t",
             "select a, b, count(*) from t group by grouping sets ((a, b), (a), ())",
         ] {
             assert!(!unbounded(sql), "{sql}");
