@@ -328,6 +328,33 @@ async fn the_pack_gives_statements_without_an_end_a_shorter_leash() {
     gate.stop().await;
 }
 
+/// What no limit of time comes early enough for.
+#[tokio::test]
+async fn what_takes_all_memory_or_hears_no_cancel_is_refused_before_it_runs() {
+    let gate = Gate::start(SHOP).await;
+    let grant = gate.grant(Access::Read).await;
+    let client = gate.connect(&grant).await;
+    for (sql, code) in [
+        ("set geqo = off", "setting_refused"),
+        ("set local join_collapse_limit to 100", "setting_refused"),
+        ("set session from_collapse_limit = '100'", "setting_refused"),
+        ("select set_config('geqo_threshold', '100', false)", "setting_refused"),
+        ("set work_mem = '1TB'", "setting_refused"),
+        ("set sort_mem = '1TB'", "setting_refused"),
+        ("select xpath('//a//a', '<a/>')", "path_refused"),
+        ("prepare p as select * from xmltable('//a//a' passing '<a/>' columns x text)", "path_refused"),
+    ] {
+        let error = client.simple_query(sql).await.expect_err(sql);
+        let error = error.as_db_error().expect(sql);
+        let detail = error.detail().unwrap_or_default();
+        assert!(error.code().code() == "42501" && detail.contains(code), "{sql}: {error:?}");
+    }
+    client.batch_execute("set work_mem = '64MB'; set geqo_threshold = 8; reset geqo").await.expect("less");
+    assert_eq!(column(&client, "select xpath('/a/b/text()', '<a><b>1</b></a>')::text").await.expect("a path"), ["{1}"]);
+    drop(client);
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn rows_that_stay_locked_count_like_rows_that_change() {
     let gate = Gate::start(SHOP).await;

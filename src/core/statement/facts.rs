@@ -261,6 +261,8 @@ pub struct Facts {
     pub leans: bool,
     /// It may run or grow without end in sight: see `shape`.
     pub unbounded: bool,
+    /// It follows a path through XML that may take long, and which nothing ends: see `xpath`.
+    pub endless_path: bool,
     /// Which relations come together, and by what: see `joins`.
     pub joins: Joins,
     /// It runs a text as SQL that nobody can read here: see `texts`.
@@ -317,6 +319,7 @@ impl Facts {
             makes: Makes::default(),
             leans: false,
             unbounded: false,
+            endless_path: false,
             joins: Joins::default(),
             unread_text: false,
             pinned: Vec::new(),
@@ -387,6 +390,7 @@ impl Facts {
             makes: outer.makes,
             leans: self.leans || outer.leans,
             unbounded: self.unbounded || outer.unbounded,
+            endless_path: self.endless_path || outer.endless_path,
             unread_text: self.unread_text || outer.unread_text,
             pinned: self.pinned.clone(),
             channel: None,

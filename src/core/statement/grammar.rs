@@ -7,7 +7,7 @@ use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, T
 use super::joins::Source;
 use super::length::{LONGEST, LONGEST_WHOLE};
 use super::tree::Tree;
-use super::{blocks, effects, leans, length, locks, makes, predicate, shape, upkeep, walk};
+use super::{blocks, effects, leans, length, locks, makes, predicate, shape, upkeep, walk, xpath};
 
 /// The code of a refusal of what is longer, deeper or heavier than what is looked through.
 pub const TOO_COMPLEX: &str = "too_complex";
@@ -167,6 +167,7 @@ const TABLE: i64 = 42;
 fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     let mut facts = top_level(tree);
     facts.unbounded = shape::is_unbounded(tree);
+    facts.endless_path = xpath::is_endless(tree);
     facts.joins = blocks::of(tree);
     facts.pinned = predicate::pinned(tree);
     facts.row_locks = locks::of(tree);

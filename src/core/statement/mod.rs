@@ -57,3 +57,5 @@ mod tree;
 mod upkeep;
 #[cfg(feature = "server")]
 mod walk;
+#[cfg(feature = "server")]
+mod xpath;

@@ -165,6 +165,7 @@ impl Facts {
         self.casts.extend(inner.casts);
         self.settings.extend(inner.settings);
         self.unbounded |= inner.unbounded;
+        self.endless_path |= inner.endless_path;
         self.effects.add(inner.effects);
         self.joins.add(inner.joins);
         if inner.locks {

@@ -15,7 +15,7 @@ use crate::core::statement::texts::RUNS_TEXT;
 
 /// Settings that decide who the session is or how text is read, with the values that may be
 /// set. The gateway reads statements as PostgreSQL does with these values and no others.
-const PINNED: [(&str, &[&str]); 15] = [
+const PINNED: [(&str, &[&str]); 16] = [
     ("role", &[]),
     ("session_authorization", &[]),
     ("standard_conforming_strings", &["on", "true", "yes", "1"]),
@@ -24,6 +24,8 @@ const PINNED: [(&str, &[&str]); 15] = [
     ("session_replication_role", &["origin"]),
     (DEFAULT_READ_ONLY, &["on", "true", "yes", "1"]),
     (READ_ONLY, &["on", "true", "yes", "1"]),
+    // Without it the planner takes any memory for many relations.
+    (GEQO, &["on", "true", "yes", "1"]),
     // Libraries loaded into the backend run with the server's rights.
     ("session_preload_libraries", &[]),
     ("local_preload_libraries", &[]),
@@ -35,14 +37,38 @@ const PINNED: [(&str, &[&str]); 15] = [
     ("debug_print_plan", &OFF),
 ];
 
+/// Settings that keep one statement from using up the server's memory, and the most that a session may make of
+/// them; with the bytes of one where they count memory. The planner's own is taken for as many relations as are
+/// looked at in every order.
+const BOUNDED: [(&str, Option<f64>, f64); 13] = [
+    ("from_collapse_limit", None, 12.0),
+    ("geqo_generations", None, 1_000.0),
+    ("geqo_pool_size", None, 1_000.0),
+    ("geqo_threshold", None, 12.0),
+    ("hash_mem_multiplier", None, 8.0),
+    ("join_collapse_limit", None, 12.0),
+    ("logical_decoding_work_mem", Some(KIB), GIB),
+    ("maintenance_work_mem", Some(KIB), 4.0 * GIB),
+    // What PostgreSQL called them before, and takes still.
+    ("sort_mem", Some(KIB), GIB),
+    ("vacuum_mem", Some(KIB), 4.0 * GIB),
+    ("temp_buffers", Some(8.0 * KIB), GIB),
+    ("vacuum_buffer_usage_limit", Some(KIB), 4.0 * GIB),
+    ("work_mem", Some(KIB), GIB),
+];
+const KIB: f64 = 1_024.0;
+const GIB: f64 = 1_073_741_824.0;
+
 /// By these a transaction may write. Nothing rests on them but the reads of those who may only read.
 const READ_ONLY: &str = "transaction_read_only";
 const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
 const OFF: [&str; 4] = ["off", "false", "no", "0"];
 
+const GEQO: &str = "geqo";
+
 /// Pinned settings whose default is what the gateway made the session with: the scope's role, and
-/// whether it may write. RESET and SET TO DEFAULT go back to that.
-const MADE_SO: [&str; 3] = ["role", "session_authorization", DEFAULT_READ_ONLY];
+/// whether it may write; or what the target's own people have set. RESET and SET TO DEFAULT go back to that.
+const MADE_SO: [&str; 4] = ["role", "session_authorization", DEFAULT_READ_ONLY, GEQO];
 
 /// Settings of the gateway's own, by which the target can be asked about the session.
 const OWN_SETTINGS: &str = "dbgate.";
@@ -93,7 +119,7 @@ const DANGEROUS: [(&str, &str); 33] = [
 ];
 
 /// Beginnings of further names, and whether they count in any schema: extensions live anywhere.
-const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
+const DANGEROUS_STARTS: [(&str, &str, bool); 10] = [
     ("pg_ls_", READS_FILES, false),
     ("pg_file_", "changes files of the server", true),
     ("pg_logical_slot_", "reads everybody's changes from the replication stream", false),
@@ -103,6 +129,7 @@ const DANGEROUS_STARTS: [(&str, &str, bool); 9] = [
     ("pg_wal_replay_", "moves or stops a standby", false),
     ("dblink", OTHER_CONNECTION, true),
     ("postgres_fdw_", OTHER_CONNECTION, true),
+    ("xslt_process", "runs a program that nothing ends", true),
 ];
 
 /// The first function the statement calls that runs SQL given as text.
@@ -124,6 +151,7 @@ pub(super) fn refuse(
         .or_else(|| facts.settings.iter().find_map(|setting| pinned(setting, scope.access)))
         .or_else(|| facts.calls().find_map(|call| dangerous(&call)))
         .or_else(|| unread(facts))
+        .or_else(|| endless(facts))
         .or_else(|| definer(facts, scope, catalog, classification))
         .or_else(|| listens(facts, scope, classification))
 }
@@ -157,6 +185,13 @@ fn pinned(setting: &str, access: Access) -> Option<Denial> {
     if name.starts_with(OWN_SETTINGS) {
         return Some(wall("setting_refused", format!("the setting `{name}` tells who the session is"), None));
     }
+    if let (Some(value), Some((name, unit, most))) = (value, BOUNDED.iter().find(|(bounded, ..)| *bounded == name)) {
+        let is_more = amount(value, *unit).is_none_or(|amount| amount > *most);
+        return is_more.then(|| {
+            let most = unit.map_or_else(|| most.to_string(), |_| format!("{} GB", most / GIB));
+            wall("setting_refused", format!("the setting `{name}` may be no more than {most} in a session"), None)
+        });
+    }
     let (name, allowed) = PINNED.iter().find(|(pinned, _)| *pinned == name)?;
     let may_write = access != Access::Read && [READ_ONLY, DEFAULT_READ_ONLY].contains(name);
     let is_let = match value {
@@ -167,6 +202,24 @@ fn pinned(setting: &str, access: Access) -> Option<Denial> {
         return None;
     }
     Some(wall("setting_refused", format!("the setting `{name}` is fixed in this session"), None))
+}
+
+/// A number as settings have it, in lower case: in bytes where the setting counts memory in such units.
+fn amount(value: &str, unit: Option<f64>) -> Option<f64> {
+    let value = value.trim();
+    let end = value.find(|letter: char| letter.is_alphabetic() && letter != 'e').unwrap_or(value.len());
+    let number: f64 = value.get(..end)?.trim_end().parse().ok()?;
+    let unit = match (value.get(end..)?, unit) {
+        ("", unit) => unit.unwrap_or(1.0),
+        (_, None) => return None,
+        ("b", _) => 1.0,
+        ("kb", _) => KIB,
+        ("mb", _) => KIB * KIB,
+        ("gb", _) => GIB,
+        ("tb", _) => KIB * GIB,
+        _ => return None,
+    };
+    Some(number * unit)
 }
 
 fn dangerous(function: &Name) -> Option<Denial> {
@@ -189,6 +242,14 @@ fn unread(facts: &Facts) -> Option<Denial> {
     let message = format!("`{function}()` runs a text that is put together while it runs, so it cannot be judged");
     let hint = "write the text out, with format() and %I or %L where names and values come in";
     Some(Denial { objects: vec![function.to_string()], ..wall("text_refused", message, Some(hint)) })
+}
+
+/// No limit of time ends it, nor the end of the session.
+fn endless(facts: &Facts) -> Option<Denial> {
+    let message = "a path through XML that may take long is refused: nothing can end it".to_owned();
+    let hint = "write the path out as a constant, step by step from the top: at most one `//`, no `|`, and conditions \
+                that compare what stands below with a constant";
+    facts.endless_path.then(|| wall("path_refused", message, Some(hint)))
 }
 
 /// LISTEN needs no right in PostgreSQL and delivers what other sessions send: rows, as often as not.

@@ -245,6 +245,54 @@ fn pinned_settings_go_back_and_who_may_write_may_say_so() {
 }
 
 #[test]
+fn settings_by_which_one_statement_takes_all_memory_are_bounded() {
+    let policy = Policy::parse(&[Source::new("all.cedar", "@id(\"all\")\npermit (principal, action, resource);")]);
+    let policy = policy.expect("valid");
+    for text in [
+        "geqo=off",
+        "geqo=",
+        "geqo_threshold=100",
+        "geqo_pool_size=1000000000",
+        "join_collapse_limit=13",
+        "from_collapse_limit=0x64",
+        "from_collapse_limit=",
+        "work_mem=1tb",
+        "work_mem= 1.5 gb ",
+        "work_mem=1e9",
+        "work_mem=1048577",
+        "work_mem=inf",
+        "work_mem=1xb",
+        "sort_mem=1tb",
+        "temp_buffers=131073",
+        "hash_mem_multiplier=1000",
+        "hash_mem_multiplier=nan",
+        "maintenance_work_mem=5gb",
+        "vacuum_mem=5gb",
+    ] {
+        assert_eq!(judged(&policy, &[], Access::Admin, setting(text)), "deny setting_refused", "{text}");
+    }
+    for text in [
+        "geqo=on",
+        "geqo",
+        "geqo_threshold=8",
+        "join_collapse_limit=1",
+        "from_collapse_limit=12",
+        "work_mem",
+        "work_mem=64",
+        "work_mem=256mb",
+        "work_mem= 1 gb",
+        "work_mem=1e5",
+        "work_mem=100000b",
+        "hash_mem_multiplier=2.0",
+        "temp_buffers=131072",
+        "maintenance_work_mem=2gb",
+        "enable_hashjoin=off",
+    ] {
+        assert_eq!(judged(&policy, &[], Access::Read, setting(text)), "allow", "{text}");
+    }
+}
+
+#[test]
 fn a_definer_function_that_is_vouched_for_may_be_called() {
     let everything = "@id(\"all\")\npermit (principal, action, resource);\n\
                       @id(\"m\") @mask(\"null\")\nforbid (principal, action == Action::\"reveal\", resource)\n\
