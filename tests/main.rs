@@ -24,6 +24,7 @@ mod gateway {
     mod attacks;
     mod beyond;
     mod corpus;
+    mod details;
     mod differential;
     mod disguise;
     mod drivers;

@@ -7,6 +7,7 @@
 mod checks;
 mod code;
 mod constraints;
+mod details;
 mod own_types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -311,9 +312,11 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
     add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
         .map_err(unexpected)?;
+    cannot_be_followed(&mut relations, &query(details::SHOWN).await?).map_err(unexpected)?;
     let functions = query(FUNCTIONS).await?;
     let named = |place| names(&functions, place).map_err(unexpected);
     let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
+    let details = pairs::<String>(&query(details::DETAILS).await?).map_err(unexpected)?;
     let [definer_types, over_them] = checks::read(&query(checks::CHECKED).await?).map_err(unexpected)?;
     let definers = definers.iter().map(|(schema, name)| RelationName::new(schema, name)).chain(over_them);
     let is_code = |relation: &&Relation| {
@@ -342,6 +345,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         set_functions: named(Some(4))?,
         definer_functions: definers.collect(),
         definer_types,
+        detail_functions: details.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators,
     })
 }
@@ -424,12 +428,7 @@ fn add_links(
             view.depends_on.push((row.try_get(1)?, row.try_get(2)?));
         }
     }
-    for row in opaque {
-        if let Some(view) = relations.get_mut(&row.try_get(0)?) {
-            // No relation has OID 0: it stands for what cannot be followed.
-            view.depends_on.push((0, 0));
-        }
-    }
+    cannot_be_followed(relations, opaque)?;
     for row in sequences {
         if let Some(relation) = relations.get_mut(&row.try_get(0)?) {
             let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
@@ -441,6 +440,17 @@ fn add_links(
         relation.depends_on.sort_unstable();
         relation.sequences.sort();
         relation.parents.sort_unstable();
+    }
+    Ok(())
+}
+
+/// Views that show what cannot be followed.
+fn cannot_be_followed(relations: &mut BTreeMap<u32, Relation>, views: &[Row]) -> Result<(), tokio_postgres::Error> {
+    for row in views {
+        if let Some(view) = relations.get_mut(&row.try_get(0)?) {
+            // No relation has OID 0: it stands for what cannot be followed.
+            view.depends_on.push((0, 0));
+        }
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ macro_rules! scope {
     };
 }
 
-const HOLES: [Hole; 45] = [
+const HOLES: [Hole; 46] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -63,6 +63,13 @@ const HOLES: [Hole; 45] = [
         "public.do_it()",
         "create procedure do_it() language sql security definer as 'delete from trail'",
         "drop procedure do_it",
+    ),
+    hole(
+        "detail_function",
+        "public.careful()",
+        "create function careful() returns text language plpgsql as 'declare d text; begin return 1 / 0; \
+         exception when others then get stacked diagnostics d = pg_exception_detail; return d; end'",
+        "drop function careful",
     ),
     hole("public_relation", "public.trail", "grant select on trail to public", ""),
     hole(

@@ -134,6 +134,10 @@ pub struct Catalog {
     /// Types whose values such a function checks: domains, and what has one inside of it.
     #[serde(default)]
     pub definer_types: BTreeSet<RelationName>,
+    /// What reads the DETAIL of errors, in which PostgreSQL quotes rows, and PUBLIC may call: functions, and
+    /// what calls them.
+    #[serde(default)]
+    pub detail_functions: BTreeSet<RelationName>,
     /// Operators, casts and domains outside `pg_catalog` exist that may call a function which writes.
     pub has_volatile_operators: bool,
 }

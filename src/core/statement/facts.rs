@@ -270,6 +270,8 @@ pub struct Facts {
     /// For an UPDATE or DELETE of one relation by itself: columns that its WHERE wants to be equal to
     /// one value each.
     pub pinned: Vec<String>,
+    /// It is code of its own, or defines code of the session's own, that reads the DETAIL or CONTEXT of errors.
+    pub reads_details: bool,
     /// What LISTEN listens to.
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
@@ -323,6 +325,7 @@ impl Facts {
             joins: Joins::default(),
             unread_text: false,
             pinned: Vec::new(),
+            reads_details: false,
             channel: None,
             prepared: None,
             is_move: false,
@@ -367,6 +370,7 @@ impl Facts {
             chains: false,
             copy: None,
             settings: both(&self.settings, &outer.settings),
+            reads_details: self.reads_details || outer.reads_details,
             objects: Vec::new(),
             may_be_absent: false,
             locks: self.locks || outer.locks,

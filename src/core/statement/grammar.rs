@@ -7,7 +7,7 @@ use super::facts::{CopyDirection, Effect, Effects, Facts, RowAction, RowLocks, T
 use super::joins::Source;
 use super::length::{LONGEST, LONGEST_WHOLE};
 use super::tree::Tree;
-use super::{blocks, effects, leans, length, locks, makes, predicate, shape, upkeep, walk, xpath};
+use super::{blocks, details, effects, leans, length, locks, makes, predicate, shape, upkeep, walk, xpath};
 
 /// The code of a refusal of what is longer, deeper or heavier than what is looked through.
 pub const TOO_COMPLEX: &str = "too_complex";
@@ -174,6 +174,7 @@ fn facts(tree: &Tree, start: usize, reads: Reads) -> Facts {
     facts.effects = effects::of(tree);
     facts.makes = makes::of(tree);
     facts.leans = leans::on_the_session(tree);
+    facts.reads_details = details::are_read(tree);
     if upkeep::is_upkeep(tree) && facts.effect != Effect::Session {
         facts.upkeep = Some(if upkeep::is_concurrent(tree) { Upkeep::Concurrent } else { Upkeep::Blocking });
     }

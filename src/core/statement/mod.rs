@@ -15,6 +15,8 @@ mod blocks;
 #[cfg(feature = "server")]
 pub mod constants;
 #[cfg(feature = "server")]
+mod details;
+#[cfg(feature = "server")]
 mod effects;
 pub mod facts;
 #[cfg(feature = "server")]

@@ -9,7 +9,7 @@ pub(super) fn looks() -> Vec<Look> {
     LOOKS.iter().map(|(code, severity, why, sql)| Look::new(code, *severity, why, abbreviated(sql))).collect()
 }
 
-const LOOKS: [(&str, super::finding::Severity, &str, &str); 16] = [
+const LOOKS: [(&str, super::finding::Severity, &str, &str); 17] = [
     (
         "definer_function",
         Hole,
@@ -17,6 +17,17 @@ const LOOKS: [(&str, super::finding::Severity, &str, &str); 16] = [
         "select <routine>, 'owner ' || pg_get_userbyid(p.proowner), array['REVOKE EXECUTE ON ROUTINE ' || <routine> || ' FROM PUBLIC'] \
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
          where p.prosecdef and n.nspname not in ('pg_catalog', 'information_schema') and <public_may_call> order by 1",
+    ),
+    (
+        "detail_function",
+        Hole,
+        "anybody may call it and it reads the DETAIL of errors, where PostgreSQL quotes rows, so it can show what is masked",
+        "select <routine>, 'owner ' || pg_get_userbyid(p.proowner), array['REVOKE EXECUTE ON ROUTINE ' || <routine> || ' FROM PUBLIC'] \
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang \
+         where n.nspname not in ('pg_catalog', 'information_schema') and <public_may_call> \
+         and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype) and l.lanname not in ('c', 'internal') \
+         and p.prosrc ~* case when l.lanname in ('sql', 'plpgsql') then '\\mpg_exception_(detail|context)\\M' \
+           else '\\m(detail|errorcode|spidata)\\M' end order by 1",
     ),
     (
         "public_relation",

@@ -153,6 +153,7 @@ pub(super) fn refuse(
         .or_else(|| unread(facts))
         .or_else(|| endless(facts))
         .or_else(|| definer(facts, scope, catalog, classification))
+        .or_else(|| quoted(facts, scope, catalog, classification))
         .or_else(|| listens(facts, scope, classification))
 }
 
@@ -266,6 +267,11 @@ fn closed<'c>(all: &'c BTreeSet<RelationName>, classification: &Classification) 
     all.iter().filter(|known| !classification.opens_function(known)).collect()
 }
 
+/// Whether a name that stands in a statement may mean one of them.
+fn is_among(all: &[&RelationName], name: &Name) -> bool {
+    all.iter().any(|known| known.name == name.name && name.schema.as_ref().is_none_or(|schema| *schema == known.schema))
+}
+
 /// They make a value of a type that a text names.
 const TRIES_TYPES: [&str; 2] = ["pg_input_is_valid", "pg_input_error_info"];
 
@@ -276,11 +282,6 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Cla
     if (functions.is_empty() && types.is_empty()) || !scope.hides() {
         return None;
     }
-    let is_among = |closed: &[&RelationName], name: &Name| {
-        closed
-            .iter()
-            .any(|known| known.name == name.name && name.schema.as_ref().is_none_or(|schema| *schema == known.schema))
-    };
     let called = facts.calls().find(|name| is_among(&functions, name)).map(|name| {
         let message = format!("`{name}` runs with its owner's rights and could show masked columns");
         let hint = "revoke EXECUTE on it from PUBLIC, make it SECURITY INVOKER, or vouch for it in classification.toml";
@@ -311,6 +312,30 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Cla
     };
     let message = format!("`{hidden}` could call a function that runs with its owner's rights");
     Some(wall("definer_function", message, Some("write the query out")))
+}
+
+/// The DETAIL of an error is kept from the session, but code that catches the error reads it.
+fn quoted(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Classification) -> Option<Denial> {
+    let functions = closed(&catalog.detail_functions, classification);
+    if !scope.hides() || (functions.is_empty() && !facts.reads_details) {
+        return None;
+    }
+    let quotes = "the DETAIL of errors, where PostgreSQL could quote masked columns";
+    if let Some(name) = facts.calls().find(|name| is_among(&functions, name)) {
+        let hint = "leave PG_EXCEPTION_DETAIL and PG_EXCEPTION_CONTEXT out of it, revoke EXECUTE on it from PUBLIC, or \
+                    vouch for it in classification.toml";
+        let denial = wall("detail_function", format!("`{name}` reads {quotes}"), Some(hint));
+        return Some(Denial { objects: vec![name.to_string()], ..denial });
+    }
+    let verb = &facts.verb;
+    if facts.reads_details {
+        let hint = "leave PG_EXCEPTION_DETAIL and PG_EXCEPTION_CONTEXT out of it";
+        return Some(wall("detail_function", format!("`{verb}` reads {quotes}"), Some(hint)));
+    }
+    let hidden = text_runner(facts).map(|function| format!("{function}()"));
+    let hidden = hidden.or_else(|| matches!(verb.as_str(), "DO" | "CALL").then(|| verb.clone()))?;
+    let message = format!("`{hidden}` could call a function that reads {quotes}");
+    Some(wall("detail_function", message, Some("write the query out")))
 }
 
 fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
