@@ -57,6 +57,7 @@ mod gateway {
     mod protocol;
     mod reads;
     mod room;
+    mod row_policies;
     mod settled;
     mod shapes;
     mod told;

@@ -51,7 +51,7 @@ macro_rules! scope {
     };
 }
 
-const HOLES: [Hole; 46] = [
+const HOLES: [Hole; 47] = [
     hole(
         "definer_function",
         "public.by_definer(i integer)",
@@ -71,6 +71,14 @@ const HOLES: [Hole; 46] = [
          exception when others then get stacked diagnostics d = pg_exception_detail; return d; end'",
         "drop function careful",
     ),
+    Hole {
+        code: "policy_tells",
+        object: "public.customers",
+        make: "alter table customers enable row level security; \
+               create policy few on customers using (ssn < current_setting('app.max', true))",
+        close: Some("drop policy few on customers; alter table customers disable row level security"),
+        clear: "",
+    },
     hole("public_relation", "public.trail", "grant select on trail to public", ""),
     hole(
         "public_relation",

@@ -10,7 +10,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Catalog, Column, Relation, RelationKind};
+use super::catalog::{Against, Catalog, Column, Constraint, Relation, RelationKind};
 use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
 use crate::core::mask::{self, own_types::Types};
@@ -126,7 +126,7 @@ fn decide<'c>(
         sequences: sequences.map(|sequence| (sequence.schema.clone(), sequence.name.clone())).collect(),
         untold: Vec::new(),
     };
-    let withheld = if read { unsafe_to_grant(relation, &scope) } else { None };
+    let withheld = unsafe_to_grant(relation, &scope);
     Decision { scope, withheld }
 }
 
@@ -141,9 +141,20 @@ fn about<'c>(relation: &'c Relation, tags: &'c flow::Tags) -> About<'c> {
     About { name: &relation.name, kind: relation.kind, tags: tags.relation(relation.oid), columns }
 }
 
-/// Why a relation that may be read cannot be granted by itself.
+/// Why a relation cannot be granted by itself.
 fn unsafe_to_grant(relation: &Relation, scope: &RelationScope) -> Option<String> {
     if !relation.has_row_security {
+        return None;
+    }
+    let is_masked = |constraint: &&Constraint| {
+        let looks_at = |column: &ColumnScope| [0, column.number].iter().any(|at| constraint.columns.contains(at));
+        scope.columns.iter().any(|column| column.mask.is_some() && looks_at(column))
+    };
+    // How many rows there are, to read or to change, would say how the two compare.
+    if let Some(policy) = relation.constraints.iter().filter(|one| one.against == Against::Session).find(is_masked) {
+        return Some(format!("its {} compares what is masked with what a session may choose", policy.name));
+    }
+    if !scope.read {
         return None;
     }
     if relation.has_user_policies {

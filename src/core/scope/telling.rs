@@ -67,7 +67,7 @@ impl Found<'_> {
                 }
             }
             // A new row is known to who writes it.
-            Against::Itself => {
+            Against::Itself | Against::Session => {
                 for of in masked {
                     columns.iter().for_each(|column| add(self, of, Right::Update, *column));
                 }

@@ -10,7 +10,7 @@ use crate::core::policy::classification::Classification;
 use crate::core::policy::guess::{self, Guessable};
 use crate::core::policy::{Policy, suggest};
 use crate::core::scope::RelationName;
-use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
+use crate::core::scope::catalog::{Against, Catalog, Constraint, Relation, RelationKind};
 use crate::server::targets::TargetConfig;
 
 /// What may follow a write's verb in a function body.
@@ -58,6 +58,7 @@ pub(super) async fn look(
         }
     }
     findings.extend(copies(classification, catalog, &sensitive));
+    findings.extend(policies(classification, &sensitive));
     findings.extend(unclassified(classification, catalog));
     let is_classified = |oid: u32| sensitive.contains_key(&oid);
     let found = guess::guessable(policy, &target.name, &target.environment, catalog, &is_classified);
@@ -211,6 +212,42 @@ fn copies(classification: &Classification, catalog: &Catalog, sensitive: &BTreeM
         });
     }
     findings
+}
+
+/// Row policies that hold a classified column against something which a session chooses.
+fn policies(classification: &Classification, sensitive: &BTreeMap<u32, &Relation>) -> Vec<Finding> {
+    let finding = |relation: &Relation, constraint: &Constraint| {
+        Finding {
+        code: "policy_tells",
+        severity: Severity::Hole,
+        object: relation.name.to_string(),
+        detail: constraint.name.clone(),
+        why: "it compares a classified column with a setting, another relation or something else that a session chooses, \
+              so how many rows there are tells the value: where the column is masked nobody is granted the table. Compare \
+              with constants, or with columns that are not classified"
+            .to_owned(),
+        sql: Vec::new(),
+        lines: Vec::new(),
+    }
+    };
+    let guarded = sensitive.values().filter(|relation| relation.has_row_security);
+    let found = guarded.flat_map(|relation| {
+        let compared = relation.constraints.iter().filter(|one| one.against == Against::Session);
+        compared.filter(|one| looks_at_classified(classification, relation, one)).map(|one| finding(relation, one))
+    });
+    found.collect()
+}
+
+/// Whether one of the columns that PostgreSQL looks at has tags.
+fn looks_at_classified(classification: &Classification, relation: &Relation, constraint: &Constraint) -> bool {
+    let tags = classification.column_tags(relation);
+    let is_whole = !classification.relation_tags(&relation.name).is_empty();
+    let mut looked_at = relation
+        .columns
+        .iter()
+        .zip(&tags)
+        .filter(|(column, _)| [0, column.number].iter().any(|at| constraint.columns.contains(at)));
+    looked_at.any(|(_, tags)| is_whole || !tags.is_empty())
 }
 
 /// Whether a view leads to a classified relation, through other views too.
