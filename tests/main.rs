@@ -34,6 +34,7 @@ mod gateway {
     mod guesses;
     mod holes;
     mod hostile;
+    mod keys;
     mod lease_versions;
     mod leases;
     mod life;

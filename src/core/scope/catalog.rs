@@ -79,6 +79,8 @@ pub enum Against {
     Rows { is_plain: bool },
     /// Others of the same row.
     Itself,
+    /// The bounds of its partitions.
+    Bounds,
     /// What a session chooses: a setting, rows of another relation, its address.
     Session,
     /// Those of another relation's columns, by its OID, one for one.

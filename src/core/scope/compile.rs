@@ -4,6 +4,7 @@
 //! statement's text. So doubt closes: a view that could show what is masked is withheld, a mask
 //! that does not fit its column's type becomes NULL, a forbidden column without a mask too.
 
+mod bounds;
 mod flow;
 mod untold;
 mod view;
@@ -26,6 +27,8 @@ struct Decision {
     scope: RelationScope,
     /// Why it cannot be granted although the policy allows reading it.
     withheld: Option<String>,
+    /// It would be granted, if its bounds did not tell a masked column. Rows of it are read through its parents.
+    is_told_by_bounds: bool,
 }
 
 /// The scope of a principal on a database.
@@ -58,6 +61,7 @@ pub fn compile_without(
         decisions.insert(relation.oid, decision);
     }
     untold::keep_back(&mut alike, catalog, &tags, &mut decisions);
+    bounds::keep_back(catalog, &mut decisions);
     view::settle(policy.classification(), catalog, &mut decisions);
 
     let (mut relations, mut withheld) = (BTreeMap::new(), BTreeMap::new());
@@ -127,7 +131,7 @@ fn decide<'c>(
         untold: Vec::new(),
     };
     let withheld = unsafe_to_grant(relation, &scope);
-    Decision { scope, withheld }
+    Decision { scope, withheld, is_told_by_bounds: false }
 }
 
 /// A relation as the policy is asked about it.

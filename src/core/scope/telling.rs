@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::RelationScope;
 use super::catalog::{Against, Catalog, Constraint, Relation};
 use super::explain::Right;
 
@@ -41,6 +42,14 @@ pub fn tellings(catalog: &Catalog, is_masked: &dyn Fn(u32, i16) -> bool) -> BTre
     found.through_kin()
 }
 
+/// A masked column that the bounds of a table's partitions tell.
+pub fn bounds<'s>(relation: &Relation, scope: &'s RelationScope) -> Option<&'s str> {
+    let keys = relation.constraints.iter().filter(|one| one.against == Against::Bounds);
+    let keys: BTreeSet<i16> = keys.flat_map(|one| one.columns.iter().copied()).collect();
+    let mut masked = scope.columns.iter().filter(|column| column.mask.is_some());
+    masked.find(|column| keys.contains(&column.number)).map(|column| column.name.as_str())
+}
+
 struct Found<'c> {
     by_oid: BTreeMap<u32, &'c Relation>,
     is_masked: &'c dyn Fn(u32, i16) -> bool,
@@ -67,7 +76,7 @@ impl Found<'_> {
                 }
             }
             // A new row is known to who writes it.
-            Against::Itself | Against::Session => {
+            Against::Itself | Against::Session | Against::Bounds => {
                 for of in masked {
                     columns.iter().for_each(|column| add(self, of, Right::Update, *column));
                 }

@@ -12,6 +12,7 @@ use crate::core::scope::catalog::{Against, Constraint, Relation};
 /// fails, the error tells. What they read is in PostgreSQL's dependencies; a whole row leaves none, but
 /// `varattno 0` in the expression. What a row policy calls that is not IMMUTABLE may depend on settings, a
 /// conversion to text too; that time passes is nobody's choice.
+/// Columns of a key of partitioning, also in an expression, depend on their table.
 pub(super) const CONSTRAINTS: &str = "with i as (select i.*, i.indexprs is not null or i.indpred is not null as is_worked_out, \
       concat(i.indexprs::text, i.indpred::text) ~ ':varattno 0 ' as is_whole from pg_index i \
       where i.indrelid >= 16384 and (i.indisunique or i.indisexclusion or i.indexprs is not null or i.indpred is not null)) \
@@ -38,9 +39,9 @@ pub(super) const CONSTRAINTS: &str = "with i as (select i.*, i.indexprs is not n
           and d.refclassid = 'pg_class'::regclass and d.refobjid = p.polrelid and d.refobjsubid > 0 \
         union select 0::int2 where p.text ~ ':varattno 0 '), 0::oid, '{}'::int2[] \
       from (select oid, polrelid, polname, concat(polqual::text, ' ', polwithcheck::text) as text from pg_policy) p \
-    union all select p.partrelid, 'partition key', 'itself', array(select d.refobjsubid::int2 from pg_depend d \
-        where d.classid = 'pg_class'::regclass and d.objid = p.partrelid and d.objsubid = 0 \
-          and d.refclassid = 'pg_class'::regclass and d.refobjid = p.partrelid and d.refobjsubid > 0), 0::oid, '{}'::int2[] \
+    union all select p.partrelid, 'partition key', 'bounds', array(select d.objsubid::int2 from pg_depend d \
+        where d.classid = 'pg_class'::regclass and d.objid = p.partrelid and d.objsubid > 0 and d.deptype = 'i' \
+          and d.refclassid = 'pg_class'::regclass and d.refobjid = p.partrelid and d.refobjsubid = 0), 0::oid, '{}'::int2[] \
       from pg_partitioned_table p";
 
 /// Adds what [`CONSTRAINTS`] answers; what looks at no column says nothing.
@@ -50,6 +51,7 @@ pub(super) fn add(relations: &mut BTreeMap<u32, Relation>, rows: &[Row]) -> Resu
         let against = match row.try_get::<_, String>(2)?.as_str() {
             "plain rows" => Against::Rows { is_plain: true },
             "rows" => Against::Rows { is_plain: false },
+            "bounds" => Against::Bounds,
             "session" => Against::Session,
             "relation" => Against::Relation { oid: row.try_get(4)?, columns: row.try_get(5)? },
             // The query asks for no further kinds than this one.

@@ -1,11 +1,12 @@
-//! Ways round a filter: what reaches rows that the policy hides, or tells of them, although it goes through
-//! the filtering view.
+//! Ways round a filter or mask: what reaches rows or values that the policy hides, or tells of them, although it
+//! goes through the view or the rights that hide them.
 //!
 //! What must stay true: where nobody can say whether a statement does, it counts as one that does.
 
 use super::{Check, refused};
 use crate::core::policy::Denial;
-use crate::core::scope::RelationScope;
+use crate::core::scope::catalog::{Relation, RelationKind};
+use crate::core::scope::{RelationScope, telling};
 use crate::core::statement::facts::{Facts, Name, RowAction};
 
 /// What the names of PostgreSQL's functions that count rows, or blocks of them, hold.
@@ -16,23 +17,28 @@ impl Check<'_> {
     /// rows a filter has taken out, and so do counters; one that has not run, how many there are likely to be, if
     /// only by its shape under one setting of the planner's and another.
     pub(super) fn goes_round_a_filter(&self, facts: &Facts) -> Option<Box<Denial>> {
-        if !self.scope.relations.values().any(|scope| scope.filter.is_some()) {
+        let mut touched = facts.touches.iter().map(|touch| &touch.relation);
+        let counts = |name: &str| COUNTERS.iter().any(|part| name.contains(part));
+        let mut functions = facts.functions.iter().map(|name| name.name.as_str());
+        let is_plan = facts.verb.starts_with("EXPLAIN");
+        let is_counted =
+            touched.clone().any(is_counted) || functions.any(|name| name.starts_with("pg_stat_get_") && counts(name));
+        let is_split = |(name, scope)| self.catalog.relations.get(name).is_some_and(|one| self.is_split(one, scope));
+        let has_filters = self.scope.relations.values().any(|scope| scope.filter.is_some());
+        if !has_filters && !((is_plan || is_counted) && self.scope.relations.iter().any(is_split)) {
             return None;
         }
         let hidden = |name: &Name| self.may_be_filtered(name);
-        let mut touched = facts.touches.iter().map(|touch| &touch.relation);
-        if facts.verb.starts_with("EXPLAIN") && (touched.clone().any(hidden) || self.plans_what_hides(facts)) {
-            let what = "a plan would tell how many rows the policy's filter hides";
+        if is_plan && (touched.any(hidden) || self.plans_what_hides(facts)) {
+            let what = "a plan would tell of rows or values that the policy hides, behind its filter or by partition";
             return Some(refused(
                 "filtered_form",
                 what,
-                "ask for the plan of a statement on relations without a filter",
+                "ask for the plan of a statement on relations without a filter, and without partitions by a masked column",
             ));
         }
-        let counts = |name: &str| COUNTERS.iter().any(|part| name.contains(part));
-        let mut functions = facts.functions.iter().map(|name| name.name.as_str());
-        if touched.any(is_counted) || functions.any(|name| name.starts_with("pg_stat_get_") && counts(name)) {
-            let what = "PostgreSQL's counters would tell how many rows the policy's filter hides";
+        if is_counted {
+            let what = "PostgreSQL's counters would tell of rows that the policy's filter hides, or of partitions by a masked column";
             return Some(refused("filtered_form", what, "ask for a count of the rows that you may see"));
         }
         let updates = |name: &Name| {
@@ -57,7 +63,27 @@ impl Check<'_> {
     /// Whether a filter may stand between the statement and rows of this name: in the policy's own view of it, or in
     /// one that it reads.
     fn may_be_filtered(&self, name: &Name) -> bool {
-        self.may_be_own_view(name) || self.scope_of(name).is_some_and(RelationScope::is_closed)
+        let hides = |relation: &Relation| {
+            let scope = self.scope.relations.get(&relation.name);
+            scope.is_some_and(|scope| scope.is_closed() || self.is_split(relation, scope))
+        };
+        self.may_be_own_view(name) || self.resolve(name).is_some_and(hides)
+    }
+
+    /// Whether it, a part of it or what a view reads has partitions by a masked column: a plan says from which of
+    /// them rows come.
+    fn is_split(&self, relation: &Relation, scope: &RelationScope) -> bool {
+        let is_view = relation.kind == RelationKind::View;
+        let stands_behind = |one: &Relation| match is_view {
+            true => relation.depends_on.iter().any(|(oid, _)| *oid == one.oid),
+            false => one.parents.contains(&relation.oid),
+        };
+        let is_split = |one: &Relation| {
+            stands_behind(one) && self.scope.relations.get(&one.name).is_some_and(|scope| self.is_split(one, scope))
+        };
+        telling::bounds(relation, scope).is_some()
+            || ((is_view || relation.kind == RelationKind::Partitioned)
+                && self.catalog.relations.values().any(is_split))
     }
 
     fn scope_of(&self, name: &Name) -> Option<&RelationScope> {

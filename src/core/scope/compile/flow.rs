@@ -1,5 +1,5 @@
-//! Tags flow to wherever the same values can be read: along inheritance and partitioning, and
-//! into generated columns.
+//! Tags flow to wherever the same values can be read: along inheritance and partitioning, into
+//! generated columns, and into foreign keys.
 //!
 //! Along inheritance they flow both ways. Reading a parent reads its children's rows, and only
 //! the parent's privileges are looked at: a column that is classified in a partition alone must be
@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::policy::classification::Classification;
-use crate::core::scope::catalog::{Catalog, Relation};
+use crate::core::scope::catalog::{Against, Catalog, Relation};
 
 /// Tags of every relation and column after they have flowed.
 pub(super) struct Tags {
@@ -56,6 +56,7 @@ pub(super) fn tags(classification: &Classification, catalog: &Catalog) -> Tags {
         }
         for relation in by_oid.values() {
             moved |= generated(&mut relations, relation);
+            moved |= referred(&mut relations, relation, &by_oid, classification);
         }
     }
     Tags { relations, none: BTreeSet::new() }
@@ -90,6 +91,33 @@ fn generated(all: &mut Gathered, relation: &Relation) -> bool {
             let at = relation.columns.iter().position(|other| other.number == *source);
             let Some(tags) = at.and_then(|at| columns.get(at)).cloned() else { continue };
             if let Some(own) = columns.get_mut(index) {
+                moved |= pour(&tags, own);
+            }
+        }
+    }
+    moved
+}
+
+/// A foreign key holds what it refers to. What somebody has classified by an entry of its own stays so.
+fn referred(
+    all: &mut Gathered,
+    relation: &Relation,
+    by_oid: &BTreeMap<u32, &Relation>,
+    classification: &Classification,
+) -> bool {
+    let mut moved = false;
+    for constraint in &relation.constraints {
+        let Against::Relation { oid, columns: above } = &constraint.against else { continue };
+        for (number, at) in constraint.columns.iter().zip(above) {
+            let position = |one: &Relation, number| one.columns.iter().position(|column| column.number == number);
+            let from = by_oid.get(oid).and_then(|above| position(above, *at));
+            let tags = from.and_then(|from| all.get(oid)?.1.get(from)).cloned().unwrap_or_default();
+            let into = position(relation, *number);
+            let column = into.and_then(|into| relation.columns.get(into));
+            if column.is_none_or(|column| classification.names(&relation.name, &column.name)) {
+                continue;
+            }
+            if let Some(own) = into.and_then(|into| all.get_mut(&relation.oid)?.1.get_mut(into)) {
                 moved |= pour(&tags, own);
             }
         }

@@ -50,7 +50,8 @@ pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisio
             }
         }
         for child in &children {
-            if is_granted(decisions, child.oid) || is_view(child.kind) {
+            let is_told = decisions.get(&child.oid).is_some_and(|decision| decision.is_told_by_bounds);
+            if is_granted(decisions, child.oid) || is_told || is_view(child.kind) {
                 continue;
             }
             let reason = format!("it would show the rows of {}, which is not granted", child.name);
