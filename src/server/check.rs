@@ -154,6 +154,7 @@ impl Check<'_> {
             Verdict::NeedApproval(denial) | Verdict::Deny(denial) => return Err(Box::new(denial)),
         };
         let denial = self.goes_round_a_filter(cleared.facts());
+        let denial = denial.or_else(|| self.measures_what_is_masked(cleared.facts()));
         if let Some(denial) = denial.or_else(|| self.is_newer(cleared.facts())) {
             return Err(denial);
         }

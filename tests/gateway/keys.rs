@@ -108,3 +108,33 @@ async fn a_mask_follows_a_foreign_key_but_for_a_column_that_an_entry_names() {
     drop(client);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn how_much_a_write_to_masked_columns_logs_is_not_told() {
+    let gate = Gate::start_under(SHOP, &[("classification.toml", TAGS)]).await;
+    let client = gate.connect(&gate.grant(Access::Write).await).await;
+    client
+        .simple_query("prepare one as insert into customers (id, tags) values (10, '{\"a\": 1}')")
+        .await
+        .expect("kept");
+    for sql in [
+        "explain (analyze, wal) insert into customers (id, tags) values (9, '{\"a\": 1}')",
+        "explain (analyze true, wal on, costs off) update customers set tags = '{}' where id = 1",
+        "explain (analyze, wal) delete from customers where id = 7",
+        "explain (analyze, wal) with w as (insert into customers (id) values (9) returning id) select * from w",
+        "explain (analyze, wal) execute one",
+    ] {
+        let (code, message) = refusal(&client, sql).await;
+        assert_eq!((code.as_str(), message.contains("log")), ("42501", true), "{sql}: {message}");
+    }
+    for sql in [
+        "explain (analyze, wal) update plain set note = 'y' where id = 1",
+        "explain (analyze, wal off) update subs set plan = 'z' where id = 1",
+        "explain (analyze, wal) select id from customers",
+        "explain (analyze) delete from customers where id = 7",
+    ] {
+        client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+    drop(client);
+    gate.stop().await;
+}

@@ -272,6 +272,8 @@ pub struct Facts {
     pub pinned: Vec<String>,
     /// It is code of its own, or defines code of the session's own, that reads the DETAIL or CONTEXT of errors.
     pub reads_details: bool,
+    /// EXPLAIN that runs what it explains and says how much that has logged.
+    pub shows_wal: bool,
     /// What LISTEN listens to.
     pub channel: Option<String>,
     /// For PREPARE, EXECUTE, DECLARE and kin: the statement or cursor named.
@@ -326,6 +328,7 @@ impl Facts {
             unread_text: false,
             pinned: Vec::new(),
             reads_details: false,
+            shows_wal: false,
             channel: None,
             prepared: None,
             is_move: false,
@@ -371,6 +374,7 @@ impl Facts {
             copy: None,
             settings: both(&self.settings, &outer.settings),
             reads_details: self.reads_details || outer.reads_details,
+            shows_wal: self.shows_wal || outer.shows_wal,
             objects: Vec::new(),
             may_be_absent: false,
             locks: self.locks || outer.locks,

@@ -295,14 +295,17 @@ fn copy(tree: &Tree) -> Facts {
 
 /// EXPLAIN runs the statement only with ANALYZE. Any spelling but a plain "off" counts as on.
 fn explain(tree: &Tree) -> Facts {
-    let analyze = tree
-        .get("options")
-        .items()
-        .iter()
-        .any(|option| option.get("defname").text() == "analyze" && !is_off(option.get("arg")));
+    let options = tree.get("options").items();
+    let has = |name: &str| options.iter().any(|one| one.get("defname").text() == name && !is_off(one.get("arg")));
+    let analyze = has("analyze");
     let inner = top_level(tree.get("query"));
     let effect = if analyze { inner.effect } else { Effect::Read };
-    Facts { prepared: inner.prepared, ..Facts::plain(if analyze { "EXPLAIN ANALYZE" } else { "EXPLAIN" }, effect) }
+    let shows_wal = analyze && has("wal");
+    Facts {
+        prepared: inner.prepared,
+        shows_wal,
+        ..Facts::plain(if analyze { "EXPLAIN ANALYZE" } else { "EXPLAIN" }, effect)
+    }
 }
 
 fn is_off(argument: &Tree) -> bool {

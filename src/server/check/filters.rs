@@ -13,6 +13,22 @@ use crate::core::statement::facts::{Facts, Name, RowAction};
 const COUNTERS: [&str; 4] = ["tuples", "numscans", "blocks_", "_since_"];
 
 impl Check<'_> {
+    /// How much a write logs says what it met in the indexes of masked columns.
+    pub(super) fn measures_what_is_masked(&self, facts: &Facts) -> Option<Box<Denial>> {
+        let is_masked = |facts: &Facts| {
+            let mut written = facts.touches.iter().filter(|touch| touch.action != RowAction::Read);
+            written.any(|touch| self.scope_of(&touch.relation).is_some_and(RelationScope::is_masked))
+        };
+        let prepared = || {
+            let planned = facts.prepared.as_ref().and_then(|name| self.prepared.get(name));
+            planned.is_some_and(|planned| is_masked(planned.cleared.facts()))
+        };
+        (facts.shows_wal && (is_masked(facts) || prepared())).then(|| {
+            let what = "how much a write has logged would tell of columns that are masked";
+            refused("masked_form", what, "leave WAL out of the options of EXPLAIN")
+        })
+    }
+
     /// PostgreSQL looks for the row that ON CONFLICT updates below the view; a plan that has run says how many
     /// rows a filter has taken out, and so do counters; one that has not run, how many there are likely to be, if
     /// only by its shape under one setting of the planner's and another.
