@@ -34,6 +34,9 @@ const PEOPLE: &str = "
     create table parts_1 partition of parts for values from (0) to (100);
     create unique index part_mail on parts_1 (mail);
     insert into parts values (1, 'canary@acme.io', 'x');
+    create table spans (id int primary key, pay int, weeks int4range, note text,
+        exclude using gist (int4range(pay - 5, pay + 5) with &&), exclude using gist (box(point(pay, pay), point(pay, id)) with &&));
+    insert into spans values (1, 1000, '[1,2)', 'x');
     create table plain (id int primary key, note text unique);
     analyze";
 
@@ -56,10 +59,13 @@ tags = [\"pii\"]
 [[column]]
 match = \"public.parts.mail\"
 tags = [\"pii\"]
+[[column]]
+match = \"public.spans.pay\"
+tags = [\"pii\"]
 ";
 
 /// Each asks something about a masked value, and PostgreSQL would answer.
-const QUESTIONS: [&str; 24] = [
+const QUESTIONS: [&str; 26] = [
     "insert into people (id, email) values (9, 'canary@acme.io')",
     "insert into people (id, email) values (9, 'canary@acme.io') on conflict do nothing",
     "insert into people (id, email) values (9, 'canary@acme.io') on conflict (email) do nothing",
@@ -86,10 +92,13 @@ const QUESTIONS: [&str; 24] = [
     "insert into parts (id, mail) values (2, 'canary@acme.io')",
     "insert into parts_1 (id, mail) values (2, 'canary@acme.io')",
     "copy people (id, email) from stdin",
+    // Not only whether it is there: whether it is near.
+    "insert into spans (id, pay) values (2, 997)",
+    "update spans set id = 999 where id = 1",
 ];
 
 /// The day's work goes on beside them.
-const WORK: [&str; 10] = [
+const WORK: [&str; 11] = [
     "insert into people (id, name, login, room, pay, bonus) values (8, 'Di', 'di', 4, 100, 3)",
     "update people set name = 'Dia', room = 5 where id = 8",
     "insert into people (id, login) values (8, 'x') on conflict (id) do update set login = excluded.login",
@@ -100,6 +109,7 @@ const WORK: [&str; 10] = [
     "insert into parts (id, note) values (3, 'x')",
     "insert into plain values (1, 'x')",
     "update plain set note = 'y' where id = 1",
+    "update spans set note = 'y', weeks = '[2,3)' where id = 1",
 ];
 
 fn identity(kind: Kind) -> Identity {
