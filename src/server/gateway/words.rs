@@ -86,6 +86,8 @@ impl Session {
             self.shows_columns(of, &constraint.columns)
                 && match &constraint.against {
                     Against::Rows { .. } | Against::Itself => true,
+                    // No key is held against these.
+                    Against::Bounds | Against::Session => false,
                     Against::Relation { oid, columns } => {
                         self.catalog.by_oid(*oid).is_some_and(|relation| self.shows_columns(&relation.name, columns))
                     }
