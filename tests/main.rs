@@ -37,6 +37,7 @@ mod gateway {
     mod keys;
     mod lease_versions;
     mod leases;
+    mod lent;
     mod life;
     mod lifecycle;
     mod limits;

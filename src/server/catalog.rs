@@ -4,17 +4,18 @@
 //! tell them: a view with a whole-row reference depends on every column, and one that calls a
 //! function with its owner's rights may read anything.
 
-mod checks;
 mod code;
 mod constraints;
 mod details;
 mod own_types;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
 use self::code::Writers;
+use self::reach::Reach;
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::core::statement::newer;
@@ -131,37 +132,15 @@ const DEPENDS: &str = concat!(
      where m.nspname not in ('pg_catalog', 'information_schema')"
 );
 
-/// Functions `reaching` that end up in code with its owner's rights: such functions, what has a call of one
-/// in its text, and aggregates over them. Texts that are put together at run time say nothing.
-macro_rules! reaching {
-    () => {
-        "with recursive own as (select p.oid, p.proname, p.pronamespace, p.prosecdef, \
-            case when l.lanname not in ('c', 'internal') \
-              then coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) end as body \
-           from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace \
-           where n.nspname not in ('pg_catalog', 'information_schema')), \
-         reaching (oid, proname) as (select oid, proname from own where prosecdef union \
-           select x.oid, x.proname from reaching r cross join lateral ( \
-             select o.oid, o.proname from own o \
-              where o.body ~* concat('\\m', regexp_replace(r.proname, '(\\W)', '\\\\\\1', 'g'), '\\M\"?\\s*\\(') union all \
-             select o.oid, o.proname from own o join pg_aggregate a on a.aggfnoid = o.oid \
-              where r.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, \
-                a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)) x) "
-    };
-}
-
-/// Views whose rows come through code that cannot be followed: it has its owner's rights, whether it is called
-/// or stands behind an operator; or, in a materialized view, any of the database's own, since it ran with the
-/// view owner's rights, as did what reads other sessions, statistics of all columns, or a text.
-const OPAQUE: &str = concat!(
-    reaching!(),
-    "select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
+/// Views whose rows come through code that cannot be followed, beside those that [`reach`] finds: in a
+/// materialized view any of the database's own, called or behind an operator, since it ran with the view
+/// owner's rights, as did what reads other sessions, statistics of all columns, or a text.
+const OPAQUE: &str = "select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
       join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
       left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid \
       join pg_proc p on p.oid = o.oprcode or (d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid) \
       join pg_namespace n on n.oid = p.pronamespace \
-     where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') \
-      and (v.relkind = 'm' or p.oid in (select oid from reaching)) \
+     where r.ev_type = '1' and n.nspname not in ('pg_catalog', 'information_schema') and v.relkind = 'm' \
     union select r.ev_class from pg_rewrite r join pg_class v on v.oid = r.ev_class \
      where r.ev_type = '1' and r.ev_class >= 16384 and r.ev_action::text ~ case v.relkind when 'm' then \
        (select concat(':(relid (', string_agg(oid::text, '|'), ')|funcid (', (select string_agg(oid::text, '|') \
@@ -170,8 +149,7 @@ const OPAQUE: &str = concat!(
           'pg_statistic_ext_data', 'pg_largeobject', 'pg_stats', 'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_stat_activity')) \
       else (select concat(':relid (', string_agg(oid::text, '|'), ') ') from pg_class \
          where relnamespace = 'pg_catalog'::regnamespace \
-          and relname in ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject')) end"
-);
+          and relname in ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject')) end";
 
 /// Sequences that column defaults draw from, owned or merely named.
 const SEQUENCES: &str = "select distinct e.adrelid, n.nspname::text, s.relname::text \
@@ -189,20 +167,6 @@ const FUNCTIONS: &str = "select p.proname::text, \
      bool_or(p.provolatile <> 'i' and (p.oid < 16384 or l.lanname in ('c', 'internal'))), \
      bool_or(p.oid >= 16384 and l.lanname not in ('c', 'internal')), bool_or(p.proretset) \
      from pg_proc p join pg_language l on l.oid = p.prolang group by 1";
-
-/// What ends up in code with its owner's rights and PUBLIC may call: functions and aggregates, operators that
-/// call one, and types that one casts to.
-const DEFINERS: &str = concat!(
-    reaching!(),
-    ", definer as (select o.oid, o.proname, o.pronamespace from own o join reaching using (oid) \
-      where has_function_privilege('public', o.oid, 'execute')) \
-    select n.nspname::text, called.name::text from (\
-     select proname as name, pronamespace as space from definer union \
-     select o.oprname, o.oprnamespace from pg_operator o join definer d on d.oid = o.oprcode union \
-     select t.typname, t.typnamespace from pg_cast k join definer d on d.oid = k.castfunc \
-      join pg_type t on t.oid = k.casttarget) called \
-    join pg_namespace n on n.oid = called.space"
-);
 
 /// One number for all definitions that a scope rests on. Grants do not change it: making a scope
 /// would look like a change of the database.
@@ -226,7 +190,7 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
       union all select concat_ws(' ', 'constraint', k.oid, k.xmin) from c join pg_catalog.pg_constraint k \
         on k.conrelid = c.oid where k.contype in ('c', 'f') \
-      union all select concat_ws(' ', 'not null', t.oid, t.typnotnull) from pg_catalog.pg_type t where t.typtype = 'd' \
+      union all select concat_ws(' ', 'type', t.oid, t.typnotnull, t.typdefaultbin) from pg_catalog.pg_type t where t.typtype = 'd' \
       union all select concat_ws(' ', 'label', e.oid, e.enumlabel) from pg_catalog.pg_enum e \
       union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, f.prosrc, \
         f.prosqlbody, f.proargdefaults, \
@@ -310,15 +274,21 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
     constraints::add(&mut relations, &query(constraints::CONSTRAINTS).await?).map_err(unexpected)?;
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
-    add_links(&mut relations, &query(DEPENDS).await?, &query(OPAQUE).await?, &query(SEQUENCES).await?)
-        .map_err(unexpected)?;
-    cannot_be_followed(&mut relations, &query(details::SHOWN).await?).map_err(unexpected)?;
+    let (mut reach, mut uses) = (Reach::default(), Vec::new());
+    if !query(reach::ANY).await?.is_empty() {
+        reach = Reach::new(&query(reach::THINGS).await?, &query(reach::LINKS).await?).map_err(unexpected)?;
+        uses = query(reach::USES).await?;
+    }
+    let mut opaque = reach.views(&uses).map_err(unexpected)?;
+    for row in query(OPAQUE).await?.iter().chain(&query(details::SHOWN).await?) {
+        opaque.insert(row.try_get(0).map_err(unexpected)?);
+    }
+    let lent = reach.lent(&uses, &query(reach::RULES).await?).map_err(unexpected)?;
+    let carried = reach.carried(&relations);
+    add_links(&mut relations, &query(DEPENDS).await?, &opaque, &query(SEQUENCES).await?).map_err(unexpected)?;
     let functions = query(FUNCTIONS).await?;
     let named = |place| names(&functions, place).map_err(unexpected);
-    let definers = pairs::<String>(&query(DEFINERS).await?).map_err(unexpected)?;
     let details = pairs::<String>(&query(details::DETAILS).await?).map_err(unexpected)?;
-    let [definer_types, over_them] = checks::read(&query(checks::CHECKED).await?).map_err(unexpected)?;
-    let definers = definers.iter().map(|(schema, name)| RelationName::new(schema, name)).chain(over_them);
     let is_code = |relation: &&Relation| {
         let is_own = !matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
         is_own && (matches!(relation.kind, RelationKind::View | RelationKind::Foreign) || relation.has_row_security)
@@ -343,8 +313,10 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         own_functions: named(Some(3))?,
         known_functions,
         set_functions: named(Some(4))?,
-        definer_functions: definers.collect(),
-        definer_types,
+        definer_functions: reach.called(),
+        definer_types: reach.types(),
+        lent,
+        carried,
         detail_functions: details.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
         has_volatile_operators,
     })
@@ -420,7 +392,7 @@ fn add_columns(
 fn add_links(
     relations: &mut BTreeMap<u32, Relation>,
     depends: &[Row],
-    opaque: &[Row],
+    opaque: &BTreeSet<u32>,
     sequences: &[Row],
 ) -> Result<(), tokio_postgres::Error> {
     for row in depends {
@@ -428,7 +400,12 @@ fn add_links(
             view.depends_on.push((row.try_get(1)?, row.try_get(2)?));
         }
     }
-    cannot_be_followed(relations, opaque)?;
+    for oid in opaque {
+        if let Some(view) = relations.get_mut(oid) {
+            // No relation has OID 0: it stands for what cannot be followed.
+            view.depends_on.push((0, 0));
+        }
+    }
     for row in sequences {
         if let Some(relation) = relations.get_mut(&row.try_get(0)?) {
             let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
@@ -440,17 +417,6 @@ fn add_links(
         relation.depends_on.sort_unstable();
         relation.sequences.sort();
         relation.parents.sort_unstable();
-    }
-    Ok(())
-}
-
-/// Views that show what cannot be followed.
-fn cannot_be_followed(relations: &mut BTreeMap<u32, Relation>, views: &[Row]) -> Result<(), tokio_postgres::Error> {
-    for row in views {
-        if let Some(view) = relations.get_mut(&row.try_get(0)?) {
-            // No relation has OID 0: it stands for what cannot be followed.
-            view.depends_on.push((0, 0));
-        }
     }
     Ok(())
 }

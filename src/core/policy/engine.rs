@@ -8,6 +8,7 @@ mod alike;
 mod guard;
 mod judge;
 mod keys;
+mod lent;
 mod question;
 mod story;
 

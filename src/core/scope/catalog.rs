@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::RelationName;
+use super::explain::Right;
 use crate::core::mask::own_types::Types;
 
 /// What `pg_class.relkind` says, as far as it matters here.
@@ -104,6 +105,23 @@ pub struct Column {
     pub generated_from: Vec<i16>,
 }
 
+/// A default or a rule that a write runs, and for which it may be lent rights that the writer does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lent {
+    /// Kind and name, as in `rule keeps_a_copy`.
+    pub by: String,
+    /// The write that runs it.
+    pub right: Right,
+    /// The column whose default it is.
+    pub column: Option<i16>,
+    /// What it calls of [`Catalog::definer_functions`].
+    pub calls: BTreeSet<RelationName>,
+    /// What a rule reads as the relation's owner: relation and attribute, 0 for the whole row, -1 for none of it.
+    pub reads: BTreeSet<(u32, i16)>,
+    /// What a rule writes to as the relation's owner.
+    pub writes: BTreeSet<(u32, Right)>,
+}
+
 /// Everything the gateway knows of one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
@@ -132,16 +150,22 @@ pub struct Catalog {
     /// Names of functions that the database has by itself, written in another language than C.
     #[serde(default)]
     pub own_functions: BTreeSet<String>,
-    /// What runs with its owner's rights although PUBLIC may call it, outside `pg_catalog`:
-    /// SECURITY DEFINER functions, aggregates over them, operators that call them, types that they cast to.
+    /// What ends in code with its owner's rights although PUBLIC may call it, outside `pg_catalog`: SECURITY
+    /// DEFINER functions, functions and aggregates over them, operators that call them, types that they cast to.
     pub definer_functions: BTreeSet<RelationName>,
-    /// Types whose values such a function checks: domains, and what has one inside of it.
+    /// Types whose values such a function checks or fills in: domains, and what has one inside of it.
     #[serde(default)]
     pub definer_types: BTreeSet<RelationName>,
     /// What reads the DETAIL of errors, in which PostgreSQL quotes rows, and PUBLIC may call: functions, and
     /// what calls them.
     #[serde(default)]
     pub detail_functions: BTreeSet<RelationName>,
+    /// Relations with a column of such a type, by OID.
+    #[serde(default)]
+    pub carried: BTreeMap<u32, RelationName>,
+    /// By a relation's OID: what a write to it runs that may use other rights than the writer's.
+    #[serde(default)]
+    pub lent: BTreeMap<u32, Vec<Lent>>,
     /// Operators, casts and domains outside `pg_catalog` exist that may call a function which writes.
     pub has_volatile_operators: bool,
 }

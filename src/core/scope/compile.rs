@@ -6,6 +6,7 @@
 
 mod bounds;
 mod flow;
+mod lent;
 mod untold;
 mod view;
 
@@ -63,6 +64,8 @@ pub fn compile_without(
     untold::keep_back(&mut alike, catalog, &tags, &mut decisions);
     bounds::keep_back(catalog, &mut decisions);
     view::settle(policy.classification(), catalog, &mut decisions);
+    lent::keep_back(policy.classification(), catalog, &mut decisions);
+    view::restrict_writes(catalog, &mut decisions);
 
     let (mut relations, mut withheld) = (BTreeMap::new(), BTreeMap::new());
     let mut schemas = BTreeSet::new();
@@ -132,6 +135,11 @@ fn decide<'c>(
     };
     let withheld = unsafe_to_grant(relation, &scope);
     Decision { scope, withheld, is_told_by_bounds: false }
+}
+
+/// Whether something of the database is kept from whom this is decided for.
+fn hides(decisions: &BTreeMap<u32, Decision>) -> bool {
+    decisions.values().any(|one| one.withheld.is_some() || !one.scope.read || one.scope.is_replaced())
 }
 
 /// A relation as the policy is asked about it.

@@ -96,6 +96,9 @@ pub struct RelationScope {
     pub untold: Vec<Untold>,
 }
 
+/// The `@id` that stands for no rule of a policy.
+pub const BUILT_IN: &str = "built-in";
+
 /// A right to write that is not given, since whether a write goes through would tell something of a
 /// masked column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,9 +108,9 @@ pub struct Untold {
     pub column: Option<String>,
     /// What PostgreSQL would look at, as in `unique index customers_email_key`.
     pub constraint: String,
-    /// The masked column that it would tell of, as `schema.relation.column`.
+    /// The masked column that it would tell of, as `schema.relation.column`, or what else it would show.
     pub of: String,
-    /// The `@id` of the rule that forbids to guess at it.
+    /// The `@id` of the rule that forbids to guess at it; [`BUILT_IN`] where it would be shown.
     pub rule: String,
 }
 

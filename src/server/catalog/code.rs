@@ -50,7 +50,7 @@ impl Writers {
     }
 
     fn note(&mut self, name: &str) {
-        let name = name.to_lowercase();
+        let name = spelled(name);
         match is_word(&name) {
             true => drop(self.words.insert(name)),
             false => self.odd.push(name),
@@ -88,7 +88,7 @@ impl Writers {
                 continue;
             }
             self.add(name.clone());
-            let name = name.to_lowercase();
+            let name = spelled(name);
             match is_word(&name) {
                 true => next.extend(said.get(name.as_str()).into_iter().flatten()),
                 false => {
@@ -125,13 +125,18 @@ impl Writers {
     }
 }
 
+/// A name as a text in lower case has it: a quote in it is doubled.
+pub(super) fn spelled(name: &str) -> String {
+    name.to_lowercase().replace('"', "\"\"")
+}
+
 /// Whether a text that says this name has it as one of its words.
-fn is_word(name: &str) -> bool {
+pub(super) fn is_word(name: &str) -> bool {
     words(name).eq([name])
 }
 
 /// The words of a text, as far as they could be names.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !(letter.is_alphanumeric() || matches!(letter, '_' | '$')))
         .filter(|word| !word.is_empty())
 }
@@ -141,17 +146,17 @@ mod tests {
     use super::*;
 
     fn writing(texts: &[(&str, &str)]) -> Vec<String> {
-        let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned()]);
+        let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned(), "q\"x".to_owned()]);
         let mut writers = Writers::new(volatile, ["ledger".to_owned()].into_iter());
         let texts: Vec<_> = texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_lowercase())).collect();
         writers.follow_texts(&texts);
-        let known = ["purge", "Odd name"];
+        let known = ["purge", "Odd name", "q\"x"];
         writers.functions().into_iter().filter(|name| !known.contains(&name.as_str())).collect()
     }
 
     #[test]
     fn whoever_calls_what_may_write_may_write() {
-        let cases: [(&str, &[&str]); 9] = [
+        let cases: [(&str, &[&str]); 10] = [
             ("select upper($1)", &[]),
             ("select purge($1)", &["a"]),
             ("select public.\"purge\"($1)", &["a"]),
@@ -161,6 +166,7 @@ mod tests {
             ("select u&\"\\0070urge\"(1)", &["a"]),
             ("begin execute $1; end", &["a"]),
             ("select count(*) from ledger", &["a"]),
+            ("select \"q\"\"x\"(1)", &["a"]),
         ];
         for (text, expected) in cases {
             assert_eq!(writing(&[("a", text)]), expected, "{text}");

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::keys::Keys;
 use super::question::{ImpactView, Matter, StatementView, relation_tags};
 use super::story::story;
-use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard};
+use super::{Answer, Asking, DEFAULT_DENY, Policy, Subject, guard, lent};
 use crate::core::approval::Lift;
 use crate::core::grant::Access;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
@@ -100,6 +100,10 @@ impl Policy {
             let schema = touch.relation.schema.as_deref();
             let Some(relation) = catalog.resolve(schema, &touch.relation.name, search_path) else { continue };
             refusals.extend(self.touched(views, subject, touch, relation, catalog));
+            refusals.extend(
+                lent::refuse(self.classification(), facts, touch, relation, scope, catalog)
+                    .map(|denial| (denial, false)),
+            );
             // What runs as the owner of what it changes shows nothing of it.
             if let (Some(reason), None) = (scope.withheld.get(&relation.name), facts.upkeep) {
                 refusals.push((withheld(touch, relation, reason), false));
@@ -331,7 +335,7 @@ pub(super) fn denial(subject: &Subject<'_>, answer: &Answer<'_>, what: &str) -> 
     }
 }
 
-fn plain(code: &str, rule: &str, message: String) -> Denial {
+pub(super) fn plain(code: &str, rule: &str, message: String) -> Denial {
     Denial {
         code: code.to_owned(),
         rule: rule.to_owned(),

@@ -39,9 +39,7 @@ pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisio
         .filter(|relation| is_view(relation.kind) && !classification.covers(relation))
         .collect();
     let children: Vec<&Relation> = catalog.relations.values().filter(|relation| !relation.parents.is_empty()).collect();
-    let has_masks = decisions
-        .values()
-        .any(|decision| decision.withheld.is_some() || !decision.scope.read || decision.scope.is_replaced());
+    let has_masks = super::hides(decisions);
     loop {
         let mut found: Vec<(u32, Fate)> = Vec::new();
         for view in &views {
@@ -72,11 +70,10 @@ pub(super) fn settle(classification: &Classification, catalog: &Catalog, decisio
             }
         }
     }
-    restrict_writes(catalog, decisions);
 }
 
 /// Writing through a view writes with its owner's rights: only where all behind it may be written.
-fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
+pub(super) fn restrict_writes(catalog: &Catalog, decisions: &mut BTreeMap<u32, Decision>) {
     for view in catalog.relations.values().filter(|relation| is_view(relation.kind)) {
         let behind: Vec<u32> = view.depends_on.iter().map(|(oid, _)| *oid).collect();
         let free = |decision: &Decision| decision.withheld.is_none() && !decision.scope.is_replaced();

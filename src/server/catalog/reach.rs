@@ -1,0 +1,317 @@
+//! What ends in code that runs with its owner's rights, and what calls it without looking like it:
+//! functions, operators, casts and types; and views, defaults and rules that use one of those.
+//!
+//! Parsed code is followed by PostgreSQL's own dependencies, code that is plain text by the words in it.
+//! A text that is put together while it runs says nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tokio_postgres::{Error, Row};
+
+use super::code::{is_word, spelled, words};
+use crate::core::scope::RelationName;
+use crate::core::scope::catalog::{Lent, Relation};
+use crate::core::scope::explain::Right;
+
+/// SECURITY DEFINER functions `p` in `n` that an expression can call.
+macro_rules! definer {
+    () => {
+        "(p.prosecdef and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype))"
+    };
+}
+
+/// Whether there is anything to follow.
+pub(super) const ANY: &str = concat!(
+    "select from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+     where n.nspname not in ('pg_catalog', 'information_schema') and ",
+    definer!(),
+    " limit 1"
+);
+
+/// What can be reached: its catalog and OID, its name, its text where that is not parsed, whether it is where
+/// this begins, whether anybody may call it, and what stands in a text that calls it. A cast to a type of
+/// PostgreSQL's own has many spellings, so there every text that casts counts. Row types of tables are
+/// named for other reasons.
+pub(super) const THINGS: &str = concat!(
+    "select 'pg_proc'::regclass::oid, p.oid, n.nspname::text, p.proname::text, \
+      case when l.lanname not in ('c', 'internal') and p.prosqlbody is null then p.prosrc end, ",
+    definer!(),
+    ", not p.prosecdef or has_function_privilege('public', p.oid, 'execute'), array[p.proname::text] \
+      from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace \
+      where n.nspname not in ('pg_catalog', 'information_schema') \
+    union all select 'pg_operator'::regclass, o.oid, n.nspname::text, o.oprname::text, null, false, true, array[o.oprname::text] \
+      from pg_operator o join pg_namespace n on n.oid = o.oprnamespace where o.oid >= 16384 \
+    union all select 'pg_cast'::regclass, k.oid, n.nspname::text, t.typname::text, null, false, true, \
+      array[t.typname::text] || case when t.oid < 16384 then array['::', 'cast'] end \
+      from pg_cast k join pg_type t on t.oid = k.casttarget join pg_namespace n on n.oid = t.typnamespace where k.oid >= 16384 \
+    union all select 'pg_type'::regclass, t.oid, n.nspname::text, t.typname::text, null, false, true, \
+      case when t.typtype in ('d', 'r', 'm') or c.relkind = 'c' then array[t.typname::text] else '{}' end \
+      from pg_type t join pg_namespace n on n.oid = t.typnamespace left join pg_class c on c.oid = t.typrelid \
+      where t.oid >= 16384 and t.typtype <> 'e'"
+);
+
+/// What uses what. A function that PUBLIC may not call is called by aggregates alone: with their owner's right.
+/// What a type's default and conditions use, and what it is made of, goes for the type.
+pub(super) const LINKS: &str = "select d.classid, d.objid, d.refclassid, d.refobjid from (\
+      select classid, objid, refclassid, refobjid from pg_depend union all \
+      select 'pg_type'::regclass, k.contypid, d.refclassid, d.refobjid from pg_constraint k join pg_depend d \
+        on d.classid = 'pg_constraint'::regclass and d.objid = k.oid where k.contypid <> 0 union all \
+      select 'pg_type'::regclass, c.reltype, 'pg_type'::regclass, a.atttypid from pg_attribute a \
+        join pg_class c on c.oid = a.attrelid where a.attnum > 0 and not a.attisdropped and c.reltype <> 0) d \
+     left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid \
+     where d.refobjid >= 16384 and case d.refclassid \
+      when 'pg_proc'::regclass then d.classid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, \
+        'pg_type'::regclass) and (not p.prosecdef or has_function_privilege('public', p.oid, 'execute') \
+        or (d.classid = 'pg_proc'::regclass and d.objid in (select aggfnoid from pg_aggregate))) \
+      when 'pg_operator'::regclass then d.classid in ('pg_proc'::regclass, 'pg_type'::regclass) \
+      when 'pg_type'::regclass then d.classid in ('pg_proc'::regclass, 'pg_type'::regclass) else false end";
+
+/// What relations use: views, defaults of columns and of their types, rules; the number is the column's, or says
+/// what a rule is about.
+pub(super) const USES: &str = "select r.ev_class, r.rulename::text, case r.ev_type when '1' then 'view' else 'rule' end, \
+      r.ev_type::text::int2, d.refclassid, d.refobjid from pg_rewrite r \
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+      where d.refobjid >= 16384 and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass) \
+    union select e.adrelid, a.attname::text, 'default', e.adnum, d.refclassid, d.refobjid from pg_attrdef e \
+      join pg_attribute a on a.attrelid = e.adrelid and a.attnum = e.adnum \
+      join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = e.oid \
+      where d.refobjid >= 16384 and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) \
+    union select a.attrelid, a.attname::text, 'default', a.attnum, d.refclassid, d.refobjid from pg_attribute a \
+      join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum \
+      where a.attgenerated <> '' and d.refobjid >= 16384 and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) \
+    union select a.attrelid, a.attname::text, 'default', a.attnum, d.refclassid, d.refobjid from pg_attribute a \
+      join pg_type t on t.oid = a.atttypid and t.typdefaultbin is not null \
+      join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid \
+      where a.attnum > 0 and not a.attisdropped and not a.atthasdef and d.refobjid >= 16384 \
+       and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)";
+
+/// What rules read and write with the rights of the relation's owner, as PostgreSQL asks for it: relation, rule,
+/// what it is about, the other relation, its rights as a sum, and the columns that are read by their places
+/// behind those of the system.
+pub(super) const RULES: &str = "select r.ev_class, r.rulename::text, r.ev_type::text::int2, \
+      substring(part from '^[0-9]+')::oid, substring(part from ':requiredPerms ([0-9]+)')::int4, \
+      array(select number::int2 - 7 from regexp_split_to_table(trim(substring(part from ':selectedCols [(]b([0-9 ]*)[)]')), ' +') number \
+        where number <> '')::int2[] \
+     from pg_rewrite r cross join string_to_table(concat(r.ev_qual::text, ' ', r.ev_action::text), ':relid ') part \
+     where r.ev_class >= 16384 and r.ev_type <> '1' and part ~ '^[0-9]+ .*:requiredPerms [0-9]+'";
+
+/// The rights of a relation that [`RULES`] adds up: INSERT is 1, SELECT 2, UPDATE 4, DELETE 8.
+const WRITES: [(i32, Right); 3] = [(1, Right::Insert), (4, Right::Update), (8, Right::Delete)];
+
+/// The OID of `pg_type`, which never changes.
+const TYPES: u32 = 1247;
+
+/// The catalog that something stands in, and its OID there.
+type Id = (u32, u32);
+
+/// One row of [`THINGS`].
+struct Thing {
+    name: RelationName,
+    text: Option<String>,
+    is_definer: bool,
+    is_open: bool,
+    words: Vec<String>,
+}
+
+/// Everything that ends in such code, by its name.
+#[derive(Default)]
+pub(super) struct Reach {
+    reached: BTreeMap<Id, RelationName>,
+    /// Those that are types, by their OIDs.
+    types: BTreeMap<u32, RelationName>,
+}
+
+impl Reach {
+    /// Follows what [`THINGS`] and [`LINKS`] answer.
+    pub(super) fn new(things: &[Row], links: &[Row]) -> Result<Self, Error> {
+        let mut known: BTreeMap<Id, Thing> = BTreeMap::new();
+        for row in things {
+            let text: Option<String> = row.try_get(4)?;
+            let thing = Thing {
+                name: RelationName::new(row.try_get(2)?, row.try_get(3)?),
+                text: text.map(|text| text.to_lowercase()),
+                is_definer: row.try_get(5)?,
+                is_open: row.try_get(6)?,
+                words: row.try_get(7)?,
+            };
+            known.insert((row.try_get(0)?, row.try_get(1)?), thing);
+        }
+        let mut users: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
+        for row in links {
+            let used = (row.try_get(2)?, row.try_get(3)?);
+            users.entry(used).or_default().push((row.try_get(0)?, row.try_get(1)?));
+        }
+        let mut found = Self::default();
+        for id in follow(&known, &users) {
+            let Some(thing) = known.remove(&id).filter(|thing| thing.is_open) else { continue };
+            if id.0 == TYPES {
+                found.types.insert(id.1, thing.name.clone());
+            }
+            found.reached.insert(id, thing.name);
+        }
+        Ok(found)
+    }
+
+    /// Functions, operators, and types that are cast to.
+    pub(super) fn called(&self) -> BTreeSet<RelationName> {
+        self.reached.iter().filter(|(id, _)| id.0 != TYPES).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Types whose values such code fills or checks.
+    pub(super) fn types(&self) -> BTreeSet<RelationName> {
+        self.types.values().cloned().collect()
+    }
+
+    /// Relations with a column of such a type: what is made from them has one, too.
+    pub(super) fn carried(&self, relations: &BTreeMap<u32, Relation>) -> BTreeMap<u32, RelationName> {
+        let carried =
+            |relation: &Relation| relation.columns.iter().find_map(|one| self.types.get(&one.type_oid)).cloned();
+        relations.iter().filter_map(|(oid, relation)| Some((*oid, carried(relation)?))).collect()
+    }
+
+    /// Views among what [`USES`] answers that call such code.
+    pub(super) fn views(&self, uses: &[Row]) -> Result<BTreeSet<u32>, Error> {
+        let mut views = BTreeSet::new();
+        for row in uses {
+            if row.try_get::<_, &str>(2)? == "view" && self.reached.contains_key(&(row.try_get(4)?, row.try_get(5)?)) {
+                views.insert(row.try_get(0)?);
+            }
+        }
+        Ok(views)
+    }
+
+    /// What writes run: defaults and rules of [`USES`] that call such code, and what [`RULES`] do as the owner.
+    pub(super) fn lent(&self, uses: &[Row], rules: &[Row]) -> Result<BTreeMap<u32, Vec<Lent>>, Error> {
+        let mut all: BTreeMap<(u32, String, Right), Lent> = BTreeMap::new();
+        for row in uses {
+            let Some(name) = self.reached.get(&(row.try_get(4)?, row.try_get(5)?)) else { continue };
+            let number: i16 = row.try_get(3)?;
+            let (right, column) = match row.try_get::<_, &str>(2)? {
+                "default" => (Right::Insert, Some(number)),
+                "rule" => (right_of(number), None),
+                // A view is asked for in its own way.
+                _ => continue,
+            };
+            let by = format!("{} {}", if column.is_some() { "default of" } else { "rule" }, row.try_get::<_, &str>(1)?);
+            entry(&mut all, row.try_get(0)?, by, right, column).calls.insert(name.clone());
+        }
+        for row in rules {
+            let (by, right) = (format!("rule {}", row.try_get::<_, &str>(1)?), right_of(row.try_get(2)?));
+            let lent = entry(&mut all, row.try_get(0)?, by, right, None);
+            let (other, rights, columns): (u32, i32, Vec<i16>) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+            lent.writes.extend(WRITES.iter().filter(|(bit, _)| rights & bit != 0).map(|(_, right)| (other, *right)));
+            if rights & 2 != 0 {
+                // Of what is only counted no column is read.
+                lent.reads
+                    .extend(columns.iter().chain(columns.is_empty().then_some(&-1)).map(|column| (other, *column)));
+            }
+        }
+        let mut lent: BTreeMap<u32, Vec<Lent>> = BTreeMap::new();
+        all.into_iter().for_each(|((relation, ..), one)| lent.entry(relation).or_default().push(one));
+        Ok(lent)
+    }
+}
+
+fn entry(
+    all: &mut BTreeMap<(u32, String, Right), Lent>,
+    relation: u32,
+    by: String,
+    right: Right,
+    column: Option<i16>,
+) -> &mut Lent {
+    let (calls, reads, writes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let lent = Lent { by: by.clone(), right, column, calls, reads, writes };
+    all.entry((relation, by, right)).or_insert(lent)
+}
+
+/// What a rule is about, as `pg_rewrite.ev_type` says it.
+const fn right_of(event: i16) -> Right {
+    match event {
+        2 => Right::Update,
+        3 => Right::Insert,
+        4 => Right::Delete,
+        // 1, and there are no others.
+        _ => Right::Select,
+    }
+}
+
+/// Everything that ends in a definer.
+fn follow(things: &BTreeMap<Id, Thing>, users: &BTreeMap<Id, Vec<Id>>) -> BTreeSet<Id> {
+    let texts: Vec<(Id, &str)> = things.iter().filter_map(|(id, one)| Some((*id, one.text.as_deref()?))).collect();
+    let mut said: HashMap<&str, Vec<Id>> = HashMap::new();
+    for (id, text) in &texts {
+        words(text).for_each(|word| said.entry(word).or_default().push(*id));
+    }
+    let holding = |part: &str| texts.iter().filter(|(_, text)| text.contains(part)).map(|(id, _)| *id).collect();
+    let mut next: Vec<Id> = things.iter().filter(|(_, one)| one.is_definer).map(|(id, _)| *id).collect();
+    if !next.is_empty() {
+        // A name in another spelling may be that of any of them.
+        let unread: Vec<Id> = holding("u&\"");
+        next.extend(unread);
+    }
+    let mut reached = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if !reached.insert(id) {
+            continue;
+        }
+        next.extend(users.get(&id).into_iter().flatten());
+        for word in things.get(&id).filter(|one| one.is_open).into_iter().flat_map(|one| &one.words) {
+            let word = spelled(word);
+            match is_word(&word) {
+                true => next.extend(said.get(word.as_str()).into_iter().flatten()),
+                false => next.extend::<Vec<Id>>(holding(&word)),
+            }
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thing(name: &str, text: Option<&str>, is_definer: bool, is_open: bool) -> Thing {
+        let text = text.map(str::to_lowercase);
+        Thing { name: RelationName::new("public", name), text, is_definer, is_open, words: vec![name.to_owned()] }
+    }
+
+    /// The text of function 2 next to a definer of this name, and whether it ends there.
+    fn reaches(name: &str, text: &str, is_open: bool) -> bool {
+        let things = BTreeMap::from([
+            ((1, 1), thing(name, None, true, is_open)),
+            ((1, 2), thing("caller", Some(text), false, true)),
+        ]);
+        follow(&things, &BTreeMap::new()).contains(&(1, 2))
+    }
+
+    #[test]
+    fn a_text_that_names_what_has_its_owners_rights_ends_there() {
+        for (name, text, expected) in [
+            ("look", "select look(1)", true),
+            ("look", "select LOOK/* */(1)", true),
+            ("look", "select o.look from orders o", true),
+            ("look", "select looked(1), look_at", false),
+            ("look", "select u&\"l\\006fok\"(1)", true),
+            ("Odd name", "select \"Odd name\"(1)", true),
+            ("q\"x", "select \"q\"\"x\"(1)", true),
+            ("@#@", "select @#@ 1", true),
+            ("@#@", "select @ 1", false),
+        ] {
+            assert_eq!(reaches(name, text, true), expected, "{name}: {text}");
+        }
+        assert!(!reaches("look", "select look(1)", false), "nobody may call it");
+    }
+
+    #[test]
+    fn what_uses_it_is_followed_from_one_to_the_next() {
+        let things = BTreeMap::from([
+            ((1, 1), thing("look", None, true, true)),
+            ((2, 1), thing("=?=", None, false, true)),
+            ((1, 2), thing("by_operator", Some("select 1 =?= 2"), false, true)),
+            ((1, 3), thing("parsed", None, false, true)),
+            ((1, 4), thing("other", Some("select 1"), false, true)),
+        ]);
+        let users = BTreeMap::from([((1, 1), vec![(2, 1)]), ((1, 2), vec![(1, 3)])]);
+        assert_eq!(follow(&things, &users), BTreeSet::from([(1, 1), (1, 2), (1, 3), (2, 1)]));
+    }
+}
