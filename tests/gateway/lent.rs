@@ -141,6 +141,8 @@ create rule r5 as on insert to called do also insert into kept select length(loo
 create table logged (id int, topic text);
 create table trail (id int, topic text);
 create rule r6 as on update to logged do also insert into trail values (old.id, old.topic);
+create rule r7 as on update to customers where old.email = new.name do also insert into kept values (7);
+create rule r8 as on update to logged where old.topic = new.topic do also insert into kept values (8);
 ";
 
 #[tokio::test]
@@ -164,6 +166,7 @@ async fn a_table_that_writes_what_others_may_read_takes_no_such_writes() {
         "insert into called values (1, 'x')",
         "update asked set topic = 'user2@example.com' where id = 1",
         "delete from sends where id = 1",
+        "update customers set name = 'user1@example.com' where id = 1",
     ] {
         seen.extend(unrefused(&client, sql).await);
     }

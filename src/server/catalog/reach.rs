@@ -87,13 +87,16 @@ pub(super) const USES: &str = "select r.ev_class, r.rulename::text, case r.ev_ty
 
 /// What rules read and write with the rights of the relation's owner, as PostgreSQL asks for it: relation, rule,
 /// what it is about, the other relation, its rights as a sum, and the columns that are read by their places
-/// behind those of the system.
+/// behind those of the system. For OLD and NEW in its own condition it asks nothing, so they are looked for.
 pub(super) const RULES: &str = "select r.ev_class, r.rulename::text, r.ev_type::text::int2, \
       substring(part from '^[0-9]+')::oid, substring(part from ':requiredPerms ([0-9]+)')::int4, \
       array(select number::int2 - 7 from regexp_split_to_table(trim(substring(part from ':selectedCols [(]b([0-9 ]*)[)]')), ' +') number \
         where number <> '')::int2[] \
      from pg_rewrite r cross join string_to_table(concat(r.ev_qual::text, ' ', r.ev_action::text), ':relid ') part \
-     where r.ev_class >= 16384 and r.ev_type <> '1' and part ~ '^[0-9]+ .*:requiredPerms [0-9]+'";
+     where r.ev_class >= 16384 and r.ev_type <> '1' and part ~ '^[0-9]+ .*:requiredPerms [0-9]+' \
+    union all select r.ev_class, r.rulename::text, r.ev_type::text::int2, r.ev_class, 2, array[m[1]::int2] from pg_rewrite r \
+     cross join regexp_matches(r.ev_qual::text, ':varno [12] :varattno ([0-9]+) ', 'g') m \
+     where r.ev_class >= 16384 and r.ev_type in ('2', '4')";
 
 /// The rights of a relation that [`RULES`] adds up: INSERT is 1, SELECT 2, UPDATE 4, DELETE 8.
 const WRITES: [(i32, Right); 3] = [(1, Right::Insert), (4, Right::Update), (8, Right::Delete)];
