@@ -6,7 +6,6 @@
 
 mod code;
 mod constraints;
-mod details;
 mod own_types;
 mod reach;
 
@@ -15,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Row};
 
 use self::code::Writers;
-use self::reach::Reach;
+use self::reach::{Begin, Reach};
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::core::statement::newer;
@@ -190,12 +189,15 @@ const MARK: &str = "with c as materialized (select c.oid, c.relname, c.relnamesp
       union all select concat_ws(' ', 'domain', k.oid, k.xmin) from pg_catalog.pg_constraint k where k.contypid <> 0 \
       union all select concat_ws(' ', 'constraint', k.oid, k.xmin) from c join pg_catalog.pg_constraint k \
         on k.conrelid = c.oid where k.contype in ('c', 'f') \
-      union all select concat_ws(' ', 'type', t.oid, t.typnotnull, t.typdefaultbin) from pg_catalog.pg_type t where t.typtype = 'd' \
+      union all select concat_ws(' ', 'type', t.oid, t.typname, t.typnamespace, t.typnotnull, t.typdefaultbin) from pg_catalog.pg_type t where t.typtype = 'd' \
       union all select concat_ws(' ', 'label', e.oid, e.enumlabel) from pg_catalog.pg_enum e \
-      union all select concat_ws(' ', 'function', f.oid, f.proname, f.prosecdef, f.provolatile, f.prosrc, \
+      union all select concat_ws(' ', 'function', f.oid, f.proname, f.pronamespace, f.prosecdef, f.provolatile, f.prosrc, \
         f.prosqlbody, f.proargdefaults, \
         case when f.prosecdef then f.proacl::text end) from pg_catalog.pg_proc f where f.oid >= 16384 \
-      union all select concat_ws(' ', 'operator', o.oid, o.oprcode) from pg_catalog.pg_operator o where o.oid >= 16384 \
+      union all select concat_ws(' ', 'operator', o.oid, o.oprname, o.oprnamespace, o.oprcode) from pg_catalog.pg_operator o where o.oid >= 16384 \
+      union all select concat_ws(' ', 'schema', n.oid, n.nspname) from pg_catalog.pg_namespace n \
+        where n.nspname !~ '^(pg_|dbgate_)' \
+      union all select concat_ws(' ', 'aggregate', a.*) from pg_catalog.pg_aggregate a where a.aggfnoid >= 16384 \
       union all select concat_ws(' ', 'cast', k.oid, k.castfunc) from pg_catalog.pg_cast k where k.oid >= 16384) \
     select coalesce(sum(pg_catalog.hashtextextended(part, 0) / 4294967296), 0)::int8 from parts";
 
@@ -274,13 +276,16 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     add_columns(&mut relations, &query(COLUMNS).await?, &query(GENERATED).await?).map_err(unexpected)?;
     constraints::add(&mut relations, &query(constraints::CONSTRAINTS).await?).map_err(unexpected)?;
     let types = own_types::types(&query(own_types::TYPES).await?).map_err(unexpected)?;
-    let (mut reach, mut uses) = (Reach::default(), Vec::new());
+    let (mut reach, mut telling, mut uses) = (Reach::default(), Reach::default(), Vec::new());
     if !query(reach::ANY).await?.is_empty() {
-        reach = Reach::new(&query(reach::THINGS).await?, &query(reach::LINKS).await?).map_err(unexpected)?;
+        let (things, links) = (query(reach::THINGS).await?, query(reach::LINKS).await?);
+        reach = Reach::new(Begin::Definers, &things, &links).map_err(unexpected)?;
+        telling = Reach::new(Begin::Telling, &things, &links).map_err(unexpected)?;
         uses = query(reach::USES).await?;
     }
     let mut opaque = reach.views(&uses).map_err(unexpected)?;
-    for row in query(OPAQUE).await?.iter().chain(&query(details::SHOWN).await?) {
+    opaque.extend(telling.views(&uses).map_err(unexpected)?);
+    for row in query(OPAQUE).await? {
         opaque.insert(row.try_get(0).map_err(unexpected)?);
     }
     let lent = reach.lent(&uses, &query(reach::RULES).await?).map_err(unexpected)?;
@@ -288,7 +293,6 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     add_links(&mut relations, &query(DEPENDS).await?, &opaque, &query(SEQUENCES).await?).map_err(unexpected)?;
     let functions = query(FUNCTIONS).await?;
     let named = |place| names(&functions, place).map_err(unexpected);
-    let details = pairs::<String>(&query(details::DETAILS).await?).map_err(unexpected)?;
     let is_code = |relation: &&Relation| {
         let is_own = !matches!(relation.name.schema.as_str(), "pg_catalog" | "information_schema");
         is_own && (matches!(relation.kind, RelationKind::View | RelationKind::Foreign) || relation.has_row_security)
@@ -317,7 +321,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         definer_types: reach.types(),
         lent,
         carried,
-        detail_functions: details.iter().map(|(schema, name)| RelationName::new(schema, name)).collect(),
+        detail_functions: telling.called().into_iter().chain(telling.types()).collect(),
         has_volatile_operators,
     })
 }
@@ -430,10 +434,4 @@ fn names(rows: &[Row], place: Option<usize>) -> Result<BTreeSet<String>, tokio_p
         }
     }
     Ok(names)
-}
-
-fn pairs<'r, T: tokio_postgres::types::FromSql<'r>>(
-    rows: &'r [Row],
-) -> Result<Vec<(String, T)>, tokio_postgres::Error> {
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -153,14 +153,16 @@ pub(super) fn of(query: &Tree, sources: &[usize], joins: &Joins) -> Source {
     }
 }
 
-/// Whether these are constants, whole numbers or texts, of which no two are the same.
+/// Whether these are constants, all whole numbers or all texts, of which no two are the same.
 pub(super) fn are_distinct(values: impl IntoIterator<Item = Tree>) -> bool {
-    let mut seen = HashSet::new();
-    values.into_iter().all(|value| {
-        value.kind() == "AConst"
-            && matches!(value.get("val").kind(), "Integer" | "String")
-            && seen.insert(constant(&value))
-    })
+    let (mut seen, mut kinds) = (HashSet::new(), HashSet::new());
+    let are_constants = values.into_iter().all(|value| {
+        let kind = value.get("val").kind();
+        kinds.insert(kind.to_owned());
+        value.kind() == "AConst" && matches!(kind, "Integer" | "String") && seen.insert(constant(&value))
+    });
+    // Texts among numbers are read as numbers.
+    are_constants && kinds.len() <= 1
 }
 
 /// All columns of one relation are the relation.

@@ -467,8 +467,9 @@ fn function(item: &Tree, own: &mut Frame) -> Source {
         "FuncCall" => {
             calls += 1;
             rows = rows.max(written(node).unwrap_or(1));
-            let elements = node.get("args").items().first().map(|array| array.get("elements").items());
-            is_distinct = called(node) == "unnest" && are_distinct(elements.unwrap_or_default().iter().cloned());
+            let array = node.get("args").items().first().filter(|array| array.kind() == "AArrayExpr");
+            is_distinct = called(node) == "unnest"
+                && array.is_some_and(|array| are_distinct(array.get("elements").items().iter().cloned()));
         }
         "AArrayExpr" => rows = rows.max(u64::try_from(node.get("elements").items().len()).unwrap_or(u64::MAX)),
         "AConst" => {
@@ -577,6 +578,9 @@ mod tests {
             "select o.id from orders o join (values (1), (1), (1), (1), (1), (1), (1), (1), (1), (1), (1)) v (x) \
              on v.x = o.status",
             "select o.id from orders o, (select id from nations limit 20) n",
+            "select o.id from orders o join unnest(array[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]::int[]) x on x = o.status",
+            "select o.id from orders o join (values (1), (' 1'), ('+1'), ('01'), (2), (' 2'), ('+2'), ('02'), (3), (' 3'), \
+             ('+3')) v (x) on v.x = o.status",
             "select * from unknown a join unknown b using (x)",
             "with a as (select status from orders) select * from a x join a y on x.status = y.status",
             "delete from orders using customers b where orders.status = 'x'",

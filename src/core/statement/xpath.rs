@@ -7,40 +7,43 @@
 use super::effects::called;
 use super::tree::Tree;
 
+/// A longer path is none that somebody has written.
+const LONGEST: usize = 4 * 1024;
+
 /// Whether any part of a statement follows a path that is not simple, or that does not stand there.
 pub(super) fn is_endless(statement: &Tree) -> bool {
     let mut found = false;
-    statement.visit(&mut |node| found |= !paths(node).into_iter().all(|path| path.is_some_and(is_simple)));
+    statement.visit(&mut |node| found |= !are_simple(node));
     found
 }
 
-/// The paths that a node follows; nothing for one that is no constant. Those of a table's columns begin in its
-/// rows, which counts as one path.
-fn paths(node: &Tree) -> Vec<Option<String>> {
+/// Whether the paths that a node follows are simple. Those of a table's columns are followed from one row at a
+/// time, and between rows the server listens.
+fn are_simple(node: &Tree) -> bool {
     let arguments = node.get("args").items();
-    let argument = |at: usize| vec![arguments.get(at).and_then(text)];
+    let is_argument = |at: usize| arguments.get(at).and_then(text).is_some_and(is_simple);
     match (node.kind(), called(node)) {
-        ("FuncCall", "xpath" | "xpath_exists" | "xmlexists") => argument(0),
-        ("FuncCall", "xpath_bool" | "xpath_list" | "xpath_nodeset" | "xpath_number" | "xpath_string") => argument(1),
+        ("FuncCall", "xpath" | "xpath_exists" | "xmlexists") => is_argument(0),
+        ("FuncCall", "xpath_bool" | "xpath_list" | "xpath_nodeset" | "xpath_number" | "xpath_string") => is_argument(1),
         ("FuncCall", "xpath_table") => {
-            let columns = arguments.get(3).and_then(text);
-            columns.map_or_else(|| vec![None], |paths| paths.split('|').map(|path| Some(path.to_owned())).collect())
+            arguments.get(3).and_then(text).is_some_and(|paths| paths.split('|').all(is_simple))
         }
         ("RangeTableFunc", _) => {
-            let row = text(node.get("rowexpr"));
-            let columns = node.get("columns").items().iter().map(|column| column.get("colexpr"));
-            let below =
-                columns.filter(|path| !path.is_nothing()).map(|path| Some(format!("{}/{}", row.clone()?, text(path)?)));
-            std::iter::once(row.clone()).chain(below).collect()
+            let mut columns = node.get("columns").items().iter().map(|column| column.get("colexpr"));
+            text(node.get("rowexpr")).is_some_and(is_simple)
+                && columns.all(|path| path.is_nothing() || text(path).is_some_and(is_simple))
         }
-        _ => Vec::new(),
+        _ => true,
     }
 }
 
-fn text(constant: &Tree) -> Option<String> {
-    match constant.kind() {
-        "AConst" if constant.get("val").kind() == "String" => Some(constant.get("val").get("sval").text().to_owned()),
-        "TypeCast" => text(constant.get("arg")),
+/// A text that stands there. What another type makes of it, and gives back, is not it.
+fn text(constant: &Tree) -> Option<&str> {
+    let of = constant.get("type_name");
+    let names: Vec<&str> = of.get("names").items().iter().map(|part| part.get("sval").text()).collect();
+    match (constant.kind(), names.as_slice()) {
+        ("AConst", _) if constant.get("val").kind() == "String" => Some(constant.get("val").get("sval").text()),
+        ("TypeCast", ["text"] | ["pg_catalog", "text"]) => text(constant.get("arg")),
         _ => None,
     }
 }
@@ -48,8 +51,8 @@ fn text(constant: &Tree) -> Option<String> {
 /// Axes that lead to what stands right there.
 const NEAR: [&str; 3] = ["attribute", "child", "self"];
 
-fn is_simple(path: String) -> bool {
-    let Some(path) = without_literals(&path) else { return false };
+fn is_simple(path: &str) -> bool {
+    let Some(path) = Some(path).filter(|path| path.len() <= LONGEST).and_then(without_literals) else { return false };
     let near = path.split("::").map(|before| NEAR.contains(&last_word(before)));
     let is_near = near.take(path.matches("::").count()).all(|is_near| is_near);
     let is_letter =
@@ -95,16 +98,20 @@ fn asks_nearby(path: &str) -> bool {
     is_plain
         && parts.all(|part| match part.as_slice() {
             [condition, _] => {
-                let mut before = '[';
-                let mut is_nearby = !condition.contains("//");
-                for letter in condition.chars().filter(|letter| !letter.is_whitespace()) {
-                    is_nearby &= letter != '/' || before.is_alphanumeric() || "*._-)".contains(before);
-                    before = letter;
-                }
-                is_nearby
+                !condition.contains("//") && condition.match_indices('/').all(|(at, _)| is_step(condition, at))
             }
             _ => false,
         })
+}
+
+/// Whether the slash there leads on from a step: a name, `.`, `*` or what is called stands right before it, and no
+/// operator.
+fn is_step(condition: &str, slash: usize) -> bool {
+    let before = condition.get(..slash).unwrap_or_default();
+    let is_operator = ["and", "or", "div", "mod"].contains(&last_word(before));
+    let is_star = before.strip_suffix('*').is_some_and(|before| before.is_empty() || before.ends_with(['/', ':']));
+    let is_name = before.ends_with(|last: char| last.is_alphanumeric() || "_.)".contains(last));
+    (is_name && !is_operator) || is_star
 }
 
 #[cfg(test)]
@@ -127,6 +134,12 @@ mod tests {
             "/r/a[../a/b]",
             "/r/a[/r/a]",
             "/r/a[count( /r/a) > 1]",
+            "/r/a[b and /r/a]",
+            "/r/a[1 or/r/a]",
+            "/r/a[5 - /r/a]",
+            "/r/a[. * /r/a]",
+            "/r/a[. */r/a]",
+            "/r/a[b -/r/a]",
             "/r/a[b[c]]",
             "/r/a[.//b]",
             "/r/a = /r/b",
@@ -145,10 +158,11 @@ mod tests {
             "select xpath(p, x) from t",
             "select xpath($1, x) from t",
             "select xpath('//a' || '//a', x) from t",
+            "select xpath('(\"//a//a\")'::information_schema.enabled_roles::text, x) from t",
+            "select xpath('//a//a'::varchar(3), x) from t",
             "select pg_catalog.xpath_exists('//a//a', x) from t",
             "select 1 from t where xmlexists('//a//a' passing x)",
             "select * from t, xmltable('//a//a' passing x columns b text)",
-            "select * from t, xmltable('//a' passing x columns b text path './/b')",
             "select * from t, xmltable(p passing x columns b text)",
             "select xpath_nodeset(x, '//a//a') from t",
             "select * from xpath_table('id', 'x', 't', '/a|//b//c', 'true') as r (id int, a text, b text)",
@@ -179,6 +193,7 @@ mod tests {
             assert!(!endless(&format!("select xpath('{quoted}', x) from t")), "{path}");
         }
         for sql in [
+            "select * from t, xmltable('//a' passing x columns b text path './/b')",
             "select xpath('/a/b', x, array[array['n', 'urn:n']]), (xpath('/a/b/text()'::text, x))[1]::text from t",
             "select t.xpath from t",
             "select x.* from t, xmltable('//row' passing x columns id int path '@id', n for ordinality, name text) x",

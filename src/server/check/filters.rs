@@ -3,6 +3,8 @@
 //!
 //! What must stay true: where nobody can say whether a statement does, it counts as one that does.
 
+use std::collections::BTreeSet;
+
 use super::{Check, refused};
 use crate::core::policy::Denial;
 use crate::core::scope::catalog::{Relation, RelationKind};
@@ -39,7 +41,9 @@ impl Check<'_> {
         let is_plan = facts.verb.starts_with("EXPLAIN");
         let is_counted =
             touched.clone().any(is_counted) || functions.any(|name| name.starts_with("pg_stat_get_") && counts(name));
-        let is_split = |(name, scope)| self.catalog.relations.get(name).is_some_and(|one| self.is_split(one, scope));
+        let is_split = |(name, scope)| {
+            self.catalog.relations.get(name).is_some_and(|one| self.is_split(one, scope, &mut BTreeSet::new()))
+        };
         let has_filters = self.scope.relations.values().any(|scope| scope.filter.is_some());
         if !has_filters && !((is_plan || is_counted) && self.scope.relations.iter().any(is_split)) {
             return None;
@@ -81,25 +85,29 @@ impl Check<'_> {
     fn may_be_filtered(&self, name: &Name) -> bool {
         let hides = |relation: &Relation| {
             let scope = self.scope.relations.get(&relation.name);
-            scope.is_some_and(|scope| scope.is_closed() || self.is_split(relation, scope))
+            scope.is_some_and(|scope| scope.is_closed() || self.is_split(relation, scope, &mut BTreeSet::new()))
         };
         self.may_be_own_view(name) || self.resolve(name).is_some_and(hides)
     }
 
     /// Whether it, a part of it or what a view reads has partitions by a masked column: a plan says from which of
     /// them rows come.
-    fn is_split(&self, relation: &Relation, scope: &RelationScope) -> bool {
+    fn is_split(&self, relation: &Relation, scope: &RelationScope, seen: &mut BTreeSet<u32>) -> bool {
+        if !seen.insert(relation.oid) {
+            return false;
+        }
         let is_view = relation.kind == RelationKind::View;
         let stands_behind = |one: &Relation| match is_view {
             true => relation.depends_on.iter().any(|(oid, _)| *oid == one.oid),
             false => one.parents.contains(&relation.oid),
         };
-        let is_split = |one: &Relation| {
-            stands_behind(one) && self.scope.relations.get(&one.name).is_some_and(|scope| self.is_split(one, scope))
+        let mut is_split = |one: &Relation| {
+            let scope = self.scope.relations.get(&one.name);
+            stands_behind(one) && scope.is_some_and(|scope| self.is_split(one, scope, seen))
         };
         telling::bounds(relation, scope).is_some()
             || ((is_view || relation.kind == RelationKind::Partitioned)
-                && self.catalog.relations.values().any(is_split))
+                && self.catalog.relations.values().any(&mut is_split))
     }
 
     fn scope_of(&self, name: &Name) -> Option<&RelationScope> {

@@ -32,7 +32,8 @@ macro_rules! counted_of {
 
 /// The rows of a small table that are there now, of which the share matters. Only where more than a few were
 /// changed, since it is asked before every commit; where the table is small by its statistics and its file;
-/// and where the session may count them and no row policy hides any. The statistics of such a table may be
+/// and where the session may count them and no row policy hides any. To look at every row would be a conflict with
+/// others in a serializable transaction. The statistics of such a table may be
 /// old: they are made anew when fifty rows have changed.
 macro_rules! there {
     () => {
@@ -40,6 +41,11 @@ macro_rules! there {
            and (pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) operator(pg_catalog.+) \
              pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)) operator(pg_catalog.>) 10::pg_catalog.int8 \
            and c.reltuples operator(pg_catalog.<) 1000::pg_catalog.float4 and not c.relrowsecurity \
+           and pg_catalog.current_setting('transaction_isolation'::pg_catalog.text) \
+             operator(pg_catalog.<>) 'serializable'::pg_catalog.text \
+           and pg_catalog.has_function_privilege( \
+             'pg_catalog.query_to_xml(text,boolean,boolean,text)'::pg_catalog.text, 'EXECUTE'::pg_catalog.text) \
+           and pg_catalog.has_schema_privilege(n.oid, 'USAGE'::pg_catalog.text) \
            and pg_catalog.has_any_column_privilege(c.oid, 'SELECT'::pg_catalog.text) \
            and pg_catalog.pg_relation_size(c.oid) operator(pg_catalog.<) 1048576::pg_catalog.int8 \
          then pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format( \

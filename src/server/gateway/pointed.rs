@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::aside;
 use super::foresee::{Planner, planner_offset};
 use super::named::has_length;
 use super::outcome::Fault;
@@ -59,7 +60,7 @@ impl Session {
             None => at.map(|at| at.saturating_add(before)),
             Some(planned) => at
                 .zip(if mode == Mode::Simple { query() } else { read.map(|read| &*read.text) })
-                .and_then(|(at, text)| self.unspliced(planned, text, before, at)),
+                .and_then(|(at, text)| aside::judge(text.len(), || self.unspliced(planned, text, before, at))),
         };
         moved.map_or(Position::Dropped, Position::At)
     }

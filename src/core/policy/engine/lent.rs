@@ -9,8 +9,8 @@ use crate::core::scope::explain::Right;
 use crate::core::scope::{BUILT_IN, Scope};
 use crate::core::statement::facts::{Facts, RowAction, Touch};
 
-const HINT: &str = "revoke EXECUTE on the function from PUBLIC, or vouch for it in classification.toml; \
-                    of a rule, leave out what it reads";
+const HINT: &str =
+    "vouch for the function in classification.toml, or leave out of the default or rule what it calls or reads";
 
 /// Why this touch of the relation cannot be, if it cannot.
 pub(super) fn refuse(
@@ -52,7 +52,7 @@ fn taken_over(
     relation: &Relation,
     catalog: &Catalog,
 ) -> Option<String> {
-    if facts.makes.relations == 0 {
+    if facts.makes.relations == 0 || matches!(facts.verb.as_str(), "CREATE INDEX" | "ALTER TABLE") {
         return None;
     }
     let carried = catalog.carried.get(&relation.oid).filter(|name| !classification.opens_function(name));

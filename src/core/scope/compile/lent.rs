@@ -29,7 +29,11 @@ pub(super) fn keep_back(classification: &Classification, catalog: &Catalog, deci
             if let (Some(decision), Some(relation)) = (decisions.get_mut(oid), by_oid.get(oid)) {
                 for (right, column) in taken(lent, relation) {
                     let (constraint, rule) = (lent.by.clone(), BUILT_IN.to_owned());
-                    kept.entry((*oid, right)).or_insert_with(|| of.clone());
+                    // A rule may write to it through a view as well.
+                    let through = by_oid.values().filter(|one| one.depends_on.iter().any(|(behind, _)| behind == oid));
+                    for one in through.map(|one| one.oid).chain([*oid]) {
+                        kept.entry((one, right)).or_insert_with(|| of.clone());
+                    }
                     if decision.scope.allows(right) {
                         decision.scope.untold.push(Untold { right, column, constraint, of: of.clone(), rule });
                     }
