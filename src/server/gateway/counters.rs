@@ -33,8 +33,8 @@ macro_rules! counted_of {
 /// The rows of a small table that are there now, of which the share matters. Only where more than a few were
 /// changed, since it is asked before every commit; where the table is small by its statistics and its file;
 /// and where the session may count them and no row policy hides any. To look at every row would be a conflict with
-/// others in a serializable transaction. The statistics of such a table may be
-/// old: they are made anew when fifty rows have changed.
+/// others in a serializable transaction. The statistics of such a table may be old: they are made anew when fifty
+/// rows have changed.
 macro_rules! there {
     () => {
         "case when c.relkind operator(pg_catalog.=) 'r'::pg_catalog.\"char\" \
