@@ -277,13 +277,16 @@ fn follow(from: Begin, things: &BTreeMap<Id, Thing>, users: &BTreeMap<Id, Vec<Id
         Begin::Definers => one.is_definer,
         Begin::Telling => one.is_telling,
     };
+    let mut next: Vec<Id> = things.iter().filter(|(_, one)| begins(one)).map(|(id, _)| *id).collect();
+    if next.is_empty() {
+        return BTreeSet::new();
+    }
     let texts: Vec<(Id, &str)> = things.iter().filter_map(|(id, one)| Some((*id, one.text.as_deref()?))).collect();
     let mut said: HashMap<String, Vec<Id>> = HashMap::new();
     for (id, text) in &texts {
         spoken(text).for_each(|word| said.entry(word).or_default().push(*id));
     }
     let holding = |part: &str| texts.iter().filter(|(_, text)| text.contains(part)).map(|(id, _)| *id).collect();
-    let mut next: Vec<Id> = things.iter().filter(|(_, one)| begins(one)).map(|(id, _)| *id).collect();
     if things.values().any(|one| begins(one) && one.is_open) {
         // A name in another spelling may be that of any of them.
         let unread: Vec<Id> = holding("u&\"");
