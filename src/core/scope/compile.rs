@@ -13,7 +13,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::{Against, Catalog, Column, Constraint, Relation, RelationKind};
-use super::{ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
+use super::{BUILT_IN, ColumnMask, ColumnScope, RelationName, RelationScope, Scope};
 use crate::core::grant::Access;
 use crate::core::mask::{self, own_types::Types};
 use crate::core::policy::engine::{About, Alike, Answer, Asking, DEFAULT_DENY};
@@ -190,7 +190,7 @@ fn mask_of(answer: &Answer<'_>, relation: &Relation, column: &Column, types: &Ty
     let (name, rule) = match answer {
         Answer::Allow => return None,
         Answer::Unpermitted => ("null", DEFAULT_DENY),
-        Answer::Broken(_) => ("null", "built-in"),
+        Answer::Broken(_) => ("null", BUILT_IN),
         Answer::Forbidden { rules, .. } => {
             let named =
                 |rule: &crate::core::policy::engine::Rule| rule.mask.clone().unwrap_or_else(|| "null".to_owned());

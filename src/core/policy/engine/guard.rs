@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use super::judge::plain;
 use crate::core::grant::Access;
 use crate::core::policy::Denial;
 use crate::core::policy::classification::Classification;
 use crate::core::scope::catalog::Catalog;
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::{BUILT_IN, RelationName, Scope};
 use crate::core::statement::facts::{CopyDirection, Effect, Facts, Name, TransactionVerb};
 use crate::core::statement::texts::RUNS_TEXT;
 
@@ -305,13 +306,14 @@ fn definer(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Cla
         denial.objects = vec![name.to_string()];
         return Some(denial);
     }
-    let hidden = match text_runner(facts) {
-        Some(function) => format!("{function}()"),
-        None if matches!(facts.verb.as_str(), "DO" | "CALL") => facts.verb.clone(),
-        None => return None,
-    };
-    let message = format!("`{hidden}` could call a function that runs with its owner's rights");
+    let message = format!("`{}` could call a function that runs with its owner's rights", calls_anything(facts)?);
     Some(wall("definer_function", message, Some("write the query out")))
+}
+
+/// What of a statement calls functions that its text does not name, if anything does.
+fn calls_anything(facts: &Facts) -> Option<String> {
+    let verb = || matches!(facts.verb.as_str(), "DO" | "CALL").then(|| facts.verb.clone());
+    text_runner(facts).map(|function| format!("{function}()")).or_else(verb)
 }
 
 /// The DETAIL of an error is kept from the session, but code that catches the error reads it.
@@ -327,26 +329,14 @@ fn quoted(facts: &Facts, scope: &Scope, catalog: &Catalog, classification: &Clas
         let denial = wall("detail_function", format!("`{name}` reads {quotes}"), Some(hint));
         return Some(Denial { objects: vec![name.to_string()], ..denial });
     }
-    let verb = &facts.verb;
     if facts.reads_details {
         let hint = "leave PG_EXCEPTION_DETAIL and PG_EXCEPTION_CONTEXT out of it";
-        return Some(wall("detail_function", format!("`{verb}` reads {quotes}"), Some(hint)));
+        return Some(wall("detail_function", format!("`{}` reads {quotes}", facts.verb), Some(hint)));
     }
-    let hidden = text_runner(facts).map(|function| format!("{function}()"));
-    let hidden = hidden.or_else(|| matches!(verb.as_str(), "DO" | "CALL").then(|| verb.clone()))?;
-    let message = format!("`{hidden}` could call a function that reads {quotes}");
+    let message = format!("`{}` could call a function that reads {quotes}", calls_anything(facts)?);
     Some(wall("detail_function", message, Some("write the query out")))
 }
 
 fn wall(code: &str, message: String, hint: Option<&str>) -> Denial {
-    Denial {
-        code: code.to_owned(),
-        rule: "built-in".to_owned(),
-        message,
-        hint: hint.map(str::to_owned),
-        objects: Vec::new(),
-        approvers: None,
-        break_glass: None,
-        offset: None,
-    }
+    Denial { hint: hint.map(str::to_owned), ..plain(code, BUILT_IN, message) }
 }

@@ -11,7 +11,7 @@ use crate::core::approval::Lift;
 use crate::core::grant::Access;
 use crate::core::policy::{Cleared, Denial, Impact, Verdict};
 use crate::core::scope::catalog::{Catalog, Relation, RelationKind};
-use crate::core::scope::{RelationName, Scope};
+use crate::core::scope::{BUILT_IN, RelationName, Scope};
 use crate::core::statement::facts::{Effect, Facts, Filled, Key, Name, RowAction, RowLocks, Touch, distinct};
 
 /// Why a held write is rolled back.
@@ -327,7 +327,7 @@ pub(super) fn denial(subject: &Subject<'_>, answer: &Answer<'_>, what: &str) -> 
             denial.break_glass = rule.break_glass.clone().filter(|_| one_glass);
             denial
         }
-        Answer::Broken(error) => plain("policy_error", "built-in", format!("{what}: a rule failed: {error}")),
+        Answer::Broken(error) => plain("policy_error", BUILT_IN, format!("{what}: a rule failed: {error}")),
         Answer::Unpermitted | Answer::Allow => {
             let (who, access) = (&subject.identity.subject, subject.access.word());
             plain(NOT_PERMITTED, DEFAULT_DENY, format!("{what}: no rule permits it for {who} with {access} access"))
@@ -349,7 +349,7 @@ pub(super) fn plain(code: &str, rule: &str, message: String) -> Denial {
 }
 
 fn withheld(touch: &Touch, relation: &Relation, reason: &str) -> Denial {
-    let mut denial = plain("withheld", "built-in", format!("{} is not granted: {reason}", relation.name));
+    let mut denial = plain("withheld", BUILT_IN, format!("{} is not granted: {reason}", relation.name));
     denial.hint = Some("classify its own columns in classification.toml, or read the tables behind it".to_owned());
     denial.objects = vec![relation.name.to_string()];
     denial.offset = touch.offset;

@@ -27,12 +27,13 @@ pub(super) fn keep_back(classification: &Classification, catalog: &Catalog, deci
         waiting.retain(|(oid, lent)| {
             let Some(of) = tells(lent, classification, decisions, &by_oid, &kept) else { return true };
             if let (Some(decision), Some(relation)) = (decisions.get_mut(oid), by_oid.get(oid)) {
+                // A rule may write to it through a view as well.
+                let through = by_oid.values().filter(|one| one.depends_on.iter().any(|(behind, _)| behind == oid));
+                let places: Vec<u32> = through.map(|one| one.oid).chain([*oid]).collect();
                 for (right, column) in taken(lent, relation) {
                     let (constraint, rule) = (lent.by.clone(), BUILT_IN.to_owned());
-                    // A rule may write to it through a view as well.
-                    let through = by_oid.values().filter(|one| one.depends_on.iter().any(|(behind, _)| behind == oid));
-                    for one in through.map(|one| one.oid).chain([*oid]) {
-                        kept.entry((one, right)).or_insert_with(|| of.clone());
+                    for place in &places {
+                        kept.entry((*place, right)).or_insert_with(|| of.clone());
                     }
                     if decision.scope.allows(right) {
                         decision.scope.untold.push(Untold { right, column, constraint, of: of.clone(), rule });

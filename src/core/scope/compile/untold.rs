@@ -7,7 +7,7 @@ use super::{Decision, about, flow};
 use crate::core::policy::engine::{Alike, Answer, DEFAULT_DENY};
 use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::scope::telling::{Telling, tellings};
-use crate::core::scope::{RelationScope, Untold};
+use crate::core::scope::{BUILT_IN, RelationScope, Untold};
 
 /// Asks about each masked column that something would tell of, once.
 pub(super) fn keep_back<'c>(
@@ -42,7 +42,7 @@ pub(super) fn keep_back<'c>(
         let Some(at) = relation.columns.iter().position(|column| column.number == number) else { continue };
         let rule = match alike.questions(about(relation, tags)).guess(at) {
             Answer::Allow | Answer::Unpermitted => continue,
-            Answer::Broken(_) => "built-in".to_owned(),
+            Answer::Broken(_) => BUILT_IN.to_owned(),
             Answer::Forbidden { rules, .. } => {
                 rules.first().map_or_else(|| DEFAULT_DENY.to_owned(), |rule| rule.id.clone())
             }
