@@ -32,6 +32,7 @@ mod gateway {
     mod explained;
     mod failover;
     mod guesses;
+    mod habit;
     mod holes;
     mod hostile;
     mod keys;

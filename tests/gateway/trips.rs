@@ -13,7 +13,7 @@ use crate::support::requests::either_way;
 use crate::support::wire::{Peer, error, tags};
 
 /// Messages after which the target's answer is waited for: Flush, Sync and Query.
-fn waits(passed: &Connections) -> usize {
+pub fn waits(passed: &Connections) -> usize {
     let connections = passed.lock().expect("whole");
     let is_sessions = |passed: &&Vec<Passed>| {
         passed.iter().any(|one| matches!(one, Passed::Asked(_, text) if text.contains("'the session'")))

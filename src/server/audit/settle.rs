@@ -38,7 +38,7 @@ pub(super) struct Unsettled {
 }
 
 /// So many lines that a commit will wait for are worth a way to the disk of their own.
-const MANY: u32 = 8;
+const MANY: u32 = 64;
 
 impl Unsettled {
     /// One more line is in the queue.

@@ -66,7 +66,7 @@ pub const NOW: &str = concat!(
     there!(),
     "held.is_ddl, \
        c.relpersistence operator(pg_catalog.=) 't'::pg_catalog.\"char\", \
-       c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\", held.relation \
+       c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\", c.relhastriggers, held.relation \
      from (select l.relation, pg_catalog.bool_or(l.mode operator(pg_catalog.=) any ( \
          '{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::pg_catalog.text[])) as is_ddl \
        from pg_catalog.pg_locks l \
@@ -128,5 +128,6 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
         is_locked_for_ddl: text(8)? == "t",
         is_temporary: text(9)? == "t",
         is_foreign: text(10)? == "t",
+        has_triggers: text(11) != Some("f"),
     })
 }

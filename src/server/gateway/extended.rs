@@ -252,7 +252,7 @@ impl Session {
         let stands_at_commit = self.stands_at_commit(&planned);
         let parameters = Some(&*values.parameters);
         let said = Said { text: &text, wording: &bound.wording, forwarded, parameters, stands_at_commit };
-        if self.ends_block(&planned) && !seldom(self.answered_so_far(Asked::BeforeCommit)).await? {
+        if self.ends_block(&planned) && !seldom(self.judged_before_commit(Mode::Extended)).await? {
             return seldom(self.record_unrun(&planned, said)).await;
         }
         if let Err(denial) = self.judge_again(&planned, &text) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::before::Pending;
 use super::counters;
+use super::habit::Habit;
 use super::relay::{Drained, Mode};
 use super::room::LOCKS;
 use super::session::{End, Session};
@@ -46,6 +47,8 @@ pub struct Held {
     written: Written,
     /// The same by the tags of their answers.
     pub told: Told,
+    /// How transactions of this session go on.
+    pub habit: Habit,
     /// What was judged last in it.
     facts: Option<Arc<Facts>>,
     /// The last of its statements, by number and part in the record, and how many there were.
@@ -372,6 +375,7 @@ impl Session {
         self.held.baseline = None;
         self.held.written.clear();
         self.held.told = Told::default();
+        self.held.habit.ended();
         self.held.facts = None;
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
         (self.held.undo, self.held.may_lock) = (None, false);

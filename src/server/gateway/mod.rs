@@ -18,6 +18,7 @@ mod description;
 pub mod door;
 mod extended;
 mod foresee;
+mod habit;
 mod held;
 pub mod keeper;
 mod lent;

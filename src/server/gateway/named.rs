@@ -212,6 +212,7 @@ impl Session {
     pub(super) fn name_portal(&mut self, name: &str, mut bound: Option<Bound>) {
         if let Some(bound) = &mut bound {
             bound.places[1] = self.changes.place();
+            self.bind_behind(bound.planned.as_deref());
             self.note_idle(bound.planned.as_ref().map(|planned| planned.cleared.limits()).unwrap_or_default());
             self.ahead.unrun.note(name, bound);
         }

@@ -155,7 +155,7 @@ impl Session {
         self.settle_by(verdict, mode, asked).await
     }
 
-    async fn settle_by(&mut self, verdict: Verdict, mode: Mode, asked: Asked) -> Result<bool, End> {
+    pub(super) async fn settle_by(&mut self, verdict: Verdict, mode: Mode, asked: Asked) -> Result<bool, End> {
         let verdict = match verdict {
             // It is taken back in any case. Whoever decides is told what its COMMIT would do as well.
             Verdict::Asks(..) if asked == Asked::SoFar && self.people.is_alone() && self.people.is_asking() => {
@@ -347,6 +347,8 @@ impl Session {
             (self.facts_stale, self.has_moved_names) = (self.facts_stale | moved, self.has_moved_names | moved);
             self.people.era.ended();
             self.forget_held();
+        } else {
+            self.held.habit.goes_on();
         }
         self.release();
     }

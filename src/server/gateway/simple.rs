@@ -192,7 +192,7 @@ impl Session {
             backend::write_ready(self.status, self.client.out());
             return Ok(false);
         }
-        if self.ends_block(planned) && !seldom(self.settle(Mode::Simple, Asked::BeforeCommit)).await? {
+        if self.ends_block(planned) && !seldom(self.judged_before_commit(Mode::Simple)).await? {
             return Ok(false);
         }
         if let Err(denial) = self.guard(planned, part.number, part.index) {
@@ -213,6 +213,7 @@ impl Session {
         // Behind a COPY nothing may be sent before its data; behind a held write nothing before the verdict.
         let counting = self.counting(planned, part);
         let goes_at_once = part.is_last && !self.awaits_commit() && planned.cleared.facts().copy.is_none();
+        let mut is_ahead = false;
         match goes_at_once {
             true if part.is_first && is_whole(planned) => {
                 self.ask_query(&planned.forward);
@@ -225,6 +226,7 @@ impl Session {
             false => {
                 self.ask_statement(planned);
                 counting.into_iter().for_each(|asked| self.ask_counts(asked));
+                is_ahead = part.is_last && counting.is_none() && self.is_told_in_block() && self.ask_ahead();
                 frontend::flush(&mut self.up);
             }
         }
@@ -257,7 +259,10 @@ impl Session {
             return Ok(false);
         }
         match part.is_last {
-            true => seldom(self.finish(Mode::Simple)).await?,
+            true => {
+                self.held.told.ahead = is_ahead.then_some(drained.rows);
+                seldom(self.finish(Mode::Simple)).await?;
+            }
             // Its transaction goes on, and nothing can hide what has ended within it.
             false => self.release(),
         }

@@ -31,6 +31,8 @@ pub struct Told {
     last: Option<(Arc<Facts>, u64)>,
     /// Of those before it.
     sums: BTreeMap<(Name, RowAction), u64>,
+    /// What the target has counted along with what ran last.
+    pub ahead: Option<Vec<Vec<Option<String>>>>,
 }
 
 impl Told {
@@ -100,6 +102,7 @@ impl Session {
     /// Such a Sync goes along with what was asked, and the target is waited for once. False where something has
     /// failed, or was refused.
     pub(super) async fn told_in_block(&mut self) -> Result<bool, End> {
+        let is_ahead = self.ask_ahead();
         self.ask_sync(Owner::Gateway);
         self.held.told.lets_out_from = FIRST_OUT;
         let drained = self.round(Mode::Extended).await;
@@ -122,6 +125,7 @@ impl Session {
             }
             return Ok(stands);
         }
+        self.held.told.ahead = is_ahead.then_some(drained.rows);
         self.after_sync();
         backend::write_ready(self.status, self.client.out());
         Ok(true)

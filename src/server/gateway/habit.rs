@@ -1,0 +1,117 @@
+//! Programs run one transaction like the other. Where the last ones had as many turns as this one has by now, the
+//! count that the COMMIT waits for goes to the target along with the last write, and so does the way to the disk.
+//!
+//! What must stay true: such a count is that of the COMMIT only where nothing has run or was bound since, and where
+//! nothing can be deferred to the commit: nothing that the transaction has locked to write has a trigger, and while
+//! it is locked none can be made. Otherwise the target is asked again.
+
+use super::counters;
+use super::held::{Asked, Verdict};
+use super::relay::Mode;
+use super::seldom;
+use super::session::{End, Session};
+use crate::core::statement::facts::TransactionVerb;
+use crate::server::check::Planned;
+
+/// How many turns transactions had that wrote: each ends with a Sync, or is a Query.
+#[derive(Default)]
+pub struct Habit {
+    /// Those of the open one that are over.
+    turns: u32,
+    /// All of those before the COMMIT of the last two, the younger one first.
+    last: [u32; 2],
+}
+
+impl Habit {
+    /// Whether the COMMIT comes behind this turn, if the transaction is like the last two.
+    fn is_last_turn(&self) -> bool {
+        self.last == [self.turns.saturating_add(1); 2]
+    }
+
+    /// A turn is over, and the transaction goes on.
+    pub fn goes_on(&mut self) {
+        self.turns = self.turns.saturating_add(1);
+    }
+
+    /// The COMMIT comes next.
+    fn commits(&mut self) {
+        self.last = [self.turns, self.last[0]];
+    }
+
+    /// The transaction is over.
+    pub fn ended(&mut self) {
+        self.turns = 0;
+    }
+}
+
+impl Session {
+    /// Asks for counts along with a turn that tags are enough for, where the COMMIT is likely to come next.
+    pub(super) fn ask_ahead(&mut self) -> bool {
+        let is_likely = self.held.habit.is_last_turn();
+        if is_likely {
+            self.record.commits_soon();
+            self.ask_counts(Asked::SoFar);
+        }
+        is_likely
+    }
+
+    /// Something is bound: unless it is the COMMIT, what was counted is not all.
+    pub(super) fn bind_behind(&mut self, planned: Option<&Planned>) {
+        let ends = planned.and_then(|planned| planned.cleared.facts().transaction) == Some(TransactionVerb::Commit);
+        if !ends {
+            self.held.told.ahead = None;
+        }
+    }
+
+    /// Judges what is held before a COMMIT of the client's. False when it may not stand.
+    pub(super) async fn judged_before_commit(&mut self, mode: Mode) -> Result<bool, End> {
+        self.held.habit.commits();
+        if let Some(rows) = self.held.told.ahead.take().filter(|rows| self.is_counted_by(rows))
+            && matches!(self.judge_counts(&rows).await?, Verdict::Stands)
+        {
+            return self.settle_by(Verdict::Stands, mode, Asked::BeforeCommit).await;
+        }
+        match mode {
+            Mode::Extended => seldom(self.answered_so_far(Asked::BeforeCommit)).await,
+            Mode::Simple => seldom(self.settle(mode, Asked::BeforeCommit)).await,
+        }
+    }
+
+    /// Whether what was counted along with the last write is what a COMMIT would be counted for.
+    fn is_counted_by(&self, rows: &[Vec<Option<String>>]) -> bool {
+        let is_plain = self.people.lift.is_none() && self.people.trying.is_none() && !self.held.has_undone;
+        let counted = counters::read(rows, "now");
+        is_plain
+            && self.held.told.is_enough(Asked::SoFar)
+            && counted.is_some_and(|all| all.iter().all(|one| !one.has_triggers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_transactions_that_are_alike_make_a_habit() {
+        let mut habit = Habit::default();
+        let mut transaction = |turns: usize| -> Vec<bool> {
+            let mut turn = || {
+                let is_last = habit.is_last_turn();
+                habit.goes_on();
+                is_last
+            };
+            let likely = (0..turns).map(|_| turn()).collect();
+            habit.commits();
+            habit.ended();
+            likely
+        };
+        assert_eq!(transaction(2), [false, false]);
+        assert_eq!(transaction(2), [false, false]);
+        assert_eq!(transaction(2), [false, true]);
+        assert_eq!(transaction(3), [false, true, false]);
+        assert_eq!(transaction(3), [false, false, false]);
+        assert_eq!(transaction(1), [false]);
+        assert_eq!(transaction(1), [false]);
+        assert_eq!(transaction(1), [true]);
+    }
+}
