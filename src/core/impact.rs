@@ -27,8 +27,8 @@ pub struct Counted {
     pub is_temporary: bool,
     /// Its rows are on another server, where nobody counts them.
     pub is_foreign: bool,
-    /// It has triggers, of PostgreSQL's own as well, or had some.
-    pub has_triggers: bool,
+    /// Something of somebody's may run for it at the commit.
+    pub may_defer: bool,
 }
 
 /// The counters of one relation.
@@ -200,7 +200,7 @@ mod tests {
             is_locked_for_ddl: false,
             is_temporary: false,
             is_foreign: false,
-            has_triggers: false,
+            may_defer: false,
         }
     }
 

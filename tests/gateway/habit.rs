@@ -12,7 +12,7 @@ use crate::support::wire::{Peer, error, rows};
 
 const TABLES: &str = "
 create table plain (id int primary key, n int); insert into plain select i, 0 from generate_series(1, 50) i;
-create table late (id int primary key deferrable initially deferred, n int);
+create table late (id int primary key deferrable initially deferred, n int references plain deferrable initially deferred);
 create function clear() returns trigger language plpgsql as 'begin delete from orders where id <= 200; return new; end';
 ";
 
@@ -94,7 +94,6 @@ async fn what_is_deferred_to_the_commit_is_counted_there() {
         for id in [1, 2] {
             transaction(&mut peer, &["begin", &format!("update plain set n = 5 where id = {id}"), "commit"], way).await;
         }
-        // Two keys that are alike only in between.
         for id in 1..4 {
             let insert = format!("insert into late values ({id}, 1)");
             transaction(&mut peer, &["begin", &insert, "commit"], way).await;
@@ -102,6 +101,9 @@ async fn what_is_deferred_to_the_commit_is_counted_there() {
         transaction(&mut peer, &["begin", "insert into late values (1, 2)"], way).await;
         let told = either_way(&mut peer, "commit", way).await;
         assert_eq!(error(&told).expect("there twice").sqlstate, "23505");
+        transaction(&mut peer, &["begin", "insert into late values (4, 2000)"], way).await;
+        let told = either_way(&mut peer, "commit", way).await;
+        assert_eq!(error(&told).expect("refers to nothing").sqlstate, "23503");
         // A trigger that nobody has told the gate of yet, and that runs at the commit.
         either_way(&mut peer, "begin", way).await;
         let owner = superuser(&gate.database).await;
@@ -112,7 +114,7 @@ async fn what_is_deferred_to_the_commit_is_counted_there() {
         let commit = either_way(&mut peer, "commit", way).await;
         let refused = error(&told).or(error(&commit)).expect("refused");
         assert!(refused.message.contains("200 of"), "{refused:?}");
-        owner.batch_execute("drop trigger t on plain; truncate late").await.expect("dropped");
+        owner.batch_execute("drop trigger t on plain; delete from late").await.expect("dropped");
         assert_eq!(rows(&peer.query("select count(*) from orders").await), [["3000"]]);
         drop(peer);
     }

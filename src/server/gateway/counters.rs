@@ -54,6 +54,15 @@ macro_rules! there {
     };
 }
 
+/// Whether somebody's code may be deferred to the commit. What is PostgreSQL's own and can be only looks at keys.
+macro_rules! late {
+    () => {
+        "c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
+           where t.tgrelid operator(pg_catalog.=) c.oid and t.tgdeferrable \
+             and t.tgfoid operator(pg_catalog.>=) 16384::pg_catalog.oid)"
+    };
+}
+
 /// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
@@ -66,7 +75,9 @@ pub const NOW: &str = concat!(
     there!(),
     "held.is_ddl, \
        c.relpersistence operator(pg_catalog.=) 't'::pg_catalog.\"char\", \
-       c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\", c.relhastriggers, held.relation \
+       c.relkind operator(pg_catalog.=) 'f'::pg_catalog.\"char\", ",
+    late!(),
+    ", held.relation \
      from (select l.relation, pg_catalog.bool_or(l.mode operator(pg_catalog.=) any ( \
          '{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::pg_catalog.text[])) as is_ddl \
        from pg_catalog.pg_locks l \
@@ -128,6 +139,6 @@ fn counted(row: &[Option<String>]) -> Option<Counted> {
         is_locked_for_ddl: text(8)? == "t",
         is_temporary: text(9)? == "t",
         is_foreign: text(10)? == "t",
-        has_triggers: text(11) != Some("f"),
+        may_defer: text(11) != Some("f"),
     })
 }

@@ -2,8 +2,8 @@
 //! count that the COMMIT waits for goes to the target along with the last write, and so does the way to the disk.
 //!
 //! What must stay true: such a count is that of the COMMIT only where nothing has run or was bound since, and where
-//! nothing can be deferred to the commit: nothing that the transaction has locked to write has a trigger, and while
-//! it is locked none can be made. Otherwise the target is asked again.
+//! no code of somebody's can be deferred to the commit: nothing that the transaction has locked to write has a
+//! trigger that is, and while it is locked none can be made. Otherwise the target is asked again.
 
 use super::counters;
 use super::held::{Asked, Verdict};
@@ -83,7 +83,7 @@ impl Session {
         let counted = counters::read(rows, "now");
         is_plain
             && self.held.told.is_enough(Asked::SoFar)
-            && counted.is_some_and(|all| all.iter().all(|one| !one.has_triggers))
+            && counted.is_some_and(|all| !all.iter().any(|one| one.may_defer))
     }
 }
 
