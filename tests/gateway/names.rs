@@ -134,3 +134,37 @@ async fn code_that_gives_a_name_another_meaning_does_not_hide_what_it_means_now(
     assert_eq!(gate.count(WIPED).await, 0);
     gate.stop().await;
 }
+
+#[tokio::test]
+async fn what_begins_and_ends_a_block_is_the_same_whatever_names_mean() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let serializable = "set transaction isolation level serializable";
+    let named = [("b", "begin isolation level serializable"), ("c", "commit"), ("r", "rollback"), ("s", serializable)];
+    for (name, sql) in named {
+        assert_eq!(state(&ask().parse(name, sql).sync(&mut peer).await), "");
+    }
+    let ended = async |peer: &mut Peer, name: &str| {
+        let told = ask().run_named(name).sync(peer).await;
+        (state(&told), told.last().map(|one| one.body.to_vec()))
+    };
+    let (open, over) = ((String::new(), Some(b"T".to_vec())), (String::new(), Some(b"I".to_vec())));
+    for hides in ["set constraints all deferred", "select set_config('search_path', 'public', false)"] {
+        for end in ["c", "r"] {
+            // A block that has failed.
+            peer.query("begin").await;
+            assert_eq!(state(&peer.query(hides).await), "", "{hides}");
+            assert_eq!(state(&peer.query("select 1/0").await), "22012");
+            assert_eq!(ended(&mut peer, end).await, over, "{hides}, {end}");
+            // And one that has only begun.
+            assert_eq!(ended(&mut peer, "b").await, open, "{hides}");
+            assert_eq!(rows(&peer.query("show transaction_isolation").await), [["serializable"]]);
+            assert_eq!(ended(&mut peer, end).await, over, "{hides}, {end}");
+            peer.query("begin").await;
+            assert_eq!(ended(&mut peer, "s").await, open, "{hides}");
+            assert_eq!(ended(&mut peer, end).await, over, "{hides}, {end}");
+        }
+    }
+    drop(peer);
+    gate.stop().await;
+}

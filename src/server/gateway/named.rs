@@ -17,7 +17,7 @@ use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::Catalog;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::{Facts, Name, TransactionVerb};
+use crate::core::statement::facts::{Effect, Facts, Name, TransactionVerb};
 use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
@@ -212,7 +212,6 @@ impl Session {
     pub(super) fn name_portal(&mut self, name: &str, mut bound: Option<Bound>) {
         if let Some(bound) = &mut bound {
             bound.places[1] = self.changes.place();
-            self.bind_behind(bound.planned.as_deref());
             self.note_idle(bound.planned.as_ref().map(|planned| planned.cleared.limits()).unwrap_or_default());
             self.ahead.unrun.note(name, bound);
         }
@@ -415,11 +414,18 @@ impl Session {
     }
 }
 
-/// What was judged as unable to change rows is counted from here on.
+/// What was judged as unable to change rows is counted from here on, unless it names nothing.
 fn count<'p>(all: impl Iterator<Item = &'p mut Arc<Planned>>) {
-    for planned in all.filter(|planned| planned.hold == Hold::Not) {
+    for planned in all.filter(|planned| planned.hold == Hold::Not && !names_nothing(planned.cleared.facts())) {
         *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
     }
+}
+
+/// What begins, ends or sets up a transaction, or sets something, is the same whatever names mean; and nothing can be
+/// asked in front of it: a transaction may have failed, or has not begun.
+fn names_nothing(facts: &Facts) -> bool {
+    let sets = facts.effect == Effect::Session && (facts.verb.starts_with("SET") || facts.verb == "RESET");
+    facts.transaction.is_some() || sets
 }
 
 /// Code whose text nobody reads may do anything to names, and a view of the session's own may take
