@@ -73,6 +73,10 @@ pub enum CountError {
     Redefined(String),
     #[error("{0} is a foreign table, whose rows nobody counts")]
     Foreign(String),
+    #[error("rows of a relation that was made after the transaction's snapshot changed, and cannot be counted")]
+    Unseen,
+    #[error("code has run that may have left a cursor WITH HOLD, whose query runs at the commit")]
+    Kept,
 }
 
 impl Counted {

@@ -7,7 +7,7 @@ use super::told::counts;
 use super::trips::waits;
 use crate::support::gate::{AT_MOST_100, Gate, SHOP, cluster, superuser};
 use crate::support::recorder::recorder;
-use crate::support::requests::{ask, either_way};
+use crate::support::requests::{Requests, ask, either_way};
 use crate::support::wire::{Peer, error, rows};
 
 const TABLES: &str = "
@@ -118,5 +118,115 @@ async fn what_is_deferred_to_the_commit_is_counted_there() {
         assert_eq!(rows(&peer.query("select count(*) from orders").await), [["3000"]]);
         drop(peer);
     }
+    gate.stop().await;
+}
+
+/// What an application may have: a function that runs a text, and one that says that it changes nothing.
+const CODE: &str = "
+create table evil (id bigint generated always as identity, label text);
+create function writes(n int) returns boolean language plpgsql as
+  'begin insert into evil (label) select ''x'' from generate_series(1, n); return true; end';
+create function is_calm() returns boolean language plpgsql immutable as 'begin return writes(500); end';
+create function run(t text) returns int language plpgsql as 'begin execute t; return 1; end';
+";
+
+#[tokio::test]
+async fn what_calls_code_before_it_runs_ends_such_a_count() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("habit_code", &format!("{SHOP}{TABLES}{CODE}"), &policy).await;
+    let hidden = |sql: &str| format!("select run('{}')", sql.replace('\'', "''"));
+    let domain = hidden("create domain pg_temp.d as int check (writes(current_setting('my.n')::int))");
+    let (nothing, much) = ("set my.n = 0".to_owned(), "set my.n = 500".to_owned());
+    let prepare = hidden("prepare hid as select '{5}'::pg_temp.d[]");
+    // Its plan is made anew.
+    let path = "set search_path = pg_catalog, public".to_owned();
+    type Behind = fn(Requests) -> Requests;
+    let cases: [(Vec<String>, Behind); 4] = [
+        (vec![hidden("prepare hid as select is_calm()")], |ask| ask.bind("", "hid")),
+        (vec![], |ask| ask.parse("", "select is_calm()").bind("", "")),
+        (vec![domain.clone(), much.clone()], |ask| ask.parse("x", "select '{5}'::pg_temp.d[]")),
+        (vec![nothing, domain, prepare, much, path], |ask| ask.describe_statement("hid")),
+    ];
+    for (before, behind) in cases {
+        let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+        for sql in &before {
+            assert_eq!(error(&peer.query(sql).await), None, "{sql}");
+        }
+        let write = ["begin", "update plain set n = 3 where id = 3"];
+        for _ in 0..2 {
+            transaction(&mut peer, &[write[0], write[1], "commit"], true).await;
+        }
+        transaction(&mut peer, &write, true).await;
+        let told = behind(ask()).run("commit").sync(&mut peer).await;
+        // Refused by its count, or by what was bound.
+        let said = error(&told).map(|error| error.sqlstate).unwrap_or_default();
+        let made = gate.count("select count(*) from evil").await;
+        assert_eq!(made, 0, "{before:?}: {said}");
+        drop(peer);
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_older_than_its_locks_does_not_tell_what_a_commit_does() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let parts = "create table events (id int, at date) partition by range (at);
+        create table events_1 partition of events for values from ('2030-01-01') to ('2031-01-01');";
+    let gate = Gate::without_pack("habit_old", &format!("{SHOP}{TABLES}{parts}"), &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let begin = ["begin isolation level repeatable read", "select 1"];
+    let write = "update plain set n = 4 where id = 4";
+    for _ in 0..2 {
+        transaction(&mut peer, &[begin[0], begin[1], write, "commit"], true).await;
+    }
+    transaction(&mut peer, &begin, true).await;
+    let owner = superuser(&gate.database).await;
+    let trigger = "create constraint trigger t after update on plain deferrable initially deferred \
+        for each row execute function clear()";
+    owner.batch_execute(trigger).await.expect("made");
+    let told = either_way(&mut peer, write, true).await;
+    let commit = either_way(&mut peer, "commit", true).await;
+    let refused = error(&told).or(error(&commit)).expect("refused");
+    assert!(refused.message.contains("200 of"), "{refused:?}");
+    owner.batch_execute("drop trigger t on plain").await.expect("dropped");
+    // Nor what the rows of a relation that it does not see are.
+    for way in [false, true] {
+        peer.query("rollback").await;
+        transaction(&mut peer, &begin, way).await;
+        owner
+            .batch_execute("create table events_2 partition of events for values from ('2031-01-01') to ('2032-01-01')")
+            .await
+            .expect("made");
+        let insert = "insert into events select i, '2031-05-05' from generate_series(1, 500) i";
+        let told = either_way(&mut peer, insert, way).await;
+        let commit = either_way(&mut peer, "commit", way).await;
+        let refused = error(&told).or(error(&commit)).expect("refused");
+        assert!(refused.message.contains("cannot be counted"), "{refused:?}");
+        assert_eq!(gate.count("select count(*) from events").await, 0);
+        owner.batch_execute("drop table events_2").await.expect("dropped");
+    }
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_code_leaves_open_does_not_run_behind_the_count() {
+    let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
+    let gate = Gate::without_pack("habit_kept", &format!("{SHOP}{CODE}"), &policy).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let declare = "select run('declare c cursor with hold for select writes(500)')";
+    for way in [false, true] {
+        let told = either_way(&mut peer, declare, way).await;
+        assert!(error(&told).expect("refused").message.contains("WITH HOLD"), "{:?}", error(&told));
+        either_way(&mut peer, "begin", way).await;
+        let told = either_way(&mut peer, declare, way).await;
+        let commit = either_way(&mut peer, "commit", way).await;
+        assert!(error(&told).or(error(&commit)).expect("refused").message.contains("WITH HOLD"));
+        // What it leaves for itself only is as good as any.
+        transaction(&mut peer, &["begin", "select run('declare c cursor for select 1')", "commit"], way).await;
+        assert_eq!(rows(&peer.query("select count(*) from pg_cursors").await), [["0"]]);
+    }
+    assert_eq!(gate.count("select count(*) from evil").await, 0);
+    drop(peer);
     gate.stop().await;
 }

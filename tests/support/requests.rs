@@ -33,6 +33,11 @@ impl Requests {
         self
     }
 
+    pub fn describe_statement(mut self, name: &str) -> Self {
+        frontend::describe(Named::Statement, name, &mut self.0);
+        self
+    }
+
     pub fn execute(self, portal: &str) -> Self {
         self.execute_part(portal, 0)
     }

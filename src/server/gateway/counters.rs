@@ -55,9 +55,11 @@ macro_rules! there {
 }
 
 /// Whether somebody's code may be deferred to the commit. What is PostgreSQL's own and can be only looks at keys.
+/// A snapshot that is older than the lock on the relation does not tell.
 macro_rules! late {
     () => {
-        "c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
+        "pg_catalog.current_setting('transaction_isolation'::pg_catalog.text) \
+           operator(pg_catalog.<>) 'read committed'::pg_catalog.text or c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
            where t.tgrelid operator(pg_catalog.=) c.oid and t.tgdeferrable \
              and t.tgfoid operator(pg_catalog.>=) 16384::pg_catalog.oid)"
     };
@@ -66,7 +68,7 @@ macro_rules! late {
 /// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
-    counters!("case when c.oid is null then 'gone' else 'now' end"),
+    counters!("case when c.oid is not null then 'now' when held.is_ddl then 'gone' else 'unseen' end"),
     "greatest(c.reltuples, case when greatest(c.reltuples, 0)::pg_catalog.float8 operator(pg_catalog.<) \
          (2::pg_catalog.float8 operator(pg_catalog.*) (pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) \
            operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) \
@@ -89,8 +91,15 @@ pub const NOW: &str = concat!(
      left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) held.relation \
      left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace ",
     counted_of!("true"),
-    " or (c.oid is null and held.is_ddl)"
+    " or (c.oid is null and (held.is_ddl or (pg_catalog.pg_stat_get_xact_tuples_inserted(held.relation) \
+         operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(held.relation) \
+         operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(held.relation)) \
+       operator(pg_catalog.>) 0::pg_catalog.int8))"
 );
+
+/// Cursors that this transaction has made and that outlive it.
+pub const KEPT: &str = "select 'kept' from pg_catalog.pg_cursors c where c.is_holdable \
+    and c.creation_time operator(pg_catalog.>=) pg_catalog.transaction_timestamp()";
 
 /// What the counters say before anything is written: only their numbers matter.
 macro_rules! baseline {
@@ -115,6 +124,11 @@ pub const BEFORE_ALL: &str =
 /// The rows of one of these queries among those that a round has brought; nothing where they cannot be read.
 pub fn read(rows: &[Vec<Option<String>>], mark: &str) -> Option<Vec<Counted>> {
     rows.iter().filter(|row| row.first().and_then(Option::as_deref) == Some(mark)).map(|row| counted(row)).collect()
+}
+
+/// Whether there is a row with this mark.
+pub fn is_any(rows: &[Vec<Option<String>>], mark: &str) -> bool {
+    rows.iter().any(|row| row.first().and_then(Option::as_deref) == Some(mark))
 }
 
 /// OIDs of relations that the transaction has dropped: their locks are there, and nothing that they were.

@@ -1,17 +1,16 @@
 //! Programs run one transaction like the other. Where the last ones had as many turns as this one has by now, the
 //! count that the COMMIT waits for goes to the target along with the last write, and so does the way to the disk.
 //!
-//! What must stay true: such a count is that of the COMMIT only where nothing has run or was bound since, and where
-//! no code of somebody's can be deferred to the commit: nothing that the transaction has locked to write has a
-//! trigger that is, and while it is locked none can be made. Otherwise the target is asked again.
+//! What must stay true: such a count is that of the COMMIT only where nothing came behind it that may call code, and
+//! where no code of somebody's can be deferred to the commit: nothing that the transaction has locked to write has a
+//! trigger that is, as a snapshot tells that is younger than the lock, and while it is locked none can be made. Otherwise the target is asked again.
 
 use super::counters;
 use super::held::{Asked, Verdict};
 use super::relay::Mode;
 use super::seldom;
 use super::session::{End, Session};
-use crate::core::statement::facts::TransactionVerb;
-use crate::server::check::Planned;
+use crate::core::wire::frontend::{Frontend, Named};
 
 /// How many turns transactions had that wrote: each ends with a Sync, or is a Query.
 #[derive(Default)]
@@ -20,12 +19,14 @@ pub struct Habit {
     turns: u32,
     /// All of those before the COMMIT of the last two, the younger one first.
     last: [u32; 2],
+    /// Code has run that nobody has read: what names stand for at the target only that knows.
+    is_broken: bool,
 }
 
 impl Habit {
     /// Whether the COMMIT comes behind this turn, if the transaction is like the last two.
     fn is_last_turn(&self) -> bool {
-        self.last == [self.turns.saturating_add(1); 2]
+        self.last == [self.turns.saturating_add(1); 2] && !self.is_broken
     }
 
     /// A turn is over, and the transaction goes on.
@@ -36,6 +37,11 @@ impl Habit {
     /// The COMMIT comes next.
     fn commits(&mut self) {
         self.last = [self.turns, self.last[0]];
+    }
+
+    /// Nothing is asked ahead any more.
+    pub fn breaks(&mut self) {
+        self.is_broken = true;
     }
 
     /// The transaction is over.
@@ -55,11 +61,27 @@ impl Session {
         is_likely
     }
 
-    /// Something is bound: unless it is the COMMIT, what was counted is not all.
-    pub(super) fn bind_behind(&mut self, planned: Option<&Planned>) {
-        let ends = planned.and_then(|planned| planned.cleared.facts().transaction) == Some(TransactionVerb::Commit);
-        if !ends {
+    /// Whatever comes behind such a count makes it worthless, unless it leads to nothing but a COMMIT: what is read,
+    /// bound or described may call code before it runs.
+    pub(super) fn comes_behind(&mut self, message: &Frontend<'_>) {
+        if self.held.told.ahead.is_some() && !self.leads_to_commit(message) {
             self.held.told.ahead = None;
+        }
+    }
+
+    fn leads_to_commit(&self, message: &Frontend<'_>) -> bool {
+        let bound = |name: &str| self.portals.get(name).is_some_and(|bound| is_commit(&bound.text));
+        match message {
+            Frontend::Query(sql) => is_commit(sql),
+            Frontend::Parse { sql, types, .. } => types.is_empty() && is_commit(sql),
+            Frontend::Bind { statement: name, .. } | Frontend::Describe { what: Named::Statement, name } => {
+                // A value may be of a type that checks it.
+                let parsed = self.prepared.get(*name);
+                parsed.is_some_and(|parsed| parsed.types.is_empty() && is_commit(&parsed.text))
+            }
+            Frontend::Describe { what: Named::Portal, name } | Frontend::Execute { portal: name, .. } => bound(name),
+            Frontend::Close { .. } | Frontend::Flush | Frontend::Sync | Frontend::Terminate => true,
+            Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail | Frontend::FunctionCall => false,
         }
     }
 
@@ -85,6 +107,15 @@ impl Session {
             && self.held.told.is_enough(Asked::SoFar)
             && counted.is_some_and(|all| !all.iter().any(|one| one.may_defer))
     }
+}
+
+/// Whether a text is a COMMIT and nothing else, as programs write it.
+fn is_commit(sql: &str) -> bool {
+    let mut words = sql.trim().trim_end_matches(';').split_ascii_whitespace();
+    let is_any = |word: &str, of: [&str; 2]| of.iter().any(|one| word.eq_ignore_ascii_case(one));
+    words.next().is_some_and(|word| is_any(word, ["commit", "end"]))
+        && words.next().is_none_or(|word| is_any(word, ["work", "transaction"]))
+        && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -113,5 +144,16 @@ mod tests {
         assert_eq!(transaction(1), [false]);
         assert_eq!(transaction(1), [false]);
         assert_eq!(transaction(1), [true]);
+    }
+
+    #[test]
+    fn a_commit_is_known_by_its_words() {
+        for sql in ["COMMIT", " commit work ;", "End Transaction;\n", "commit;;"] {
+            assert!(is_commit(sql), "{sql}");
+        }
+        for sql in ["", ";", "commit and chain", "commit; select 1", "commit prepared 'a'", "commit -- no", "rollback"]
+        {
+            assert!(!is_commit(sql), "{sql}");
+        }
     }
 }

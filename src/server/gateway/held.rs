@@ -58,6 +58,8 @@ pub struct Held {
     last_ended: Option<(u64, u32)>,
     /// One of them may lock rows that no counter tells of.
     may_lock: bool,
+    /// Code has run that nobody has read: it may have left a cursor whose query runs at the commit.
+    pub may_keep: bool,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
     pub locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
@@ -98,9 +100,10 @@ pub const DEFERRED: &str = "dbgate_constraints";
 
 /// The gateway's own prepared statements: name and text. They are read with `pg_catalog` spelled
 /// out, so that no search path can bend them.
-pub const OWN: [(&str, &str); 10] = [
+pub const OWN: [(&str, &str); 11] = [
     ("dbgate_locks", LOCKS),
     ("dbgate_counts", counters::NOW),
+    ("dbgate_kept", counters::KEPT),
     ("dbgate_baseline", counters::BEFORE),
     ("dbgate_baseline_all", counters::BEFORE_ALL),
     (DEFERRED, "SET CONSTRAINTS ALL IMMEDIATE"),
@@ -247,6 +250,9 @@ impl Session {
             self.ask_own(DEFERRED, &[]);
         }
         self.ask_own("dbgate_counts", &[]);
+        if asked == Asked::BeforeCommit && self.held.may_keep {
+            self.ask_own("dbgate_kept", &[]);
+        }
     }
 
     /// Counts and judges everything since the transaction began; before a commit, deferred work too.
@@ -288,6 +294,8 @@ impl Session {
         // Of the session's own, and of what this transaction has made, the catalog knows nothing.
         let dropped = counters::gone(rows).find_map(|oid| self.catalog.by_oid(oid));
         let changed = match dropped {
+            _ if counters::is_any(rows, "unseen") => Err(CountError::Unseen),
+            _ if counters::is_any(rows, "kept") => Err(CountError::Kept),
             Some(relation) => Err(CountError::Redefined(relation.name.to_string())),
             None => impact::difference(before, &now, &self.held.written, &own),
         };
@@ -378,7 +386,7 @@ impl Session {
         self.held.habit.ended();
         self.held.facts = None;
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
-        (self.held.undo, self.held.may_lock) = (None, false);
+        (self.held.undo, self.held.may_lock, self.held.may_keep) = (None, false, false);
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;

@@ -61,6 +61,8 @@ impl Session {
             self.own.doubt();
             self.doubt_cursors();
             self.may_misread = true;
+            self.held.habit.breaks();
+            self.held.may_keep = true;
         }
         if self.moves_names(planned) {
             // In a block it may be taken back.

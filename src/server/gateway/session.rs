@@ -370,6 +370,7 @@ impl Session {
             Err(WireError::NotText { .. }) => return super::seldom(self.refuse_bytes(&message)).await,
             Err(error) => return Err(error.into()),
         };
+        self.comes_behind(&parsed);
         match parsed {
             Frontend::Terminate => Err(End::Goodbye),
             // After an error in the extended protocol nothing but Sync is looked at.
