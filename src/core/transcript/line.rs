@@ -18,7 +18,7 @@ use crate::core::transcript::canonical::{self, CanonicalError, Members};
 /// The longest line in bytes, well below the 64 KiB that an entry of a C2SP tile may have.
 pub const LONGEST: usize = 16 * 1024;
 /// Statements that one line may stand for.
-pub const LONGEST_RUN: u64 = 64;
+pub const LONGEST_RUN: u64 = 1024;
 
 /// The members every line has; callers of [`Chain::append`] must not bring their own.
 const COMMON: [&str; 7] = ["v", "k", "sid", "seq", "prev", "t", "m"];

@@ -12,7 +12,7 @@ pub mod line;
 pub mod redact;
 
 pub use commitment::{Domain, RowsDigest, SessionKey};
-pub use line::{Chain, Event, LONGEST_RUN, Leaf, Line, LineError};
+pub use line::{Chain, Event, LONGEST, LONGEST_RUN, Leaf, Line, LineError};
 
 #[cfg(test)]
 mod tests;

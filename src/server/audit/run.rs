@@ -14,10 +14,19 @@ use crate::core::policy::Cleared;
 use crate::core::statement::facts::Facts;
 use crate::core::time::Moment;
 use crate::core::transcript::canonical::Members;
-use crate::core::transcript::{Domain, LONGEST_RUN};
+use crate::core::transcript::{Domain, LONGEST, LONGEST_RUN};
 
-/// Longer texts have a line each: with all its parameters a line stays below its limit.
+/// Longer texts have a line each.
 const LONGEST_TEXT: usize = 2048;
+/// What stands in a line beside a text and what was bound.
+const REST: usize = 1024;
+/// A commitment in a list.
+const BOUND: usize = 67;
+
+/// How many statements of this text may share a line that stays below its limit, whatever of it is escaped.
+fn most_of(text: &str) -> u64 {
+    count(LONGEST.saturating_sub(REST + 6 * text.len()) / BOUND).clamp(1, LONGEST_RUN)
+}
 
 /// A line that may yet grow.
 pub(super) struct Run {
@@ -73,7 +82,7 @@ impl Run {
     /// Whether the next statement is this one again.
     fn takes_statement(&self, text: &str, facts: &Arc<Facts>) -> bool {
         let is_same = matches!(&self.what, What::Statements { facts: own, .. } if Arc::ptr_eq(own, facts));
-        is_same && self.length < LONGEST_RUN && self.text == text
+        is_same && self.text == text && self.length < most_of(text)
     }
 
     /// Whether the next statement has ended just like those before it.

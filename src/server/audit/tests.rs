@@ -273,44 +273,63 @@ async fn a_statement_that_is_run_many_times_has_a_line_for_many_of_them() {
     let mut record = session(&log, &grant).await;
     let (text, one) = ("insert into t values ($1)", cleared("INSERT"));
     let wording = Wording::of(text);
-    for number in 1..=100 {
+    for number in 1..=300 {
         assert_eq!(again(&mut record, &one, text, &wording, &number.to_string()).await, number);
     }
     // Another text of the same shape is another statement.
-    let other = again(&mut record, &one, "insert  into t values ($1)", &wording, "101").await;
+    let other = again(&mut record, &one, "insert  into t values ($1)", &wording, "301").await;
     record.settled().await.expect("durable");
     let stored = log.session_lines(&grant.session).expect("read").expect("a session").0;
-    assert_eq!((other, stored.len()), (101, 4), "all is in the log before anything is sent");
-    for number in 1..=99 {
+    assert_eq!((other, stored.len()), (301, 4), "all is in the log before anything is sent");
+    for number in 1..=299 {
         let nothing = ResultRecord { tag: "INSERT 0 1", columns: &[], ..seen(0) };
         if record.go_on(number, 0, &nothing, 1, clock::now()) == 0 {
             record.result_of_many(number, 0, nothing, clock::now()).await.expect("recorded");
         }
     }
-    record.error(100, 0, "23505", clock::now()).await.expect("recorded");
-    record.error(101, 0, "25P02", clock::now()).await.expect("recorded");
+    record.error(300, 0, "23505", clock::now()).await.expect("recorded");
+    record.error(301, 0, "25P02", clock::now()).await.expect("recorded");
     record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
     let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
     let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
     let told: Vec<_> = lines.iter().map(|line| (line.kind.as_str(), line.numbers(), line.number("times"))).collect();
     let expected = [
         ("session.open", 0..1, None),
-        ("stmt", 1..65, Some(64)),
-        ("stmt", 65..101, Some(36)),
-        ("stmt", 101..102, None),
-        ("result", 1..65, Some(64)),
-        ("result", 65..100, Some(35)),
-        ("error", 100..101, None),
-        ("error", 101..102, None),
+        ("stmt", 1..228, Some(227)),
+        ("stmt", 228..301, Some(73)),
+        ("stmt", 301..302, None),
+        ("result", 1..300, Some(299)),
+        ("error", 300..301, None),
+        ("error", 301..302, None),
         ("session.close", 0..1, None),
     ];
     assert_eq!(told, expected);
     let bound = |number: u64| key().commit(Domain::Parameters, number.to_string().as_bytes());
-    let expected: Vec<String> = (65..=100).map(bound).collect();
+    let expected: Vec<String> = (228..=300).map(bound).collect();
     assert_eq!(lines[2].member("par_c"), Some(&serde_json::json!(expected)), "what each of them was bound to");
     let report = verify(&evidence(&log, &grant), &trusted(&log));
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
-    assert_eq!((report.summary.statements, report.completeness), (101, State::Good));
+    assert_eq!((report.summary.statements, report.completeness), (301, State::Good));
+}
+
+#[tokio::test]
+async fn a_line_for_many_is_below_its_limit_whatever_its_text_is() {
+    let folder = Folder::new();
+    let log = open(&folder).await.expect("opened");
+    let grant = grant(None);
+    let mut record = session(&log, &grant).await;
+    let one = cleared("INSERT");
+    for (length, odd) in [(1900, '\u{1}'), (1900, '\\'), (2100, '\u{1}'), (10, 'x')] {
+        let text = format!("insert into \"{}\" values ($1)", odd.to_string().repeat(length));
+        let wording = Wording::of(&text);
+        for number in 0..300 {
+            again(&mut record, &one, &text, &wording, &number.to_string()).await;
+        }
+    }
+    record.settled().await.expect("durable");
+    record.close("client", RoleEnd::Dropped, None, clock::now()).await.expect("closed");
+    let report = verify(&evidence(&log, &grant), &trusted(&log));
+    assert_eq!((report.summary.statements, report.completeness), (1200, State::Good), "{:#?}", report.findings);
 }
 
 #[tokio::test]
@@ -331,7 +350,7 @@ async fn what_is_skipped_shares_lines_as_well() {
     let lines = log.session_lines(&grant.session).expect("read").expect("a session").0;
     let lines: Vec<Event> = lines.iter().map(|line| Event::parse(line).expect("a line")).collect();
     let skipped = lines.iter().filter(|line| line.kind == "skipped" && line.text("state") == Some("23505"));
-    assert_eq!(skipped.map(Event::numbers).collect::<Vec<_>>(), [2..66, 66..101]);
+    assert_eq!(skipped.map(Event::numbers).collect::<Vec<_>>(), [2..101]);
     let report = verify(&evidence(&log, &grant), &trusted(&log));
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
 }
