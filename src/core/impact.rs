@@ -79,6 +79,19 @@ pub enum CountError {
     Kept,
 }
 
+impl CountError {
+    /// What to do about it.
+    pub const fn way_out(&self) -> &'static str {
+        match self {
+            Self::Unseen => "begin the transaction again",
+            Self::Kept => "declare cursors WITH HOLD in a transaction that runs no code of the database's own",
+            Self::Backwards(_) | Self::Redefined(_) | Self::Foreign(_) => {
+                "give definitions, TRUNCATE and LOCK TABLE a transaction without rows, outside functions"
+            }
+        }
+    }
+}
+
 impl Counted {
     /// What its backend has done to it since.
     fn since(&self, before: &Baseline) -> Counters {

@@ -43,7 +43,6 @@ async fn the_third_of_a_kind_waits_for_the_target_once_less() {
         }
         let first = seen[0];
         assert_eq!(first.1, 1, "{seen:?}");
-        // Of the last turn the Sync may have come late to the one before.
         let saved = |at: usize| (seen[at].0 + 1 == first.0, seen[at].1);
         assert_eq!((saved(2), saved(3)), ((true, 1), (true, 1)), "{seen:?}");
         // All of these have three turns: the first that is different in nothing but what it runs goes on alike.
@@ -127,6 +126,9 @@ create table evil (id bigint generated always as identity, label text);
 create function writes(n int) returns boolean language plpgsql as
   'begin insert into evil (label) select ''x'' from generate_series(1, n); return true; end';
 create function is_calm() returns boolean language plpgsql immutable as 'begin return writes(500); end';
+create table jobs (t text);
+create function job() returns trigger language plpgsql as 'begin execute new.t; return new; end';
+create trigger t after insert on jobs for each row execute function job();
 create function run(t text) returns int language plpgsql as 'begin execute t; return 1; end';
 ";
 
@@ -141,7 +143,12 @@ async fn what_calls_code_before_it_runs_ends_such_a_count() {
     // Its plan is made anew.
     let path = "set search_path = pg_catalog, public".to_owned();
     type Behind = fn(Requests) -> Requests;
-    let cases: [(Vec<String>, Behind); 4] = [
+    // Under a name that is a COMMIT to the gate.
+    let (gone, other) = ("deallocate c", "prepare c as select is_calm()");
+    let job = |sql: &str| format!("insert into jobs values ('{sql}')");
+    let cases: [(Vec<String>, Behind); 6] = [
+        (vec![hidden(gone), hidden(other)], |ask| ask.bind("", "c")),
+        (vec![job(gone), job(other)], |ask| ask.bind("", "c")),
         (vec![hidden("prepare hid as select is_calm()")], |ask| ask.bind("", "hid")),
         (vec![], |ask| ask.parse("", "select is_calm()").bind("", "")),
         (vec![domain.clone(), much.clone()], |ask| ask.parse("x", "select '{5}'::pg_temp.d[]")),
@@ -149,6 +156,7 @@ async fn what_calls_code_before_it_runs_ends_such_a_count() {
     ];
     for (before, behind) in cases {
         let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+        ask().parse("c", "commit").sync(&mut peer).await;
         for sql in &before {
             assert_eq!(error(&peer.query(sql).await), None, "{sql}");
         }
@@ -214,14 +222,22 @@ async fn a_cursor_that_code_leaves_open_does_not_run_behind_the_count() {
     let policy = [("classification.toml", ""), ("open.cedar", AT_MOST_100)];
     let gate = Gate::without_pack("habit_kept", &format!("{SHOP}{CODE}"), &policy).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
-    let declare = "select run('declare c cursor with hold for select writes(500)')";
-    for way in [false, true] {
+    let declares = [
+        "select run('declare c cursor with hold for select writes(500)')",
+        "insert into jobs values ('declare c cursor with hold for select writes(500)')",
+    ];
+    for (way, declare) in [(false, declares[0]), (true, declares[0]), (false, declares[1]), (true, declares[1])] {
         let told = either_way(&mut peer, declare, way).await;
         assert!(error(&told).expect("refused").message.contains("WITH HOLD"), "{:?}", error(&told));
         either_way(&mut peer, "begin", way).await;
         let told = either_way(&mut peer, declare, way).await;
         let commit = either_way(&mut peer, "commit", way).await;
         assert!(error(&told).or(error(&commit)).expect("refused").message.contains("WITH HOLD"));
+        // One of the client's own, beside writes that call nothing.
+        let honest =
+            ["begin", "declare k cursor with hold for select id from orders", "delete from orders where id = 9"];
+        transaction(&mut peer, &honest, way).await;
+        transaction(&mut peer, &["commit", "fetch 1 from k", "close k"], way).await;
         // What it leaves for itself only is as good as any.
         transaction(&mut peer, &["begin", "select run('declare c cursor for select 1')", "commit"], way).await;
         assert_eq!(rows(&peer.query("select count(*) from pg_cursors").await), [["0"]]);

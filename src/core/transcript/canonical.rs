@@ -70,6 +70,11 @@ impl Members {
         self
     }
 
+    /// How many bytes they are by now.
+    pub const fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Adds a text.
     pub fn text(&mut self, key: &'static str, text: &str) -> &mut Self {
         self.add(key, |to| push_quoted(to, text))

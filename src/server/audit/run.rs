@@ -18,14 +18,14 @@ use crate::core::transcript::{Domain, LONGEST, LONGEST_RUN};
 
 /// Longer texts have a line each.
 const LONGEST_TEXT: usize = 2048;
-/// What stands in a line beside a text and what was bound.
-const REST: usize = 1024;
+/// What every line has beside its members, and how often the statement ran.
+const REST: usize = 512;
 /// A commitment in a list.
 const BOUND: usize = 67;
 
-/// How many statements of this text may share a line that stays below its limit, whatever of it is escaped.
-fn most_of(text: &str) -> u64 {
-    count(LONGEST.saturating_sub(REST + 6 * text.len()) / BOUND).clamp(1, LONGEST_RUN)
+/// How many statements may share a line that has so many bytes before what was bound.
+fn most_of(bytes: usize) -> u64 {
+    count(LONGEST.saturating_sub(REST + bytes) / BOUND).clamp(1, LONGEST_RUN)
 }
 
 /// A line that may yet grow.
@@ -82,7 +82,7 @@ impl Run {
     /// Whether the next statement is this one again.
     fn takes_statement(&self, text: &str, facts: &Arc<Facts>) -> bool {
         let is_same = matches!(&self.what, What::Statements { facts: own, .. } if Arc::ptr_eq(own, facts));
-        is_same && self.text == text && self.length < most_of(text)
+        is_same && self.text == text && self.length < most_of(self.members.bytes())
     }
 
     /// Whether the next statement has ended just like those before it.

@@ -37,8 +37,8 @@ pub(super) struct Unsettled {
     gathered: u32,
 }
 
-/// So many lines that a commit will wait for are worth a way to the disk of their own.
-const MANY: u32 = 64;
+/// So many lines that a commit will wait for are worth a way to the disk of their own: a line of a batch may be 16 KiB.
+const MANY: u32 = 16;
 
 impl Unsettled {
     /// One more line is in the queue.

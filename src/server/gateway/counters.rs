@@ -65,10 +65,15 @@ macro_rules! late {
     };
 }
 
-/// The count query. Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
+/// The count query. What no query of the transaction sees, because it is younger than its snapshot, the system's own
+/// caches know: it is there where one can say whether it is visible, and has rows of its own where it has a file.
+/// Only relations on which this backend holds a lock that writers, TRUNCATE or DDL take can have
 /// changed; that also is what makes it cheap.
 pub const NOW: &str = concat!(
-    counters!("case when c.oid is not null then 'now' when held.is_ddl then 'gone' else 'unseen' end"),
+    counters!(
+        "case when c.oid is not null then 'now' \
+           when pg_catalog.pg_table_is_visible(held.relation) is null then 'gone' else 'unseen' end"
+    ),
     "greatest(c.reltuples, case when greatest(c.reltuples, 0)::pg_catalog.float8 operator(pg_catalog.<) \
          (2::pg_catalog.float8 operator(pg_catalog.*) (pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) \
            operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) \
@@ -91,10 +96,12 @@ pub const NOW: &str = concat!(
      left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) held.relation \
      left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace ",
     counted_of!("true"),
-    " or (c.oid is null and (held.is_ddl or (pg_catalog.pg_stat_get_xact_tuples_inserted(held.relation) \
-         operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(held.relation) \
-         operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(held.relation)) \
-       operator(pg_catalog.>) 0::pg_catalog.int8))"
+    " or (c.oid is null and case when pg_catalog.pg_table_is_visible(held.relation) is null then held.is_ddl \
+         else held.is_ddl or pg_catalog.pg_relation_filenode(held.relation) is null \
+           or (pg_catalog.pg_stat_get_xact_tuples_inserted(held.relation) \
+             operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(held.relation) \
+             operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(held.relation)) \
+             operator(pg_catalog.>) 0::pg_catalog.int8 end)"
 );
 
 /// Cursors that this transaction has made and that outlive it.

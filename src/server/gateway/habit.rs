@@ -19,8 +19,10 @@ pub struct Habit {
     turns: u32,
     /// All of those before the COMMIT of the last two, the younger one first.
     last: [u32; 2],
-    /// Code has run that nobody has read: what names stand for at the target only that knows.
+    /// Code may have run that nobody has read, and what names stand for at the target only that knows.
     is_broken: bool,
+    /// What the target has counted along with what ran last.
+    pub counted: Option<Vec<Vec<Option<String>>>>,
 }
 
 impl Habit {
@@ -47,6 +49,7 @@ impl Habit {
     /// The transaction is over.
     pub fn ended(&mut self) {
         self.turns = 0;
+        self.counted = None;
     }
 }
 
@@ -64,8 +67,8 @@ impl Session {
     /// Whatever comes behind such a count makes it worthless, unless it leads to nothing but a COMMIT: what is read,
     /// bound or described may call code before it runs.
     pub(super) fn comes_behind(&mut self, message: &Frontend<'_>) {
-        if self.held.told.ahead.is_some() && !self.leads_to_commit(message) {
-            self.held.told.ahead = None;
+        if self.held.habit.counted.is_some() && !self.leads_to_commit(message) {
+            self.held.habit.counted = None;
         }
     }
 
@@ -88,7 +91,7 @@ impl Session {
     /// Judges what is held before a COMMIT of the client's. False when it may not stand.
     pub(super) async fn judged_before_commit(&mut self, mode: Mode) -> Result<bool, End> {
         self.held.habit.commits();
-        if let Some(rows) = self.held.told.ahead.take().filter(|rows| self.is_counted_by(rows))
+        if let Some(rows) = self.held.habit.counted.take().filter(|rows| self.is_counted_by(rows))
             && matches!(self.judge_counts(&rows).await?, Verdict::Stands)
         {
             return self.settle_by(Verdict::Stands, mode, Asked::BeforeCommit).await;
@@ -101,11 +104,10 @@ impl Session {
 
     /// Whether what was counted along with the last write is what a COMMIT would be counted for.
     fn is_counted_by(&self, rows: &[Vec<Option<String>>]) -> bool {
-        let is_plain = self.people.lift.is_none() && self.people.trying.is_none() && !self.held.has_undone;
+        // What is kept of rows before they change asks the target behind what the client has asked.
+        let is_plain = self.is_all_told() && self.held.undo.is_none();
         let counted = counters::read(rows, "now");
-        is_plain
-            && self.held.told.is_enough(Asked::SoFar)
-            && counted.is_some_and(|all| !all.iter().any(|one| one.may_defer))
+        is_plain && counted.is_some_and(|all| !all.iter().any(|one| one.may_defer))
     }
 }
 

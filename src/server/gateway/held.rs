@@ -293,19 +293,14 @@ impl Session {
         };
         // Of the session's own, and of what this transaction has made, the catalog knows nothing.
         let dropped = counters::gone(rows).find_map(|oid| self.catalog.by_oid(oid));
-        let changed = match dropped {
-            _ if counters::is_any(rows, "unseen") => Err(CountError::Unseen),
-            _ if counters::is_any(rows, "kept") => Err(CountError::Kept),
-            Some(relation) => Err(CountError::Redefined(relation.name.to_string())),
-            None => impact::difference(before, &now, &self.held.written, &own),
+        let changed = match (dropped, counters::is_any(rows, "unseen"), counters::is_any(rows, "kept")) {
+            (_, true, _) => Err(CountError::Unseen),
+            (_, _, true) => Err(CountError::Kept),
+            (Some(relation), false, false) => Err(CountError::Redefined(relation.name.to_string())),
+            (None, false, false) => impact::difference(before, &now, &self.held.written, &own),
         };
-        let changed = changed.map_err(|error| {
-            refused(
-                "uncountable",
-                &format!("{error}; nothing of it was committed"),
-                "give definitions, TRUNCATE and LOCK TABLE a transaction without rows, outside functions",
-            )
-        });
+        let changed = changed
+            .map_err(|error| refused("uncountable", &format!("{error}; nothing of it was committed"), error.way_out()));
         let left = impact::own_left(&own, before, &now);
         // Counters of relations that earlier transactions wrote to may linger on.
         self.held.last.extend(impact::baseline(&now));

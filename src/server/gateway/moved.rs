@@ -14,7 +14,7 @@ use super::session::{End, Judged, Session};
 use super::simple::forwarded;
 use crate::core::policy::Denial;
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Facts, TransactionVerb};
+use crate::core::statement::facts::{Effect, Facts, TransactionVerb};
 use crate::core::statement::grammar::{self, Statement, TEMP_VIEW};
 use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
@@ -61,6 +61,9 @@ impl Session {
             self.own.doubt();
             self.doubt_cursors();
             self.may_misread = true;
+        }
+        if self.may_hide_names(planned) || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
+            // So may what runs along with a write: triggers, rules, defaults.
             self.held.habit.breaks();
             self.held.may_keep = true;
         }

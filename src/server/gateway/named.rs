@@ -11,13 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bound::{Behind, Deadline};
+use super::habit::Habit;
 use super::session::{Bound, End, Judged, Session};
 use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
 use crate::core::scope::catalog::Catalog;
 use crate::core::scope::catalog::RelationKind;
 use crate::core::session::{Owner, Step};
-use crate::core::statement::facts::{Effect, Facts, Name, TransactionVerb};
+use crate::core::statement::facts::{Facts, Name, TransactionVerb};
 use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
 use crate::core::wire::frontend::Named;
@@ -254,6 +255,10 @@ impl Session {
         match (facts.verb.as_str(), name) {
             ("DISCARD ALL", _) | ("DEALLOCATE", Some("")) => {
                 self.own.forget();
+                if facts.verb == "DISCARD ALL" {
+                    // What code has left behind is gone.
+                    self.held.habit = Habit::default();
+                }
                 self.prepared.clear();
                 self.cursors.clear();
             }
@@ -414,18 +419,12 @@ impl Session {
     }
 }
 
-/// What was judged as unable to change rows is counted from here on, unless it names nothing.
+/// What was judged as unable to change rows is counted from here on, unless it names nothing: what begins or ends a
+/// transaction must have nothing asked in front of it, for that has failed or has not begun.
 fn count<'p>(all: impl Iterator<Item = &'p mut Arc<Planned>>) {
-    for planned in all.filter(|planned| planned.hold == Hold::Not && !names_nothing(planned.cleared.facts())) {
+    for planned in all.filter(|planned| planned.hold == Hold::Not && !planned.cleared.facts().names_nothing()) {
         *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
     }
-}
-
-/// What begins, ends or sets up a transaction, or sets something, is the same whatever names mean; and nothing can be
-/// asked in front of it: a transaction may have failed, or has not begun.
-fn names_nothing(facts: &Facts) -> bool {
-    let sets = facts.effect == Effect::Session && (facts.verb.starts_with("SET") || facts.verb == "RESET");
-    facts.transaction.is_some() || sets
 }
 
 /// Code whose text nobody reads may do anything to names, and a view of the session's own may take

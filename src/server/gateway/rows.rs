@@ -105,7 +105,6 @@ fn deadline(planned: &Planned, now: Instant) -> Option<tokio::time::Instant> {
 impl Session {
     /// Notes a statement that is about to be executed.
     pub(super) fn begin(&mut self, number: u64, part: u32, planned: &Arc<Planned>, before: u32) {
-        self.held.told.ahead = None;
         self.doubt_what_follows(planned);
         self.note_idle(planned.cleared.limits());
         let mut execution = Execution { before, ..Execution::begin(number, part, planned.clone(), Instant::now()) };

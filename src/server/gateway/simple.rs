@@ -226,7 +226,7 @@ impl Session {
             false => {
                 self.ask_statement(planned);
                 counting.into_iter().for_each(|asked| self.ask_counts(asked));
-                is_ahead = part.is_last && counting.is_none() && self.is_told_in_block() && self.ask_ahead();
+                is_ahead = part.is_last && self.is_told_in_block() && self.ask_ahead();
                 frontend::flush(&mut self.up);
             }
         }
@@ -260,7 +260,7 @@ impl Session {
         }
         match part.is_last {
             true => {
-                self.held.told.ahead = is_ahead.then_some(drained.rows);
+                self.held.habit.counted = is_ahead.then_some(drained.rows);
                 seldom(self.finish(Mode::Simple)).await?;
             }
             // Its transaction goes on, and nothing can hide what has ended within it.

@@ -31,8 +31,6 @@ pub struct Told {
     last: Option<(Arc<Facts>, u64)>,
     /// Of those before it.
     sums: BTreeMap<(Name, RowAction), u64>,
-    /// What the target has counted along with what ran last.
-    pub ahead: Option<Vec<Vec<Option<String>>>>,
 }
 
 impl Told {
@@ -119,13 +117,16 @@ impl Session {
             return Ok(false);
         }
         if !self.stands_so_far() {
-            let stands = self.settle(Mode::Extended, Asked::SoFar).await?;
+            let stands = match is_ahead {
+                true => self.settle_counted(&drained.rows, Mode::Extended, Asked::SoFar).await?,
+                false => self.settle(Mode::Extended, Asked::SoFar).await?,
+            };
             if stands {
                 self.sync_in_block().await?;
             }
             return Ok(stands);
         }
-        self.held.told.ahead = is_ahead.then_some(drained.rows);
+        self.held.habit.counted = is_ahead.then_some(drained.rows);
         self.after_sync();
         backend::write_ready(self.status, self.client.out());
         Ok(true)
@@ -149,10 +150,15 @@ impl Session {
         stands
     }
 
-    fn tags_stand(&mut self) -> bool {
+    /// Whether tags tell all that has run since the transaction began, and nobody was asked about any of it.
+    pub(super) fn is_all_told(&self) -> bool {
         let is_plain = self.people.lift.is_none() && self.people.trying.is_none();
         let is_whole = !self.held.has_undone && self.held.locked.is_empty();
-        if !self.held.told.is_enough(Asked::SoFar) || !is_plain || !is_whole {
+        self.held.told.is_enough(Asked::SoFar) && is_plain && is_whole
+    }
+
+    fn tags_stand(&mut self) -> bool {
+        if !self.is_all_told() {
             return false;
         }
         self.held.told.add_last();
