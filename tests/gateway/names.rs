@@ -110,6 +110,32 @@ async fn a_statement_that_is_run_by_another_counts_with_all_it_does() {
     gate.stop().await;
 }
 
+#[tokio::test]
+async fn a_name_that_code_has_taken_from_what_names_nothing_is_given_back() {
+    let run = "create function run(t text) returns int language plpgsql as 'begin execute t; return 1; end'";
+    let gate = Gate::start(&format!("{SHOP};{run}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let texts = ["set application_name = 'a'", "begin", "commit", "rollback", "show all", "discard all", "reset all"];
+    for sql in texts.into_iter().chain(["set transaction read write"]) {
+        for is_block in [false, true] {
+            let mut peer = Peer::through(&grant).await;
+            ask().parse("p", sql).sync(&mut peer).await;
+            assert_eq!(state(&peer.query("select run('deallocate p')").await), "");
+            assert_eq!(state(&peer.query(&format!("select run('prepare p as {WIPE}')")).await), "");
+            if is_block {
+                peer.query("begin").await;
+            }
+            let told = ask().run_named("p").sync(&mut peer).await;
+            let is_refused = is_block && sql == "discard all";
+            assert_eq!(state(&told), if is_refused { "25001" } else { "" }, "{sql}");
+            peer.query("commit").await;
+            assert_eq!(gate.count(WIPED).await, 0, "{sql}");
+            drop(peer);
+        }
+    }
+    gate.stop().await;
+}
+
 /// Lets engineers run code blocks; what holds then is the count.
 const BLOCKS: &str = r#"
 @id("all")

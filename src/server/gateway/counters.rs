@@ -59,7 +59,8 @@ macro_rules! there {
 macro_rules! late {
     () => {
         "pg_catalog.current_setting('transaction_isolation'::pg_catalog.text) \
-           operator(pg_catalog.<>) 'read committed'::pg_catalog.text or c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
+           operator(pg_catalog.<>) 'read committed'::pg_catalog.text \
+         or c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
            where t.tgrelid operator(pg_catalog.=) c.oid and t.tgdeferrable \
              and t.tgfoid operator(pg_catalog.>=) 16384::pg_catalog.oid)"
     };

@@ -3,7 +3,8 @@
 //!
 //! What must stay true: such a count is that of the COMMIT only where nothing came behind it that may call code, and
 //! where no code of somebody's can be deferred to the commit: nothing that the transaction has locked to write has a
-//! trigger that is, as a snapshot tells that is younger than the lock, and while it is locked none can be made. Otherwise the target is asked again.
+//! trigger that is, as a snapshot tells that is younger than the lock, and while it is locked none can be made.
+//! Otherwise the target is asked again.
 
 use super::counters;
 use super::held::{Asked, Verdict};

@@ -4,7 +4,7 @@
 //! read would run as a write. A change counts once the target has answered it and is taken back
 //! when an error makes the target skip it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::core::session::{Owner, Step};
 use crate::core::statement::facts::{Facts, Name, TransactionVerb};
 use crate::core::statement::grammar::{self, TEMP_VIEW};
 use crate::core::wire::frame::Message;
-use crate::core::wire::frontend::Named;
+use crate::core::wire::frontend::{self, Named};
 use crate::server::audit::Wording;
 use crate::server::check::{Hold, Planned, TOO_MANY, refused};
 use crate::server::decisions::Context;
@@ -41,6 +41,8 @@ const UNJUDGED: Duration = Duration::from_secs(120);
 /// Changes that the target was asked for, in the order of the requests.
 #[derive(Default)]
 pub struct Changes {
+    /// Names of statements that code may have put others under.
+    doubted: BTreeSet<String>,
     /// Of the request that is about to be made.
     next: Option<Box<Change>>,
     asked: VecDeque<Option<Box<Change>>>,
@@ -372,7 +374,7 @@ impl Session {
     /// Code runs that nobody has read: it may put other cursors under the names of those there are, and of portals.
     pub(super) fn doubt_cursors(&mut self) {
         self.cursors.values_mut().for_each(|cursor| cursor.calm = None);
-        count(self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()));
+        self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()).for_each(count);
     }
 
     /// Whether a Query that reads on from a cursor gets its rows in their binary form.
@@ -408,21 +410,45 @@ impl Session {
 
     /// Every name may have got another meaning: what was judged as unable to change rows is counted
     /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
+    /// What names nothing itself, as a COMMIT, is prepared again before it is bound: nothing may be asked in front of
+    /// it, for a transaction has failed there, or has not begun.
     fn doubt_names(&mut self) {
         self.judge_anew(|facts| facts.locks || !facts.effects.keys.is_empty());
-        let statements = self.prepared.values_mut().filter_map(|parsed| match &mut parsed.judged {
-            Judged::Planned(planned) => Some(planned),
-            Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => None,
-        });
-        count(statements);
-        count(self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()));
+        for (name, parsed) in &mut self.prepared {
+            match &mut parsed.judged {
+                Judged::Planned(planned) if planned.cleared.facts().names_nothing() => {
+                    // SQL cannot name the one without a name.
+                    if !name.is_empty() {
+                        self.changes.doubted.insert(name.clone());
+                    }
+                }
+                Judged::Planned(planned) => count(planned),
+                Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => {}
+            }
+        }
+        self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()).for_each(count);
+    }
+
+    /// Prepares such a statement again: code may have put another under its name.
+    pub(super) fn prepare_again(&mut self, name: &str, judged: &Judged, types: &[u8]) -> Result<(), End> {
+        let Some(planned) = judged.planned().filter(|_| self.changes.doubted.contains(name)) else { return Ok(()) };
+        // In a transaction that has failed only what ends it is prepared, and nothing else is bound.
+        let ends = [TransactionVerb::Commit, TransactionVerb::Rollback, TransactionVerb::RollbackTo];
+        if self.status == b'E' && !planned.cleared.facts().transaction.is_some_and(|verb| ends.contains(&verb)) {
+            return Ok(());
+        }
+        // What was sent before may fail, and then the target skips this.
+        if self.pipeline.is_empty() {
+            self.changes.doubted.remove(name);
+        }
+        self.ask_instead(name, &planned.forward, &frontend::types(types)?);
+        Ok(())
     }
 }
 
-/// What was judged as unable to change rows is counted from here on, unless it names nothing: what begins or ends a
-/// transaction must have nothing asked in front of it, for that has failed or has not begun.
-fn count<'p>(all: impl Iterator<Item = &'p mut Arc<Planned>>) {
-    for planned in all.filter(|planned| planned.hold == Hold::Not && !planned.cleared.facts().names_nothing()) {
+/// What was judged as unable to change rows is counted from here on.
+fn count(planned: &mut Arc<Planned>) {
+    if planned.hold == Hold::Not {
         *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
     }
 }

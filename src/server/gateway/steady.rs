@@ -110,6 +110,7 @@ impl Session {
     /// read again where one has changed since: they are told of those there are now. The era of what
     /// will be bound.
     pub(super) fn read_again(&mut self, name: &str, judged: &Judged, types: &[u8], era: u64) -> Result<u64, End> {
+        self.prepare_again(name, judged, types)?;
         let now = self.era();
         let counted = judged.planned().filter(|planned| planned.hold.is_counted());
         // In a transaction that has failed nothing can be read.
