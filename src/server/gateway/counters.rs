@@ -131,18 +131,22 @@ pub const BEFORE_ALL: &str =
 
 /// The rows of one of these queries among those that a round has brought; nothing where they cannot be read.
 pub fn read(rows: &[Vec<Option<String>>], mark: &str) -> Option<Vec<Counted>> {
-    rows.iter().filter(|row| row.first().and_then(Option::as_deref) == Some(mark)).map(|row| counted(row)).collect()
+    marked(rows, mark).map(|row| counted(row)).collect()
+}
+
+/// Those of them that begin with this mark.
+fn marked<'r>(rows: &'r [Vec<Option<String>>], mark: &str) -> impl Iterator<Item = &'r Vec<Option<String>>> {
+    rows.iter().filter(move |row| row.first().and_then(Option::as_deref) == Some(mark))
 }
 
 /// Whether there is a row with this mark.
 pub fn is_any(rows: &[Vec<Option<String>>], mark: &str) -> bool {
-    rows.iter().any(|row| row.first().and_then(Option::as_deref) == Some(mark))
+    marked(rows, mark).next().is_some()
 }
 
 /// OIDs of relations that the transaction has dropped: their locks are there, and nothing that they were.
 pub fn gone(rows: &[Vec<Option<String>>]) -> impl Iterator<Item = u32> {
-    let is_gone = |row: &&Vec<Option<String>>| row.first().and_then(Option::as_deref) == Some("gone");
-    rows.iter().filter(is_gone).filter_map(|row| row.last()?.as_deref()?.parse().ok())
+    marked(rows, "gone").filter_map(|row| row.last()?.as_deref()?.parse().ok())
 }
 
 /// One row of the count query, behind its mark.

@@ -56,13 +56,13 @@ impl Session {
     /// A statement is about to run: until the target is asked again, names behind it may mean something
     /// else, the gateway's own among them, and what it defines may do anything later.
     pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
-        let facts = planned.cleared.facts();
-        if self.may_hide_names(planned) {
+        let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
+        if hides_names {
             self.own.doubt();
             self.doubt_cursors();
             self.may_misread = true;
         }
-        if self.may_hide_names(planned) || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
+        if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
             // So may what runs along with a write: triggers, rules, defaults.
             self.held.habit.breaks();
             self.held.may_keep = true;
@@ -71,7 +71,7 @@ impl Session {
             // In a block it may be taken back.
             (self.has_moved_names, self.held.has_moved_names) = (true, true);
         }
-        self.has_odd_tables |= facts.makes.takes_over || self.may_hide_names(planned);
+        self.has_odd_tables |= facts.makes.takes_over || hides_names;
         self.has_odd_tables |= facts.makes.relations > 0 && !self.calls_nothing(facts);
         self.has_own_code |= match facts.verb.as_str() {
             "DO" | "CALL" => true,

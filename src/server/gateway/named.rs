@@ -414,6 +414,7 @@ impl Session {
     /// it, for a transaction has failed there, or has not begun.
     fn doubt_names(&mut self) {
         self.judge_anew(|facts| facts.locks || !facts.effects.keys.is_empty());
+        self.changes.doubted.clear();
         for (name, parsed) in &mut self.prepared {
             match &mut parsed.judged {
                 Judged::Planned(planned) if planned.cleared.facts().names_nothing() => {
