@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::args::{Asking, Format, Global};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::cli::session::{self, Granted};
 use crate::cli::whoami::print_json;
 use crate::sys::{clock, files, tls};
@@ -47,7 +48,7 @@ pub async fn psql(server: Option<&str>, target: &str, ask: &Asking, arguments: &
     let granted = session::grant(server, target, ask, false).await?;
     let native = Native::write(&granted)?;
     // Ctrl-C is psql's: it cancels a statement there and must not end us.
-    let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+    let _ignored = Interrupts::listen()?;
     let status = tokio::process::Command::from({
         let mut command = Command::new("psql");
         command
@@ -60,7 +61,6 @@ pub async fn psql(server: Option<&str>, target: &str, ask: &Asking, arguments: &
     })
     .status()
     .await;
-    ignored.abort();
     native.remove();
     // It expires by itself if this fails.
     let _ = granted.desk.broker.revoke(&granted.token, &granted.credential.answer.grant_id).await;

@@ -18,6 +18,7 @@ pub mod exec;
 pub mod exit;
 pub mod failure;
 pub mod generate;
+pub mod interrupt;
 pub mod login;
 pub mod logout;
 pub mod ls;

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::sys::dial::CancelHandle;
 
 /// How long a server may take to answer a cancel request before the connection is given up.
@@ -25,12 +26,12 @@ impl Watch {
     /// Begins to watch; what runs on `cancel`'s connection is cancelled when it is time to stop.
     pub fn begin(cancel: CancelHandle, deadline: Option<Instant>) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}"));
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut interrupts = Interrupts::listen()?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let (tell, stopped) = watch::channel(None);
         let task = tokio::spawn(async move {
             let exit = tokio::select! {
-                _ = interrupt.recv() => Exit::Interrupted,
+                () = interrupts.pressed() => Exit::Interrupted,
                 _ = terminate.recv() => Exit::Terminated,
                 () = elapsed(deadline) => Exit::Timeout,
             };
@@ -39,7 +40,7 @@ impl Watch {
             // It may have ended by itself, and a gateway that is gone cannot be asked.
             let _ = cancel.cancel().await;
             tokio::select! {
-                _ = interrupt.recv() => {}
+                () = interrupts.pressed() => {}
                 _ = terminate.recv() => {}
             }
             // Asked for twice: the person does not want to wait for an orderly end.

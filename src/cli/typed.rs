@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::cli::exit::Failure;
+use crate::cli::interrupt::{Interrupts, cancelling};
 use crate::cli::people::{self, People};
 use crate::client::check::{self, Advice};
 use crate::client::connect::{Event, Reply, Session};
@@ -73,17 +74,8 @@ async fn send(open: &mut Session, typed: &str, shown: &mut Shown<'_>) -> Result<
         eprintln!("{}", text::escape(why));
     }
     let cancel = open.cancel_handle();
-    let watching = tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("Cancel request sent");
-            // The statement may have ended by itself.
-            let _ = cancel.cancel().await;
-        }
-    });
     let started = Instant::now();
-    let outcome = open.run(sql, advice.word(), &mut |event| shown.see(event)).await;
-    watching.abort();
-    outcome?;
+    cancelling(&cancel, open.run(sql, advice.word(), &mut |event| shown.see(event))).await??;
     let failed = shown.failed.take();
     if let Some(id) = failed.as_ref().and_then(people::request_of) {
         return wait(open, typed, shown, &id).await;
@@ -102,9 +94,10 @@ async fn send(open: &mut Session, typed: &str, shown: &mut Shown<'_>) -> Result<
 /// People were asked about a statement: waits for them, and runs it once they agree. Ctrl-C withdraws it.
 async fn wait(open: &mut Session, typed: &str, shown: &mut Shown<'_>, id: &str) -> Result<Ran, Failure> {
     let people = shown.shell.people;
+    let mut interrupts = Interrupts::listen()?;
     let view = tokio::select! {
         view = people.wait(id) => view?,
-        _ = tokio::signal::ctrl_c() => return people.withdraw(id).await.map(|()| Ran::Badly),
+        () = interrupts.pressed() => return people.withdraw(id).await.map(|()| Ran::Badly),
     };
     match view.state.as_str() {
         "approved" => {

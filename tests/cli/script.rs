@@ -1,7 +1,6 @@
 //! `exec` and piped `connect`: what scripts and agents rely on.
 
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -9,18 +8,11 @@ use crate::support::dbgate::{document, exec_document, feed, said, text};
 use crate::support::desk::Desk;
 use crate::support::gate::SHOP;
 use crate::support::served::Served;
+use crate::support::until::until;
 
 /// Whether a statement that sleeps runs in the target, as a count.
 const ASLEEP: &str = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and state = 'active' \
                       and pid <> pg_backend_pid() and datname = current_database()";
-
-/// Waits until a condition of the database holds.
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "it never came to that: {what}");
-    }
-}
 
 fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")

@@ -7,6 +7,7 @@ use dbgate::core::scope::RelationName;
 use dbgate::server::scopes::{self, Complete, ScopeError};
 
 use crate::support::bench::{Bench, bench};
+use crate::support::until::until;
 
 const SHOP: &str = "
     create schema hr;
@@ -140,9 +141,7 @@ async fn what_the_role_is_made_of_is_no_other_and_its_sessions_end() {
         assert_eq!(ensure().await.expect("whole").name, role);
     }
     let backends = format!("select count(*) from pg_stat_activity where usename = '{name}'");
-    while bench.count(&backends).await > 0 {
-        tokio::task::yield_now().await;
-    }
+    until("its sessions are over", async || bench.count(&backends).await == 0).await;
     assert_eq!(bench.count("select count(*) from given").await, 0, "nothing of others is dropped");
     // A superuser is beyond the broker: nobody gets this scope.
     bench.superuser.batch_execute(&format!("alter role {role} superuser")).await.expect("given");

@@ -1,8 +1,6 @@
 //! A target that crashes under open sessions, one that is a standby until it is promoted, and one
 //! that is full.
 
-use std::time::{Duration, Instant};
-
 use dbgate::core::grant::{Access, GrantId};
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use dbgate::server::grants::end;
@@ -12,6 +10,7 @@ use tokio_postgres::Client;
 use crate::support::cluster::Fate;
 use crate::support::dbgate::{Program, said};
 use crate::support::gate::{Gate, Place, SHOP, column, reconfigure};
+use crate::support::until::until;
 
 fn cluster(purpose: &str) -> Cluster {
     // What a client was told is done must outlive a crash.
@@ -27,15 +26,6 @@ pub fn cluster_with(purpose: &str, parameters: &[(&str, &str)]) -> Cluster {
 
 fn place(cluster: &Cluster) -> Place<'_> {
     Place { cluster, database: "postgres".into(), sql: SHOP, target: "demo", policy: &crate::support::gate::POLICY }
-}
-
-/// Until something is so, for as long as a busy machine may take.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The SQLSTATE that ends a session which meets its target's end.

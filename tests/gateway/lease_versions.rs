@@ -5,9 +5,10 @@ use dbgate::core::grant::Access;
 use dbgate::demo::postgres::{Cluster, Installation, Settings};
 use tokio_postgres::{Client, NoTls};
 
-use super::leases::{LEFT, leave, revoke, role, until};
+use super::leases::{LEFT, leave, revoke, role};
 use super::versions::others;
 use crate::support::gate::{Gate, POLICY, Place, SHOP, column};
+use crate::support::until::until;
 
 #[tokio::test]
 async fn every_supported_version_lends_clean_roles_only() {

@@ -1,7 +1,5 @@
 //! Login roles serve one connection of their grant after another, and nothing passes from one to the next.
 
-use std::time::{Duration, Instant};
-
 use dbgate::core::api::GrantAnswer;
 use dbgate::core::grant::{Access, GrantId};
 use dbgate::server::grants::end;
@@ -9,15 +7,7 @@ use dbgate::server::sessions::EndReason;
 use tokio_postgres::Client;
 
 use crate::support::gate::{Gate, SHOP, column, superuser};
-
-/// Until something is so, for as long as a busy machine may take.
-pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use crate::support::until::until;
 
 fn id(grant: &GrantAnswer) -> GrantId {
     GrantId::parse(&grant.grant_id).expect("an id")

@@ -16,6 +16,7 @@ use dbgate::server::sessions::EndReason;
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::gate::{Gate, Place, SHOP, column, refusal};
+use crate::support::until::until;
 
 const MORE: &str = "
     create table parts (id int, note text, at date) partition by range (at);
@@ -30,16 +31,6 @@ tags = [\"pii\"]
 match = \"public.customers.email\"
 tags = [\"pii\", \"email\"]
 ";
-
-/// Until something is so. A minute is long for a machine with other work, not for the thing itself.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
-        tokio::task::yield_now().await;
-    }
-    started.elapsed()
-}
 
 /// Backends of the target that still run as one of these roles.
 async fn backends(gate: &Gate, roles: &[String]) -> i64 {

@@ -10,6 +10,7 @@ use super::failover::cluster_with;
 use super::outcomes::outcomes;
 use crate::support::gate::{Gate, Place, SHOP, cluster, column, refusal, superuser};
 use crate::support::requests::ask;
+use crate::support::until::until;
 use crate::support::wire::{Peer, error, message, rows};
 
 const SHORT: &str = r#"
@@ -179,12 +180,7 @@ fn sessions(states: &str) -> String {
 }
 
 async fn wait_for(gate: &Gate, sql: &str, expected: i64) {
-    let waited = async {
-        while gate.count(sql).await != expected {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waited).await.expect(sql);
+    until(sql, async || gate.count(sql).await == expected).await;
 }
 
 #[tokio::test]
@@ -298,9 +294,7 @@ async fn a_copy_whose_client_says_nothing_more_stops_when_its_time_is_up() {
     let mut sink = std::pin::pin!(client.copy_in("copy audit_trail (what) from stdin").await.expect("begins"));
     futures_util::SinkExt::send(&mut sink, Bytes::from_static(b"one\n")).await.expect("sent");
     let locks = "select count(*) from pg_locks where relation = 'audit_trail'::regclass and pid <> pg_backend_pid()";
-    while gate.count(locks).await > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("its locks are gone", async || gate.count(locks).await == 0).await;
     let error = sink.finish().await.expect_err("stopped");
     let error = error.as_db_error().expect("the gate says why");
     assert_eq!((error.code().code(), error.message().contains("0.3 s")), ("57014", true), "{error}");

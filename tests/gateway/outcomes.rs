@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::gate::{AT_MOST_100, Gate, SHOP};
 use crate::support::requests::ask;
+use crate::support::until::until;
 use crate::support::wire::{Peer, error, rows};
 
 /// A constraint that is looked at when a transaction commits.
@@ -269,7 +270,7 @@ async fn a_target_that_ends_a_session_has_the_last_word() {
             frontend::query("select pg_sleep(60)", &mut query);
             peer.send(&query).await;
             let asleep = format!("select count(*) from pg_stat_activity where pid = {process} and state = 'active'");
-            while gate.count(&asleep).await == 0 {}
+            until("it sleeps", async || gate.count(&asleep).await > 0).await;
         }
         assert_eq!(gate.count(&format!("select pg_terminate_backend({process})::int::bigint")).await, 1);
         let told = peer.until_closed().await;

@@ -7,6 +7,7 @@ use dbgate::core::wire::frontend::{self, Named};
 
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::ask;
+use crate::support::until::until;
 use crate::support::wire::{Peer, code, error, rows, tags};
 
 const ROWS: &str = "select count(*) from orders";
@@ -369,13 +370,11 @@ async fn what_was_made_after_the_access_shows_nothing_that_is_masked() {
         .await
         .expect("made");
     // Until the catalog is read again the view is not known, and its name is PostgreSQL's to resolve.
-    loop {
+    until("the view is known", async || {
         let told = Peer::through(&grant).await.query("select email from late limit 1").await;
-        match error(&told) {
-            Some(error) if error.message.contains("after this access") => break,
-            _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-        }
-    }
+        error(&told).is_some_and(|error| error.message.contains("after this access"))
+    })
+    .await;
     assert_eq!(code(&mut peer, "select 1").await, None);
     drop(peer);
     gate.stop().await;

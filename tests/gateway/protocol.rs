@@ -13,8 +13,10 @@ use dbgate::core::wire::startup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::gate::{Gate, SHOP, column, refusal, superuser};
+use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
+use crate::support::recorder::keeps_cancels;
 use crate::support::requests::ask;
+use crate::support::until::until;
 use crate::support::wire::{Channel, Peer, error, key, message, rows, tags};
 
 fn parameters(grant: &GrantAnswer) -> [(&str, &str); 2] {
@@ -268,6 +270,31 @@ async fn a_running_statement_is_cancelled_over_either_channel() {
     gate.stop().await;
 }
 
+/// Who waits for the end of a cancel request's connection, as every client does, may send the next statement.
+#[tokio::test]
+async fn a_cancel_request_ends_when_the_target_has_taken_it() {
+    let (port, may_pass) = keeps_cancels(cluster().port()).await;
+    let gate = Gate::start_recorded(SHOP, port).await;
+    let grant = gate.grant(Access::Read).await;
+    for channel in [Channel::Plain, Channel::Tls] {
+        let (mut peer, told) = sign_in_as(&grant, 2, &[]).await;
+        let (process, secret) = key(&told);
+        let mut request = BytesMut::new();
+        startup::write_cancel(process, &secret, &mut request);
+        let mut canceller = Peer::to(&grant, channel).await;
+        canceller.send(&request).await;
+        let ended = canceller.until_closed();
+        tokio::pin!(ended);
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut ended).await.is_err(), "the target has nothing");
+        may_pass.add_permits(1);
+        assert_eq!(tags(&ended.await), "");
+        for _ in 0..20 {
+            assert_eq!(rows(&peer.query("select 1").await), [["1"]]);
+        }
+    }
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn the_process_of_a_session_is_the_one_that_the_target_names() {
     let vouched = "[[channel]]\nmatch = \"here\"\n";
@@ -325,9 +352,7 @@ async fn until_running(gate: &Gate, like: &str) {
          and state = 'active' and query like '{like}'",
         gate.database
     );
-    while gate.count(&sql).await == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("it runs", async || gate.count(&sql).await > 0).await;
 }
 
 #[tokio::test]

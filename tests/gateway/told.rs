@@ -6,6 +6,7 @@ use dbgate::core::grant::Access;
 use crate::support::gate::{AT_MOST_100, Gate, SHOP, cluster, superuser};
 use crate::support::recorder::{Connections, Passed, recorder};
 use crate::support::requests::{ask, either_way};
+use crate::support::until::until;
 use crate::support::wire::{Peer, error, rows, tags};
 
 /// A table of which a tag tells all, and others that look like it.
@@ -210,18 +211,17 @@ async fn tags_are_not_believed_any_more_once_something_was_defined() {
         is_asked
     };
     // The gate looks for what is new all the time, and may just have done so.
-    while is_asked(&mut peer).await {
-        drop(peer);
-        peer = Peer::through(&gate.grant(Access::Write).await).await;
-    }
+    until("it has looked", async || {
+        let asked = is_asked(&mut peer).await;
+        if asked {
+            peer = Peer::through(&gate.grant(Access::Write).await).await;
+        }
+        !asked
+    })
+    .await;
     let owner = superuser(&gate.database).await;
     owner.batch_execute("create table newer (id int)").await.expect("made");
-    let seen = async {
-        while !is_asked(&mut peer).await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("a new table is seen");
+    until("the new table is seen", async || is_asked(&mut peer).await).await;
     assert!(is_asked(&mut peer).await, "and stays so for this session");
     drop(peer);
     gate.stop().await;

@@ -7,6 +7,7 @@ use dbgate::core::grant::Access;
 
 use crate::support::gate::{Gate, SHOP, cluster, column, refusal, superuser};
 use crate::support::requests::ask;
+use crate::support::until::until;
 use crate::support::wire::{Peer, code, error, rows};
 
 #[tokio::test]
@@ -65,7 +66,8 @@ async fn a_share_is_of_what_others_have_put_there() {
     filled.batch_execute("insert into backlog (label) select 'old' from generate_series(1, 60)").await.expect("filled");
     // Statistics are handed in when a session ends.
     drop(filled);
-    while gate.count("select pg_stat_get_live_tuples('backlog'::regclass)").await < 60 {}
+    let live = "select pg_stat_get_live_tuples('backlog'::regclass)";
+    until("they are handed in", async || gate.count(live).await == 60).await;
     let client = gate.connect(&gate.grant(Access::Write).await).await;
     let run = async |sql: &str| client.simple_query(sql).await.map(drop);
     let fill =
@@ -260,10 +262,12 @@ async fn a_copy_that_the_target_takes_slowly_goes_on_when_it_takes_more() {
     let release = async {
         let waits = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted";
         let mut before = usize::MAX;
-        while gate.count(waits).await == 0 || sent.get() != before {
-            before = sent.get();
+        until("nothing more is taken", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            let is_stuck = sent.get() == std::mem::replace(&mut before, sent.get());
+            is_stuck && gate.count(waits).await > 0
+        })
+        .await;
         assert!(sent.get() < LINES, "more has to wait than fits in between");
         superuser.batch_execute("select pg_advisory_unlock(4711)").await.expect("unlocked");
     };

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::dbgate::said;
 use crate::support::gate::SHOP;
 use crate::support::scene::{Scene, UPDATE, id_in};
+use crate::support::until::until;
 
 fn valid(document: &Value) {
     let schema: Value = serde_json::from_str(include_str!("../../docs/schema/exec-1.schema.json")).expect("a schema");
@@ -384,7 +385,7 @@ async fn a_policy_that_changes_while_psql_waits_is_the_one_that_counts() {
     scene.gate.running.reload();
     // Until its grant is judged anew.
     let mut other = Scene::psql_to(&conninfo, "update orders set amount = amount where id = 1");
-    while other.output().expect("psql runs").status.success() {}
+    until("the rule is in force", async || !other.output().expect("psql runs").status.success()).await;
     assert_eq!(scene.run("raj", &["approve", &id]).await.status.code(), Some(0));
     let mut rest = String::new();
     errors.read_to_string(&mut rest).expect("text");

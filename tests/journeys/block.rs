@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use crate::support::dbgate::said;
 use crate::support::gate::{SHOP, superuser};
 use crate::support::scene::{Psycopg, Scene, UPDATE};
+use crate::support::until::until;
 use crate::support::wire::{Peer, error, tags};
 
 /// What a statement is answered with: its SQLSTATE, the request it made, and the hint.
@@ -34,16 +35,17 @@ async fn approved(scene: &Scene, client: &Client, sql: &str) -> String {
 
 /// What came of a request, once that is known.
 async fn outcome(scene: &Scene, id: &str) -> String {
-    loop {
+    let mut outcome = String::new();
+    until("it is known", async || {
         let shown = scene.run("raj", &["request", "show", id, "--format", "json"]).await;
         let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
         let word = |name: &str| shown.pointer(&format!("/outcome/{name}")).and_then(Value::as_str).unwrap_or_default();
         assert_ne!(word("how"), "", "it was used: {shown:#}");
-        if word("how") != "unknown" {
-            return format!("{} {}{}", word("how"), word("command_tag"), word("message"));
-        }
-        tokio::task::yield_now().await;
-    }
+        outcome = format!("{} {}{}", word("how"), word("command_tag"), word("message"));
+        word("how") != "unknown"
+    })
+    .await;
+    outcome
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,9 +128,7 @@ async fn an_approved_text_that_the_target_will_not_look_at_is_recorded() {
     locks.batch_execute("begin; lock pg_catalog.pg_trigger in access exclusive mode").await.expect("locked");
     let waits = "select count(*) from pg_locks where not granted and relation = 'pg_trigger'::regclass";
     let (state, ()) = tokio::join!(async { refused(&client, UPDATE).await.0 }, async {
-        while scene.gate.count(waits).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("it waits", async || scene.gate.count(waits).await > 0).await;
         scene.gate.cancel(&client).await;
     });
     assert_eq!(state, "57014");

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::dbgate::{Program, feed, said, text};
 use crate::support::gate::{Gate, SHOP, cluster};
 use crate::support::oidc::Oidc;
+use crate::support::until::until;
 
 /// A gate, an issuer, and a program that is signed in as alice of the engineers.
 struct Day {
@@ -144,10 +145,7 @@ async fn a_cancel_reaches_the_target_within_a_second() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("psql starts");
     let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' \
                    and datname = current_database()";
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while day.gate.count(running).await == 0 {
-        assert!(Instant::now() < deadline, "the statement never started");
-    }
+    until("it runs", async || day.gate.count(running).await > 0).await;
     let cancelled = Instant::now();
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
     let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended");

@@ -3,11 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::desk::Desk;
-use crate::support::gate::SHOP;
+use crate::support::gate::{SHOP, cluster, reconfigure, superuser};
+use crate::support::recorder::keeps_cancels;
 use crate::support::scene::{Scene, UPDATE};
+use crate::support::until::until;
 
 /// The program at a pseudo-terminal, which `script` makes.
 struct Terminal {
@@ -83,24 +85,52 @@ impl Terminal {
         typed + &self.wait_for("=> ")
     }
 
+    /// Whether something shows before this time is over.
+    fn shows_within(&mut self, time: Duration, needle: &str) -> bool {
+        let until = Instant::now() + time;
+        while let Ok(block) = self.screen.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.unread.push_str(&String::from_utf8_lossy(&block));
+        }
+        self.unread.contains(needle)
+    }
+
+    /// How it ended. The keyboard stays until then: taking it away is a hangup.
     fn ended(mut self) -> Option<i32> {
-        // The keyboard stays until then: taking it away is a hangup.
-        let code = self.child.wait().expect("ended").code();
-        drop(self.keys);
-        code
+        let mut ended = None;
+        until_so("it ends", || {
+            ended = self.child.try_wait().expect("a child").map(|status| status.code());
+            ended.is_some()
+        });
+        ended.flatten()
     }
 }
+
+/// A test that fails leaves nothing running, which would hold on to the output of the whole run.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The same as [`until`], between two keys.
+fn until_so(what: &str, mut is_so: impl FnMut() -> bool) {
+    tokio::runtime::Handle::current().block_on(until(what, async || is_so()));
+}
+
+/// Waits until the target counts so many.
+fn until_counted(desk: &Desk, sql: &str, expected: i64) {
+    tokio::runtime::Handle::current().block_on(until(sql, async || desk.gate.count(sql).await == expected));
+}
+
+const ASLEEP: &str = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active' \
+                      and datname = current_database()";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
     let desk = Desk::begin(SHOP).await;
     let command = desk.command(&["connect", "demo", "--access", "write"]);
-    let asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active' \
-                  and datname = current_database()";
-    let running = || {
-        let handle = tokio::runtime::Handle::current();
-        handle.block_on(desk.gate.count(asleep))
-    };
     tokio::task::block_in_place(|| {
         let mut terminal = Terminal::open(&command);
         let banner = terminal.wait_for("demo/shop");
@@ -120,10 +150,10 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         terminal.types("\\foo", "invalid command \\foo");
         terminal.types("\\gate why", "takes no `why`");
         terminal.press("select pg_sleep(60);\r");
-        while running() == 0 {}
+        until_counted(&desk, ASLEEP, 1);
         terminal.press("\u{3}");
         terminal.wait_for("canceling statement due to user request");
-        assert_eq!(running(), 0);
+        until_counted(&desk, ASLEEP, 0);
         terminal.types("begin;", "*=> ");
         terminal.press("\u{4}");
         terminal.wait_for("A transaction is open and would be rolled back");
@@ -140,6 +170,40 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         assert_eq!(terminal.ended(), Some(0));
     });
     assert_eq!(desk.gate.count("select count(*) from orders where amount = 4321").await, 1);
+    desk.end().await;
+}
+
+/// A Ctrl-C that comes as the statement ends must not meet the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_prompt_comes_when_no_cancel_is_under_way_any_more() {
+    let (port, may_pass) = keeps_cancels(cluster().port()).await;
+    let mut desk = Desk::begin(SHOP).await;
+    let through = |text: String| text.replace(&format!("port={}", cluster().port()), &format!("port={port}"));
+    desk.gate = desk.gate.restart(|folder| reconfigure(folder, through)).await;
+    desk.server = format!("http://{}", desk.gate.running.api_address());
+    let command = desk.command(&["connect", "demo", "--access", "write"]);
+    let holder = superuser(&desk.gate.database).await;
+    holder.batch_execute("select pg_advisory_lock(4711)").await.expect("locked");
+    tokio::task::block_in_place(|| {
+        let mut terminal = Terminal::open(&command);
+        terminal.wait_for("=> ");
+        terminal.press("select 'over', pg_advisory_xact_lock_shared(4711);\r");
+        let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = 4711";
+        until_counted(&desk, waiting, 1);
+        terminal.press("\u{3}");
+        terminal.wait_for("Cancel request sent");
+        let unlocked = holder.batch_execute("select pg_advisory_unlock(4711)");
+        tokio::runtime::Handle::current().block_on(unlocked).expect("unlocked");
+        terminal.wait_for("(1 row)");
+        let early = terminal.shows_within(Duration::from_millis(300), "=> ");
+        assert!(!early, "{}", terminal.unread);
+        may_pass.add_permits(1);
+        terminal.wait_for("=> ");
+        terminal.types("select pg_sleep(0.2), 'next';", "(1 row)");
+        terminal.wait_for("=> ");
+        terminal.types("\\q", "Verify it: dbgate audit verify");
+        assert_eq!(terminal.ended(), Some(0));
+    });
     desk.end().await;
 }
 
@@ -221,9 +285,7 @@ async fn answers_are_kept_put_in_again_and_asked_for_again_and_again() {
         terminal.press("\u{3}");
         terminal.wait_for("=> ");
         terminal.types("select pg_sleep(60) \\watch", " (every 2s)");
-        let running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' \
-                       and state = 'active' and datname = current_database()";
-        while tokio::runtime::Handle::current().block_on(desk.gate.count(running)) == 0 {}
+        until_counted(&desk, ASLEEP, 1);
         terminal.press("\u{3}");
         terminal.wait_for("canceling statement due to user request");
         terminal.wait_for("=> ");

@@ -11,4 +11,5 @@ pub mod recorder;
 pub mod requests;
 pub mod scene;
 pub mod served;
+pub mod until;
 pub mod wire;

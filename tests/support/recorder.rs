@@ -9,6 +9,7 @@ use dbgate::core::wire::frame::{self, Message};
 use dbgate::core::wire::startup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// One message on its way to or from the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,32 @@ async fn between(port: u16, holds: Arc<AtomicBool>, look: Look) -> (u16, Connect
         }
     });
     (own, passed)
+}
+
+/// Stands between gate and target, and passes cancel requests on only once it may.
+pub async fn keeps_cancels(port: u16) -> (u16, Arc<Semaphore>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    let may = Arc::new(Semaphore::new(0));
+    let passes = may.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let passes = passes.clone();
+            tokio::spawn(async move {
+                let mut first = [0u8; 8];
+                near.read_exact(&mut first).await.expect("the first packet");
+                // CancelRequest, PostgreSQL chapter "Message Formats".
+                if first.ends_with(&80_877_102u32.to_be_bytes()) {
+                    passes.acquire().await.expect("open").forget();
+                }
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.expect("the target");
+                far.write_all(&first).await.expect("taken");
+                // It ends when either side does.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (own, may)
 }
 
 /// Passes bytes on as they come, and shows every message in them. Those of the target may be held.

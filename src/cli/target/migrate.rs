@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::configured::{Configured, Place};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::interrupt::Interrupts;
 use crate::cli::whoami::Form;
 use crate::core::text::escape;
 use crate::server::http::refusal::chain;
@@ -23,6 +24,8 @@ pub struct MigrateArguments {
 /// Takes the views away, runs the command, and brings them back whatever came of it.
 pub async fn run(arguments: &MigrateArguments, form: Form) -> Result<Exit, Failure> {
     let place = Configured::find(&arguments.place.config, &arguments.place.name)?;
+    // Ctrl-C ends the command, not this: the views must come back.
+    let _ignored = Interrupts::listen()?;
     let client = place.client(arguments.place.superuser_dsn_file.as_deref(), "dbgate target migrate").await?;
     let aside = migrate::step_aside(&client, &place.target.config().admin.user)
         .await
@@ -61,7 +64,6 @@ pub async fn run(arguments: &MigrateArguments, form: Form) -> Result<Exit, Failu
     }
 }
 
-/// Interrupting ends the command, not this: the views must come back.
 async fn command(words: &[String], form: Form) -> std::io::Result<std::process::ExitStatus> {
     let (program, arguments) = words.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut command = tokio::process::Command::new(program);
@@ -70,14 +72,7 @@ async fn command(words: &[String], form: Form) -> std::io::Result<std::process::
         // stdout is the answer and nothing else.
         command.stdout(Stdio::from(std::io::stderr()));
     }
-    let mut child = command.spawn()?;
-    loop {
-        tokio::select! {
-            status = child.wait() => return status,
-            // The terminal sends it to the command as well.
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    }
+    command.status().await
 }
 
 fn tell(outcome: &Outcome, away: usize) {

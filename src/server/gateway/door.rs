@@ -33,8 +33,13 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub enum Entered {
     /// A client that has proved who it is.
     SignedIn(Box<SignedIn>),
-    /// A request to cancel what this other connection runs: it showed the key.
-    Cancel(Arc<SessionHandle>),
+    /// A request to cancel what another session runs, whose key it showed.
+    Cancel {
+        session: Arc<SessionHandle>,
+        /// Open until the target has taken the request, as in PostgreSQL: who waits for the end of it
+        /// knows that their next statement will not be what is cancelled.
+        asking: Box<dyn Stream>,
+    },
     /// Nothing worth a word.
     Nobody,
 }
@@ -60,7 +65,10 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
         return Ok(Entered::Nobody);
     };
     match first {
-        First::Cancel { process, secret } => Ok(cancelled(process, &secret, address.ip(), state)),
+        First::Cancel { process, secret } => Ok(match cancelled(process, &secret, address.ip(), state) {
+            Some(session) => Entered::Cancel { session, asking: stream },
+            None => Entered::Nobody,
+        }),
         First::Startup(startup) => {
             let mut client = Client::new(stream, buffer);
             let may_be_plain = state.config.server.wire_plain && address.ip().is_loopback();
@@ -80,17 +88,15 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
 }
 
 /// Whom a cancel request is for. Whoever guesses keys is not heard for a while.
-fn cancelled(process: i32, secret: &[u8], address: IpAddr, state: &State) -> Entered {
+fn cancelled(process: i32, secret: &[u8], address: IpAddr, state: &State) -> Option<Arc<SessionHandle>> {
     if !state.keeper.may_cancel(address) {
-        return Entered::Nobody;
+        return None;
     }
-    match state.sessions.with_key(process, secret) {
-        Some(handle) => Entered::Cancel(handle),
-        None => {
-            state.keeper.wrong_key(address);
-            Entered::Nobody
-        }
+    let session = state.sessions.with_key(process, secret);
+    if session.is_none() {
+        state.keeper.wrong_key(address);
     }
+    session
 }
 
 /// Who a load balancer speaks for; `None` when for itself.
