@@ -28,6 +28,7 @@ mod gateway {
     mod differential;
     mod disguise;
     mod drivers;
+    mod dynamic;
     mod ended;
     mod explained;
     mod failover;

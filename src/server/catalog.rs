@@ -6,6 +6,7 @@
 
 mod code;
 mod constraints;
+mod dynamic;
 mod own_types;
 mod reach;
 
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
-use self::code::Writers;
+use self::code::Callers;
 use self::reach::{Begin, Reach};
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Catalog, Column, Relation, RelationKind};
@@ -298,9 +299,12 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         is_own && (matches!(relation.kind, RelationKind::View | RelationKind::Foreign) || relation.has_row_security)
     };
     let of_code = relations.values().filter(is_code).map(|relation| relation.name.name.clone());
-    let mut writers = Writers::new(named(Some(1))?, of_code);
-    writers.follow(&query(code::CODE).await?).map_err(unexpected)?;
-    let has_volatile_operators = writers.are_hidden(&query(code::HIDDEN).await?).map_err(unexpected)?;
+    let words = of_code.chain(std::iter::once("execute".to_owned()));
+    let (code, hidden) = (query(code::CODE).await?, query(code::HIDDEN).await?);
+    let mut writers = Callers::of(named(Some(1))?, words);
+    writers.follow(&code, Vec::new()).map_err(unexpected)?;
+    let has_volatile_operators = writers.are_hidden(&hidden).map_err(unexpected)?;
+    let dynamic = dynamic::relations(&relations, &query(dynamic::BEHIND).await?, &code, &hidden).map_err(unexpected)?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
     let version = u32::try_from(version).unwrap_or(0);
     let mut known_functions = named(None)?;
@@ -312,7 +316,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         server_version_text: server.try_get(2).map_err(unexpected)?,
         types,
         relations: relations.into_values().map(|relation| (relation.name.clone(), relation)).collect(),
-        volatile_functions: writers.functions(),
+        volatile_functions: writers.names(),
         unsteady_functions: named(Some(2))?,
         own_functions: named(Some(3))?,
         known_functions,
@@ -321,6 +325,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
         definer_types: reach.types(),
         lent,
         carried,
+        dynamic,
         detail_functions: telling.called().into_iter().chain(telling.types()).collect(),
         has_volatile_operators,
     })

@@ -166,6 +166,10 @@ pub struct Catalog {
     /// By a relation's OID: what a write to it runs that may use other rights than the writer's.
     #[serde(default)]
     pub lent: BTreeMap<u32, Vec<Lent>>,
+    /// OIDs of relations where reading or changing rows may run dynamic SQL: a text that is put together as it
+    /// runs, in a trigger for instance.
+    #[serde(default)]
+    pub dynamic: BTreeSet<u32>,
     /// Operators, casts and domains outside `pg_catalog` exist that may call a function which writes.
     pub has_volatile_operators: bool,
 }

@@ -1,4 +1,5 @@
-//! Code of the database's own that may write although its label says that it does not.
+//! Code of the database's own, by the words in it: what may write although its label says that it does not, and
+//! what may run a text that is put together as it runs.
 //!
 //! PostgreSQL holds STABLE and IMMUTABLE functions back from writing by themselves, but lets them call
 //! a VOLATILE one. So their texts are looked through for the names of what may write; a text that
@@ -8,15 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Row;
 
-/// Every function of the database's own that is not VOLATILE: its name, its text with what is evaluated where
-/// an argument is left out, and whether its language can be read here. An aggregate's text are the
-/// functions that it calls.
+/// Every function of the database's own: its name, its text with what is evaluated where an argument is left out,
+/// and whether its language can be read here. An aggregate's text are the functions that it calls.
 pub const CODE: &str = "select p.proname::text, concat_ws(' ', \
      case when l.lanname not in ('c', 'internal') then p.prosrc end, pg_get_function_sqlbody(p.oid), \
      pg_get_expr(p.proargdefaults, 0), a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, \
      a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn), l.lanname in ('sql', 'plpgsql', 'c', 'internal') \
     from pg_proc p join pg_language l on l.oid = p.prolang left join pg_aggregate a on a.aggfnoid = p.oid \
-    where p.oid >= 16384 and p.provolatile <> 'v'";
+    where p.oid >= 16384";
 
 /// What runs without a call in the text: functions of operators and casts, and conditions of domains.
 pub const HIDDEN: &str = "select p.proname::text from pg_operator o join pg_proc p on p.oid = o.oprcode \
@@ -25,28 +25,27 @@ pub const HIDDEN: &str = "select p.proname::text from pg_operator o join pg_proc
      join pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog' \
     union all select pg_get_constraintdef(k.oid) from pg_constraint k where k.contypid <> 0";
 
-/// Names of what may write.
-pub struct Writers {
-    functions: BTreeSet<String>,
+/// Names of what may do something, and of whoever may call that.
+pub struct Callers {
+    names: BTreeSet<String>,
     /// In lower case, where they are words of their own.
     words: BTreeSet<String>,
     /// The others.
     odd: Vec<String>,
 }
 
-impl Writers {
-    /// What is VOLATILE, and relations whose rows come from code.
-    pub fn new(volatile: BTreeSet<String>, relations: impl Iterator<Item = String>) -> Self {
-        let (words, odd) = (BTreeSet::from(["execute".to_owned()]), Vec::new());
-        let mut writers = Self { functions: BTreeSet::new(), words, odd };
-        volatile.into_iter().for_each(|name| writers.add(name));
-        relations.for_each(|name| writers.note(&name));
-        writers
+impl Callers {
+    /// Of these functions, and of what says one of these words or names.
+    pub fn of(functions: BTreeSet<String>, words: impl Iterator<Item = String>) -> Self {
+        let mut callers = Self { names: BTreeSet::new(), words: BTreeSet::new(), odd: Vec::new() };
+        functions.into_iter().for_each(|name| callers.add(name));
+        words.for_each(|word| callers.note(&word));
+        callers
     }
 
-    fn add(&mut self, function: String) {
-        self.note(&function);
-        self.functions.insert(function);
+    fn add(&mut self, name: String) {
+        self.note(&name);
+        self.names.insert(name);
     }
 
     fn note(&mut self, name: &str) {
@@ -57,12 +56,13 @@ impl Writers {
         }
     }
 
-    /// Adds every function whose text may call one of them, and what may call that.
+    /// Adds every function of [`CODE`] whose text may call one of them, and what may call that; and so of others
+    /// that have a text in lower case, by their names.
     ///
     /// # Errors
-    /// When a row of [`CODE`] is not as asked for.
-    pub fn follow(&mut self, code: &[Row]) -> Result<(), tokio_postgres::Error> {
-        let mut texts: Vec<(String, String)> = Vec::with_capacity(code.len());
+    /// When a row is not as asked for.
+    pub fn follow(&mut self, code: &[Row], others: Vec<(String, String)>) -> Result<(), tokio_postgres::Error> {
+        let mut texts = others;
         for row in code {
             let (name, text, is_read): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             match is_read {
@@ -74,7 +74,7 @@ impl Writers {
         Ok(())
     }
 
-    /// Texts in lower case, by the name of their function.
+    /// Texts in lower case, by the names of what they are of.
     fn follow_texts(&mut self, texts: &[(String, String)]) {
         // Who says a word, and who is said to write already.
         let mut said: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -84,7 +84,7 @@ impl Writers {
         let mut next: Vec<usize> =
             (0..texts.len()).filter(|at| texts.get(*at).is_some_and(|one| self.may_run(&one.1))).collect();
         while let Some((name, _)) = next.pop().and_then(|at| texts.get(at)) {
-            if self.functions.contains(name) {
+            if self.names.contains(name) {
                 continue;
             }
             self.add(name.clone());
@@ -105,7 +105,7 @@ impl Writers {
             || text.contains("u&\"")
     }
 
-    /// Whether any of what runs without a call may write: rows of [`HIDDEN`].
+    /// Whether any of what runs without a call may call one: rows of [`HIDDEN`].
     ///
     /// # Errors
     /// When a row is not as asked for.
@@ -119,9 +119,9 @@ impl Writers {
         Ok(false)
     }
 
-    /// The functions.
-    pub fn functions(self) -> BTreeSet<String> {
-        self.functions
+    /// The names.
+    pub fn names(self) -> BTreeSet<String> {
+        self.names
     }
 }
 
@@ -147,11 +147,11 @@ mod tests {
 
     fn writing(texts: &[(&str, &str)]) -> Vec<String> {
         let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned(), "q\"x".to_owned()]);
-        let mut writers = Writers::new(volatile, ["ledger".to_owned()].into_iter());
+        let mut writers = Callers::of(volatile, ["execute", "ledger"].into_iter().map(str::to_owned));
         let texts: Vec<_> = texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_lowercase())).collect();
         writers.follow_texts(&texts);
         let known = ["purge", "Odd name", "q\"x"];
-        writers.functions().into_iter().filter(|name| !known.contains(&name.as_str())).collect()
+        writers.names().into_iter().filter(|name| !known.contains(&name.as_str())).collect()
     }
 
     #[test]

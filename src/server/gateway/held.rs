@@ -60,6 +60,8 @@ pub struct Held {
     may_lock: bool,
     /// Code has run that nobody has read: it may have left a cursor whose query runs at the commit.
     pub may_keep: bool,
+    /// It may have given names another meaning, and what is deferred to the commit may do so again.
+    pub may_hide: bool,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
     pub locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
@@ -248,6 +250,9 @@ impl Session {
             }
             self.record.commits_soon();
             self.ask_own(DEFERRED, &[]);
+            if self.held.may_hide {
+                self.own.doubt();
+            }
         }
         self.ask_own("dbgate_counts", &[]);
         if asked == Asked::BeforeCommit && self.held.may_keep {
@@ -381,7 +386,8 @@ impl Session {
         self.held.habit.ended();
         self.held.facts = None;
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
-        (self.held.undo, self.held.may_lock, self.held.may_keep) = (None, false, false);
+        (self.held.undo, self.held.may_lock) = (None, false);
+        (self.held.may_keep, self.held.may_hide) = (false, false);
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;

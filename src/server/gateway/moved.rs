@@ -48,9 +48,24 @@ impl Session {
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
-        let is_silent = !says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts);
+        let is_silent = !says_all
+            || self.has_own_code
+            || self.has_own_views
+            || !self.is_tame(facts)
+            || self.runs_dynamic_sql(facts);
         // PREPARE runs nothing of what it prepares.
         planned.hold.is_counted() && is_silent && facts.verb != "PREPARE"
+    }
+
+    /// Whether a relation that it reads or writes may run dynamic SQL, in a trigger for instance. Of what code has made
+    /// nobody knows.
+    fn runs_dynamic_sql(&self, facts: &Facts) -> bool {
+        facts.touches.iter().any(|touch| match self.is_own(&touch.relation) {
+            true => self.has_odd_tables,
+            false => self
+                .resolve(&touch.relation)
+                .is_some_and(|one| self.catalog.dynamic.contains(&one.oid) || self.grant.has_become_dynamic(one.oid)),
+        })
     }
 
     /// A statement is about to run: until the target is asked again, names behind it may mean something
@@ -60,7 +75,7 @@ impl Session {
         if hides_names {
             self.own.doubt();
             self.doubt_cursors();
-            self.may_misread = true;
+            (self.may_misread, self.held.may_hide) = (true, true);
         }
         if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
             // So may what runs along with a write: triggers, rules, defaults.

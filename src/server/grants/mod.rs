@@ -76,6 +76,12 @@ impl LiveGrant {
         newest.as_ref().is_none_or(|newest| Arc::ptr_eq(newest, catalog))
     }
 
+    /// Whether by what was defined since, reading or changing this relation may run dynamic SQL.
+    pub fn has_become_dynamic(&self, relation: u32) -> bool {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.as_ref().is_some_and(|newest| newest.dynamic.contains(&relation))
+    }
+
     pub(in crate::server) fn put_newest(&self, catalog: &Arc<Catalog>) {
         *self.newest.write().unwrap_or_else(PoisonError::into_inner) = Some(catalog.clone());
     }
