@@ -46,9 +46,9 @@ pub async fn run(global: &Global, target: &str, ask: &Asking) -> Result<Exit, Fa
 /// Runs psql with a grant of its own, and gives the grant back when psql ends.
 pub async fn psql(server: Option<&str>, target: &str, ask: &Asking, arguments: &[String]) -> Result<Exit, Failure> {
     let granted = session::grant(server, target, ask, false).await?;
-    let native = Native::write(&granted)?;
     // Ctrl-C is psql's: it cancels a statement there and must not end us.
     let _ignored = Interrupts::listen()?;
+    let native = Native::write(&granted)?;
     let status = tokio::process::Command::from({
         let mut command = Command::new("psql");
         command

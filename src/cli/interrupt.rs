@@ -31,6 +31,7 @@ pub async fn cancelling<T>(cancel: &CancelHandle, running: impl Future<Output = 
     tokio::pin!(running);
     let outcome = loop {
         tokio::select! {
+            biased;
             outcome = &mut running => break outcome,
             () = interrupts.pressed() => {
                 eprintln!("Cancel request sent");

@@ -38,10 +38,14 @@ impl Watch {
             tell.send_replace(Some(exit));
             eprintln!("Cancel request sent");
             // It may have ended by itself, and a gateway that is gone cannot be asked.
-            let _ = cancel.cancel().await;
+            let asking = async {
+                let _ = cancel.cancel().await;
+                std::future::pending().await
+            };
             tokio::select! {
                 () = interrupts.pressed() => {}
                 _ = terminate.recv() => {}
+                () = asking => {}
             }
             // Asked for twice: the person does not want to wait for an orderly end.
             #[expect(clippy::disallowed_methods, reason = "a second Ctrl-C ends the process at once")]

@@ -75,7 +75,11 @@ async fn send(open: &mut Session, typed: &str, shown: &mut Shown<'_>) -> Result<
     }
     let cancel = open.cancel_handle();
     let started = Instant::now();
-    cancelling(&cancel, open.run(sql, advice.word(), &mut |event| shown.see(event))).await??;
+    let running = async {
+        open.run(sql, advice.word(), &mut |event| shown.see(event)).await?;
+        Ok::<_, Failure>(started.elapsed())
+    };
+    let took = cancelling(&cancel, running).await??;
     let failed = shown.failed.take();
     if let Some(id) = failed.as_ref().and_then(people::request_of) {
         return wait(open, typed, shown, &id).await;
@@ -86,7 +90,7 @@ async fn send(open: &mut Session, typed: &str, shown: &mut Shown<'_>) -> Result<
         eprint!("{}", report::error(fields, &Origin { file: None, statement: &statement }));
     }
     if shown.shell.is_timing {
-        println!("{}", render::timing(started.elapsed()));
+        println!("{}", render::timing(took));
     }
     Ok(if failed.is_none() { Ran::Well } else { Ran::Badly })
 }

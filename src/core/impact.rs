@@ -77,6 +77,8 @@ pub enum CountError {
     Unseen,
     #[error("code has run that may have left a cursor WITH HOLD, whose query runs at the commit")]
     Kept,
+    #[error("what is deferred to the commit defers more to it each time that it runs")]
+    Restless,
 }
 
 impl CountError {
@@ -85,6 +87,7 @@ impl CountError {
         match self {
             Self::Unseen => "begin the transaction again",
             Self::Kept => "declare cursors WITH HOLD in a transaction that runs no code of the database's own",
+            Self::Restless => "change fewer rows at a time, or have the trigger not defer what it does",
             Self::Backwards(_) | Self::Redefined(_) | Self::Foreign(_) => {
                 "give definitions, TRUNCATE and LOCK TABLE a transaction without rows, outside functions"
             }

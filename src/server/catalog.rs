@@ -304,7 +304,7 @@ async fn read_all(client: &Client, database: &str) -> Result<Catalog, CatalogErr
     let mut writers = Callers::of(named(Some(1))?, words);
     writers.follow(&code, Vec::new()).map_err(unexpected)?;
     let has_volatile_operators = writers.are_hidden(&hidden).map_err(unexpected)?;
-    let dynamic = dynamic::relations(&relations, &query(dynamic::BEHIND).await?, &code, &hidden).map_err(unexpected)?;
+    let dynamic = dynamic::relations(&relations, &query(dynamic::BEHIND).await?, &code).map_err(unexpected)?;
     let version: i64 = server.try_get(1).map_err(unexpected)?;
     let version = u32::try_from(version).unwrap_or(0);
     let mut known_functions = named(None)?;

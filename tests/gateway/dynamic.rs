@@ -2,8 +2,13 @@
 //! prepared names, the gateway's own among them. Rows are counted all the same, and names are what they were.
 
 use dbgate::core::grant::Access;
+use dbgate::core::scope::RelationName;
+use dbgate::core::scope::catalog::RelationKind;
 use dbgate::core::wire::frame::Message;
+use dbgate::server::catalog;
+use tokio_postgres::Client;
 
+use crate::support::bench::bench;
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::{ask, either_way};
 use crate::support::until::until;
@@ -146,6 +151,97 @@ async fn a_name_that_a_row_has_taken_runs_nothing_uncounted() {
 }
 
 #[tokio::test]
+async fn a_name_stays_taken_where_what_took_it_fails_waits_or_is_deferred() {
+    let gate = Gate::start(&format!("{SHOP}{TABLES}")).await;
+    let grant = gate.grant(Access::Write).await;
+    // Its tag is that of a read.
+    let swap = "deallocate p; prepare p as with w as (update orders set amount = -1 where id <= 505 returning 1) select count(*) from w";
+    let fails = way("ran", None, &format!("{swap}; nonsense"));
+    let call = |text: &str| format!("select run('{text}')");
+    let fails_in_a_call = call(&format!("{swap}; nonsense"));
+    let moves = way("ran", None, &format!("{swap}; set search_path = public, pg_temp"));
+    let late = way("late", None, swap);
+    let planned = format!("select labelled('{swap}')");
+    for (before, evil) in [
+        ("", fails.as_str()),
+        ("", &fails_in_a_call),
+        ("begin", &fails),
+        ("begin", &way("ran", None, swap)),
+        ("", &moves),
+        ("", &late),
+        ("", &format!("explain {planned}")),
+    ] {
+        for is_extended in [false, true] {
+            let mut peer = Peer::through(&grant).await;
+            ask().parse("p", "select count(*) from customers where false").sync(&mut peer).await;
+            if before.is_empty() {
+                either_way(&mut peer, evil, is_extended).await;
+            } else {
+                peer.query(before).await;
+                either_way(&mut peer, evil, is_extended).await;
+                peer.query("rollback").await;
+            }
+            let told = ask().run_named("p").sync(&mut peer).await;
+            assert_eq!(gate.count(WIPED).await, 0, "{before} {evil}: {told:?}");
+            drop(peer);
+        }
+    }
+    // A part of it has run; and nothing but its plan was made.
+    let rows = format!("insert into ran (t) values ('{swap}'), (null) returning id");
+    for evil in [ask().parse("", &rows).bind("", "").execute_part("", 1), ask().parse("", &planned).bind("", "")] {
+        let mut peer = Peer::through(&grant).await;
+        ask().parse("p", "select count(*) from customers where false").sync(&mut peer).await;
+        evil.sync(&mut peer).await;
+        let told = ask().run_named("p").sync(&mut peer).await;
+        assert_eq!(gate.count(WIPED).await, 0, "{told:?}");
+        drop(peer);
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deferred_again_and_again_is_counted() {
+    let again = "create table deferring (id int); create function defers() returns trigger language plpgsql as $$ begin
+      set constraints all deferred;
+      if new.id > 0 then insert into deferring values (new.id - 1); end if;
+      update orders set amount = -1 where id in (select id from orders where amount <> -1 order by id limit 90);
+      return new; end $$;
+    create constraint trigger defers after insert on deferring deferrable initially deferred for each row execute function defers();";
+    let gate = Gate::start(&format!("{SHOP}{TABLES}{again}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let nested = format!("set constraints all deferred; insert into late (t) values (''{WIPE}'')");
+    let poisons = "set constraints all deferred; insert into late (t) values (''deallocate all''||chr(59)||''prepare dbgate_counts as select 1 where false'')";
+    for is_extended in [false, true] {
+        for (sql, expected) in [
+            (format!("insert into late (t) values ('{nested}')"), "42501"),
+            ("insert into deferring values (4)".to_owned(), "42501"),
+            ("insert into deferring values (1000)".to_owned(), "42501"),
+            (format!("insert into late (t) values ('{poisons}')"), ""),
+            (WIPE.to_owned(), "42501"),
+        ] {
+            let mut peer = Peer::through(&grant).await;
+            assert_eq!(state(&either_way(&mut peer, &sql, is_extended).await), expected, "{sql}");
+            if expected.is_empty() {
+                assert_eq!(state(&either_way(&mut peer, WIPE, is_extended).await), "42501", "behind {sql}");
+            }
+            peer.query("begin").await;
+            let first = either_way(&mut peer, &sql, is_extended).await;
+            let then = either_way(&mut peer, "commit and chain", is_extended).await;
+            assert!(expected.is_empty() || [state(&first), state(&then)].contains(&expected.to_owned()), "{sql}");
+            assert_eq!(gate.count(WIPED).await, 0, "{sql}");
+            drop(peer);
+        }
+        // What comes to rest stands.
+        let mut peer = Peer::through(&grant).await;
+        assert_eq!(state(&either_way(&mut peer, "insert into deferring values (0)", is_extended).await), "");
+        assert_eq!(gate.count(WIPED).await, 90);
+        superuser(&gate.database).await.batch_execute("update orders set amount = 1").await.expect("as before");
+        drop(peer);
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn what_becomes_dynamic_while_a_session_goes_on_is_so_in_it() {
     let gate = Gate::start(&format!("{SHOP}{TABLES}")).await;
     let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
@@ -168,4 +264,92 @@ async fn what_becomes_dynamic_while_a_session_goes_on_is_so_in_it() {
     .await;
     drop(peer);
     gate.stop().await;
+}
+
+/// Tables and views by what may run behind them.
+const SCENE: &str = r#"
+create schema scene;
+set search_path = scene;
+create function run(t text) returns int language plpgsql as 'begin execute t; return 1; end';
+create function first(t text) returns int immutable language plpgsql as 'begin return run(t); end';
+create function "Σ"(t text) returns int language plpgsql as 'begin return scene.run(t); end';
+create function alias(text, bool, bool, text) returns xml language internal volatile strict as 'query_to_xml';
+create function stamps() returns trigger language plpgsql as 'begin new.t := now()::text; return new; end';
+create function by_row() returns trigger language plpgsql as 'begin perform run(new.t); return new; end';
+create function by_sigma() returns trigger language plpgsql as 'begin perform scene.Σ(new.t); return new; end';
+create function sets() returns trigger language plpgsql as $$ begin update pg_settings set setting = new.t where name = 'search_path'; return new; end $$;
+create function opens() returns trigger language plpgsql as 'declare c refcursor := new.t; begin close c; return new; end';
+create function notes() returns trigger language plpgsql as 'begin insert into notes (t) values (new.t); return new; end';
+create function passes() returns trigger language plpgsql as 'begin insert into by_row (t) values (new.t); return new; end';
+create function calls() returns int language sql begin atomic select scene.first('select 1'); end;
+create domain word as text check (value in ('temp', 'reset'));
+create domain filled as int default run('select 1');
+create domain queried as xml default query_to_xml(current_setting('my.text'), true, true, '');
+
+create table plain (id int primary key, t text, w word check (length(w) < 9), s serial);
+create table stamped (id int, t text); create trigger a before update on stamped for each row execute function stamps();
+create table notes (id serial, t text);
+create table noted (id int, t text); create trigger a before insert on noted for each row execute function notes();
+create table owned (id int primary key); create table owner (id int references owned on delete cascade);
+create table years (id int, t text) partition by range (id); create table year partition of years for values from (0) to (9);
+
+create table by_row (id int, t text); create trigger a before insert on by_row for each row execute function by_row();
+create table by_statement (id int, t text); create trigger a after insert on by_statement execute function by_row();
+create table passing (id int, t text); create trigger a before insert on passing for each row execute function passes();
+create table by_sigma (id int, t text); create trigger a before insert on by_sigma for each row execute function by_sigma();
+create table by_setting (id int, t text); create trigger a before insert on by_setting for each row execute function sets();
+create table by_cursor (id int, t text); create trigger a before insert on by_cursor for each row execute function opens();
+create table by_when (id int, t text); create trigger a before insert on by_when for each row when (run(new.t) = 1) execute function stamps();
+create table by_query (id int, t text); create trigger a before insert on by_query for each row
+  when (query_to_xml(new.t, true, true, '') is not null) execute function stamps();
+create table by_alias (id int, t text check (alias(t, true, true, '') is not null));
+create table by_atomic (id int default calls());
+create table by_type (id filled); create table by_types (id queried);
+create table by_index (id int, t text); create index on by_index (first(t));
+create table gone (id int primary key); create table goes (id int references gone on update set null, t text);
+create trigger a before update on goes for each row execute function by_row();
+create table lists (id int, t text) partition by list (first(t)); create table list partition of lists for values in (1);
+create table ruled (id int, t text); create rule a as on insert to ruled do also select run(new.t);
+create view shown as select run(t) from plain;
+create view instead as select id, t from plain; create trigger a instead of insert on instead for each row execute function by_row();
+create table policied (id int, t text); alter table policied enable row level security;
+create policy a on policied using (exists (select from shown));
+create table base (id int, t text); create table kind () inherits (base);
+create trigger a before insert on kind for each row execute function by_row();
+"#;
+const QUIET: [&str; 8] = ["noted", "notes", "owned", "owner", "plain", "stamped", "year", "years"];
+
+/// What the catalog of this server's version says is behind each.
+pub(super) async fn is_found(superuser: &Client, reader: &Client, database: &str) {
+    superuser.batch_execute(SCENE).await.expect("a scene");
+    let catalog = catalog::read(reader, database).await.expect("a catalog");
+    let here =
+        catalog.relations.values().filter(|one| one.name.schema == "scene" && one.kind != RelationKind::Sequence);
+    let quiet: Vec<_> =
+        here.filter(|one| !catalog.dynamic.contains(&one.oid)).map(|one| one.name.name.as_str()).collect();
+    assert_eq!(quiet, QUIET, "{}", catalog.server_version);
+    // A way of comparing values that runs anything may be behind any of them, where not all is PostgreSQL's own.
+    let compares = "set search_path = scene; create type pair as (t text);
+      create function compare(pair, pair) returns int immutable language plpgsql as 'begin return run($1.t); end';
+      create function less(pair, pair) returns bool immutable language sql as 'select true';
+      create operator <<< (leftarg = pair, rightarg = pair, procedure = less);
+      create operator class pairs for type pair using btree as operator 1 <<< , function 1 compare(pair, pair)";
+    superuser.batch_execute(compares).await.expect("a class");
+    let swapped = "alter table noted rename to noted_before; alter table by_row rename to noted; reset search_path";
+    superuser.batch_execute(swapped).await.expect("swapped");
+    let now = catalog::read(reader, database).await.expect("a catalog");
+    // Of what was there before: by its own kind of value, as before, and as another under its name.
+    let before = |name: &str| catalog.relations.get(&RelationName::new("scene", name)).expect("it was there");
+    let is_static = |name: &str| (catalog.is_static(before(name)), now.is_static(before(name)));
+    assert_eq!(["stamped", "notes", "noted"].map(is_static), [(true, false), (true, true), (true, false)]);
+    superuser
+        .batch_execute("set client_min_messages = warning; drop schema scene cascade; reset client_min_messages")
+        .await
+        .expect("dropped");
+}
+
+#[tokio::test]
+async fn what_may_run_behind_a_relation_is_found() {
+    let bench = bench("", "").await;
+    is_found(&bench.superuser, &bench.broker, &bench.database).await;
 }

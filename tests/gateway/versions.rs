@@ -216,6 +216,7 @@ async fn one_version(cluster: &Cluster) -> i64 {
     assert_eq!(answer(&client, &format!("select who from {} p", from("parts"))).await, "NULL", "{version}");
     assert!(scope.withheld.contains_key(&RelationName::new("public", "stale")), "{version}");
     writes(&bench, &client, version).await;
+    super::dynamic::is_found(&bench.superuser, &bench.broker, &bench.database).await;
     // What would keep a role from being dropped, and a session that is still there.
     client.batch_execute("alter default privileges grant select on tables to public").await.expect("any role may");
     let ended = roles::end(&bench.broker, &name).await.unwrap_or_else(|error| panic!("{version}: {error:?}"));

@@ -180,6 +180,13 @@ impl Catalog {
         self.known_functions.contains(function) && !self.volatile_functions.contains(function)
     }
 
+    /// Whether a relation, perhaps of another catalog, is the one that has its name here, and no dynamic SQL may run
+    /// behind it.
+    pub fn is_static(&self, relation: &Relation) -> bool {
+        let is_it = |here: &Relation| here.oid == relation.oid && !self.dynamic.contains(&here.oid);
+        self.relations.get(&relation.name).is_some_and(is_it)
+    }
+
     /// The relation with this OID.
     pub fn by_oid(&self, oid: u32) -> Option<&Relation> {
         self.relations.values().find(|relation| relation.oid == oid)

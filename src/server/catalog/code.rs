@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
 
 /// Every function of the database's own: its name, its text with what is evaluated where an argument is left out,
-/// and whether its language can be read here. An aggregate's text are the functions that it calls.
+/// and whether its language can be read here. Of C it is the name of what is called there, and an aggregate's are the
+/// functions that it calls.
 pub const CODE: &str = "select p.proname::text, concat_ws(' ', \
-     case when l.lanname not in ('c', 'internal') then p.prosrc end, pg_get_function_sqlbody(p.oid), \
+     p.prosrc, pg_get_function_sqlbody(p.oid), \
      pg_get_expr(p.proargdefaults, 0), a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, \
      a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn), l.lanname in ('sql', 'plpgsql', 'c', 'internal') \
     from pg_proc p join pg_language l on l.oid = p.prolang left join pg_aggregate a on a.aggfnoid = p.oid \
@@ -66,7 +67,7 @@ impl Callers {
         for row in code {
             let (name, text, is_read): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             match is_read {
-                true => texts.push((name, text.to_lowercase())),
+                true => texts.push((name, lowered(&text))),
                 false => self.add(name),
             }
         }
@@ -112,7 +113,7 @@ impl Callers {
     pub fn are_hidden(&self, hidden: &[Row]) -> Result<bool, tokio_postgres::Error> {
         for row in hidden {
             let text: String = row.try_get(0)?;
-            if self.may_run(&text.to_lowercase()) {
+            if self.may_run(&lowered(&text)) {
                 return Ok(true);
             }
         }
@@ -127,7 +128,15 @@ impl Callers {
 
 /// A name as a text in lower case has it: a quote in it is doubled.
 pub(super) fn spelled(name: &str) -> String {
-    name.to_lowercase().replace('"', "\"\"")
+    lowered(name).replace('"', "\"\"")
+}
+
+/// A text in lower case, each letter as it is by itself: at the end of a word, sigma has another form.
+pub(super) fn lowered(text: &str) -> String {
+    match text.is_ascii() {
+        true => text.to_ascii_lowercase(),
+        false => text.chars().flat_map(char::to_lowercase).collect(),
+    }
 }
 
 /// Whether a text that says this name has it as one of its words.
@@ -146,17 +155,17 @@ mod tests {
     use super::*;
 
     fn writing(texts: &[(&str, &str)]) -> Vec<String> {
-        let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned(), "q\"x".to_owned()]);
+        let volatile = BTreeSet::from(["purge".to_owned(), "Odd name".to_owned(), "q\"x".to_owned(), "Σ".to_owned()]);
         let mut writers = Callers::of(volatile, ["execute", "ledger"].into_iter().map(str::to_owned));
-        let texts: Vec<_> = texts.iter().map(|(name, text)| ((*name).to_owned(), text.to_lowercase())).collect();
+        let texts: Vec<_> = texts.iter().map(|(name, text)| ((*name).to_owned(), lowered(text))).collect();
         writers.follow_texts(&texts);
-        let known = ["purge", "Odd name", "q\"x"];
+        let known = ["purge", "Odd name", "q\"x", "Σ"];
         writers.names().into_iter().filter(|name| !known.contains(&name.as_str())).collect()
     }
 
     #[test]
     fn whoever_calls_what_may_write_may_write() {
-        let cases: [(&str, &[&str]); 10] = [
+        let cases: [(&str, &[&str]); 11] = [
             ("select upper($1)", &[]),
             ("select purge($1)", &["a"]),
             ("select public.\"purge\"($1)", &["a"]),
@@ -167,6 +176,7 @@ mod tests {
             ("begin execute $1; end", &["a"]),
             ("select count(*) from ledger", &["a"]),
             ("select \"q\"\"x\"(1)", &["a"]),
+            ("select public.Σ(1)", &["a"]),
         ];
         for (text, expected) in cases {
             assert_eq!(writing(&[("a", text)]), expected, "{text}");

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::{Error, Row};
 
-use super::code::{is_word, spelled, words};
+use super::code::{is_word, lowered, spelled, words};
 use crate::core::scope::RelationName;
 use crate::core::scope::catalog::{Lent, Relation};
 use crate::core::scope::explain::Right;
@@ -162,7 +162,7 @@ impl Reach {
             let text: Option<String> = row.try_get(4)?;
             let thing = Thing {
                 name: RelationName::new(row.try_get(2)?, row.try_get(3)?),
-                text: text.map(|text| text.to_lowercase()),
+                text: text.as_deref().map(lowered),
                 is_definer: row.try_get(5)?,
                 is_telling: row.try_get(6)?,
                 is_open: row.try_get(7)?,
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     fn thing(name: &str, text: Option<&str>, is_definer: bool, is_open: bool) -> Thing {
-        let text = text.map(str::to_lowercase);
+        let text = text.map(lowered);
         let is_function = name.chars().all(|letter| letter.is_alphanumeric() || " _\"".contains(letter));
         let words = if is_function { vec![format!("{name}("), format!(".{name}")] } else { vec![name.to_owned()] };
         Thing { name: RelationName::new("public", name), text, is_definer, is_telling: false, is_open, words }

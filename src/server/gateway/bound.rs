@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::again::Again;
 use super::ask::Settling;
+use super::named::count;
 use super::outcome::Fault;
 use super::rows::Execution;
 use super::session::{Bound, End, Judged, Session};
@@ -195,7 +196,12 @@ impl Session {
         if planned.forward != before.forward {
             return false;
         }
-        let (judged, context) = (Judged::Planned(planned.clone()), self.context.clone());
+        let mut planned = planned.clone();
+        // What the target has under the name need not be what was prepared, see `doubt_names`.
+        if before.hold.is_counted() {
+            count(&mut planned);
+        }
+        let (judged, context) = (Judged::Planned(planned), self.context.clone());
         if let Some(parsed) = self.prepared.get_mut(statement) {
             (parsed.judged, parsed.context) = (judged, context);
         }

@@ -21,6 +21,7 @@ use crate::core::wire::proxy;
 use crate::core::wire::scram::{self, ScramError, Server, Verifier};
 use crate::core::wire::startup::{self, First, Startup};
 use crate::server::grants::LiveGrant;
+use crate::server::places::Place;
 use crate::server::sessions::SessionHandle;
 use crate::server::state::State;
 use crate::sys::link::Stream;
@@ -39,6 +40,8 @@ pub enum Entered {
         /// Open until the target has taken the request, as in PostgreSQL: who waits for the end of it
         /// knows that their next statement will not be what is cancelled.
         asking: Box<dyn Stream>,
+        /// It counts as long among those of its address.
+        place: Place,
     },
     /// Nothing worth a word.
     Nobody,
@@ -60,13 +63,13 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
         false => address,
     };
     // Kept until the client has proved who it is.
-    let Some(_place) = state.keeper.place(address.ip()) else { return Ok(Entered::Nobody) };
+    let Some(place) = state.keeper.place(address.ip()) else { return Ok(Entered::Nobody) };
     let Some((first, stream, buffer, tls_version)) = first_packet(tcp, &state.certificates.wire).await? else {
         return Ok(Entered::Nobody);
     };
     match first {
         First::Cancel { process, secret } => Ok(match cancelled(process, &secret, address.ip(), state) {
-            Some(session) => Entered::Cancel { session, asking: stream },
+            Some(session) => Entered::Cancel { session, asking: stream, place },
             None => Entered::Nobody,
         }),
         First::Startup(startup) => {

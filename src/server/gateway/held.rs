@@ -33,6 +33,8 @@ pub struct Held {
     pub is_active: bool,
     /// Counters before the first write of this transaction.
     baseline: Option<Baseline>,
+    /// The counters of the last verdict, where code may be deferred to the commit.
+    late: Option<Baseline>,
     /// Counters as last seen, by relation: later transactions of this backend may start from them.
     last: Baseline,
     /// A statement failed half way, so counters may linger for relations we never saw.
@@ -251,13 +253,31 @@ impl Session {
             self.record.commits_soon();
             self.ask_own(DEFERRED, &[]);
             if self.held.may_hide {
-                self.own.doubt();
+                // So may what was deferred.
+                self.doubt_all();
+                self.facts_stale = true;
             }
         }
         self.ask_own("dbgate_counts", &[]);
         if asked == Asked::BeforeCommit && self.held.may_keep {
             self.ask_own("dbgate_kept", &[]);
         }
+    }
+
+    /// Code that was deferred to the commit may defer more to it, behind the last count: what is deferred happens until
+    /// it changes no row any more, without which nothing can be deferred. For whom all has been judged once.
+    pub(super) async fn come_to_rest(&mut self, mode: Mode) -> Result<Verdict, End> {
+        const ROUNDS: usize = 8;
+        for _ in 0..ROUNDS {
+            let Some(before) = self.held.late.take() else { return Ok(Verdict::Stands) };
+            let verdict = self.verdict(mode, Asked::BeforeCommit).await?;
+            if !matches!(verdict, Verdict::Stands) || self.held.late.as_ref() == Some(&before) {
+                return Ok(verdict);
+            }
+        }
+        let error = CountError::Restless;
+        let message = format!("{error}; nothing of it was committed");
+        Ok(Verdict::Denied(refused("uncountable", &message, error.way_out())))
     }
 
     /// Counts and judges everything since the transaction began; before a commit, deferred work too.
@@ -308,7 +328,9 @@ impl Session {
             .map_err(|error| refused("uncountable", &format!("{error}; nothing of it was committed"), error.way_out()));
         let left = impact::own_left(&own, before, &now);
         // Counters of relations that earlier transactions wrote to may linger on.
-        self.held.last.extend(impact::baseline(&now));
+        let counters = impact::baseline(&now);
+        self.held.late = now.iter().any(|one| one.may_defer).then(|| counters.clone());
+        self.held.last.extend(counters);
         Ok((changed, left))
     }
 
@@ -387,7 +409,7 @@ impl Session {
         self.held.facts = None;
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
         (self.held.undo, self.held.may_lock) = (None, false);
-        (self.held.may_keep, self.held.may_hide) = (false, false);
+        (self.held.may_keep, self.held.may_hide, self.held.late) = (false, false, None);
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;

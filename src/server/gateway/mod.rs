@@ -95,14 +95,14 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     let entered = seldom(tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state))).await;
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(signed_in, &state).await,
-        Ok(Ok(Entered::Cancel { session, asking })) => {
+        Ok(Ok(Entered::Cancel { session, asking, place })) => {
             session.cancelled.send_modify(|count| *count = count.wrapping_add(1));
             if let Some(upstream) = session.upstream.get()
                 && let Err(error) = upstream.cancel().await
             {
                 tracing::warn!(%error, "a cancel request did not reach the target");
             }
-            drop(asking);
+            drop((asking, place));
         }
         Ok(Ok(Entered::Nobody)) => {}
         Ok(Err(end)) => tracing::debug!(%address, reason = %end, "not let in"),

@@ -13,8 +13,9 @@ use super::relay::Mode;
 use super::session::{End, Judged, Session};
 use super::simple::forwarded;
 use crate::core::policy::Denial;
+use crate::core::scope::catalog::RelationKind;
 use crate::core::session::Owner;
-use crate::core::statement::facts::{Effect, Facts, TransactionVerb};
+use crate::core::statement::facts::{Effect, Facts, RowAction, TransactionVerb};
 use crate::core::statement::grammar::{self, Statement, TEMP_VIEW};
 use crate::core::wire::frontend;
 use crate::server::audit::Protocol;
@@ -47,24 +48,29 @@ impl Session {
     /// without a word of it in its text: code, and functions that may run any text.
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
-        let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
-        let is_silent = !says_all
-            || self.has_own_code
-            || self.has_own_views
-            || !self.is_tame(facts)
-            || self.runs_dynamic_sql(facts);
         // PREPARE runs nothing of what it prepares.
-        planned.hold.is_counted() && is_silent && facts.verb != "PREPARE"
+        if !planned.hold.is_counted() || facts.verb == "PREPARE" {
+            return false;
+        }
+        let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
+        !says_all || self.has_own_code || self.has_own_views || !self.is_tame(facts) || self.runs_dynamic_sql(facts)
     }
 
-    /// Whether a relation that it reads or writes may run dynamic SQL, in a trigger for instance. Of what code has made
-    /// nobody knows.
-    fn runs_dynamic_sql(&self, facts: &Facts) -> bool {
-        facts.touches.iter().any(|touch| match self.is_own(&touch.relation) {
-            true => self.has_odd_tables,
-            false => self
-                .resolve(&touch.relation)
-                .is_some_and(|one| self.catalog.dynamic.contains(&one.oid) || self.grant.has_become_dynamic(one.oid)),
+    /// Whether where it reads or writes dynamic SQL may run, in a trigger for instance. Of what is not known, or code
+    /// has made, nobody can tell.
+    pub(super) fn runs_dynamic_sql(&self, facts: &Facts) -> bool {
+        facts.touches.iter().any(|touch| {
+            if self.is_own(&touch.relation) {
+                return self.has_odd_tables;
+            }
+            let Some(relation) = self.resolve(&touch.relation) else { return true };
+            let is_dynamic =
+                !self.catalog.is_static(relation) || self.grant.has_become_dynamic(&self.catalog, relation);
+            // Of a table that is only read nothing runs but its policies.
+            let runs = touch.action != RowAction::Read
+                || relation.has_row_security
+                || !matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned);
+            is_dynamic && runs
         })
     }
 
@@ -73,8 +79,7 @@ impl Session {
     pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
         let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
         if hides_names {
-            self.own.doubt();
-            self.doubt_cursors();
+            self.doubt_all();
             (self.may_misread, self.held.may_hide) = (true, true);
         }
         if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
@@ -94,6 +99,12 @@ impl Session {
             "CREATE TEMP TABLE" | "ALTER TABLE" | "CREATE INDEX" => !self.is_tame(facts),
             _ => false,
         };
+    }
+
+    /// Code runs that nobody has read, also where it fails in the end: prepared statements stay.
+    pub(super) fn doubt_all(&mut self) {
+        self.own.doubt();
+        self.doubt_names();
     }
 
     /// Which quote ends a text with a backslash depends on a setting, and code that nobody has read may just

@@ -412,7 +412,7 @@ impl Session {
     /// from here on, and what locks them is judged again when it is bound, for nobody counts locks.
     /// What names nothing itself, as a COMMIT, is prepared again before it is bound: nothing may be asked in front of
     /// it, for a transaction has failed there, or has not begun.
-    fn doubt_names(&mut self) {
+    pub(super) fn doubt_names(&mut self) {
         self.judge_anew(|facts| facts.locks || !facts.effects.keys.is_empty());
         self.changes.doubted.clear();
         for (name, parsed) in &mut self.prepared {
@@ -423,11 +423,11 @@ impl Session {
                         self.changes.doubted.insert(name.clone());
                     }
                 }
-                Judged::Planned(planned) => count(planned),
-                Judged::Empty | Judged::Unread | Judged::Unlifted | Judged::Outdated(_) => {}
+                Judged::Planned(planned) | Judged::Outdated(planned) => count(planned),
+                Judged::Empty | Judged::Unread | Judged::Unlifted => {}
             }
         }
-        self.portals.values_mut().filter_map(|bound| bound.planned.as_mut()).for_each(count);
+        self.doubt_cursors();
     }
 
     /// Prepares such a statement again: code may have put another under its name.
@@ -448,7 +448,7 @@ impl Session {
 }
 
 /// What was judged as unable to change rows is counted from here on.
-fn count(planned: &mut Arc<Planned>) {
+pub(super) fn count(planned: &mut Arc<Planned>) {
     if planned.hold == Hold::Not {
         *planned = Arc::new(Planned { hold: Hold::Counted, ..Planned::clone(planned) });
     }

@@ -6,6 +6,7 @@
 use super::held::{Asked, Verdict};
 use super::people::Stopped;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Session};
 use crate::core::approval::OverCap;
 use crate::core::encoding;
@@ -161,6 +162,7 @@ impl Session {
             Verdict::Asks(..) if asked == Asked::SoFar && self.people.is_alone() && self.people.is_asking() => {
                 self.verdict(mode, Asked::BeforeCommit).await?
             }
+            Verdict::Stands if asked == Asked::BeforeCommit => seldom(self.come_to_rest(mode)).await?,
             verdict => verdict,
         };
         match verdict {

@@ -455,7 +455,7 @@ impl Session {
             }
             Some(_) | None => {}
         }
-        let runs_code = self.runs_code(facts);
+        let runs_code = self.runs_code(facts) || (hides_names && self.runs_dynamic_sql(facts));
         self.people.era.note(facts, runs_code);
         self.note_named(planned, hides_names);
     }

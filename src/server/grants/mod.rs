@@ -19,7 +19,7 @@ use crate::core::grant::{Grant, GrantId};
 use crate::core::identity::Identity;
 use crate::core::policy::{Policy, Subject};
 use crate::core::scope::Scope;
-use crate::core::scope::catalog::Catalog;
+use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::time::Moment;
 use crate::server::decisions::Context;
 use crate::server::scopes::ScopeRole;
@@ -76,10 +76,10 @@ impl LiveGrant {
         newest.as_ref().is_none_or(|newest| Arc::ptr_eq(newest, catalog))
     }
 
-    /// Whether by what was defined since, reading or changing this relation may run dynamic SQL.
-    pub fn has_become_dynamic(&self, relation: u32) -> bool {
+    /// Whether by what was defined since this was read, dynamic SQL may run behind a relation of it.
+    pub fn has_become_dynamic(&self, catalog: &Arc<Catalog>, relation: &Relation) -> bool {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        newest.as_ref().is_some_and(|newest| newest.dynamic.contains(&relation))
+        newest.as_ref().is_some_and(|newest| !Arc::ptr_eq(newest, catalog) && !newest.is_static(relation))
     }
 
     pub(in crate::server) fn put_newest(&self, catalog: &Arc<Catalog>) {
