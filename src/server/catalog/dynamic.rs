@@ -62,8 +62,9 @@ const ANYWHERE: u32 = 0;
 
 /// A relation, and the name of something behind it: functions of the database's own, relations that its rules and
 /// policies read or write, those that it is a part of and its own parts, and tables whose rows go along with its rows.
-/// What operators, casts, indexes of a kind of one's own and conditions of domains call may run anywhere. No dependency leads to what is PostgreSQL's
-/// own: its functions are looked for by their numbers in what is worked out, and told as `execute`.
+/// What operators, casts, indexes of a kind of one's own and conditions of domains call may run anywhere. No
+/// dependency leads to what is PostgreSQL's own: its functions are looked for by their numbers in what is worked out,
+/// and told as `execute`.
 ///
 /// `offset 0` keeps the few dependencies together that are asked about, before everything else is joined to them.
 pub(super) const BEHIND: &str = "with used as materialized (\
