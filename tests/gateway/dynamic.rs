@@ -5,6 +5,7 @@ use dbgate::core::grant::Access;
 use dbgate::core::scope::RelationName;
 use dbgate::core::scope::catalog::RelationKind;
 use dbgate::core::wire::frame::Message;
+use dbgate::core::wire::frontend::Named;
 use dbgate::server::catalog;
 use tokio_postgres::Client;
 
@@ -12,7 +13,7 @@ use crate::support::bench::bench;
 use crate::support::gate::{Gate, SHOP, superuser};
 use crate::support::requests::{ask, either_way};
 use crate::support::until::until;
-use crate::support::wire::{Peer, error};
+use crate::support::wire::{Peer, error, rows};
 
 const WIPED: &str = "select count(*) from orders where amount = -1";
 /// Changes more orders than the policy lets through.
@@ -199,6 +200,95 @@ async fn a_name_stays_taken_where_what_took_it_fails_waits_or_is_deferred() {
     gate.stop().await;
 }
 
+/// Bound and never run; or bound, and something else runs.
+#[tokio::test]
+async fn what_binding_runs_is_counted() {
+    let more = "create domain checked_text as text check (is_run(value));
+      create function estimate(t text) returns int stable language plpgsql as 'begin return run(t); end';";
+    let gate = Gate::start(&format!("{SHOP}{TABLES}{more}")).await;
+    let grant = gate.grant(Access::Write).await;
+    let planned = format!("select labelled('{WIPE}')");
+    let estimated = format!("select count(*) from customers where id = estimate('{WIPE}')");
+    let written = format!("update plain set t = t where id = labelled('{WIPE}')");
+    let evil = |sql: &str| ask().parse("", sql).bind("", "");
+    let domain = gate.count("select 'checked_text'::regtype::oid::int8").await;
+    let domain = u32::try_from(domain).expect("an OID");
+    let valued = |sql: &str| ask().parse_typed("", sql, &[domain]).bind_values("", &[WIPE]);
+    for (number, requests) in [
+        evil(&planned),
+        evil(&estimated),
+        evil(&written),
+        evil(&planned).describe(""),
+        evil(&planned).close(Named::Portal, ""),
+        evil(&planned).parse("b", "select 1").bind("b", "b").execute("b"),
+        evil(&planned).query("select 1"),
+        evil(&planned).query("commit"),
+        ask().run("begin").parse("", &planned).bind("", "").run("commit"),
+        valued("select $1::text"),
+        valued("insert into plain (t) values ($1)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut peer = Peer::through(&grant).await;
+        let told = requests.sync(&mut peer).await;
+        peer.query("commit").await;
+        assert_eq!(gate.count(WIPED).await, 0, "{number}: {told:?}");
+        drop(peer);
+    }
+    // Ahead of the first write of a block.
+    let mut peer = Peer::through(&grant).await;
+    peer.query("insert into plain (t) values (null)").await;
+    peer.query("begin").await;
+    evil(&planned).sync(&mut peer).await;
+    peer.query("update plain set t = t where id = 1").await;
+    peer.query("commit").await;
+    assert_eq!(gate.count(WIPED).await, 0);
+    // What changes nothing, or little, stands.
+    let small = "select labelled('update orders set amount = -1 where id <= 50')";
+    assert_eq!(state(&ask().parse("", small).bind("", "").sync(&mut peer).await), "");
+    assert_eq!(gate.count(WIPED).await, 50);
+    drop(peer);
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn maintenance_of_a_relation_of_ones_own_runs_nothing_uncounted() {
+    let arms = "create function armed(t text) returns int immutable language plpgsql as $$ declare text text; begin
+      if current_setting('my.text', true) <> '' then
+        text := current_setting('my.text'); perform set_config('my.text', '', false); perform run(text);
+      end if; return 1; end $$;";
+    let gate = Gate::start(&format!("{SHOP}{TABLES}{arms}")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    for sql in ["vacuum analyze z", "vacuum full z", "vacuum (analyze) z", "analyze z"] {
+        peer.query("drop table if exists z").await;
+        peer.query("create temp table z (t text)").await;
+        peer.query("insert into z values ('a'), ('b')").await;
+        peer.query("set my.text = ''").await;
+        assert_eq!(state(&peer.query("create index on z (armed(t))").await), "");
+        peer.query(&format!("set my.text = '{WIPE}'")).await;
+        assert_eq!(state(&peer.query(sql).await), "42501", "{sql}");
+        assert_eq!(gate.count(WIPED).await, 0, "{sql}");
+    }
+    drop(peer);
+    gate.stop().await;
+}
+
+/// How a text is read is asked along with the names.
+#[tokio::test]
+async fn a_backslash_behind_such_a_write_is_read_as_ever() {
+    let gate = Gate::start(&format!("{SHOP}{TABLES}")).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let quiet = "insert into ran (t) values ('select 1')";
+    let told = ask().run(quiet).run(r"select 'a\b'").sync(&mut peer).await;
+    assert_eq!(rows(&told), [[r"a\b"]]);
+    assert_eq!(rows(&peer.query(&format!(r"{quiet}; select 'a\b'")).await), [[r"a\b"]]);
+    let odd = "insert into ran (t) values ('set standard_conforming_strings = off')";
+    assert_eq!(state(&ask().run(odd).run(r"select 'a\b'").sync(&mut peer).await), "42501");
+    drop(peer);
+    gate.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_deferred_again_and_again_is_counted() {
     let again = "create table deferring (id int); create function defers() returns trigger language plpgsql as $$ begin
@@ -207,7 +297,21 @@ async fn what_is_deferred_again_and_again_is_counted() {
       update orders set amount = -1 where id in (select id from orders where amount <> -1 order by id limit 90);
       return new; end $$;
     create constraint trigger defers after insert on deferring deferrable initially deferred for each row execute function defers();";
-    let gate = Gate::start(&format!("{SHOP}{TABLES}{again}")).await;
+    // Worked out again at the commit, as an excluded row may be one no longer.
+    let excluded = "create table excluded (t text);
+      create function works(t text) returns int language plpgsql as $$ declare turn text := current_setting('my.turn', true); begin
+      if turn = 'first' then perform set_config('my.turn', 'again', false); end if;
+      if turn is distinct from 'again' then return 1; end if;
+      perform set_config('my.turn', 'within', false);
+      set constraints all deferred;
+      update orders set amount = -1 where id in (select id from orders where amount <> -1 order by id limit 90);
+      if found then insert into excluded values ('more'); end if;
+      perform set_config('my.turn', 'again', false);
+      return (2 + random() * 100000000)::int; end $$;
+      create function worked(t text) returns int immutable language plpgsql as 'begin return works(t); end';
+      insert into excluded values ('there');
+      alter table excluded add exclude using btree (worked(t) with =) deferrable initially deferred;";
+    let gate = Gate::start(&format!("{SHOP}{TABLES}{again}{excluded}")).await;
     let grant = gate.grant(Access::Write).await;
     let nested = format!("set constraints all deferred; insert into late (t) values (''{WIPE}'')");
     let poisons = "set constraints all deferred; insert into late (t) values (''deallocate all''||chr(59)||''prepare dbgate_counts as select 1 where false'')";
@@ -218,8 +322,10 @@ async fn what_is_deferred_again_and_again_is_counted() {
             ("insert into deferring values (1000)".to_owned(), "42501"),
             (format!("insert into late (t) values ('{poisons}')"), ""),
             (WIPE.to_owned(), "42501"),
+            ("insert into excluded values ('one')".to_owned(), "42501"),
         ] {
             let mut peer = Peer::through(&grant).await;
+            peer.query("set my.turn = 'first'").await;
             assert_eq!(state(&either_way(&mut peer, &sql, is_extended).await), expected, "{sql}");
             if expected.is_empty() {
                 assert_eq!(state(&either_way(&mut peer, WIPE, is_extended).await), "42501", "behind {sql}");
@@ -278,6 +384,8 @@ create function stamps() returns trigger language plpgsql as 'begin new.t := now
 create function by_row() returns trigger language plpgsql as 'begin perform run(new.t); return new; end';
 create function by_sigma() returns trigger language plpgsql as 'begin perform scene.Σ(new.t); return new; end';
 create function sets() returns trigger language plpgsql as $$ begin update pg_settings set setting = new.t where name = 'search_path'; return new; end $$;
+create function pivots() returns trigger language plpgsql as 'begin perform * from crosstab2(new.t); return new; end';
+create function paths() returns trigger language plpgsql as $$ begin perform * from xpath_table('a', 'b', 'c', '/d', new.t) as r (a int); return new; end $$;
 create function opens() returns trigger language plpgsql as 'declare c refcursor := new.t; begin close c; return new; end';
 create function notes() returns trigger language plpgsql as 'begin insert into notes (t) values (new.t); return new; end';
 create function passes() returns trigger language plpgsql as 'begin insert into by_row (t) values (new.t); return new; end';
@@ -299,6 +407,8 @@ create table passing (id int, t text); create trigger a before insert on passing
 create table by_sigma (id int, t text); create trigger a before insert on by_sigma for each row execute function by_sigma();
 create table by_setting (id int, t text); create trigger a before insert on by_setting for each row execute function sets();
 create table by_cursor (id int, t text); create trigger a before insert on by_cursor for each row execute function opens();
+create table by_crosstab (id int, t text); create trigger a before insert on by_crosstab for each row execute function pivots();
+create table by_path (id int, t text); create trigger a before insert on by_path for each row execute function paths();
 create table by_when (id int, t text); create trigger a before insert on by_when for each row when (run(new.t) = 1) execute function stamps();
 create table by_query (id int, t text); create trigger a before insert on by_query for each row
   when (query_to_xml(new.t, true, true, '') is not null) execute function stamps();

@@ -350,3 +350,19 @@ async fn rows_that_are_on_another_server_cannot_be_counted() {
     drop(peer);
     gate.stop().await;
 }
+
+/// What a session counts from is known again where the question for it was skipped.
+#[tokio::test]
+async fn what_was_committed_before_is_not_charged_again() {
+    let gate = Gate::start(SHOP).await;
+    let mut peer = Peer::through(&gate.grant(Access::Write).await).await;
+    let one = "update orders set amount = amount where id = 1";
+    for _ in 0..110 {
+        assert_eq!(error(&peer.query(one).await), None);
+    }
+    let failed = ask().run("select 1 / 0").run(one).sync(&mut peer).await;
+    assert_eq!(error(&failed).map(|error| error.sqlstate).as_deref(), Some("22012"));
+    assert_eq!(error(&peer.query(one).await), None);
+    drop(peer);
+    gate.stop().await;
+}

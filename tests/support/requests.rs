@@ -16,6 +16,12 @@ impl Requests {
         self
     }
 
+    /// With types of the parameters, by their OIDs.
+    pub fn parse_typed(mut self, name: &str, sql: &str, types: &[u32]) -> Self {
+        frontend::parse_typed(name, sql, types, &mut self.0);
+        self
+    }
+
     pub fn bind(mut self, portal: &str, statement: &str) -> Self {
         frontend::bind(portal, statement, &[], &mut self.0);
         self

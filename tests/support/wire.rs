@@ -139,6 +139,12 @@ impl Peer {
         }
     }
 
+    /// Waits for the end of the connection. An error where it ends without TLS's goodbye.
+    pub async fn goodbye(&mut self) -> std::io::Result<()> {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("it ends");
+        read.map(|length| assert_eq!(length, 0, "{:?}", self.buffer))
+    }
+
     /// Everything up to a message of this type, or to the end of the connection.
     pub async fn until(&mut self, tag: u8) -> Vec<Message> {
         let mut messages = Vec::new();

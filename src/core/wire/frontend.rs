@@ -86,6 +86,11 @@ pub fn are_bound(parameters: &[u8]) -> bool {
     skip_bind(&mut body).and_then(|()| body.end()).is_ok()
 }
 
+/// Whether these parameters of a Bind hold a value, or cannot be read.
+pub fn has_values(parameters: &[u8]) -> bool {
+    skip_values(&mut Reader::new(b'B', parameters)).ok() != Some(0)
+}
+
 /// Walks formats, values and result formats of a Bind, so that a malformed one is refused here.
 fn skip_bind(body: &mut Reader<'_>) -> Result<(), WireError> {
     skip_values(body)?;

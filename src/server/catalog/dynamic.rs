@@ -10,20 +10,15 @@ use tokio_postgres::{Error, Row};
 
 use super::code::{Callers, spelled};
 use crate::core::scope::catalog::Relation;
+use crate::core::statement::texts::RUNS_TEXT;
 
 /// What gives names another meaning, or runs a text that may: words of PL/pgSQL and SQL, settings, and functions that
-/// take a query as text, of PostgreSQL and of what comes with it, by their names in SQL and in C. Comments and literals
-/// are looked through as well.
-const WORDS: [&str; 40] = [
+/// take a query as text, of PostgreSQL and of what comes with it, by their names in SQL and in C; [`RUNS_TEXT`] has
+/// more. Comments and literals are looked through as well.
+const WORDS: [&str; 29] = [
     "authorization",
-    "connectby",
     "connectby_text",
     "connectby_text_serial",
-    "crosstab",
-    "crosstab2",
-    "crosstab3",
-    "crosstab4",
-    "crosstab_hash",
     "cursor",
     "cursor_to_xml",
     "cursor_to_xmlschema",
@@ -35,9 +30,6 @@ const WORDS: [&str; 40] = [
     "pg_settings",
     "pg_temp",
     "prepare",
-    "query_to_xml",
-    "query_to_xml_and_xmlschema",
-    "query_to_xmlschema",
     "refcursor",
     "reset",
     "schema",
@@ -50,8 +42,6 @@ const WORDS: [&str; 40] = [
     "table_to_xml_and_xmlschema",
     "temp",
     "temporary",
-    "ts_rewrite",
-    "ts_stat",
     "ts_stat1",
     "ts_stat2",
     "tsquery_rewrite_query",
@@ -127,7 +117,7 @@ pub(super) fn relations(
         ANYWHERE => Some((anywhere.clone(), text)),
         _ => Some((relations.get(&oid)?.name.name.clone(), text)),
     });
-    let mut callers = Callers::of(BTreeSet::new(), WORDS.into_iter().map(str::to_owned));
+    let mut callers = Callers::of(BTreeSet::new(), WORDS.into_iter().chain(RUNS_TEXT).map(str::to_owned));
     callers.follow(code, named.collect())?;
     let names = callers.names();
     let is_anywhere = names.contains(&anywhere);

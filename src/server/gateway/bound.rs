@@ -17,8 +17,10 @@ use super::named::count;
 use super::outcome::Fault;
 use super::rows::Execution;
 use super::session::{Bound, End, Judged, Session};
+use crate::core::policy::Denial;
 use crate::core::policy::limit::Limits;
 use crate::core::statement::facts::{Effect, Facts};
+use crate::core::wire::frontend;
 use crate::server::audit::{Protocol, Said};
 use crate::server::check::{Hold, Planned};
 use crate::sys::clock;
@@ -134,6 +136,23 @@ impl Session {
     /// than the shortest of its statements lets it.
     pub(super) fn note_idle(&mut self, limits: Limits) {
         self.idle = self.idle.into_iter().chain(limits.idle).min();
+    }
+
+    /// Binding a statement plans it, which calls what is taken for constant or helps to estimate, and reads values,
+    /// which their types may check. What such code changes is counted as well, whether the statement runs or not.
+    pub(super) fn hold_bound(&mut self, judged: &Judged, parameters: &[u8]) -> Result<(), Box<Denial>> {
+        let plans_code = judged.planned().is_some_and(|planned| self.may_hide_names(planned));
+        let reads_by_code = self.catalog.has_volatile_operators && frontend::has_values(parameters);
+        if !plans_code && !reads_by_code {
+            return Ok(());
+        }
+        self.can_count()?;
+        if !self.held.counts_pending() {
+            self.ask_baseline();
+        }
+        self.held.told.is_short();
+        self.runs_unread();
+        Ok(())
     }
 
     /// Records what the target is about to plan although nothing has asked for its rows.

@@ -54,7 +54,8 @@ macro_rules! there {
     };
 }
 
-/// Whether somebody's code may be deferred to the commit. What is PostgreSQL's own and can be only looks at keys.
+/// Whether somebody's code may be deferred to the commit. What is PostgreSQL's own and can be only looks at keys, and at
+/// what an index works out and compares in somebody's way.
 /// A snapshot that is older than the lock on the relation does not tell.
 macro_rules! late {
     () => {
@@ -62,7 +63,10 @@ macro_rules! late {
            operator(pg_catalog.<>) 'read committed'::pg_catalog.text \
          or c.relhastriggers and exists (select from pg_catalog.pg_trigger t \
            where t.tgrelid operator(pg_catalog.=) c.oid and t.tgdeferrable \
-             and t.tgfoid operator(pg_catalog.>=) 16384::pg_catalog.oid)"
+             and (t.tgfoid operator(pg_catalog.>=) 16384::pg_catalog.oid \
+               or exists (select from pg_catalog.pg_index i where i.indexrelid operator(pg_catalog.=) t.tgconstrindid \
+                 and (i.indexprs is not null or i.indpred is not null \
+                   or 16384::pg_catalog.oid operator(pg_catalog.<=) any (i.indclass::pg_catalog.oid[])))))"
     };
 }
 

@@ -24,7 +24,7 @@ use crate::server::grants::LiveGrant;
 use crate::server::places::Place;
 use crate::server::sessions::SessionHandle;
 use crate::server::state::State;
-use crate::sys::link::Stream;
+use crate::sys::link::{Link, Stream};
 use crate::sys::random;
 
 /// From the first byte to the end of the password exchange.
@@ -34,12 +34,13 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub enum Entered {
     /// A client that has proved who it is.
     SignedIn(Box<SignedIn>),
-    /// A request to cancel what another session runs, whose key it showed.
+    /// A request to cancel what another session runs.
     Cancel {
-        session: Arc<SessionHandle>,
+        /// Nobody's where it showed a wrong key, which it is not told.
+        session: Option<Arc<SessionHandle>>,
         /// Open until the target has taken the request, as in PostgreSQL: who waits for the end of it
         /// knows that their next statement will not be what is cancelled.
-        asking: Box<dyn Stream>,
+        asking: Link,
         /// It counts as long among those of its address.
         place: Place,
     },
@@ -68,10 +69,10 @@ pub async fn enter(mut tcp: TcpStream, address: SocketAddr, state: &State) -> Re
         return Ok(Entered::Nobody);
     };
     match first {
-        First::Cancel { process, secret } => Ok(match cancelled(process, &secret, address.ip(), state) {
-            Some(session) => Entered::Cancel { session, asking: stream, place },
-            None => Entered::Nobody,
-        }),
+        First::Cancel { process, secret } => {
+            let session = cancelled(process, &secret, address.ip(), state);
+            Ok(Entered::Cancel { session, asking: Link::new(stream, buffer), place })
+        }
         First::Startup(startup) => {
             let mut client = Client::new(stream, buffer);
             let may_be_plain = state.config.server.wire_plain && address.ip().is_loopback();

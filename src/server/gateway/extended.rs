@@ -69,7 +69,7 @@ impl Session {
         if name.starts_with(RESERVED) {
             return seldom(self.deny(&reserved(name), sql)).await;
         }
-        if self.pipeline.is_empty() && !self.refresh_for(sql, Mode::Extended).await? {
+        if !self.is_ready_to_read(sql).await? {
             return Ok(());
         }
         if let Err(denial) = self.has_room_to_prepare(name, sql) {
@@ -175,6 +175,9 @@ impl Session {
             }
             Some(Parsed { judged, types, era, text, wording, place, .. }) => {
                 let era = self.read_again(statement, &judged, &types, era)?;
+                if let Err(denial) = self.hold_bound(&judged, &parameters) {
+                    return seldom(self.deny(&denial, &text)).await;
+                }
                 let values = Values { types, parameters, era };
                 let (planned, places) = (judged.planned().cloned(), [place; 2]);
                 Some(Bound { planned, values, is_lifted: false, text, wording, places, used: None })
@@ -419,11 +422,6 @@ impl Session {
             return Ok(false);
         }
         Ok(!self.awaits_commit() || self.settle(Mode::Extended, self.asked_at_sync()).await?)
-    }
-
-    /// A Sync commits, unless the client's own block goes on.
-    fn asked_at_sync(&self) -> Asked {
-        if self.commits_at_sync() { Asked::BeforeCommit } else { Asked::SoFar }
     }
 
     async fn on_sync(&mut self) -> Result<(), End> {

@@ -122,7 +122,8 @@ pub const OWN: [(&str, &str); 11] = [
           where c.relnamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
          pg_catalog.current_setting('track_counts'), \
          exists (select from pg_catalog.pg_class c where c.relnamespace operator(pg_catalog.=) \
-           pg_catalog.pg_my_temp_schema() and c.relkind operator(pg_catalog.=) 'v'::\"char\")",
+           pg_catalog.pg_my_temp_schema() and c.relkind operator(pg_catalog.=) 'v'::\"char\"), \
+         pg_catalog.current_setting('standard_conforming_strings')",
     ),
 ];
 
@@ -150,6 +151,10 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
+        if facts.verb.starts_with("VACUUM") && (self.has_own_code || self.has_odd_tables) {
+            let what = "it would run what is defined for relations of the session's own, and cannot be counted";
+            return Err(refused("uncountable", what, "use ANALYZE or REINDEX, or do it in another session"));
+        }
         self.is_read_as_here(&planned.forward)?;
         self.has_room_for(planned)?;
         if let Some(denial) = self.makes_too_much(facts) {
@@ -168,13 +173,7 @@ impl Session {
             }
             Hold::ReadOnly | Hold::Counted | Hold::OwnBlock => {}
         }
-        if !self.counts_rows {
-            return Err(refused(
-                "uncountable",
-                "the target does not count changed rows (track_counts is off), so writes cannot be judged",
-                "set track_counts = on in the target",
-            ));
-        }
+        self.can_count()?;
         if planned.hold == Hold::OwnBlock && self.status == b'I' && !self.is_block && !self.held.own_block {
             self.ask_own("dbgate_begin", &[]);
             self.held.own_block = true;
@@ -200,6 +199,18 @@ impl Session {
         Ok(())
     }
 
+    /// Whether writes can be judged here at all.
+    pub(super) fn can_count(&self) -> Result<(), Box<Denial>> {
+        match self.counts_rows {
+            true => Ok(()),
+            false => Err(refused(
+                "uncountable",
+                "the target does not count changed rows (track_counts is off), so writes cannot be judged",
+                "set track_counts = on in the target",
+            )),
+        }
+    }
+
     /// A statement is about to run that may begin a block, or end it.
     pub(super) fn moves_block(&mut self, facts: &Facts) {
         let begins = facts.transaction == Some(TransactionVerb::Begin);
@@ -218,7 +229,7 @@ impl Session {
     }
 
     /// Reads the counters that earlier transactions may have left behind.
-    fn ask_baseline(&mut self) {
+    pub(super) fn ask_baseline(&mut self) {
         self.held.baseline = Some(Baseline::new());
         if self.held.is_unsure {
             self.ask_own("dbgate_baseline_all", &[]);
@@ -232,7 +243,7 @@ impl Session {
 
     /// Takes the baseline from a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &Drained) {
-        if std::mem::take(&mut self.baseline_asked) {
+        if std::mem::take(&mut self.baseline_asked) && !drained.failed {
             // Where they cannot be read, all that is there counts as written now.
             let baseline = impact::baseline(&counters::read(&drained.rows, "before").unwrap_or_default());
             // What counts from nothing again need not be asked about.

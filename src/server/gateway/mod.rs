@@ -56,6 +56,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::server::gateway::door::Entered;
+use crate::server::sessions::SessionHandle;
 use crate::server::state::State;
 
 /// Something that seldom happens, kept in a place of its own. A session's future holds room for
@@ -95,18 +96,27 @@ async fn connection(tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     let entered = seldom(tokio::time::timeout(door::DEADLINE, door::enter(tcp, address, &state))).await;
     match entered {
         Ok(Ok(Entered::SignedIn(signed_in))) => open::session(signed_in, &state).await,
-        Ok(Ok(Entered::Cancel { session, asking, place })) => {
-            session.cancelled.send_modify(|count| *count = count.wrapping_add(1));
-            if let Some(upstream) = session.upstream.get()
-                && let Err(error) = upstream.cancel().await
-            {
-                tracing::warn!(%error, "a cancel request did not reach the target");
+        Ok(Ok(Entered::Cancel { session, mut asking, place })) => {
+            if let Some(session) = session {
+                cancel(&session).await;
             }
-            drop((asking, place));
+            // Some clients wait for TLS's own goodbye.
+            asking.shut().await;
+            drop(place);
         }
         Ok(Ok(Entered::Nobody)) => {}
         Ok(Err(end)) => tracing::debug!(%address, reason = %end, "not let in"),
         Err(_) => tracing::debug!(%address, "took too long at the door"),
+    }
+}
+
+/// Cancels what a session runs, and wakes who waits for people in it.
+async fn cancel(session: &SessionHandle) {
+    session.cancelled.send_modify(|count| *count = count.wrapping_add(1));
+    if let Some(upstream) = session.upstream.get()
+        && let Err(error) = upstream.cancel().await
+    {
+        tracing::warn!(%error, "a cancel request did not reach the target");
     }
 }
 

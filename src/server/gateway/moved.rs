@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::account::with_approved;
 use super::aside;
 use super::relay::Mode;
+use super::seldom;
 use super::session::{End, Judged, Session};
 use super::simple::forwarded;
 use crate::core::policy::Denial;
@@ -79,8 +80,7 @@ impl Session {
     pub(super) fn doubt_what_follows(&mut self, planned: &Planned) {
         let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
         if hides_names {
-            self.doubt_all();
-            (self.may_misread, self.held.may_hide) = (true, true);
+            self.runs_unread();
         }
         if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
             // So may what runs along with a write: triggers, rules, defaults.
@@ -101,7 +101,14 @@ impl Session {
         };
     }
 
-    /// Code runs that nobody has read, also where it fails in the end: prepared statements stay.
+    /// Code runs that nobody has read.
+    pub(super) fn runs_unread(&mut self) {
+        self.doubt_all();
+        (self.may_misread, self.held.may_hide, self.held.may_keep) = (true, true, true);
+        self.held.habit.breaks();
+    }
+
+    /// What names stand for may have changed, also where it was code that fails in the end: prepared statements stay.
     pub(super) fn doubt_all(&mut self) {
         self.own.doubt();
         self.doubt_names();
@@ -154,6 +161,15 @@ impl Session {
         self.record_unread(sql, protocol).await?;
         self.failed_before_sync(mode).await?;
         Ok(false)
+    }
+
+    /// The same of a Parse: in the middle of a pipeline where it matters how the text is read.
+    pub(super) async fn is_ready_to_read(&mut self, sql: &str) -> Result<bool, End> {
+        match self.pipeline.is_empty() {
+            true => self.refresh_for(sql, Mode::Extended).await,
+            false if self.may_misread && sql.contains('\\') => seldom(self.catch_up()).await,
+            false => Ok(true),
+        }
     }
 
     /// Has everything asked so far answered, and asks what names mean by now. False when it failed.

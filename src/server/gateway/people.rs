@@ -187,7 +187,7 @@ impl Session {
     /// Whether the client's block is open, as far as it is known, and nothing was written in it.
     fn is_first_write(&self) -> bool {
         let is_open = self.status == b'T' && self.is_block && !self.is_dirty;
-        (is_open || self.held.has_only_begun) && !self.held.counts_pending()
+        (is_open || self.held.has_only_begun) && self.last_held().is_none()
     }
 
     /// A held write did more than policy lets it do alone. Its transaction is still open.

@@ -482,6 +482,7 @@ impl Session {
         }
         self.counts_rows = values.next().as_deref() == Some("on");
         self.has_own_views |= values.next().as_deref() == Some("t");
+        self.may_misread &= values.next().as_deref() != Some("on");
         self.context = self.remembering();
         (self.facts_stale, self.has_moved_names) = (false, false);
         Ok(true)

@@ -111,10 +111,6 @@ impl Session {
     /// will be bound.
     pub(super) fn read_again(&mut self, name: &str, judged: &Judged, types: &[u8], era: u64) -> Result<u64, End> {
         self.prepare_again(name, judged, types)?;
-        if judged.planned().is_some_and(|planned| self.may_hide_names(planned)) {
-            // Binding plans, and planning calls what it takes for constant.
-            self.doubt_all();
-        }
         let now = self.era();
         let counted = judged.planned().filter(|planned| planned.hold.is_counted());
         // In a transaction that has failed nothing can be read.

@@ -4,6 +4,7 @@
 //! What must stay true: whatever may do something that outlives its transaction is on the disk before it is
 //! sent, and so is all that cannot be read from the text and the catalog.
 
+use super::held::Asked;
 use super::session::Session;
 use crate::core::statement::facts::{Effect, Facts, Touch};
 use crate::server::check::{Hold, Planned};
@@ -35,6 +36,11 @@ impl Session {
             true => !self.has_odd_tables,
             false => self.resolve(&touch.relation).is_some_and(|relation| relation.is_inert),
         }
+    }
+
+    /// A Sync commits, unless the client's own block goes on.
+    pub(super) fn asked_at_sync(&self) -> Asked {
+        if self.commits_at_sync() { Asked::BeforeCommit } else { Asked::SoFar }
     }
 
     /// Whether a Sync commits what has run: only in the client's own block it does not.
