@@ -304,7 +304,7 @@ async fn what_is_deferred_again_and_again_is_counted() {
       if turn is distinct from 'again' then return 1; end if;
       perform set_config('my.turn', 'within', false);
       set constraints all deferred;
-      update orders set amount = -1 where id in (select id from orders where amount <> -1 order by id limit 90);
+      update orders set amount = -1 where id in (select id from orders where amount <> -1 order by id limit 30);
       if found then insert into excluded values ('more'); end if;
       perform set_config('my.turn', 'again', false);
       return (2 + random() * 100000000)::int; end $$;
