@@ -25,11 +25,11 @@ pub struct MigrateArguments {
 pub async fn run(arguments: &MigrateArguments, form: Form) -> Result<Exit, Failure> {
     let place = Configured::find(&arguments.place.config, &arguments.place.name)?;
     let client = place.client(arguments.place.superuser_dsn_file.as_deref(), "dbgate target migrate").await?;
+    // Ctrl-C ends the command, not this: the views must come back.
+    let _ignored = Interrupts::listen()?;
     let aside = migrate::step_aside(&client, &place.target.config().admin.user)
         .await
         .map_err(|error| failed(&error, "Nothing was changed."))?;
-    // Ctrl-C ends the command, not this: the views must come back.
-    let _ignored = Interrupts::listen();
     let away = aside.len();
     let ran = command(&arguments.command, form).await;
     let hint = "Masking views may be missing; sessions that need them are refused until new ones are asked for.";

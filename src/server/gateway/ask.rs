@@ -333,7 +333,6 @@ impl Session {
         frontend::flush(&mut self.up);
         let mut drained = self.round(mode).await?;
         self.note_plan(&mut drained.rows);
-        self.take_baseline(&drained);
         Ok(drained)
     }
 

@@ -22,7 +22,7 @@ use crate::core::policy::limit::Limits;
 use crate::core::statement::facts::{Effect, Facts};
 use crate::core::wire::frontend;
 use crate::server::audit::{Protocol, Said};
-use crate::server::check::{Hold, Planned};
+use crate::server::check::{Hold, Planned, refused};
 use crate::sys::clock;
 
 /// What a statement that is read in parts has used up so far.
@@ -125,6 +125,11 @@ impl Unrun {
         !self.bound.is_empty()
     }
 
+    /// The last that was recorded without being run: its number and part.
+    pub fn last_recorded(&self) -> Option<(u64, u32)> {
+        self.recorded.last().map(|(number, _)| (*number, 0))
+    }
+
     /// Whether the outcome of anything is open.
     pub fn is_open(&self) -> bool {
         !self.recorded.is_empty()
@@ -141,11 +146,46 @@ impl Session {
     /// Binding a statement plans it, which calls what is taken for constant or helps to estimate, and reads values,
     /// which their types may check. What such code changes is counted as well, whether the statement runs or not.
     pub(super) fn hold_bound(&mut self, judged: &Judged, parameters: &[u8]) -> Result<(), Box<Denial>> {
-        let plans_code = judged.planned().is_some_and(|planned| self.may_hide_names(planned));
+        let planned = judged.planned();
+        if planned.is_some_and(|planned| planned.hold == Hold::ReadOnly) && self.status == b'I' && !self.is_block {
+            // Planned as it will run.
+            self.ask_own("dbgate_readonly", &[]);
+            return Ok(());
+        }
+        // Everything else is planned, if at all, as it runs.
+        let is_planned = |verb: &str| matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE");
+        let may_run =
+            |planned: &Arc<Planned>| is_planned(&planned.cleared.facts().verb) && self.may_hide_names(planned);
+        let plans_code = planned.is_some_and(may_run);
         let reads_by_code = self.catalog.has_volatile_operators && frontend::has_values(parameters);
         if !plans_code && !reads_by_code {
             return Ok(());
         }
+        let facts = planned.map(|planned| planned.cleared.shared_facts());
+        let is_same = |bound: &Arc<Facts>| facts.as_ref().is_some_and(|facts| Arc::ptr_eq(bound, facts));
+        self.held.has_bound_more |= self.held.bound.as_ref().is_some_and(|bound| !is_same(bound));
+        self.held.bound = facts.or(self.held.bound.take());
+        self.hold_unrun()
+    }
+
+    /// Whether writes can be judged here at all.
+    pub(super) fn can_count(&self) -> Result<(), Box<Denial>> {
+        match self.counts_rows {
+            true => Ok(()),
+            false => Err(refused(
+                "uncountable",
+                "the target does not count changed rows (track_counts is off), so writes cannot be judged",
+                "set track_counts = on in the target",
+            )),
+        }
+    }
+
+    /// The same of a text that is only read: its literals may be of types that check them.
+    pub(super) fn hold_parsed(&mut self) -> Result<(), Box<Denial>> {
+        if self.catalog.has_volatile_operators { self.hold_unrun() } else { Ok(()) }
+    }
+
+    fn hold_unrun(&mut self) -> Result<(), Box<Denial>> {
         self.can_count()?;
         if !self.held.counts_pending() {
             self.ask_baseline();

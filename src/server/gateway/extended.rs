@@ -72,7 +72,7 @@ impl Session {
         if !self.is_ready_to_read(sql).await? {
             return Ok(());
         }
-        if let Err(denial) = self.has_room_to_prepare(name, sql) {
+        if let Err(denial) = self.has_room_to_prepare(name, sql).and_then(|()| self.hold_parsed()) {
             return seldom(self.deny(&denial, sql)).await;
         }
         let types_of = Bytes::copy_from_slice(types);

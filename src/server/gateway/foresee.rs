@@ -71,7 +71,6 @@ impl Session {
             return Ok(Foreseen::Failed);
         }
         self.note_plan(&mut drained.rows);
-        self.take_baseline(&drained);
         if let Some(trying) = trying {
             return Ok(self.before_trial(trying).map_or(Foreseen::GoOn, Foreseen::Stop));
         }

@@ -93,7 +93,7 @@ impl Session {
     pub(super) async fn judged_before_commit(&mut self, mode: Mode) -> Result<bool, End> {
         self.held.habit.commits();
         if let Some(rows) = self.held.habit.counted.take().filter(|rows| self.is_counted_by(rows))
-            && matches!(self.judge_counts(&rows).await?, Verdict::Stands)
+            && matches!(self.judge_counts(&rows, mode, Asked::SoFar).await?, Verdict::Stands)
         {
             return self.settle_by(Verdict::Stands, mode, Asked::BeforeCommit).await;
         }

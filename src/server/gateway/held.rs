@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use super::before::Pending;
 use super::counters;
+use super::deferred::Deferred;
 use super::habit::Habit;
 use super::relay::{Drained, Mode};
 use super::room::LOCKS;
+use super::seldom;
 use super::session::{End, Session};
 use super::told::Told;
 use super::trial::Tried;
@@ -33,8 +35,6 @@ pub struct Held {
     pub is_active: bool,
     /// Counters before the first write of this transaction.
     baseline: Option<Baseline>,
-    /// The counters of the last verdict, where code may be deferred to the commit.
-    late: Option<Baseline>,
     /// Counters as last seen, by relation: later transactions of this backend may start from them.
     last: Baseline,
     /// A statement failed half way, so counters may linger for relations we never saw.
@@ -64,6 +64,11 @@ pub struct Held {
     pub may_keep: bool,
     /// It may have given names another meaning, and what is deferred to the commit may do so again.
     pub may_hide: bool,
+    /// What was bound that may have run code by that, and whether there was another.
+    pub bound: Option<Arc<Facts>>,
+    pub has_bound_more: bool,
+    /// Indexes on relations of the session's own work something out, as of when names were asked for.
+    pub has_expressions: bool,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
     pub locked: BTreeMap<Name, u64>,
     /// What ran was answered before any Sync: what it locks stays locked although no block is open.
@@ -123,7 +128,10 @@ pub const OWN: [(&str, &str); 11] = [
          pg_catalog.current_setting('track_counts'), \
          exists (select from pg_catalog.pg_class c where c.relnamespace operator(pg_catalog.=) \
            pg_catalog.pg_my_temp_schema() and c.relkind operator(pg_catalog.=) 'v'::\"char\"), \
-         pg_catalog.current_setting('standard_conforming_strings')",
+         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+         exists (select from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) i.indrelid \
+          where c.relnamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+            and (i.indexprs is not null or i.indpred is not null))",
     ),
 ];
 
@@ -151,9 +159,9 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
-        if facts.verb.starts_with("VACUUM") && (self.has_own_code || self.has_odd_tables) {
-            let what = "it would run what is defined for relations of the session's own, and cannot be counted";
-            return Err(refused("uncountable", what, "use ANALYZE or REINDEX, or do it in another session"));
+        if facts.verb.starts_with("VACUUM") && self.held.has_expressions {
+            let what = "it would run what indexes of the session's own work out, which cannot be counted";
+            return Err(refused("uncountable", what, "use ANALYZE or REINDEX, or drop those indexes"));
         }
         self.is_read_as_here(&planned.forward)?;
         self.has_room_for(planned)?;
@@ -199,18 +207,6 @@ impl Session {
         Ok(())
     }
 
-    /// Whether writes can be judged here at all.
-    pub(super) fn can_count(&self) -> Result<(), Box<Denial>> {
-        match self.counts_rows {
-            true => Ok(()),
-            false => Err(refused(
-                "uncountable",
-                "the target does not count changed rows (track_counts is off), so writes cannot be judged",
-                "set track_counts = on in the target",
-            )),
-        }
-    }
-
     /// A statement is about to run that may begin a block, or end it.
     pub(super) fn moves_block(&mut self, facts: &Facts) {
         let begins = facts.transaction == Some(TransactionVerb::Begin);
@@ -243,14 +239,16 @@ impl Session {
 
     /// Takes the baseline from a round that also ran statements.
     pub(super) fn take_baseline(&mut self, drained: &Drained) {
-        if std::mem::take(&mut self.baseline_asked) && !drained.failed {
+        if std::mem::take(&mut self.baseline_asked) {
             // Where they cannot be read, all that is there counts as written now.
             let baseline = impact::baseline(&counters::read(&drained.rows, "before").unwrap_or_default());
-            // What counts from nothing again need not be asked about.
-            self.held.last =
-                baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
+            if !drained.failed {
+                // What counts from nothing again need not be asked about.
+                self.held.last =
+                    baseline.iter().filter(|(_, one)| !one.is_nothing()).map(|(oid, one)| (*oid, *one)).collect();
+                self.held.is_unsure = false;
+            }
             self.held.baseline = Some(baseline);
-            self.held.is_unsure = false;
         }
     }
 
@@ -275,22 +273,6 @@ impl Session {
         }
     }
 
-    /// Code that was deferred to the commit may defer more to it, behind the last count: what is deferred happens until
-    /// it changes no row any more, without which nothing can be deferred. For whom all has been judged once.
-    pub(super) async fn come_to_rest(&mut self, mode: Mode) -> Result<Verdict, End> {
-        const ROUNDS: usize = 8;
-        for _ in 0..ROUNDS {
-            let Some(before) = self.held.late.take() else { return Ok(Verdict::Stands) };
-            let verdict = self.verdict(mode, Asked::BeforeCommit).await?;
-            if !matches!(verdict, Verdict::Stands) || self.held.late.as_ref() == Some(&before) {
-                return Ok(verdict);
-            }
-        }
-        let error = CountError::Restless;
-        let message = format!("{error}; nothing of it was committed");
-        Ok(Verdict::Denied(refused("uncountable", &message, error.way_out())))
-    }
-
     /// Counts and judges everything since the transaction began; before a commit, deferred work too.
     pub(super) async fn verdict(&mut self, mode: Mode, asked: Asked) -> Result<Verdict, End> {
         self.ask_counts(asked);
@@ -299,13 +281,27 @@ impl Session {
         if drained.failed {
             return Ok(Verdict::Failed);
         }
-        self.judge_counts(&drained.rows).await
+        self.judge_counts(&drained.rows, mode, asked).await
     }
 
     /// Judges everything since the transaction began by the rows that [`Session::ask_counts`] has brought.
-    pub(super) async fn judge_counts(&mut self, rows: &[Vec<Option<String>>]) -> Result<Verdict, End> {
+    pub(super) async fn judge_counts(
+        &mut self,
+        rows: &[Vec<Option<String>>],
+        mode: Mode,
+        asked: Asked,
+    ) -> Result<Verdict, End> {
         self.held.own_next = None;
-        let (changed, left) = self.changed(rows)?;
+        let later = match asked {
+            Asked::SoFar => Deferred::Nothing,
+            Asked::BeforeCommit => seldom(self.comes_to_rest(rows, mode)).await?,
+        };
+        let (changed, left) = match &later {
+            Deferred::Nothing => self.changed(rows)?,
+            Deferred::Done(rows) => self.changed(rows)?,
+            Deferred::Failed => return Ok(Verdict::Failed),
+            Deferred::Endless(denial) => return Ok(Verdict::Denied(denial.clone())),
+        };
         let verdict = match changed {
             Ok(impacts) => self.judge(impacts).await?,
             Err(denial) => Verdict::Denied(denial),
@@ -335,13 +331,10 @@ impl Session {
             (Some(relation), false, false) => Err(CountError::Redefined(relation.name.to_string())),
             (None, false, false) => impact::difference(before, &now, &self.held.written, &own),
         };
-        let changed = changed
-            .map_err(|error| refused("uncountable", &format!("{error}; nothing of it was committed"), error.way_out()));
+        let changed = changed.map_err(|error| uncountable(&error));
         let left = impact::own_left(&own, before, &now);
         // Counters of relations that earlier transactions wrote to may linger on.
-        let counters = impact::baseline(&now);
-        self.held.late = now.iter().any(|one| one.may_defer).then(|| counters.clone());
-        self.held.last.extend(counters);
+        self.held.last.extend(impact::baseline(&now));
         Ok((changed, left))
     }
 
@@ -363,7 +356,7 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
-        if let Some((number, _)) = self.last_held() {
+        if let Some((number, _)) = self.last_held().or_else(|| self.ahead.unrun.last_recorded()) {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         self.held.impacts = impacts;
@@ -420,7 +413,8 @@ impl Session {
         self.held.facts = None;
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
         (self.held.undo, self.held.may_lock) = (None, false);
-        (self.held.may_keep, self.held.may_hide, self.held.late) = (false, false, None);
+        (self.held.may_keep, self.held.may_hide) = (false, false);
+        (self.held.bound, self.held.has_bound_more) = (None, false);
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;
@@ -433,6 +427,11 @@ impl Session {
     pub(super) fn last_held(&self) -> Option<(u64, u32)> {
         self.held.last_held
     }
+}
+
+/// Why what was counted says too little.
+pub(super) fn uncountable(error: &CountError) -> Box<Denial> {
+    refused("uncountable", &format!("{error}; nothing of it was committed"), error.way_out())
 }
 
 /// What became of the held statements.

@@ -14,6 +14,7 @@ mod bound;
 mod circumstances;
 mod client;
 mod counters;
+mod deferred;
 mod description;
 pub mod door;
 mod extended;

@@ -50,7 +50,9 @@ impl Session {
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         // PREPARE runs nothing of what it prepares.
-        if !planned.hold.is_counted() || facts.verb == "PREPARE" {
+        // A literal may be of a type that checks it by code.
+        let reads_only = facts.verb == "PREPARE" && !self.catalog.has_volatile_operators;
+        if !planned.hold.is_counted() || reads_only {
             return false;
         }
         let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
@@ -91,7 +93,7 @@ impl Session {
             // In a block it may be taken back.
             (self.has_moved_names, self.held.has_moved_names) = (true, true);
         }
-        self.has_odd_tables |= facts.makes.takes_over || hides_names;
+        self.has_odd_tables |= facts.makes.takes_over;
         self.has_odd_tables |= facts.makes.relations > 0 && !self.calls_nothing(facts);
         self.has_own_code |= match facts.verb.as_str() {
             "DO" | "CALL" => true,
@@ -101,9 +103,10 @@ impl Session {
         };
     }
 
-    /// Code runs that nobody has read.
+    /// Code runs that nobody has read: until the target is asked again, names behind it may mean something else.
     pub(super) fn runs_unread(&mut self) {
         self.doubt_all();
+        (self.has_moved_names, self.held.has_moved_names, self.has_odd_tables) = (true, true, true);
         (self.may_misread, self.held.may_hide, self.held.may_keep) = (true, true, true);
         self.held.habit.breaks();
     }
@@ -114,8 +117,8 @@ impl Session {
         self.doubt_names();
     }
 
-    /// Which quote ends a text with a backslash depends on a setting, and code that nobody has read may just
-    /// have changed it: the target says so only with its answer to a Sync.
+    /// Which quote ends a text with a backslash depends on settings, and code that nobody has read may just have
+    /// changed them: the target says so with its answer to a Sync, or where it is asked along with the names.
     pub(super) fn is_read_as_here(&self, text: &str) -> Result<(), Box<Denial>> {
         match self.may_misread && text.contains('\\') {
             true => {

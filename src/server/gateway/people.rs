@@ -176,7 +176,13 @@ impl Session {
         // What runs as an owner runs outside of the client's transaction.
         let is_first = self.is_first_write() && facts.upkeep.is_none();
         let says_all = facts.transaction.is_none() && facts.prepared.is_none() && facts.copy.is_none();
-        (is_outside || is_first) && says_all && !self.leans_on_the_session(facts)
+        (is_outside || is_first) && says_all && self.is_only_bound(facts) && !self.leans_on_the_session(facts)
+    }
+
+    /// Whether no other statement may have changed rows by being bound.
+    fn is_only_bound(&self, facts: &Facts) -> bool {
+        !self.held.has_bound_more
+            && self.held.bound.as_ref().is_none_or(|bound| std::ptr::eq(&raw const **bound, facts))
     }
 
     /// Whether its text alone says that it means what only this session knows. For the rest see `steady`.

@@ -6,7 +6,6 @@
 use super::held::{Asked, Verdict};
 use super::people::Stopped;
 use super::relay::Mode;
-use super::seldom;
 use super::session::{End, Session};
 use crate::core::approval::OverCap;
 use crate::core::encoding;
@@ -152,7 +151,7 @@ impl Session {
         mode: Mode,
         asked: Asked,
     ) -> Result<bool, End> {
-        let verdict = self.judge_counts(rows).await?;
+        let verdict = self.judge_counts(rows, mode, asked).await?;
         self.settle_by(verdict, mode, asked).await
     }
 
@@ -162,7 +161,6 @@ impl Session {
             Verdict::Asks(..) if asked == Asked::SoFar && self.people.is_alone() && self.people.is_asking() => {
                 self.verdict(mode, Asked::BeforeCommit).await?
             }
-            Verdict::Stands if asked == Asked::BeforeCommit => seldom(self.come_to_rest(mode)).await?,
             verdict => verdict,
         };
         match verdict {
@@ -182,7 +180,7 @@ impl Session {
 
     /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
     pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
-        let of = self.last_held();
+        let of = self.last_held().or_else(|| self.ahead.unrun.last_recorded());
         let (denial, error) = match verdict {
             Verdict::Stands | Verdict::Failed => return Ok(()),
             Verdict::Denied(denial) => return self.veto(&denial, of, mode).await,

@@ -73,6 +73,7 @@ impl Session {
         if !self.is_holding() {
             self.release();
         }
+        self.take_baseline(&drained);
         Ok(drained)
     }
 

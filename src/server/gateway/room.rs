@@ -78,7 +78,6 @@ impl Session {
             return Ok(Foreseen::Failed);
         }
         self.note_plan(&mut drained.rows);
-        self.take_baseline(&drained);
         let Some((own, all, room)) = drained.rows.iter().find_map(|row| held(row)) else { return Err(End::Protocol) };
         self.held.taken = takes;
         if own < MOST_HELD && all < room / 2 {

@@ -21,6 +21,7 @@ use crate::core::scope::catalog::{Catalog, Relation};
 use crate::core::session::{OutOfTurn, Owner, Pipeline};
 use crate::core::statement::facts::{Name, TransactionVerb};
 use crate::core::statement::grammar;
+use crate::core::statement::reading;
 use crate::core::wire::backend::ErrorFields;
 use crate::core::wire::frame::{self, Message, View, WireError};
 use crate::core::wire::frontend::{self, Frontend};
@@ -481,8 +482,13 @@ impl Session {
             _ => return Err(End::Protocol),
         }
         self.counts_rows = values.next().as_deref() == Some("on");
+        let mut is_read = true;
         self.has_own_views |= values.next().as_deref() == Some("t");
-        self.may_misread &= values.next().as_deref() != Some("on");
+        for (name, _) in reading::READING.iter().rev() {
+            is_read &= values.next().is_some_and(|value| reading::is_kept(name, &value));
+        }
+        self.may_misread &= !is_read;
+        self.held.has_expressions = values.next().as_deref() == Some("t");
         self.context = self.remembering();
         (self.facts_stale, self.has_moved_names) = (false, false);
         Ok(true)

@@ -107,7 +107,6 @@ impl Session {
         self.held.told.lets_out_from = 0;
         let mut drained = drained?;
         self.note_plan(&mut drained.rows);
-        self.take_baseline(&drained);
         self.changes.settled();
         if let Some((number, part, tag)) = drained.wrong_tag {
             self.wrong_tag(number, part, &tag, Mode::Extended).await?;
