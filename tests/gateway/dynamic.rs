@@ -226,9 +226,7 @@ async fn what_binding_runs_is_counted() {
         ask().run("begin").parse("", &planned).bind("", "").run("commit"),
         valued("select $1::text"),
         valued("insert into plain (t) values ($1)"),
-        // Read before it is bound.
-        ask().parse("", &format!("select '{{\"{WIPE}\"}}'::checked_text[]")),
-        ask().run(&format!("prepare a as select '{{\"{WIPE}\"}}'::checked_text[]")),
+        evil(&planned).run("discard all"),
     ]
     .into_iter()
     .enumerate()
@@ -314,6 +312,10 @@ async fn a_backslash_behind_such_a_write_is_read_as_ever() {
     let told = ask().run(quiet).run(r"select 'a\b'").sync(&mut peer).await;
     assert_eq!(rows(&told), [[r"a\b"]]);
     assert_eq!(rows(&peer.query(&format!(r"{quiet}; select 'a\b'")).await), [[r"a\b"]]);
+    assert_eq!(
+        state(&ask().run(r"insert into ran (t) values (replace('select.1', '.', E'\x20'))").sync(&mut peer).await),
+        ""
+    );
     drop(peer);
     for setting in ["standard_conforming_strings = off", "client_encoding = sjis"] {
         let mut peer = Peer::through(&grant).await;

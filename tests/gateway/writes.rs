@@ -363,6 +363,10 @@ async fn what_was_committed_before_is_not_charged_again() {
     let failed = ask().run("select 1 / 0").run(one).sync(&mut peer).await;
     assert_eq!(error(&failed).map(|error| error.sqlstate).as_deref(), Some("22012"));
     assert_eq!(error(&peer.query(one).await), None);
+    // Nor is what was rolled back.
+    let many = "update orders set amount = amount where id <= 60";
+    assert_eq!(error(&ask().run("begin").run(many).run("rollback").sync(&mut peer).await), None);
+    assert_eq!(error(&peer.query(many).await), None);
     drop(peer);
     gate.stop().await;
 }

@@ -158,14 +158,23 @@ impl Session {
             |planned: &Arc<Planned>| is_planned(&planned.cleared.facts().verb) && self.may_hide_names(planned);
         let plans_code = planned.is_some_and(may_run);
         let reads_by_code = self.catalog.has_volatile_operators && frontend::has_values(parameters);
-        if !plans_code && !reads_by_code {
+        // In a transaction that has failed nothing is planned or read, and nothing can be asked.
+        if self.status == b'E' || (!plans_code && !reads_by_code) {
             return Ok(());
         }
         let facts = planned.map(|planned| planned.cleared.shared_facts());
         let is_same = |bound: &Arc<Facts>| facts.as_ref().is_some_and(|facts| Arc::ptr_eq(bound, facts));
         self.held.has_bound_more |= self.held.bound.as_ref().is_some_and(|bound| !is_same(bound));
         self.held.bound = facts.or(self.held.bound.take());
-        self.hold_unrun()
+        self.can_count()?;
+        if !self.held.counts_pending() {
+            self.ask_baseline();
+        }
+        self.held.told.is_short();
+        self.runs_unread();
+        // How this one is read the target knows already.
+        self.held.has_planned = true;
+        Ok(())
     }
 
     /// Whether writes can be judged here at all.
@@ -178,21 +187,6 @@ impl Session {
                 "set track_counts = on in the target",
             )),
         }
-    }
-
-    /// The same of a text that is only read: its literals may be of types that check them.
-    pub(super) fn hold_parsed(&mut self) -> Result<(), Box<Denial>> {
-        if self.catalog.has_volatile_operators { self.hold_unrun() } else { Ok(()) }
-    }
-
-    fn hold_unrun(&mut self) -> Result<(), Box<Denial>> {
-        self.can_count()?;
-        if !self.held.counts_pending() {
-            self.ask_baseline();
-        }
-        self.held.told.is_short();
-        self.runs_unread();
-        Ok(())
     }
 
     /// Records what the target is about to plan although nothing has asked for its rows.

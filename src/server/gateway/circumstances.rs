@@ -125,7 +125,8 @@ impl Session {
                     triggers.extend(cell(4).unwrap_or_default().lines().map(str::to_owned));
                     relations.push(BoundRelation { name, oid, definition });
                 }
-                Some("plain") => {}
+                // And what a baseline says, which went ahead of it.
+                Some("plain" | "before") => {}
                 Some("circumstances") => rest = Some(row),
                 Some(_) | None => return Err(End::Protocol),
             }

@@ -72,7 +72,7 @@ impl Session {
         if !self.is_ready_to_read(sql).await? {
             return Ok(());
         }
-        if let Err(denial) = self.has_room_to_prepare(name, sql).and_then(|()| self.hold_parsed()) {
+        if let Err(denial) = self.has_room_to_prepare(name, sql) {
             return seldom(self.deny(&denial, sql)).await;
         }
         let types_of = Bytes::copy_from_slice(types);
@@ -228,10 +228,12 @@ impl Session {
             }
         };
         // Whatever the name has come to mean there: what people agreed to is what runs.
+        if let Err(denial) = self.hold_bound(&Judged::Planned(planned.clone()), &values.parameters) {
+            return self.deny(&denial, text).await;
+        }
         self.ask_instead(name, &planned.forward, &frontend::types(&values.types)?);
         self.people.lifted = Some(planned.clone());
-        let (wording, planned) = (Arc::new(Wording::of(text)), Some(planned));
-        let (text, places) = (text.clone(), [u64::MAX; 2]);
+        let (wording, places, text, planned) = (Wording::of(text).into(), [u64::MAX; 2], text.clone(), Some(planned));
         self.name_portal(portal, Some(Bound { planned, values, is_lifted: true, text, wording, places, used: None }));
         self.pass(message, Step::Bind);
         Ok(())

@@ -67,6 +67,8 @@ pub struct Held {
     /// What was bound that may have run code by that, and whether there was another.
     pub bound: Option<Arc<Facts>>,
     pub has_bound_more: bool,
+    /// Behind what was bound, texts may be read in another way.
+    pub has_planned: bool,
     /// Indexes on relations of the session's own work something out, as of when names were asked for.
     pub has_expressions: bool,
     /// Rows that SELECT ... FOR UPDATE and its kin have locked since the transaction began, by relation.
@@ -159,10 +161,7 @@ impl Session {
             let what = "whose table this is may have changed by what stands before it";
             return Err(refused("several_statements", what, "send it alone"));
         }
-        if facts.verb.starts_with("VACUUM") && self.held.has_expressions {
-            let what = "it would run what indexes of the session's own work out, which cannot be counted";
-            return Err(refused("uncountable", what, "use ANALYZE or REINDEX, or drop those indexes"));
-        }
+        self.may_commit_by_itself(facts)?;
         self.is_read_as_here(&planned.forward)?;
         self.has_room_for(planned)?;
         if let Some(denial) = self.makes_too_much(facts) {
@@ -414,7 +413,8 @@ impl Session {
         (self.held.last_held, self.held.last_ended, self.held.count) = (None, None, 0);
         (self.held.undo, self.held.may_lock) = (None, false);
         (self.held.may_keep, self.held.may_hide) = (false, false);
-        (self.held.bound, self.held.has_bound_more) = (None, false);
+        (self.held.bound, self.held.has_bound_more, self.held.has_planned) = (None, false, false);
+        self.baseline_asked = false;
         self.held.impacts.clear();
         self.held.locked.clear();
         self.held.is_kept_open = false;

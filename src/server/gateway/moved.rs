@@ -50,9 +50,8 @@ impl Session {
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         // PREPARE runs nothing of what it prepares.
-        // A literal may be of a type that checks it by code.
-        let reads_only = facts.verb == "PREPARE" && !self.catalog.has_volatile_operators;
-        if !planned.hold.is_counted() || reads_only {
+        // PREPARE runs nothing of what it prepares.
+        if !planned.hold.is_counted() || facts.verb == "PREPARE" {
             return false;
         }
         let says_all = is_dml(facts) || (facts.verb == "SELECT" && self.reads_tables(facts));
@@ -83,6 +82,7 @@ impl Session {
         let (facts, hides_names) = (planned.cleared.facts(), self.may_hide_names(planned));
         if hides_names {
             self.runs_unread();
+            self.may_misread = true;
         }
         if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
             // So may what runs along with a write: triggers, rules, defaults.
@@ -107,7 +107,7 @@ impl Session {
     pub(super) fn runs_unread(&mut self) {
         self.doubt_all();
         (self.has_moved_names, self.held.has_moved_names, self.has_odd_tables) = (true, true, true);
-        (self.may_misread, self.held.may_hide, self.held.may_keep) = (true, true, true);
+        (self.held.may_hide, self.held.may_keep) = (true, true);
         self.held.habit.breaks();
     }
 
@@ -170,7 +170,7 @@ impl Session {
     pub(super) async fn is_ready_to_read(&mut self, sql: &str) -> Result<bool, End> {
         match self.pipeline.is_empty() {
             true => self.refresh_for(sql, Mode::Extended).await,
-            false if self.may_misread && sql.contains('\\') => seldom(self.catch_up()).await,
+            false if (self.may_misread || self.held.has_planned) && sql.contains('\\') => seldom(self.catch_up()).await,
             false => Ok(true),
         }
     }

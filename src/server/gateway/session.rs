@@ -487,7 +487,7 @@ impl Session {
         for (name, _) in reading::READING.iter().rev() {
             is_read &= values.next().is_some_and(|value| reading::is_kept(name, &value));
         }
-        self.may_misread &= !is_read;
+        self.may_misread = (self.may_misread || std::mem::take(&mut self.held.has_planned)) && !is_read;
         self.held.has_expressions = values.next().as_deref() == Some("t");
         self.context = self.remembering();
         (self.facts_stale, self.has_moved_names) = (false, false);

@@ -302,8 +302,8 @@ impl Session {
     /// Lets the server say what is wrong with a text that the grammar refuses: it says it with a
     /// position. Nothing runs: the text is only parsed, under a name of ours.
     async fn explain_syntax(&mut self, sql: &str) -> Result<(), End> {
-        // The Sync behind it must not commit what was not judged for that yet, nor what reading literals has changed.
-        if self.is_dirty || self.catalog.has_volatile_operators {
+        // The Sync behind it must not commit what was not judged for that yet.
+        if self.is_dirty {
             return self.refuse(&not_parsed(), sql).await;
         }
         const NAME: &str = "dbgate_syntax";

@@ -6,8 +6,9 @@
 
 use super::held::Asked;
 use super::session::Session;
+use crate::core::policy::Denial;
 use crate::core::statement::facts::{Effect, Facts, Touch};
-use crate::server::check::{Hold, Planned};
+use crate::server::check::{Hold, Planned, refused};
 
 impl Session {
     /// Whether all that a statement does stands or falls with its transaction.
@@ -35,6 +36,22 @@ impl Session {
         match self.is_own(&touch.relation) {
             true => !self.has_odd_tables,
             false => self.resolve(&touch.relation).is_some_and(|relation| relation.is_inert),
+        }
+    }
+
+    /// Whether what commits by itself as it runs may do so here: nobody can judge that commit.
+    pub(super) fn may_commit_by_itself(&self, facts: &Facts) -> Result<(), Box<Denial>> {
+        let is_vacuum = facts.verb.starts_with("VACUUM");
+        if is_vacuum && self.held.has_expressions {
+            let what = "it would run what indexes of the session's own work out, which cannot be counted";
+            return Err(refused("uncountable", what, "use ANALYZE or REINDEX, or drop those indexes"));
+        }
+        match (is_vacuum || facts.verb == "DISCARD ALL") && !self.is_block && self.held.counts_pending() {
+            false => Ok(()),
+            true => {
+                let what = "it would commit what stands before it, which nobody has judged yet";
+                Err(refused("several_statements", what, "send it alone"))
+            }
         }
     }
 
