@@ -50,7 +50,6 @@ impl Session {
     pub(super) fn may_hide_names(&self, planned: &Planned) -> bool {
         let facts = planned.cleared.facts();
         // PREPARE runs nothing of what it prepares.
-        // PREPARE runs nothing of what it prepares.
         if !planned.hold.is_counted() || facts.verb == "PREPARE" {
             return false;
         }
