@@ -12,8 +12,7 @@ pub struct Interrupts(Signal);
 
 impl Interrupts {
     pub fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}"));
-        Ok(Self(signal(SignalKind::interrupt()).map_err(failed)?))
+        watch(SignalKind::interrupt()).map(Self)
     }
 
     /// The next one. Cancel safe.
@@ -21,6 +20,11 @@ impl Interrupts {
         // The stream has no end.
         self.0.recv().await;
     }
+}
+
+/// Every signal of this kind from now on.
+pub fn watch(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}")))
 }
 
 /// Runs a statement, which each Ctrl-C asks the server to cancel. A request that is still under way when the

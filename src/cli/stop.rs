@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::interrupt::Interrupts;
+use crate::cli::interrupt::{self, Interrupts};
 use crate::sys::dial::CancelHandle;
 
 /// How long a server may take to answer a cancel request before the connection is given up.
@@ -25,9 +25,8 @@ pub struct Watch {
 impl Watch {
     /// Begins to watch; what runs on `cancel`'s connection is cancelled when it is time to stop.
     pub fn begin(cancel: CancelHandle, deadline: Option<Instant>) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot watch signals: {error}"));
         let mut interrupts = Interrupts::listen()?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut terminate = interrupt::watch(SignalKind::terminate())?;
         let (tell, stopped) = watch::channel(None);
         let task = tokio::spawn(async move {
             let exit = tokio::select! {

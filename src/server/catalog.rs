@@ -47,13 +47,25 @@ macro_rules! own {
     };
 }
 
+/// What is worked out for rows, by relation: defaults, conditions and indexes.
+macro_rules! worked_out {
+    () => {
+        "select adrelid, adbin::text from pg_attrdef union all \
+         select conrelid, conbin::text from pg_constraint where conbin is not null union all \
+         select indrelid, concat(indexprs::text, indpred::text) from pg_index \
+           where indexprs is not null or indpred is not null"
+    };
+}
+use worked_out;
+
 /// Whether a change of the rows of `c`, or reading them, calls no code but PostgreSQL's own, and none of that
 /// which does more than return something: no trigger beside those that only look at foreign keys, no rule, no
 /// children or parents, and nothing of somebody's in what is worked out for a row. On what is PostgreSQL's own
 /// nothing depends; its functions stand in the expressions by their numbers.
 macro_rules! inert {
     () => {
-        "c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity and not c.relispartition \
+        concat!(
+            "c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity and not c.relispartition \
          and c.oid not in (select inhparent from pg_inherits union all select inhrelid from pg_inherits) \
          and c.oid not in (select t.tgrelid from pg_trigger t join pg_proc f on f.oid = t.tgfoid \
            where not t.tgisinternal or f.oid >= 16384 or f.proname !~ '^RI_FKey_(check|noaction|restrict)_') \
@@ -67,13 +79,13 @@ macro_rules! inert {
                'pg_opclass'::regclass, 'pg_opfamily'::regclass) and d.refobjid >= 16384 \
              and (d.refclassid <> 'pg_type'::regclass or d.refobjid not in (select oid from pg_type where typtype = 'e')) \
              and coalesce(e.adrelid, k.conrelid, i.indrelid) is not null) \
-         and c.oid not in (select x.relation from (select adrelid, adbin::text from pg_attrdef union all \
-             select conrelid, conbin::text from pg_constraint where conbin is not null union all \
-             select indrelid, concat(indexprs::text, indpred::text) from pg_index \
-               where indexprs is not null or indpred is not null) x (relation, worked_out) \
+         and c.oid not in (select x.relation from (",
+            worked_out!(),
+            ") x (relation, worked_out) \
            where x.worked_out ~ (select concat(':funcid (', string_agg(oid::text, '|'), ') ') from pg_proc \
              where oid < 16384 and (provolatile = 'v' or proname ~ '^(table|schema|database|query|cursor)_to_xml') \
                and proname !~ '^(nextval|currval|lastval|clock_timestamp|timeofday|random|gen_random_uuid|uuidv[47])$'))"
+        )
     };
 }
 

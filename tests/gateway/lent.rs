@@ -233,12 +233,13 @@ async fn defaults_and_rules_made_meanwhile_are_seen() {
         ),
     ] {
         owner.batch_execute(change).await.expect(change);
-        until(change, async || {
+        let took = until(change, async || {
             // What was given before is ended with what it gave too much.
             let client = gate.connect(&gate.grant(Access::Write).await).await;
             unrefused(&client, &format!("begin; {sql}; rollback")).await.is_none()
         })
         .await;
+        assert!(took < std::time::Duration::from_secs(30), "{change}");
     }
     gate.stop().await;
 }

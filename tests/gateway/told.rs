@@ -221,7 +221,8 @@ async fn tags_are_not_believed_any_more_once_something_was_defined() {
     .await;
     let owner = superuser(&gate.database).await;
     owner.batch_execute("create table newer (id int)").await.expect("made");
-    until("the new table is seen", async || is_asked(&mut peer).await).await;
+    let took = until("the new table is seen", async || is_asked(&mut peer).await).await;
+    assert!(took < std::time::Duration::from_secs(30), "a new table is seen");
     assert!(is_asked(&mut peer).await, "and stays so for this session");
     drop(peer);
     gate.stop().await;

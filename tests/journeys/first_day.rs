@@ -145,7 +145,8 @@ async fn a_cancel_reaches_the_target_within_a_second() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("psql starts");
     let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' \
                    and datname = current_database()";
-    until("it runs", async || day.gate.count(running).await > 0).await;
+    let took = until("it runs", async || day.gate.count(running).await > 0).await;
+    assert!(took < Duration::from_secs(20), "the statement never started");
     let cancelled = Instant::now();
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
     let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("joined").expect("ended");

@@ -97,10 +97,11 @@ impl Terminal {
     /// How it ended. The keyboard stays until then: taking it away is a hangup.
     fn ended(mut self) -> Option<i32> {
         let mut ended = None;
-        until_so("it ends", || {
+        let it_ends = until("it ends", async || {
             ended = self.child.try_wait().expect("a child").map(|status| status.code());
             ended.is_some()
         });
+        tokio::runtime::Handle::current().block_on(it_ends);
         ended.flatten()
     }
 }
@@ -112,11 +113,6 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The same as [`until`], between two keys.
-fn until_so(what: &str, mut is_so: impl FnMut() -> bool) {
-    tokio::runtime::Handle::current().block_on(until(what, async || is_so()));
 }
 
 /// Waits until the target counts so many.
@@ -153,7 +149,8 @@ async fn a_session_at_a_terminal_reads_like_psql_and_forgives_slips() {
         until_counted(&desk, ASLEEP, 1);
         terminal.press("\u{3}");
         terminal.wait_for("canceling statement due to user request");
-        until_counted(&desk, ASLEEP, 0);
+        let running = tokio::runtime::Handle::current().block_on(desk.gate.count(ASLEEP));
+        assert_eq!(running, 0);
         terminal.types("begin;", "*=> ");
         terminal.press("\u{4}");
         terminal.wait_for("A transaction is open and would be rolled back");

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Error, Row};
 
 use super::code::{Callers, spelled};
+use super::worked_out;
 use crate::core::scope::catalog::Relation;
 use crate::core::statement::texts::RUNS_TEXT;
 
@@ -57,7 +58,8 @@ const ANYWHERE: u32 = 0;
 /// and told as `execute`.
 ///
 /// `offset 0` keeps the few dependencies together that are asked about, before everything else is joined to them.
-pub(super) const BEHIND: &str = "with used as materialized (\
+pub(super) const BEHIND: &str = concat!(
+    "with used as materialized (\
      select d.classid, d.objid, p.proname::text as name from \
       (select * from pg_depend where refobjid >= 16384 and refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) offset 0) d \
       left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid \
@@ -77,9 +79,9 @@ pub(super) const BEHIND: &str = "with used as materialized (\
       where d.classid = 'pg_type'::regclass \
     union select 0, p.proname::text from pg_amproc m join pg_proc p on p.oid = m.amproc where p.oid >= 16384 \
     union select x.relation, 'execute' from (\
-        select adrelid, adbin::text from pg_attrdef union all \
-        select conrelid, conbin::text from pg_constraint where conbin is not null union all \
-        select indrelid, concat(indexprs::text, indpred::text) from pg_index where indexprs is not null or indpred is not null union all \
+",
+    worked_out!(),
+    " union all \
         select polrelid, concat(polqual::text, polwithcheck::text) from pg_policy union all \
         select tgrelid, tgqual::text from pg_trigger where tgqual is not null union all \
         select a.attrelid, t.typdefaultbin::text from pg_type t join pg_attribute a on a.atttypid = t.oid where t.typdefaultbin is not null union all \
@@ -95,7 +97,8 @@ pub(super) const BEHIND: &str = "with used as materialized (\
       left join pg_policy y on d.classid = 'pg_policy'::regclass and y.oid = d.objid \
       join pg_class c on c.oid = d.refobjid \
       where d.refclassid = 'pg_class'::regclass and d.classid in ('pg_rewrite'::regclass, 'pg_policy'::regclass) \
-       and d.refobjid >= 16384 and d.refobjid <> coalesce(r.ev_class, y.polrelid)";
+       and d.refobjid >= 16384 and d.refobjid <> coalesce(r.ev_class, y.polrelid)"
+);
 
 /// Their OIDs. `behind` are rows of [`BEHIND`], `code` those of [`super::code::CODE`].
 pub(super) fn relations(

@@ -125,11 +125,6 @@ impl Unrun {
         !self.bound.is_empty()
     }
 
-    /// The last that was recorded without being run: its number and part.
-    pub fn last_recorded(&self) -> Option<(u64, u32)> {
-        self.recorded.last().map(|(number, _)| (*number, 0))
-    }
-
     /// Whether the outcome of anything is open.
     pub fn is_open(&self) -> bool {
         !self.recorded.is_empty()
@@ -175,6 +170,13 @@ impl Session {
         // How this one is read the target knows already.
         self.held.has_planned = true;
         Ok(())
+    }
+
+    /// Whose changes a verdict is about, by number and part in the record: the last statement that is held, or what
+    /// was only bound.
+    pub(super) fn to_blame(&self) -> Option<(u64, u32)> {
+        let bound = || self.ahead.unrun.recorded.last().map(|(number, _)| (*number, 0));
+        self.last_held().or_else(bound)
     }
 
     /// Whether writes can be judged here at all.

@@ -130,10 +130,10 @@ pub const OWN: [(&str, &str); 11] = [
          pg_catalog.current_setting('track_counts'), \
          exists (select from pg_catalog.pg_class c where c.relnamespace operator(pg_catalog.=) \
            pg_catalog.pg_my_temp_schema() and c.relkind operator(pg_catalog.=) 'v'::\"char\"), \
-         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
          exists (select from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) i.indrelid \
           where c.relnamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-            and (i.indexprs is not null or i.indpred is not null))",
+            and (i.indexprs is not null or i.indpred is not null)), \
+         pg_catalog.current_setting('client_encoding'), pg_catalog.current_setting('standard_conforming_strings')",
     ),
 ];
 
@@ -291,15 +291,15 @@ impl Session {
         asked: Asked,
     ) -> Result<Verdict, End> {
         self.held.own_next = None;
-        let later = match asked {
+        let deferred = match asked {
             Asked::SoFar => Deferred::Nothing,
             Asked::BeforeCommit => seldom(self.comes_to_rest(rows, mode)).await?,
         };
-        let (changed, left) = match &later {
+        let (changed, left) = match deferred {
             Deferred::Nothing => self.changed(rows)?,
-            Deferred::Done(rows) => self.changed(rows)?,
+            Deferred::Done(rows) => self.changed(&rows)?,
             Deferred::Failed => return Ok(Verdict::Failed),
-            Deferred::Endless(denial) => return Ok(Verdict::Denied(denial.clone())),
+            Deferred::Endless(denial) => return Ok(Verdict::Denied(denial)),
         };
         let verdict = match changed {
             Ok(impacts) => self.judge(impacts).await?,
@@ -355,7 +355,7 @@ impl Session {
             None => verdict,
         };
         let stands = matches!(verdict, Verdict::Stands);
-        if let Some((number, _)) = self.last_held().or_else(|| self.ahead.unrun.last_recorded()) {
+        if let Some((number, _)) = self.to_blame() {
             self.record.impact(number, &impacts, stands, clock::now()).await?;
         }
         self.held.impacts = impacts;

@@ -82,13 +82,12 @@ impl Session {
         if hides_names {
             self.runs_unread();
             self.may_misread = true;
-        }
-        if hides_names || (facts.effect == Effect::Write && !self.stands_at_commit(planned)) {
+        } else if facts.effect == Effect::Write && !self.stands_at_commit(planned) {
             // So may what runs along with a write: triggers, rules, defaults.
             self.held.habit.breaks();
             self.held.may_keep = true;
         }
-        if self.moves_names(planned) {
+        if self.takes_names_back(facts) || changes_names(facts) {
             // In a block it may be taken back.
             (self.has_moved_names, self.held.has_moved_names) = (true, true);
         }

@@ -180,7 +180,7 @@ impl Session {
 
     /// Takes back what ran and may not stand by itself; asks people where they may let it stand.
     pub(super) async fn take_back(&mut self, verdict: Verdict, mode: Mode) -> Result<(), End> {
-        let of = self.last_held().or_else(|| self.ahead.unrun.last_recorded());
+        let of = self.to_blame();
         let (denial, error) = match verdict {
             Verdict::Stands | Verdict::Failed => return Ok(()),
             Verdict::Denied(denial) => return self.veto(&denial, of, mode).await,

@@ -482,13 +482,11 @@ impl Session {
             _ => return Err(End::Protocol),
         }
         self.counts_rows = values.next().as_deref() == Some("on");
-        let mut is_read = true;
         self.has_own_views |= values.next().as_deref() == Some("t");
-        for (name, _) in reading::READING.iter().rev() {
-            is_read &= values.next().is_some_and(|value| reading::is_kept(name, &value));
-        }
-        self.may_misread = (self.may_misread || std::mem::take(&mut self.held.has_planned)) && !is_read;
         self.held.has_expressions = values.next().as_deref() == Some("t");
+        let mut is_kept = |name| values.next().is_some_and(|value| reading::is_kept(name, &value));
+        let is_read = reading::READING.iter().all(|(name, _)| is_kept(name));
+        self.may_misread = (self.may_misread || std::mem::take(&mut self.held.has_planned)) && !is_read;
         self.context = self.remembering();
         (self.facts_stale, self.has_moved_names) = (false, false);
         Ok(true)
